@@ -1,0 +1,42 @@
+# Everything that is done to this tree is a target here: `make help` lists them.
+# Those that need an engine bring their own up and take it down; see hack/with-engine.sh.
+
+.DEFAULT_GOAL := help
+
+# Statements of the package that the unit tests alone cover, in per cent.
+COVER_MIN ?= 85
+# Time for each fuzz target.
+FUZZTIME ?= 2m
+# Benchmarks to run, as a regular expression.
+BENCH ?= .
+
+export COVER_MIN FUZZTIME
+
+.PHONY: help demo test test-unit test-latest lint cover bench fuzz
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## run a task from nothing: engine, registry and image up, pull, run, log, remove
+	hack/demo.sh
+
+test: ## vet, unit tests and engine tests, on a private engine
+	hack/test.sh --engine default
+
+test-unit: ## vet and unit tests: needs no engine, no root
+	hack/test.sh --no-engine
+
+test-latest: ## the engine tests on the newest engine
+	hack/test.sh --engine latest -run '^TestEngine'
+
+lint: ## static checks of Go, modules, scripts; builds for every platform
+	hack/lint.sh
+
+cover: ## coverage of the unit tests; fails below COVER_MIN
+	hack/cover.sh
+
+bench: ## benchmarks; BENCH picks some
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	hack/fuzz.sh

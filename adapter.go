@@ -1,0 +1,411 @@
+package dockerexec
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/volume"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+)
+
+// ContainerAdapter does the remote operations of one task on its engine, in the
+// order that a task lives them. Each may be called again after a failure, and
+// by a new adapter of the same task in another process: what is there already
+// is found again by its name and labels.
+//
+// Errors: the bare error of a context that ended; a temporary error (see
+// [exec.IsTemporary]) for a fault of the engine that will pass; the package's
+// and SwarmKit's sentinels bare; else an error that says what failed on which
+// object. It is safe for concurrent use.
+type ContainerAdapter struct {
+	engine *Engine
+	config *containerConfig
+	deps   exec.DependencyGetter
+
+	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
+
+	mu       sync.Mutex
+	networks map[string]networkOwner // by name; what CreateNetworks learned
+	stranger bool                    // Create found the name taken by a container that is not the task's
+
+	warnOnce, capOnce sync.Once // one warning a task, however often it is created
+}
+
+// NewContainerAdapter makes an adapter that stands alone: it shares no event
+// stream and no pull with any other. To run more than one task make an [Engine]
+// and take adapters from it. secrets may be nil, as in [Engine.Adapter].
+func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
+	var deps exec.DependencyGetter
+	if secrets != nil {
+		deps = secretsOnly{secrets}
+	}
+	return NewEngine(client, opts...).Adapter(node, task, deps)
+}
+
+func newContainerAdapter(e *Engine, config *containerConfig, deps exec.DependencyGetter) *ContainerAdapter {
+	return &ContainerAdapter{engine: e, config: config, deps: deps, networks: map[string]networkOwner{}}
+}
+
+// secretsOnly is a DependencyGetter for callers that have secrets alone.
+type secretsOnly struct{ secrets exec.SecretGetter }
+
+func (s secretsOnly) Secrets() exec.SecretGetter { return s.secrets }
+func (s secretsOnly) Configs() exec.ConfigGetter { return nil }
+func (s secretsOnly) Volumes() exec.VolumeGetter { return nil }
+
+// logContext gives ctx a logger with the fields that each log line carries.
+func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
+	task := a.config.task
+	return log.WithFields(ctx, log.Fields{
+		"task.id":    task.ID,
+		"service.id": task.ServiceID,
+		"node.id":    task.NodeID,
+	})
+}
+
+// ready agrees on the API version and refuses a task that asks for what this
+// version does not have, before anything is made.
+func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error) {
+	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
+	if err != nil {
+		return "", err
+	}
+	return version, a.config.checkVersion(version)
+}
+
+// CreateVolumes creates the volumes of the task's mounts that name a driver, in
+// sorted order. One that exists is used as it is; all others are made by the
+// engine with the container.
+func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
+	if _, err := a.ready(ctx); err != nil {
+		return err
+	}
+	for _, v := range a.config.volumes() {
+		_, err := request(ctx, a.engine, 0, func(ctx context.Context) (volume.Volume, error) {
+			return a.engine.client.VolumeCreate(ctx, v)
+		})
+		if err != nil {
+			return engineError(ctx, err, "create volume %s with driver %s", v.Name, v.Driver)
+		}
+	}
+	return nil
+}
+
+// createTries bounds how often Create goes after a name that is taken by a
+// container which is gone when looked at.
+const createTries = 3
+
+// Create creates the task's container. It returns [exec.ErrTaskPrepared], bare,
+// when the container is there already, and an error that names the holder when a
+// container that is not this task's has the name: that one is left alone by this
+// adapter. A new adapter does not know of it; look at the label before it stops
+// or removes a container whose name was chosen by somebody (Annotations.Name).
+func (a *ContainerAdapter) Create(ctx context.Context) error {
+	version, err := a.ready(ctx)
+	if err != nil {
+		return err
+	}
+	a.warnOnce.Do(func() {
+		for _, warning := range a.config.warnings() {
+			log.G(a.logContext(ctx)).Warn(warning)
+		}
+	})
+	config, name := a.config, a.config.name()
+	for try := 1; ; try++ {
+		id, err := a.create(ctx, version, config)
+		if err != nil && config == a.config && tooManyCPUs.in(normalize(err.Error()), "") {
+			if config, err = a.capCPUs(ctx); err != nil {
+				return err
+			}
+			id, err = a.create(ctx, version, config)
+		}
+		if err == nil {
+			a.setStranger(false)
+			log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container created")
+			return a.connectRest(ctx, version, id, nil)
+		}
+		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
+			return engineError(ctx, err, "create container %s", name)
+		}
+		holder, inspectErr := a.inspect(ctx)
+		if inspectErr == nil {
+			return a.adopt(ctx, version, holder, err)
+		}
+		if !IsUnknownContainer(inspectErr) {
+			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
+		}
+		if try == createTries { // the engine holds the name of a container that it has lost
+			return engineError(ctx, err, "create container %s, %d times, while the engine shows no container of that name", name, try)
+		}
+	}
+}
+
+// create asks for the container once and returns its ID.
+func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (string, error) {
+	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
+			a.firstNetworks(version), config.platform(), config.name())
+	})
+	return answer.ID, err
+}
+
+// tooManyCPUs is the 400 to a CPU limit above the host's cores.
+var tooManyCPUs = phrase{"20.10 to 29", []string{"range of cpus is from", "cpus available"}}
+
+// capCPUs returns the task with its CPU limit capped at the engine's cores,
+// which the engine is asked for, and warns of it.
+func (a *ContainerAdapter) capCPUs(ctx context.Context) (*containerConfig, error) {
+	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
+		return a.engine.client.Info(ctx)
+	})
+	if err == nil && info.NCPU < 1 {
+		err = errors.Errorf("the engine says that it has %d cores", info.NCPU)
+	}
+	if err != nil {
+		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number", a.config.name())
+	}
+	a.capOnce.Do(func() {
+		log.G(a.logContext(ctx)).Warnf("task field Spec.Resources.Limits.NanoCPUs: the engine has only %d cores, the limit is capped to them", info.NCPU)
+	})
+	return a.config.withCPUs(info.NCPU), nil
+}
+
+// adopt takes the container that has the task's name for the task's own if its
+// label says so. conflict is what the engine said.
+func (a *ContainerAdapter) adopt(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
+	var id, owner string
+	if holder.ContainerJSONBase != nil {
+		id = holder.ID
+	}
+	if holder.Config != nil {
+		owner = holder.Config.Labels[labelTaskID]
+	}
+	if owner != a.config.task.ID {
+		a.setStranger(true)
+		if owner == "" {
+			return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.config.name(), shortID(id))
+		}
+		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.config.name(), shortID(id), owner)
+	}
+	a.setStranger(false)
+	if err := a.connectRest(ctx, version, id, holder.NetworkSettings); err != nil {
+		return err
+	}
+	log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container of this task found and adopted")
+	return exec.ErrTaskPrepared
+}
+
+// severalNetworks is the API version from which one create joins any number of
+// networks. Below it the create joins the first, and each other is connected
+// before the start.
+const severalNetworks = "1.44"
+
+func (a *ContainerAdapter) firstNetworks(version string) *network.NetworkingConfig {
+	config := a.config.networkingConfig()
+	if names := a.config.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+		for _, name := range names[1:] {
+			delete(config.EndpointsConfig, name)
+		}
+	}
+	return config
+}
+
+// connectRest connects container id to those of the task's networks that the
+// create could not join and that it does not have yet.
+func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
+	names := a.config.endpointNames()
+	if len(names) < 2 || atLeast(version, severalNetworks) {
+		return nil
+	}
+	endpoints := a.config.networkingConfig().EndpointsConfig
+	for _, name := range names[1:] {
+		if has != nil && has.Networks[name] != nil {
+			continue
+		}
+		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
+		})
+		if err != nil {
+			return engineError(ctx, err, "connect container %s to network %s", a.config.name(), name)
+		}
+	}
+	return nil
+}
+
+// Start starts the container. One that runs already is left running.
+func (a *ContainerAdapter) Start(ctx context.Context) error {
+	if _, err := a.ready(ctx); err != nil {
+		return err
+	}
+	if a.nameTaken() {
+		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.config.name())
+	}
+	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		return a.engine.client.ContainerStart(ctx, a.config.name(), container.StartOptions{})
+	})
+	return engineError(ctx, err, "start container %s", a.config.name())
+}
+
+// Inspect returns the engine's record of the container. State is never nil. An
+// engine that has no such container answers with an error that
+// [IsUnknownContainer] recognises.
+func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
+	answer, err := a.inspect(ctx)
+	return a.checkInspect(ctx, answer, err)
+}
+
+// checkInspect has an inspect's answer as the methods of this package return it.
+func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
+	if err != nil {
+		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.config.name())
+	}
+	if answer.ContainerJSONBase == nil || answer.State == nil {
+		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.config.name())
+	}
+	if id := answer.ID; id != "" {
+		a.containerID.Store(&id)
+	}
+	return answer, nil
+}
+
+func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
+	return request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
+		return a.engine.client.ContainerInspect(ctx, a.config.name())
+	})
+}
+
+// defaultGrace is how long an engine waits before it kills a container for which
+// neither task nor image says.
+const defaultGrace = 10 * time.Second
+
+// Shutdown stops the container and kills it after the task's grace period,
+// rounded up to whole seconds; for a task that sets none the engine decides. A
+// container that is gone or does not run is no error.
+func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
+	if a.nameTaken() {
+		return nil
+	}
+	options := a.config.stopOptions()
+	grace := defaultGrace
+	if options.Timeout != nil {
+		grace = time.Duration(*options.Timeout) * time.Second
+	}
+	err := do(ctx, a.engine, grace, func(ctx context.Context) error {
+		return a.engine.client.ContainerStop(ctx, a.config.name(), options)
+	})
+	if a.gone(err) || IsStoppedContainer(err) {
+		return nil
+	}
+	return engineError(ctx, err, "stop container %s", a.config.name())
+}
+
+// Terminate kills the container at once. A container that is gone or does not
+// run is no error.
+func (a *ContainerAdapter) Terminate(ctx context.Context) error {
+	if a.nameTaken() {
+		return nil
+	}
+	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		return a.engine.client.ContainerKill(ctx, a.config.name(), "")
+	})
+	if a.gone(err) || IsStoppedContainer(err) {
+		return nil
+	}
+	return engineError(ctx, err, "kill container %s", a.config.name())
+}
+
+// Remove removes the container, running or not, with its anonymous volumes, and
+// returns when it is gone. One that was gone before is no error.
+func (a *ContainerAdapter) Remove(ctx context.Context) error {
+	if a.nameTaken() {
+		return nil
+	}
+	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		return a.engine.client.ContainerRemove(ctx, a.config.name(), container.RemoveOptions{RemoveVolumes: true, Force: true})
+	})
+	if err != nil && removalInProgress.in(normalize(err.Error()), "") {
+		err = a.untilGone(ctx)
+	}
+	if a.gone(err) {
+		return nil
+	}
+	return engineError(ctx, err, "remove container %s", a.config.name())
+}
+
+// gone reports whether the engine's answer to a call on the container itself
+// means that there is none: 404 has no other meaning there.
+func (a *ContainerAdapter) gone(err error) bool {
+	return IsUnknownContainer(err) || cerrdefs.IsNotFound(err)
+}
+
+func (a *ContainerAdapter) setStranger(stranger bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stranger = stranger
+}
+
+// nameTaken reports whether the container of the task's name is known to be
+// somebody else's, which is not for this task to stop or remove.
+func (a *ContainerAdapter) nameTaken() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stranger
+}
+
+// Logs returns the container's log as the engine sends it, in one request:
+// each line with its time in front, without limit and without resuming;
+// multiplexed with the engine's 8-byte frame headers unless the container has a
+// TTY. The caller closes the reader. See [ContainerAdapter.PublishLogs] for log
+// messages.
+func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
+	engineOptions, err := logsOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
+		return nil, err
+	}
+	body, err := a.engine.client.ContainerLogs(ctx, a.config.name(), engineOptions)
+	if err != nil {
+		return nil, engineError(ctx, err, "logs of container %s", a.config.name())
+	}
+	return body, nil
+}
+
+// removalInProgress is the 409 of an engine, 20.10 to 29, that is at it already.
+var removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
+
+// untilGone waits until the engine no longer knows the container, which another
+// caller is removing, and returns the error that says so. It may take as long as
+// one engine call.
+func (a *ContainerAdapter) untilGone(ctx context.Context) error {
+	return do(ctx, a.engine, 0, func(ctx context.Context) error {
+		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+			if _, err := a.engine.client.ContainerInspect(ctx, a.config.name()); err != nil {
+				return err
+			}
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// shortID is an engine's ID as its command line shows it.
+func shortID(id string) string {
+	if id == "" {
+		return "of unknown ID"
+	}
+	return id[:min(len(id), 12)]
+}

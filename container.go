@@ -1,0 +1,302 @@
+package dockerexec
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/api/naming"
+	"github.com/pkg/errors"
+)
+
+// The labels of every container of a task, over those of the task itself.
+const (
+	labelTask        = "com.docker.swarm.task" // always empty: marks the container as a task's
+	labelTaskID      = "com.docker.swarm.task.id"
+	labelTaskName    = "com.docker.swarm.task.name"
+	labelNodeID      = "com.docker.swarm.node.id"
+	labelServiceID   = "com.docker.swarm.service.id"
+	labelServiceName = "com.docker.swarm.service.name"
+)
+
+// containerConfig is a task as the engine is asked for it: pure translation,
+// without I/O. It stands on its own copy of the task, which never changes, and
+// makes each result anew, the same at every call. It is safe for concurrent use.
+type containerConfig struct {
+	task    *api.Task // a copy, templates expanded
+	needs   []need    // what checkVersion checks
+	maxCPUs int       // cap of the CPU limit; 0: none
+}
+
+// newContainerConfig translates a task that node runs. All that the task alone
+// decides is checked here, so that the methods cannot fail.
+func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerConfig, error) {
+	if task == nil {
+		return nil, errors.New("dockerexec: the task is nil")
+	}
+	switch runtime := task.Spec.Runtime.(type) {
+	case *api.TaskSpec_Container:
+		if runtime == nil || runtime.Container == nil {
+			return nil, refuse("Spec.Container", "is nil")
+		}
+		if runtime.Container.Image == "" {
+			return nil, ErrImageRequired
+		}
+	default:
+		return nil, exec.ErrRuntimeUnsupported
+	}
+	needs, err := checkFields(task)
+	if err != nil {
+		return nil, err
+	}
+	c := &containerConfig{task: task.Copy(), needs: needs}
+	if err := c.checkName(); err != nil {
+		return nil, err
+	}
+	if err := expandTemplates(node, c.task); err != nil {
+		return nil, err
+	}
+	if c.platform() != nil {
+		c.needs = append(c.needs, need{"Spec.Placement.Platforms", platformSince})
+	}
+	for _, check := range []func() error{
+		c.checkRegistryAuth,
+		func() error { _, err := c.translateConfig(); return err },
+		func() error { _, err := c.translateHostConfig(); return err },
+		func() error { _, err := c.translateNetworks(); return err },
+		func() error { _, err := c.translateVolumes(); return err },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *containerConfig) spec() *api.ContainerSpec { return c.task.Spec.GetContainer() }
+
+// checkVersion refuses, for good, a task that needs a later API version than the
+// one in use. The empty version is the newest.
+func (c *containerConfig) checkVersion(version string) error {
+	for _, n := range c.needs {
+		if !atLeast(version, n.since) {
+			return refuse(n.path, "needs API version %s of the engine, in use is %s", n.since, version)
+		}
+	}
+	return nil
+}
+
+// warnings returns what the task asks for and does not get. The adapter logs
+// each once.
+func (c *containerConfig) warnings() []string {
+	var warnings []string
+	if w := c.ingressWarning(); w != "" {
+		warnings = append(warnings, w)
+	}
+	return warnings
+}
+
+// withCPUs returns the same task with its CPU limit capped at n CPUs.
+func (c *containerConfig) withCPUs(n int) *containerConfig {
+	capped := *c
+	capped.maxCPUs = n
+	return &capped
+}
+
+// name is the container's name.
+func (c *containerConfig) name() string { return naming.Task(c.task) }
+
+// checkName refuses a name that engines do not take. One with a slash would
+// also make another request than it should.
+func (c *containerConfig) checkName() error {
+	if c.task.ID == "" {
+		return refuse("ID", "is empty: the container could not be told from those of other tasks")
+	}
+	if name := c.task.Annotations.Name; name != "" {
+		if !restrictedName(name) {
+			return refuse("Annotations.Name", "%q is no container name: letters, digits and then _.- are allowed, and at least two of them", name)
+		}
+		return nil
+	}
+	// An engine refuses the name of a task without a service; a user's fake need not.
+	if service := c.task.ServiceAnnotations.Name; service != "" && !restrictedName(service+".") {
+		return refuse("ServiceAnnotations.Name", "%q cannot begin a container name: letters, digits and then _.- are allowed", c.task.ServiceAnnotations.Name)
+	}
+	const part = "%q cannot be part of a container name: letters, digits and _.- are allowed"
+	if !restrictedName("x." + c.task.ID) {
+		return refuse("ID", part, c.task.ID)
+	}
+	if c.task.Slot == 0 && !restrictedName("x."+c.task.NodeID) {
+		return refuse("NodeID", part, c.task.NodeID)
+	}
+	return nil
+}
+
+// image is the reference as the task has it.
+func (c *containerConfig) image() string { return c.spec().Image }
+
+// config is the part of the request that would run anywhere.
+func (c *containerConfig) config() *container.Config {
+	config, _ := c.translateConfig() // checked by newContainerConfig
+	return config
+}
+
+func (c *containerConfig) translateConfig() (*container.Config, error) {
+	spec := c.spec()
+	env, err := c.env()
+	if err != nil {
+		return nil, err
+	}
+	exposed, _, err := c.ports()
+	if err != nil {
+		return nil, err
+	}
+	health, err := c.healthcheck()
+	if err != nil {
+		return nil, err
+	}
+	timeout, err := c.stopTimeout()
+	if err != nil {
+		return nil, err
+	}
+	config := &container.Config{
+		Image:        spec.Image,
+		Hostname:     spec.Hostname,
+		Env:          env,
+		WorkingDir:   spec.Dir,
+		User:         spec.User,
+		Tty:          spec.TTY,
+		OpenStdin:    spec.OpenStdin,
+		StopSignal:   spec.StopSignal,
+		StopTimeout:  timeout,
+		Labels:       c.labels(),
+		ExposedPorts: exposed,
+		Healthcheck:  health,
+	}
+	if len(spec.Command) > 0 {
+		config.Entrypoint = slices.Clone(spec.Command)
+	}
+	if len(spec.Args) > 0 {
+		config.Cmd = slices.Clone(spec.Args)
+	}
+	return config, nil
+}
+
+func (c *containerConfig) labels() map[string]string {
+	labels := map[string]string{}
+	maps.Copy(labels, c.spec().Labels)
+	maps.Copy(labels, c.task.Annotations.Labels)
+	maps.Copy(labels, map[string]string{
+		labelTask:        "",
+		labelTaskID:      c.task.ID,
+		labelTaskName:    c.name(),
+		labelNodeID:      c.task.NodeID,
+		labelServiceID:   c.task.ServiceID,
+		labelServiceName: c.task.ServiceAnnotations.Name,
+	})
+	return labels
+}
+
+// env is the environment of the spec, in its order, and after it the generic
+// resources that the task got, sorted.
+func (c *containerConfig) env() ([]string, error) {
+	env := slices.Clone(c.spec().Env)
+	for i, entry := range env {
+		if name, _, _ := strings.Cut(entry, "="); name == "" {
+			return nil, refuse(fmt.Sprintf("Spec.Container.Env[%d]", i), "names no variable")
+		}
+	}
+	resources := map[string][]string{}
+	for i, r := range c.task.AssignedGenericResources {
+		path := fmt.Sprintf("AssignedGenericResources[%d]", i)
+		var kind, value string
+		switch r := r.Resource.(type) {
+		case *api.GenericResource_NamedResourceSpec:
+			path += ".NamedResourceSpec.Kind"
+			kind, value = r.NamedResourceSpec.Kind, r.NamedResourceSpec.Value
+		case *api.GenericResource_DiscreteResourceSpec:
+			path += ".DiscreteResourceSpec.Kind"
+			kind, value = r.DiscreteResourceSpec.Kind, fmt.Sprint(r.DiscreteResourceSpec.Value)
+		default:
+			return nil, refuse(path, "names no resource")
+		}
+		if kind == "" || strings.Contains(kind, "=") {
+			return nil, refuse(path, "%q cannot be part of the name of a variable", kind)
+		}
+		name := strings.ToUpper("DOCKER_RESOURCE_" + kind)
+		resources[name] = append(resources[name], value)
+	}
+	for _, name := range slices.Sorted(maps.Keys(resources)) {
+		env = append(env, name+"="+strings.Join(resources[name], ","))
+	}
+	return env, nil
+}
+
+// healthcheck is nil where the image decides.
+func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
+	spec := c.spec().Healthcheck
+	if spec == nil {
+		return nil, nil
+	}
+	const path = "Spec.Container.Healthcheck"
+	health := &container.HealthConfig{Test: slices.Clone(spec.Test), Retries: int(spec.Retries)}
+	if spec.Retries < 0 {
+		return nil, refuse(path+".Retries", "%d is negative", spec.Retries)
+	}
+	for _, d := range []struct {
+		name string
+		from *gogotypes.Duration
+		to   *time.Duration
+	}{
+		{"Interval", spec.Interval, &health.Interval},
+		{"Timeout", spec.Timeout, &health.Timeout},
+		{"StartPeriod", spec.StartPeriod, &health.StartPeriod},
+		{"StartInterval", spec.StartInterval, &health.StartInterval},
+	} {
+		value, err := duration(path+"."+d.name, d.from)
+		if err != nil {
+			return nil, err
+		}
+		if value > 0 && value < time.Millisecond { // the engine's own limit
+			return nil, refuse(path+"."+d.name, "%v is less than 1ms", value)
+		}
+		*d.to = value
+	}
+	return health, nil
+}
+
+// stopTimeout is the grace period in seconds, rounded up; nil where image and
+// engine decide. 0 kills at once.
+func (c *containerConfig) stopTimeout() (*int, error) {
+	const path = "Spec.Container.StopGracePeriod"
+	grace := c.spec().StopGracePeriod
+	if grace == nil {
+		return nil, nil
+	}
+	value, err := duration(path, grace)
+	if err != nil {
+		return nil, err
+	}
+	seconds := int64(value / time.Second)
+	if value%time.Second > 0 {
+		seconds++
+	}
+	if seconds > math.MaxInt32 {
+		return nil, refuse(path, "%v is more than an engine can count", value)
+	}
+	timeout := int(seconds)
+	return &timeout, nil
+}
+
+// stopOptions are those of a graceful stop. The signal is the container's own.
+func (c *containerConfig) stopOptions() container.StopOptions {
+	timeout, _ := c.stopTimeout() // checked by newContainerConfig
+	return container.StopOptions{Timeout: timeout}
+}

@@ -1,0 +1,285 @@
+package dockerexec
+
+import (
+	"encoding/json"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func newTestConfig(t testing.TB, task *api.Task) *containerConfig {
+	t.Helper()
+	config, err := newContainerConfig(goldenNode(), task)
+	require.NoError(t, err)
+	return config
+}
+
+func namedResource(kind, value string) *api.GenericResource {
+	return &api.GenericResource{Resource: &api.GenericResource_NamedResourceSpec{
+		NamedResourceSpec: &api.NamedGenericResource{Kind: kind, Value: value},
+	}}
+}
+
+// B1: the caller's task stays as it is, so that a template which expands to a
+// template is expanded once however often the task comes.
+func TestTaskIsNotChanged(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"templates", "everything"} {
+		task := goldenTask(t, name)
+		first := requestJSON(t, newTestConfig(t, task))
+		second := requestJSON(t, newTestConfig(t, task))
+		assert.Equal(t, goldenTask(t, name), task)
+		assert.JSONEq(t, string(first), string(second))
+	}
+	task := plainTask()
+	spec(task).Env = []string{`A={{"{{"}}.Task.ID{{"}}"}}`}
+	for range 3 {
+		assert.Equal(t, []string{"A={{.Task.ID}}"}, newTestConfig(t, task).config().Env)
+	}
+}
+
+// B2: a node without a platform, and no node at all, leave template values empty.
+func TestNodeHalfFilled(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	spec(task).Env = []string{"AT={{.Node.Hostname}}/{{.Node.Platform.OS}}"}
+	for node, want := range map[*api.NodeDescription]string{
+		nil:                  "AT=/",
+		{}:                   "AT=/",
+		{Hostname: "node-2"}: "AT=node-2/",
+	} {
+		config, err := newContainerConfig(node, task)
+		require.NoError(t, err)
+		assert.Equal(t, []string{want}, config.config().Env)
+		if node != nil {
+			assert.Nil(t, node.Platform, "the caller's node is left alone")
+		}
+	}
+}
+
+// B3: an attachment without a network is refused, not a nil dereference.
+func TestAttachmentWithoutNetwork(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	task.Networks = []*api.NetworkAttachment{{}}
+	_, err := newContainerConfig(nil, task)
+	require.EqualError(t, err, "dockerexec: task field Networks[0].Network: is nil")
+}
+
+// B4: what a network leaves open is the engine's default.
+func TestNetworkHalfFilled(t *testing.T) {
+	t.Parallel()
+	for _, ipam := range []*api.IPAMOptions{nil, {}, {Configs: []*api.IPAMConfig{{}}}, {Driver: &api.Driver{}}} {
+		task := plainTask()
+		n := namedNetwork("backend")
+		n.IPAM = ipam
+		task.Networks = []*api.NetworkAttachment{attachment(n)}
+		networks := newTestConfig(t, task).networks()
+		require.Len(t, networks, 1)
+		assert.Empty(t, networks[0].options.Driver)
+		if ipam != nil {
+			assert.Equal(t, &network.IPAM{}, networks[0].options.IPAM)
+		}
+	}
+}
+
+// B5, B92: calls at the same time share no memory, with resources to append or
+// without; the race detector looks on.
+func TestConcurrentTranslation(t *testing.T) {
+	t.Parallel()
+	for _, resources := range [][]*api.GenericResource{nil, {namedResource("gpu", "1"), namedResource("ssd", "2")}} {
+		task := plainTask()
+		spec(task).Env = append(make([]string, 0, 8), "A=1", "B=2", "C=3")
+		task.AssignedGenericResources = resources
+		want := []string{"A=1", "B=2", "C=3", "DOCKER_RESOURCE_GPU=1", "DOCKER_RESOURCE_SSD=2"}[:3+len(resources)]
+		config := newTestConfig(t, task)
+		var calls sync.WaitGroup
+		for range 4 {
+			calls.Go(func() {
+				env := config.config().Env
+				assert.Equal(t, want, env)
+				for i := range env {
+					env[i] = "scribble"
+				}
+			})
+		}
+		calls.Wait()
+		assert.Equal(t, []string{"A=1", "B=2", "C=3", "", ""}, spec(task).Env[:5])
+	}
+}
+
+// B6: the environment has one order, call for call.
+func TestEnvIsSorted(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	for _, kind := range []string{"h", "c", "GPU", "a", "f", "gpu", "b", "g", "e", "d"} {
+		task.AssignedGenericResources = append(task.AssignedGenericResources, namedResource(kind, "of-"+kind))
+	}
+	for range 20 {
+		assert.Equal(t, []string{
+			"DOCKER_RESOURCE_A=of-a", "DOCKER_RESOURCE_B=of-b", "DOCKER_RESOURCE_C=of-c", "DOCKER_RESOURCE_D=of-d",
+			"DOCKER_RESOURCE_E=of-e", "DOCKER_RESOURCE_F=of-f", "DOCKER_RESOURCE_G=of-g",
+			"DOCKER_RESOURCE_GPU=of-GPU,of-gpu", "DOCKER_RESOURCE_H=of-h",
+		}, newTestConfig(t, task).config().Env)
+	}
+}
+
+// B7: what a caller does to a request reaches neither the next request nor the task.
+func TestRequestsShareNothing(t *testing.T) {
+	t.Parallel()
+	for _, name := range goldenNames(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			task := goldenTask(t, name)
+			config := newTestConfig(t, task)
+			want := requestJSON(t, config)
+			parts := []any{
+				config.config(), config.hostConfig(), config.networkingConfig(), config.volumes(),
+				config.platform(), config.stopOptions().Timeout, config.warnings(), config.endpointNames(),
+			}
+			for _, n := range config.networks() {
+				parts = append(parts, &n.options, &n.endpoint)
+			}
+			for _, part := range parts {
+				scribble(reflect.ValueOf(part))
+			}
+			assert.JSONEq(t, string(want), string(requestJSON(t, config)))
+			assert.Equal(t, goldenTask(t, name), task)
+
+			scribble(reflect.ValueOf(task)) // nor does what happens to the task later
+			assert.JSONEq(t, string(want), string(requestJSON(t, config)))
+		})
+	}
+}
+
+// scribble overwrites all that can be reached from v.
+func scribble(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			scribble(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			scribble(v.Field(i))
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			scribble(v.Index(i))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			scribble(v.MapIndex(key))
+			v.SetMapIndex(key, reflect.Zero(v.Type().Elem()))
+		}
+	default:
+		if v.CanSet() {
+			v.SetZero()
+		}
+	}
+}
+
+// B8: durations that are out of range are refused, not taken for 0, which would
+// kill at once; see TestRefusals for the others.
+func TestDurationsOutOfRange(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	spec(task).StopGracePeriod = &gogotypes.Duration{Seconds: 315576000001}
+	_, err := newContainerConfig(nil, task)
+	require.ErrorContains(t, err, "dockerexec: task field Spec.Container.StopGracePeriod: ")
+
+	spec(task).StopGracePeriod = nil
+	spec(task).Healthcheck = &api.HealthConfig{Interval: &gogotypes.Duration{Seconds: 1, Nanos: -1}}
+	_, err = newContainerConfig(nil, task)
+	require.ErrorContains(t, err, "dockerexec: task field Spec.Container.Healthcheck.Interval: ")
+}
+
+func TestGracePeriodIsRoundedUp(t *testing.T) {
+	t.Parallel()
+	for grace, want := range map[time.Duration]int{
+		0:                       0,
+		1:                       1,
+		500 * time.Millisecond:  1,
+		time.Second:             1,
+		time.Second + 1:         2,
+		10 * time.Second:        10,
+		9999 * time.Millisecond: 10,
+	} {
+		task := plainTask()
+		spec(task).StopGracePeriod = gogotypes.DurationProto(grace)
+		config := newTestConfig(t, task)
+		require.NotNil(t, config.stopOptions().Timeout, grace)
+		assert.Equal(t, want, *config.stopOptions().Timeout, grace)
+		assert.Equal(t, want, *config.config().StopTimeout, grace)
+	}
+	unset := newTestConfig(t, plainTask())
+	assert.Nil(t, unset.stopOptions().Timeout)
+	assert.Nil(t, unset.config().StopTimeout)
+}
+
+// B9: what the reference drops arrives, or the task is refused.
+func TestNothingIsDropped(t *testing.T) {
+	t.Parallel()
+	config := newTestConfig(t, goldenTask(t, "everything"))
+	host := config.hostConfig()
+	assert.Equal(t, []string{"label=disable", "seccomp=unconfined", "apparmor=unconfined", "no-new-privileges=true"}, host.SecurityOpt)
+	assert.True(t, host.ReadonlyRootfs)
+	assert.Equal(t, map[string]string{"net.core.somaxconn": "1024"}, host.Sysctls)
+	assert.Equal(t, []string{"10.0.0.53"}, host.DNS)
+	assert.Equal(t, int64(64<<20), host.MemorySwap)
+	assert.Equal(t, mount.ConsistencyCached, host.Mounts[0].Consistency)
+	networks := config.networks()
+	assert.True(t, networks[0].options.Internal)
+	assert.True(t, *networks[0].options.EnableIPv6)
+	assert.Equal(t, "nid1", networks[0].options.Labels["com.dockerexec.network"])
+	assert.Equal(t, []string{"db"}, config.networkingConfig().EndpointsConfig["backend"].Aliases)
+	assert.Equal(t, map[string]string{"com.example.opt": "1"},
+		newTestConfig(t, goldenTask(t, "network-endpoint")).networkingConfig().EndpointsConfig["backend"].DriverOpts)
+	assert.Equal(t, int64(0), *newTestConfig(t, goldenTask(t, "swappiness")).hostConfig().MemorySwappiness)
+	assert.Equal(t, "a/b", newTestConfig(t, goldenTask(t, "mount-volume-subpath")).hostConfig().Mounts[0].VolumeOptions.Subpath)
+	assert.Len(t, newTestConfig(t, goldenTask(t, "ports-ingress")).warnings(), 1)
+	for field, change := range map[string]func(*api.Task){
+		"Spec.Container.Secrets[0]":     func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{{SecretID: "s"}} },
+		"Spec.Container.Configs[0]":     func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}} },
+		"Spec.Container.Mounts[0].Type": withMount(api.Mount{Type: api.MountTypeCluster, Source: "v", Target: "/v"}),
+	} {
+		task := plainTask()
+		change(task)
+		_, err := newContainerConfig(nil, task)
+		assert.ErrorContains(t, err, "dockerexec: task field "+field+": ")
+	}
+}
+
+// B28: a volume without a name is made with the container, not ahead of it.
+// B45: a CPU limit neither overflows nor becomes a quota that is too small.
+// B46: one port of the container may be published several times.
+// B47: a tmpfs is one mount of its type, in one place of the request.
+// The client rewrites the capabilities of the request that it is given.
+func TestRequestSurvivesTheClient(t *testing.T) {
+	t.Parallel()
+	config := newTestConfig(t, goldenTask(t, "capabilities"))
+	config.hostConfig().CapAdd[0] = "NET_ADMIN"
+	text, err := json.Marshal(config.hostConfig().CapAdd)
+	require.NoError(t, err)
+	assert.JSONEq(t, `["CAP_NET_ADMIN","CAP_SYS_NICE"]`, string(text))
+	assert.Equal(t, container.IsolationDefault, config.hostConfig().Isolation)
+}
+
+// A test of somebody's executor may have tasks without a service.
+func TestTaskWithoutAServiceIsLeftToTheEngine(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	task.ServiceAnnotations.Name = ""
+	config, err := newContainerConfig(nil, task)
+	require.NoError(t, err)
+	assert.Equal(t, ".1.taskid", config.name())
+}

@@ -1,0 +1,122 @@
+/*
+Package dockerexec runs SwarmKit tasks as containers on a Docker Engine, through
+the engine's API client.
+
+It mirrors SwarmKit's swarmd/dockerexec and takes its place: a swarm agent
+changes one import line. Others build a swarm-style executor of their own on
+its container adapter, and test that executor against a fake client.
+
+# Usage
+
+Make one [Engine] for each client, and from it an adapter for each task:
+
+	engine := dockerexec.NewEngine(client)
+	adapter, err := engine.Adapter(node, task, nil)
+	…
+	err = adapter.PullImage(ctx)
+	err = adapter.CreateNetworks(ctx)
+	err = adapter.CreateVolumes(ctx)
+	err = adapter.Create(ctx) // exec.ErrTaskPrepared: it is there already
+	err = adapter.Start(ctx)
+	ended, err := adapter.Wait(ctx)
+	err = dockerexec.ExitError(ended, nil)
+	err = adapter.Remove(ctx)
+	err = adapter.RemoveNetworks(ctx)
+
+Neither has anything to close. Whatever runs on their behalf ends with the
+contexts of the calls that asked for it; what several share, the event stream or
+a pull, with the last of them.
+
+# Engine calls
+
+For a task that uses nothing beyond the reference's features each method makes
+these calls on the client and no other, so that a fake needs no more:
+
+	PullImage       ImagePull
+	CreateNetworks  NetworkCreate, for each network
+	RemoveNetworks  NetworkRemove, for each network that this adapter created
+	CreateVolumes   VolumeCreate, for each volume with a driver of its own
+	Create          ContainerCreate
+	Start           ContainerStart
+	Inspect         ContainerInspect
+	Events          Events
+	Wait            Events, ContainerInspect
+	Shutdown        ContainerStop
+	Terminate       ContainerKill
+	Remove          ContainerRemove
+	Logs            ContainerLogs
+	PublishLogs     ContainerInspect, ContainerLogs
+
+Further calls are made only where something needs them:
+
+	PullImage       ImageInspect, for a reference with a digest
+	CreateNetworks  NetworkInspect, when there is a network of that name
+	RemoveNetworks  NetworkInspect, when another adapter created the network
+	Create          ContainerInspect, when there is a container of that name;
+	                NetworkConnect, for several networks below API 1.44;
+	                Info, when the engine refuses a CPU limit above its cores
+	Remove          ContainerInspect, while another removal is in progress
+	PublishLogs     Events, while a followed container is not started
+	any             Ping, once an Engine, on a *client.Client: see below
+
+# API version
+
+On a *client.Client whose version the user has not fixed, an Engine pings and
+negotiates once, before its first other request, and so sets the client's
+version. A failed ping is a passing fault. Any other client, a fake, counts as of
+the newest version. A task that uses a field which the version in use does not
+have is refused by the first method that would make something.
+
+# Tasks
+
+The caller's task and node description are never changed; an adapter works on a
+copy in which templates were expanded once. The same task makes the same requests
+every time. No field is dropped in silence: each is translated, or read by
+schedulers only, or the task is refused with an error that names the field by its
+path. Two fields are warned about instead, once a task, because the reference
+runs such tasks: ingress ports, which need a routing mesh that an engine alone
+does not have, and a CPU limit above the host's cores, which is capped to them.
+
+Containers, networks and volumes are found again by name and label, so a new
+adapter in a new process goes on where another one stopped. The container's name
+is SwarmKit's; a container of that name is the task's only if its label
+com.docker.swarm.task.id says so. Networks made here carry the label
+com.dockerexec.network, and only such networks are removed.
+
+# Errors
+
+  - A context that ended: its bare error, which SwarmKit's agent takes for a reason
+    to try again.
+  - A fault of the engine that passes (away, restarting, overloaded, no answer
+    in time): temporary, see exec.IsTemporary. The agent tries again.
+  - [ErrImageRequired], [ErrContainerDestroyed], exec.ErrTaskPrepared,
+    exec.ErrRuntimeUnsupported: bare.
+  - All else: what failed on which object, with the engine's own error behind it
+    for errors.Is, errors.As and github.com/containerd/errdefs.
+
+The classifiers, such as [IsUnknownContainer], go by what the engine says, since
+engines differ in the class they give it.
+
+# Concurrency
+
+Engine and ContainerAdapter are safe for concurrent use. Every method that takes
+a context returns when it ends. Channels say in the comment of the method that
+returns them who sends, when they close and what happens to a slow reader.
+
+# Log lines
+
+All go through github.com/moby/swarmkit/v2/log, with the logger of the context.
+They carry the fields task.id, service.id and node.id, and where they apply
+container.id, image and network.name; a pull's also attempt, layer and status.
+The lines of the event stream, which belongs to no task, carry none of these.
+
+	warning  the event stream was lost (once an outage)
+	         a followed log was lost, or has a gap
+	         a field that is warned about
+	info     the event stream is restored, with the length of the gap
+	debug    all else
+
+Nothing that is tried again is logged as an error. Credentials, environment
+values and the payloads of secrets appear in no log line and in no error.
+*/
+package dockerexec

@@ -1,0 +1,170 @@
+package dockerexec
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/api/types/versions"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+)
+
+// Engine is a client-side handle on one Docker Engine. Make one for each
+// client, and from it an adapter for each task: the adapters of one Engine share
+// its event stream and its pulls.
+//
+// An Engine starts nothing by itself and needs no Close; whatever runs on its
+// behalf ends with the contexts of the calls that asked for it. It is safe for
+// concurrent use.
+type Engine struct {
+	client  engineapi.APIClient
+	options options
+	api     apiVersion
+	pulls   pulls
+	stream  eventStream
+}
+
+// NewEngine makes a handle on the engine behind client. It does no I/O. The
+// client stays the caller's to close, after the last call has returned. A nil
+// client is reported by [Engine.Adapter].
+func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
+	if c, ok := client.(*engineapi.Client); ok && c == nil {
+		client = nil
+	}
+	e := &Engine{client: client, options: newOptions(opts)}
+	e.api.init(client)
+	e.stream.request = e.openEvents
+	return e
+}
+
+// Adapter makes the adapter of one task. It does no I/O and never changes node
+// or task, of which it takes copies; both may be reused at once.
+//
+// node is the description of the node that the task runs on, which templates in
+// the task may refer to; nil leaves those values empty. deps hands out the
+// task's secrets and configs; nil means that a task which references one is
+// refused. For now any such task is refused.
+//
+// A task that cannot run as asked is refused here with an error that names the
+// field at fault; [ErrImageRequired] and [exec.ErrRuntimeUnsupported] come bare.
+func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	if e == nil || e.client == nil {
+		return nil, errors.New("dockerexec: the engine's client is nil")
+	}
+	config, err := newContainerConfig(node, task)
+	if err != nil {
+		return nil, err
+	}
+	return newContainerAdapter(e, config, deps), nil
+}
+
+// apiVersion agrees with the engine on an API version, once, before the first
+// other request.
+//
+// The client's own negotiation is not used: it is a data race beside a request,
+// swallows a failed ping and then keeps a version that an older engine refuses.
+type apiVersion struct {
+	client *engineapi.Client // nil for a fake, which is not asked
+	gate   chan struct{}     // holds one token: whoever takes it may ping
+	agreed atomic.Pointer[string]
+}
+
+// negotiating guards the client's version while it is set. Several Engines may
+// stand on one client, and the client has no accessor that is safe beside it.
+var negotiating sync.Mutex
+
+func (v *apiVersion) init(client engineapi.APIClient) {
+	v.gate = make(chan struct{}, 1)
+	if c, ok := client.(*engineapi.Client); ok && c != nil {
+		v.client = c
+		return
+	}
+	v.fix("") // the newest
+}
+
+// get returns the agreed version, after a ping if there is none yet. The empty
+// version is the newest. A failed ping is a passing fault: the next call tries
+// again.
+func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, error) {
+	if agreed := v.agreed.Load(); agreed != nil {
+		return *agreed, nil
+	}
+	select {
+	case v.gate <- struct{}{}:
+		defer func() { <-v.gate }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	if agreed := v.agreed.Load(); agreed != nil {
+		return *agreed, nil
+	}
+
+	pingCtx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	ping, err := v.client.Ping(pingCtx)
+	if err == nil && ping.APIVersion == "" {
+		err = errors.New("its answer names no API version")
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if err != nil {
+		return "", exec.MakeTemporary(errors.Wrapf(err, "ping the engine at %s", cleanURL(v.client.DaemonHost())))
+	}
+
+	negotiating.Lock()
+	v.client.NegotiateAPIVersionPing(ping)
+	version := v.client.ClientVersion()
+	negotiating.Unlock()
+	v.fix(version)
+	return version, nil
+}
+
+// fix sets the version without asking.
+func (v *apiVersion) fix(version string) { v.agreed.Store(&version) }
+
+// atLeast reports whether the API version in use has what came with wanted.
+func atLeast(version, wanted string) bool {
+	return version == "" || versions.GreaterThanOrEqualTo(version, wanted)
+}
+
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// request makes one engine call. The API version is agreed first, and the call
+// is bounded by the request time-out plus extra. The error is the client's own,
+// for the caller to classify and then to hand to engineError; only a time-out
+// is replaced, by an error that says so.
+func request[T any](ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
+	var none T
+	timeout := e.options.requestTimeout
+	if _, err := e.api.get(ctx, timeout); err != nil {
+		return none, err
+	}
+	if timeout > 0 {
+		timeout += extra
+	}
+	callCtx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	answer, err := call(callCtx)
+	if err != nil && callCtx.Err() != nil && ctx.Err() == nil {
+		err = requestTimeoutError(timeout)
+	}
+	return answer, err
+}
+
+// do is request for a call that answers nothing.
+func do(ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) error) error {
+	_, err := request(ctx, e, extra, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, call(ctx)
+	})
+	return err
+}

@@ -1,0 +1,202 @@
+package dockerexec
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestNoClientIsRefused(t *testing.T) {
+	t.Parallel()
+	_, err := NewEngine(nil).Adapter(nil, plainTask(), nil)
+	require.EqualError(t, err, "dockerexec: the engine's client is nil")
+	_, err = NewEngine((*engineapi.Client)(nil)).Adapter(nil, plainTask(), nil)
+	require.EqualError(t, err, "dockerexec: the engine's client is nil")
+	_, err = (*Engine)(nil).Adapter(nil, plainTask(), nil)
+	require.EqualError(t, err, "dockerexec: the engine's client is nil")
+}
+
+func TestOptionsTakeTheLastAndIgnoreNil(t *testing.T) {
+	t.Parallel()
+	o := newOptions([]Option{nil, WithRequestTimeout(time.Hour), WithRequestTimeout(-1), WithPullAttempts(0), WithPullStallTimeout(-1)})
+	assert.Equal(t, time.Duration(0), o.requestTimeout)
+	assert.Equal(t, 1, o.pullAttempts)
+	assert.Equal(t, time.Duration(0), o.pullStallTimeout)
+
+	o = newOptions(nil)
+	assert.Equal(t, 2*time.Minute, o.requestTimeout)
+	assert.Equal(t, 3, o.pullAttempts)
+	assert.Equal(t, 5*time.Minute, o.pullStallTimeout)
+}
+
+// oldEngine answers as an engine of API 1.41 does, and records the paths.
+type oldEngine struct {
+	mu       sync.Mutex
+	paths    []string
+	pingFail int // so many pings fail
+	version  string
+	hang     bool
+}
+
+func (e *oldEngine) RoundTrip(request *http.Request) (*http.Response, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.hang {
+		<-request.Context().Done()
+		return nil, request.Context().Err()
+	}
+	e.paths = append(e.paths, request.URL.Path)
+	response := &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: request}
+	if request.URL.Path == "/_ping" {
+		if e.pingFail > 0 {
+			e.pingFail--
+			return nil, io.ErrUnexpectedEOF
+		}
+		response.StatusCode = http.StatusOK
+		response.Header.Set("Api-Version", e.version)
+	}
+	return response, nil
+}
+
+func (e *oldEngine) client(t *testing.T, opts ...engineapi.Opt) *engineapi.Client {
+	t.Helper()
+	opts = append([]engineapi.Opt{engineapi.WithHost("tcp://engine:1"), engineapi.WithHTTPClient(&http.Client{Transport: e})}, opts...)
+	client, err := engineapi.NewClientWithOpts(opts...)
+	require.NoError(t, err)
+	return client
+}
+
+func startOn(t *testing.T, engine *Engine) error {
+	t.Helper()
+	adapter, err := engine.Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	return adapter.Start(t.Context())
+}
+
+const startPath = "/containers/web.1.taskid/start"
+
+func TestVersionIsAgreedBeforeTheFirstRequest(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		opts []engineapi.Opt
+		want string
+	}{
+		{"a client made without negotiation, as swarmd makes it", nil, "/v1.41"},
+		{"a client that would negotiate itself", []engineapi.Opt{engineapi.WithAPIVersionNegotiation()}, "/v1.41"},
+		{"a version that the user has fixed", []engineapi.Opt{engineapi.WithVersion("1.40")}, "/v1.40"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			old := &oldEngine{version: "1.41"}
+			engine := NewEngine(old.client(t, test.opts...))
+			require.NoError(t, startOn(t, engine))
+			require.NoError(t, startOn(t, engine))
+			assert.Equal(t, []string{"/_ping", test.want + startPath, test.want + startPath}, old.paths)
+		})
+	}
+}
+
+func TestAFailedPingIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	old := &oldEngine{version: "1.41", pingFail: 1}
+	engine := NewEngine(old.client(t))
+	err := startOn(t, engine)
+	require.ErrorContains(t, err, "ping the engine at tcp://engine:1")
+	assert.True(t, exec.IsTemporary(err))
+	require.NoError(t, startOn(t, engine))
+	assert.Equal(t, "/v1.41"+startPath, old.paths[len(old.paths)-1])
+}
+
+func TestAPingWithoutAVersionIsNotTakenForAnEngine(t *testing.T) {
+	t.Parallel()
+	old := &oldEngine{}
+	err := startOn(t, NewEngine(old.client(t)))
+	require.EqualError(t, err, "ping the engine at tcp://engine:1: its answer names no API version")
+	assert.True(t, exec.IsTemporary(err))
+}
+
+func TestManyFirstRequestsPingOnce(t *testing.T) {
+	t.Parallel()
+	old := &oldEngine{version: "1.41"}
+	engine := NewEngine(old.client(t))
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() { assert.NoError(t, startOn(t, engine)) })
+	}
+	all.Wait()
+	pings := 0
+	for _, path := range old.paths {
+		if path == "/_ping" {
+			pings++
+			continue
+		}
+		assert.Equal(t, "/v1.41"+startPath, path)
+	}
+	assert.Equal(t, 1, pings)
+	assert.Len(t, old.paths, 51)
+}
+
+// Under the race detector: the second Engine's negotiation must not write what
+// the first one's requests read.
+func TestTwoEnginesOfOneClient(t *testing.T) {
+	t.Parallel()
+	old := &oldEngine{version: "1.41"}
+	client := old.client(t)
+	var all sync.WaitGroup
+	for range 10 {
+		engine := NewEngine(client)
+		for range 5 {
+			all.Go(func() { assert.NoError(t, startOn(t, engine)) })
+		}
+	}
+	all.Wait()
+	assert.Len(t, old.paths, 60)
+}
+
+func TestAPingThatIsNeverAnsweredIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		old := &oldEngine{hang: true}
+		engine := NewEngine(old.client(t), WithRequestTimeout(time.Minute))
+		begin := time.Now()
+		err := startOn(t, engine)
+		require.Error(t, err)
+		assert.True(t, exec.IsTemporary(err), err)
+		assert.Equal(t, time.Minute, time.Since(begin))
+	})
+}
+
+func TestWaitingForAPingObeysTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		engine := NewEngine((&oldEngine{hang: true}).client(t))
+		adapter, err := engine.Adapter(nil, plainTask(), nil)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var all sync.WaitGroup
+		for range 2 { // one pings, one waits at the gate
+			all.Go(func() { assert.Equal(t, context.DeadlineExceeded, adapter.Start(ctx)) })
+		}
+		all.Wait()
+	})
+}
+
+func TestAtLeast(t *testing.T) {
+	t.Parallel()
+	assert.True(t, atLeast("", "1.44"))
+	assert.True(t, atLeast("1.44", "1.44"))
+	assert.True(t, atLeast("1.51", "1.44"))
+	assert.False(t, atLeast("1.41", "1.44"))
+	assert.False(t, atLeast("1.9", "1.44"))
+}

@@ -1,0 +1,276 @@
+package dockerexec
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+)
+
+const (
+	// settleTime is how long a failed request may take to say so once the
+	// client has returned; it is a matter of microseconds.
+	settleTime = 10 * time.Millisecond
+	// proofTime is when an open stream counts as restored. An engine sends what
+	// it has kept at once, so what has not come back by then is lost. It is also
+	// when every watch inspects once more: an engine answers before it subscribes.
+	proofTime = time.Second
+	// lookBack is how far the first request goes back, for the time between an
+	// engine's answer and its subscribing.
+	lookBack = 5 * time.Second
+	// rememberedEvents is how many events an engine keeps, of all kinds, so no
+	// more than that can come twice.
+	rememberedEvents = 256
+)
+
+// errStreamEnded is the end of a stream without any error, which only fakes do.
+var errStreamEnded = errors.New("the event stream ended without an error")
+
+// eventReader is what the goroutine of a run keeps from one request to the next.
+type eventReader struct {
+	memory eventMemory
+	last   eventKey // the last event, where the next request begins; zero: none
+	outage outage
+
+	// Of the request at hand.
+	open     time.Time // when it was established; zero: not yet
+	resuming bool      // last has not come back yet
+	good     bool      // a new event has come
+	proven   bool
+}
+
+// outage is what one run leaves to the next, so that a caller which subscribes
+// again and again goes on with the pauses, and does not have each one logged.
+type outage struct {
+	since  time.Time     // when the stream was lost; zero: it is well
+	away   bool          // the last request failed or broke
+	gap    time.Duration // how long it was lost before it was last opened
+	pauses backoff
+}
+
+// read opens the stream, and opens it again whenever it breaks, until ctx ends.
+// It is the goroutine of a run. left is from the one of the run before.
+func (r *streamRun) read(ctx context.Context, left <-chan outage) {
+	rd := &r.reader
+	defer close(r.done)
+	defer func() { r.left <- rd.outage }()
+	if left != nil {
+		rd.outage = receiveWithin(joinTimeout, left)
+	}
+	if rd.outage.away {
+		_ = sleep(ctx, rd.outage.pauses.next()) // ctx is looked at below
+	}
+	for ctx.Err() == nil {
+		err := r.follow(ctx)
+		if ctx.Err() == nil {
+			_ = sleep(ctx, r.broke(ctx, err)) // the loop looks at ctx
+		}
+	}
+}
+
+// follow makes one request and reads it to its end.
+func (r *streamRun) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the client's goroutine
+	rd := &r.reader
+	rd.open, rd.resuming, rd.good, rd.proven = time.Time{}, false, false, false
+
+	opened, err := r.stream.request(ctx, rd.since())
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(opened.settle) // then until proofTime
+	defer timer.Stop()
+	established := func() {
+		if rd.open.IsZero() {
+			r.established(ctx)
+			timer.Reset(proofTime)
+		}
+	}
+	for {
+		select {
+		case m, ok := <-opened.messages:
+			established()
+			if !ok {
+				return errStreamEnded
+			}
+			r.receive(ctx, m)
+		case err := <-opened.errs:
+			if err == nil {
+				err = errStreamEnded
+			}
+			if err == io.EOF || err == errStreamEnded { //nolint:errorlint // bare: the end of a good answer; a request that ends so is wrapped
+				established()
+			}
+			r.drain(ctx, opened.messages)
+			return err
+		case <-timer.C:
+			if !rd.open.IsZero() {
+				r.prove(ctx)
+			} else if len(opened.errs) == 0 {
+				established()
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// drain takes what a fake had ready when it ended the stream. The client's own
+// channel holds nothing.
+func (r *streamRun) drain(ctx context.Context, messages <-chan events.Message) {
+	for range cap(messages) {
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			r.receive(ctx, m)
+		default:
+			return
+		}
+	}
+}
+
+// established notes that the request at hand has been answered.
+func (r *streamRun) established(ctx context.Context) {
+	rd := &r.reader
+	rd.open = time.Now()
+	rd.outage.away = false
+	if !rd.outage.since.IsZero() {
+		rd.outage.gap = time.Since(rd.outage.since)
+	}
+	opens := r.opened()
+	rd.resuming = rd.last != eventKey{}
+	if opens > 1 && !rd.resuming {
+		r.loss(ctx, "no event was seen before")
+	}
+}
+
+// receive takes one event off the stream.
+func (r *streamRun) receive(ctx context.Context, m events.Message) {
+	rd := &r.reader
+	key := keyOf(m)
+	if key.timeNano != 0 { // a fake's event without a time is neither a position nor a duplicate
+		if rd.memory.has(key) {
+			if rd.resuming && key == rd.last {
+				rd.resuming = false
+			}
+			return
+		}
+		if rd.resuming {
+			r.loss(ctx, "the last event did not come back")
+		}
+		rd.memory.add(key)
+		rd.last = key
+	}
+	rd.good = true
+	if !rd.proven {
+		r.wellAgain(ctx)
+	}
+	r.dispatch(m)
+}
+
+// prove is called proofTime after the stream was opened.
+func (r *streamRun) prove(ctx context.Context) {
+	if r.reader.resuming {
+		r.loss(ctx, "nothing came back")
+	}
+	r.wellAgain(ctx)
+	r.hintAll()
+}
+
+// loss tells that events may be lost.
+func (r *streamRun) loss(ctx context.Context, why string) {
+	r.reader.resuming = false
+	told := r.resync()
+	log.G(ctx).WithFields(log.Fields{"why": why, "subscribers": told}).Debug("events may be lost, subscribers are told to resync")
+}
+
+// wellAgain ends an outage. A stream that breaks before goes on with the same
+// outage, so that one which opens and breaks all the time is not logged each
+// time.
+func (r *streamRun) wellAgain(ctx context.Context) {
+	rd := &r.reader
+	rd.proven = true
+	if !rd.outage.since.IsZero() {
+		rd.outage.since = time.Time{}
+		log.G(ctx).WithField("gap", rd.outage.gap.Round(time.Millisecond)).Info("event stream restored")
+	}
+}
+
+// broke notes that the request at hand has failed or ended, and returns how
+// long to pause before the next one.
+func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
+	rd := &r.reader
+	r.lost()
+	if rd.good || !rd.open.IsZero() && time.Since(rd.open) > longestPause {
+		rd.outage.pauses = backoff{}
+	}
+	rd.outage.away = true
+	pause := rd.outage.pauses.next()
+	entry := log.G(ctx).WithError(err)
+	if rd.outage.since.IsZero() {
+		rd.outage.since = time.Now()
+		entry.Warn("event stream lost, it is opened again as soon as the engine answers")
+	} else {
+		entry.WithField("pause", pause).Debug("event stream not restored yet")
+	}
+	return pause
+}
+
+// since is where the next request begins: at the last event, inclusively, since
+// others may have its time. If there was none the wall clock has to do.
+func (rd *eventReader) since() string {
+	nano := rd.last.timeNano
+	if nano == 0 {
+		nano = time.Now().Add(-lookBack).UnixNano()
+	}
+	return fmt.Sprintf("%d.%09d", nano/1e9, nano%1e9)
+}
+
+// eventKey tells events apart. The time alone does not: several may have the
+// same nanosecond.
+type eventKey struct {
+	timeNano int64
+	kind     events.Type
+	action   events.Action
+	actor    string
+}
+
+func keyOf(m events.Message) eventKey {
+	return eventKey{timeNano: m.TimeNano, kind: m.Type, action: m.Action, actor: m.Actor.ID}
+}
+
+// eventMemory remembers the last rememberedEvents keys, some 50 KiB at most.
+type eventMemory struct {
+	keys   []eventKey // a ring
+	oldest int        // where the next key goes once the ring is full
+	newest int64      // the highest time so far
+}
+
+// has reports whether key is remembered. Events come in the order of time but
+// for a few, so it has to look only when the stream goes back.
+func (m *eventMemory) has(key eventKey) bool {
+	return key.timeNano <= m.newest && slices.Contains(m.keys, key)
+}
+
+func (m *eventMemory) add(key eventKey) {
+	m.newest = max(m.newest, key.timeNano)
+	if len(m.keys) < rememberedEvents {
+		m.keys = append(m.keys, key)
+		return
+	}
+	m.keys[m.oldest] = key
+	m.oldest = (m.oldest + 1) % rememberedEvents
+}
+
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 5 * time.Second
+)

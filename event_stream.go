@@ -1,0 +1,196 @@
+package dockerexec
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/moby/swarmkit/v2/log"
+)
+
+// One event stream serves all adapters of an Engine. Who owns what:
+//
+//   - An eventStream lives as long as its Engine. It knows the run there is.
+//   - A streamRun is one life of the stream: the first subscriber starts it, the
+//     last to leave ends it and waits for its goroutine. Who is subscribed and
+//     whether the stream is open is guarded by eventStream.mu.
+//   - The run's goroutine, in event_reader.go, makes the requests, one at a
+//     time, and has all else to itself: position, memory, pauses. It never waits
+//     for a subscriber.
+//   - A subscriber has no goroutine. The run's goroutine sends to its channels,
+//     under mu; whoever takes it off the run closes the one that tells so.
+
+const (
+	// eventQueue is how many events wait for a reader before it is told to
+	// resync.
+	eventQueue = 8
+	// joinTimeout is how long the end of a run is waited for. The client obeys
+	// its context, so this is for fakes that do not.
+	joinTimeout = time.Second
+)
+
+// eventStream is the event stream of an Engine. It is closed while nobody is
+// subscribed.
+type eventStream struct {
+	request func(ctx context.Context, since string) (openedEvents, error)
+
+	mu   sync.Mutex
+	run  *streamRun    // nil: nobody is subscribed
+	left <-chan outage // what the goroutine of the run before leaves when it ends; nil: there was none
+}
+
+// streamRun is one life of the stream.
+type streamRun struct {
+	stream *eventStream
+	cancel context.CancelFunc // ends the goroutine
+	left   chan outage        // the goroutine's last words, for the next run; has room for them
+	done   chan struct{}      // closed by the goroutine when it has ended
+
+	// Guarded by stream.mu.
+	byTask map[string][]*subscriber
+	byName map[string][]*subscriber // the same ones, by their container's name
+	count  int
+	opens  int           // how often the stream has been open
+	open   chan struct{} // closed while the stream is open; a new one when it is lost
+	isOpen bool
+
+	reader eventReader // the goroutine's own
+}
+
+// subscribe puts sub on the stream, which starts for the first one. It neither
+// blocks nor fails, unless ctx has ended already.
+//
+// The stream belongs to no caller. So of the first subscriber's ctx it keeps
+// the logger alone, without its fields, which are about a task.
+func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		own, cancel := context.WithCancel(log.WithLogger(context.Background(), log.G(ctx).Logger.WithFields(nil)))
+		s.run = &streamRun{
+			stream: s,
+			cancel: cancel,
+			left:   make(chan outage, 1),
+			done:   make(chan struct{}),
+			byTask: map[string][]*subscriber{},
+			byName: map[string][]*subscriber{},
+			open:   make(chan struct{}),
+		}
+		go s.run.read(own, s.left)
+	}
+	s.run.addLocked(sub)
+	return nil
+}
+
+// untilOpen waits until the stream is open.
+func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
+	s.mu.Lock()
+	run := sub.run
+	if run == nil { // told to resync already, for which the stream was open
+		s.mu.Unlock()
+		return ctx.Err()
+	}
+	open := run.open
+	s.mu.Unlock()
+	select {
+	case <-open:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// leaveAfter has sub leave when ctx ends, and then closes its second channel.
+// Until then it costs no goroutine.
+func (s *eventStream) leaveAfter(ctx context.Context, sub *subscriber) {
+	stop := context.AfterFunc(ctx, func() {
+		if s.leave(sub) {
+			close(sub.closed)
+		}
+	})
+	s.mu.Lock()
+	on := sub.run != nil
+	if on {
+		sub.stop = stop
+	}
+	s.mu.Unlock()
+	if !on {
+		stop()
+	}
+}
+
+// leave takes sub off the stream and reports whether it was on. The last one to
+// leave ends the stream and waits for it.
+func (s *eventStream) leave(sub *subscriber) bool {
+	s.mu.Lock()
+	run := sub.run
+	if run == nil {
+		s.mu.Unlock()
+		return false
+	}
+	run.removeLocked(sub)
+	last := run.count == 0
+	s.mu.Unlock()
+	if last {
+		receiveWithin(joinTimeout, run.done)
+	}
+	return true
+}
+
+func (r *streamRun) addLocked(sub *subscriber) {
+	sub.run = r
+	sub.opens = r.opens
+	if !r.isOpen {
+		sub.opens++
+	}
+	r.byTask[sub.task] = append(r.byTask[sub.task], sub)
+	r.byName[sub.name] = append(r.byName[sub.name], sub)
+	r.count++
+}
+
+// removeLocked takes sub off the run, and ends the run with its last one.
+func (r *streamRun) removeLocked(sub *subscriber) {
+	remove(r.byTask, sub.task, sub)
+	remove(r.byName, sub.name, sub)
+	sub.run = nil
+	r.count--
+	if r.count == 0 {
+		r.cancel()
+		r.stream.run = nil
+		r.stream.left = r.left
+	}
+}
+
+func remove(from map[string][]*subscriber, key string, sub *subscriber) {
+	rest := slices.DeleteFunc(from[key], func(other *subscriber) bool { return other == sub })
+	if len(rest) == 0 {
+		delete(from, key)
+		return
+	}
+	from[key] = rest
+}
+
+// opened has waiting subscribers go on. It returns how often the stream has
+// been open.
+func (r *streamRun) opened() int {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	r.opens++
+	r.isOpen = true
+	close(r.open)
+	r.hintAllLocked()
+	return r.opens
+}
+
+// lost has subscribers that come now wait for the next opening.
+func (r *streamRun) lost() {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	if r.isOpen {
+		r.isOpen = false
+		r.open = make(chan struct{})
+	}
+}

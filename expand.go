@@ -1,0 +1,92 @@
+package dockerexec
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/template"
+)
+
+// expandTemplates expands, in place, the templates of a task that is the
+// package's own copy: the values of the environment, the hostname, and of mounts
+// source, target, volume labels and driver options.
+//
+// NOTE: template.ExpandContainerSpec does the same, but its errors show the
+// values of environment variables.
+func expandTemplates(node *api.NodeDescription, task *api.Task) error {
+	if node != nil && node.Platform == nil { // NewContext dereferences it
+		node = &api.NodeDescription{Hostname: node.Hostname, Platform: &api.Platform{}}
+	}
+	x := expander{template.NewContext(node, task)}
+	spec := task.Spec.GetContainer()
+	for i, entry := range spec.Env {
+		name, value, found := strings.Cut(entry, "=")
+		if !found {
+			continue
+		}
+		if err := x.expandHidden(fmt.Sprintf("Spec.Container.Env[%d]", i), &value); err != nil {
+			return err
+		}
+		spec.Env[i] = name + "=" + value
+	}
+	for i := range spec.Mounts {
+		m, path := &spec.Mounts[i], mountPath(i)
+		if err := x.expand(path+".Source", &m.Source); err != nil {
+			return err
+		}
+		if err := x.expand(path+".Target", &m.Target); err != nil {
+			return err
+		}
+		if m.VolumeOptions == nil {
+			continue
+		}
+		if err := x.expandMap(path+".VolumeOptions.Labels", m.VolumeOptions.Labels); err != nil {
+			return err
+		}
+		if driver := m.VolumeOptions.DriverConfig; driver != nil {
+			if err := x.expandMap(path+".VolumeOptions.DriverConfig.Options", driver.Options); err != nil {
+				return err
+			}
+		}
+	}
+	return x.expand("Spec.Container.Hostname", &spec.Hostname)
+}
+
+type expander struct{ template.Context }
+
+func (x *expander) expand(path string, value *string) error {
+	expanded, err := x.Expand(*value)
+	if err != nil {
+		return refuse(path, "its template cannot be expanded: %v", err)
+	}
+	if !utf8.ValidString(expanded) { // as {{"\xff"}} is
+		return refuse(path, "its template expands to what is not valid UTF-8")
+	}
+	*value = expanded
+	return nil
+}
+
+// expandHidden expands a value that may be a secret. The parser's errors quote
+// it, so they are not shown.
+func (x *expander) expandHidden(path string, value *string) error {
+	if x.expand(path, value) != nil {
+		return refuse(path, "its template cannot be expanded (the value is not shown)")
+	}
+	return nil
+}
+
+// expandMap expands the values of m. Driver options may hold passwords.
+func (x *expander) expandMap(path string, m map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		value := m[key]
+		if err := x.expandHidden(fmt.Sprintf("%s[%s]", path, key), &value); err != nil {
+			return err
+		}
+		m[key] = value
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package dockerexec
+
+import (
+	"context"
+	"io"
+	"net/url"
+	"sync"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/volume"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/log"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+	logrustest "github.com/sirupsen/logrus/hooks/test"
+)
+
+// fakeClient is an engine's client of which a test sets the methods that it
+// expects. Any other call fails the test by name. The calls are recorded in
+// order, each with what it is about: "ContainerCreate web.1.abc".
+type fakeClient struct {
+	engineapi.APIClient // nil: a method without a field below is a nil dereference
+
+	t     testing.TB
+	mu    sync.Mutex
+	calls []string
+
+	imagePull        func(ctx context.Context, ref string, options image.PullOptions) (io.ReadCloser, error)
+	imageInspect     func(ctx context.Context, ref string) (image.InspectResponse, error)
+	networkCreate    func(ctx context.Context, name string, options network.CreateOptions) (network.CreateResponse, error)
+	networkInspect   func(ctx context.Context, name string) (network.Inspect, error)
+	networkConnect   func(ctx context.Context, name, container string, config *network.EndpointSettings) error
+	networkRemove    func(ctx context.Context, name string) error
+	volumeCreate     func(ctx context.Context, options volume.CreateOptions) (volume.Volume, error)
+	containerCreate  func(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networkingConfig *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error)
+	containerStart   func(ctx context.Context, name string, options container.StartOptions) error
+	containerInspect func(ctx context.Context, name string) (container.InspectResponse, error)
+	containerStop    func(ctx context.Context, name string, options container.StopOptions) error
+	containerKill    func(ctx context.Context, name, signal string) error
+	containerRemove  func(ctx context.Context, name string, options container.RemoveOptions) error
+	containerLogs    func(ctx context.Context, name string, options container.LogsOptions) (io.ReadCloser, error)
+	events           func(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error)
+	info             func(ctx context.Context) (system.Info, error)
+}
+
+var _ engineapi.APIClient = (*fakeClient)(nil)
+
+func newFakeClient(t testing.TB) *fakeClient { return &fakeClient{t: t} }
+
+// failEverything has each call fail with err, or with the error of a context
+// that has ended, as the client has it.
+func (f *fakeClient) failEverything(err error) {
+	fail := func(ctx context.Context) error {
+		if ctx.Err() != nil {
+			return &url.Error{Op: "Post", URL: "http://engine", Err: ctx.Err()}
+		}
+		return err
+	}
+	f.imagePull = func(ctx context.Context, _ string, _ image.PullOptions) (io.ReadCloser, error) { return nil, fail(ctx) }
+	f.imageInspect = func(ctx context.Context, _ string) (image.InspectResponse, error) {
+		return image.InspectResponse{}, fail(ctx)
+	}
+	f.networkCreate = func(ctx context.Context, _ string, _ network.CreateOptions) (network.CreateResponse, error) {
+		return network.CreateResponse{}, fail(ctx)
+	}
+	f.networkInspect = func(ctx context.Context, _ string) (network.Inspect, error) { return network.Inspect{}, fail(ctx) }
+	f.networkConnect = func(ctx context.Context, _, _ string, _ *network.EndpointSettings) error { return fail(ctx) }
+	f.networkRemove = func(ctx context.Context, _ string) error { return fail(ctx) }
+	f.volumeCreate = func(ctx context.Context, _ volume.CreateOptions) (volume.Volume, error) {
+		return volume.Volume{}, fail(ctx)
+	}
+	f.containerCreate = func(ctx context.Context, _ *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		return container.CreateResponse{}, fail(ctx)
+	}
+	f.containerStart = func(ctx context.Context, _ string, _ container.StartOptions) error { return fail(ctx) }
+	f.containerInspect = func(ctx context.Context, _ string) (container.InspectResponse, error) {
+		return container.InspectResponse{}, fail(ctx)
+	}
+	f.containerStop = func(ctx context.Context, _ string, _ container.StopOptions) error { return fail(ctx) }
+	f.containerKill = func(ctx context.Context, _, _ string) error { return fail(ctx) }
+	f.containerRemove = func(ctx context.Context, _ string, _ container.RemoveOptions) error { return fail(ctx) }
+	f.containerLogs = func(ctx context.Context, _ string, _ container.LogsOptions) (io.ReadCloser, error) {
+		return nil, fail(ctx)
+	}
+	f.info = func(ctx context.Context) (system.Info, error) { return system.Info{}, fail(ctx) }
+}
+
+// called returns the calls so far, in order.
+func (f *fakeClient) called() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.calls...)
+}
+
+// record notes the call; set is whether the test expects it.
+func (f *fakeClient) record(method, about string, set bool) {
+	f.mu.Lock()
+	f.calls = append(f.calls, method+" "+about)
+	f.mu.Unlock()
+	if !set {
+		f.t.Errorf("unexpected engine call: %s %s", method, about)
+		panic("unexpected engine call: " + method)
+	}
+}
+
+func (f *fakeClient) ImagePull(ctx context.Context, ref string, options image.PullOptions) (io.ReadCloser, error) {
+	f.record("ImagePull", ref, f.imagePull != nil)
+	return f.imagePull(ctx, ref, options)
+}
+
+func (f *fakeClient) ImageInspect(ctx context.Context, ref string, _ ...engineapi.ImageInspectOption) (image.InspectResponse, error) {
+	f.record("ImageInspect", ref, f.imageInspect != nil)
+	return f.imageInspect(ctx, ref)
+}
+
+func (f *fakeClient) NetworkCreate(ctx context.Context, name string, options network.CreateOptions) (network.CreateResponse, error) {
+	f.record("NetworkCreate", name, f.networkCreate != nil)
+	return f.networkCreate(ctx, name, options)
+}
+
+func (f *fakeClient) NetworkInspect(ctx context.Context, name string, _ network.InspectOptions) (network.Inspect, error) {
+	f.record("NetworkInspect", name, f.networkInspect != nil)
+	return f.networkInspect(ctx, name)
+}
+
+func (f *fakeClient) NetworkConnect(ctx context.Context, name, containerName string, config *network.EndpointSettings) error {
+	f.record("NetworkConnect", name, f.networkConnect != nil)
+	return f.networkConnect(ctx, name, containerName, config)
+}
+
+func (f *fakeClient) NetworkRemove(ctx context.Context, name string) error {
+	f.record("NetworkRemove", name, f.networkRemove != nil)
+	return f.networkRemove(ctx, name)
+}
+
+func (f *fakeClient) VolumeCreate(ctx context.Context, options volume.CreateOptions) (volume.Volume, error) {
+	f.record("VolumeCreate", options.Name, f.volumeCreate != nil)
+	return f.volumeCreate(ctx, options)
+}
+
+func (f *fakeClient) ContainerCreate(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networkingConfig *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
+	f.record("ContainerCreate", name, f.containerCreate != nil)
+	return f.containerCreate(ctx, config, hostConfig, networkingConfig, platform, name)
+}
+
+func (f *fakeClient) ContainerStart(ctx context.Context, name string, options container.StartOptions) error {
+	f.record("ContainerStart", name, f.containerStart != nil)
+	return f.containerStart(ctx, name, options)
+}
+
+func (f *fakeClient) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	f.record("ContainerInspect", name, f.containerInspect != nil)
+	return f.containerInspect(ctx, name)
+}
+
+func (f *fakeClient) ContainerStop(ctx context.Context, name string, options container.StopOptions) error {
+	f.record("ContainerStop", name, f.containerStop != nil)
+	return f.containerStop(ctx, name, options)
+}
+
+func (f *fakeClient) ContainerKill(ctx context.Context, name, signal string) error {
+	f.record("ContainerKill", name, f.containerKill != nil)
+	return f.containerKill(ctx, name, signal)
+}
+
+func (f *fakeClient) ContainerRemove(ctx context.Context, name string, options container.RemoveOptions) error {
+	f.record("ContainerRemove", name, f.containerRemove != nil)
+	return f.containerRemove(ctx, name, options)
+}
+
+func (f *fakeClient) ContainerLogs(ctx context.Context, name string, options container.LogsOptions) (io.ReadCloser, error) {
+	f.record("ContainerLogs", name, f.containerLogs != nil)
+	return f.containerLogs(ctx, name, options)
+}
+
+func (f *fakeClient) Events(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error) {
+	f.record("Events", options.Since, f.events != nil)
+	return f.events(ctx, options)
+}
+
+func (f *fakeClient) Info(ctx context.Context) (system.Info, error) {
+	f.record("Info", "", f.info != nil)
+	return f.info(ctx)
+}
+
+// logged returns a context with a logger of its own, down to debug, and what was
+// logged to it at a level or above.
+func logged(t testing.TB) (context.Context, func(logrus.Level) []string) {
+	logger, hook := logrustest.NewNullLogger()
+	logger.SetLevel(logrus.DebugLevel)
+	return log.WithLogger(t.Context(), logrus.NewEntry(logger)), func(level logrus.Level) []string {
+		var lines []string
+		for _, entry := range hook.AllEntries() {
+			if entry.Level <= level {
+				lines = append(lines, entry.Message)
+			}
+		}
+		return lines
+	}
+}

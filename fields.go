@@ -1,0 +1,191 @@
+package dockerexec
+
+// class says what becomes of a field of a task.
+type class string
+
+const (
+	mapped    class = "mapped"    // arrives at the engine
+	scheduler class = "scheduler" // read by managers and the agent only; nothing for an engine
+	refused   class = "refused"   // a task that sets it is refused
+	warned    class = "warned"    // mapped in part; the rest is the subject of a warning
+)
+
+// field is one row of the table of all fields of a task.
+type field struct {
+	path  string // without indices; ".*" at the end stands for all below
+	class class
+	since string // the API version that brought it; empty if every supported engine has it
+	note  string // mapped: where it arrives; else why not
+}
+
+// Why whole groups of fields are refused.
+const (
+	whySecrets = "secrets are not supported yet"
+	whyConfigs = "configs are not supported yet"
+	whyCluster = "cluster volumes exist only inside a swarm engine, not in its API"
+	whyRuntime = "only container tasks can be run"
+)
+
+// fields classifies every field of SwarmKit's task. What the table alone decides
+// is decided by it: refusals, needed API versions, and which strings and enums
+// are checked; TestEveryFieldIsClassified finds a field that it lacks.
+var fields = []field{
+	{"ID", mapped, "", "name; label com.docker.swarm.task.id; templates"},
+	{"Meta.*", scheduler, "", "bookkeeping of the managers"},
+	{"SpecVersion.*", scheduler, "", "bookkeeping of the managers"},
+	{"ServiceID", mapped, "", "label com.docker.swarm.service.id; templates"},
+	{"Slot", mapped, "", "name; templates"},
+	{"NodeID", mapped, "", "name of a task without slot; label com.docker.swarm.node.id; templates"},
+	{"Annotations.Name", mapped, "", "name; label com.docker.swarm.task.name; templates"},
+	{"Annotations.Labels", mapped, "", "Config.Labels, over those of the spec"},
+	{"Annotations.Indices.*", scheduler, "", "index of the managers' store"},
+	{"ServiceAnnotations.Name", mapped, "", "name; label com.docker.swarm.service.name; templates"},
+	{"ServiceAnnotations.Labels", mapped, "", "templates only: they are not the container's"},
+	{"ServiceAnnotations.Indices.*", scheduler, "", "index of the managers' store"},
+	{"Status.*", scheduler, "", "what the agent reports"},
+	{"DesiredState", scheduler, "", "drives the agent"},
+	{"JobIteration.*", scheduler, "", "bookkeeping of the managers"},
+	{"Volumes.*", refused, "", whyCluster},
+	{"AssignedGenericResources.NamedResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_<KIND>"},
+	{"AssignedGenericResources.NamedResourceSpec.Value", mapped, "", "Config.Env"},
+	{"AssignedGenericResources.DiscreteResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_<KIND>"},
+	{"AssignedGenericResources.DiscreteResourceSpec.Value", mapped, "", "Config.Env"},
+	{"LogDriver.Name", mapped, "", "HostConfig.LogConfig.Type"},
+	{"LogDriver.Options", mapped, "", "HostConfig.LogConfig.Config"},
+
+	{"Networks.Network.ID", mapped, "", "value of the label that marks networks made here; the engine picks its own ID"},
+	{"Networks.Network.Meta.*", scheduler, "", "bookkeeping of the managers"},
+	{"Networks.Network.Spec.Annotations.Name", mapped, "", "network name; EndpointsConfig or HostConfig.NetworkMode"},
+	{"Networks.Network.Spec.Annotations.Labels", mapped, "", "network Labels; com.docker.swarm.predefined marks one of the engine's own"},
+	{"Networks.Network.Spec.Annotations.Indices.*", scheduler, "", "index of the managers' store"},
+	{"Networks.Network.Spec.DriverConfig.*", scheduler, "", "the request; DriverState is what came of it"},
+	{"Networks.Network.Spec.Ipv6Enabled", mapped, "", "network EnableIPv6"},
+	{"Networks.Network.Spec.Internal", mapped, "", "network Internal"},
+	{"Networks.Network.Spec.IPAM.*", scheduler, "", "the request; Network.IPAM is what came of it"},
+	{"Networks.Network.Spec.Attachable", mapped, "", "network Attachable"},
+	{"Networks.Network.Spec.Ingress", warned, "", "the routing mesh's network exists only inside a swarm engine: it is not joined"},
+	{"Networks.Network.Spec.Network", mapped, "", "network ConfigFrom"},
+	{"Networks.Network.DriverState.Name", mapped, "", "network Driver"},
+	{"Networks.Network.DriverState.Options", mapped, "", "network Options"},
+	{"Networks.Network.IPAM.Driver.Name", mapped, "", "network IPAM.Driver"},
+	{"Networks.Network.IPAM.Driver.Options", mapped, "", "network IPAM.Options"},
+	{"Networks.Network.IPAM.Configs.Family", mapped, "", "said by Subnet, with which it must agree"},
+	{"Networks.Network.IPAM.Configs.Subnet", mapped, "", "network IPAM.Config.Subnet"},
+	{"Networks.Network.IPAM.Configs.Range", mapped, "", "network IPAM.Config.IPRange"},
+	{"Networks.Network.IPAM.Configs.Gateway", mapped, "", "network IPAM.Config.Gateway"},
+	{"Networks.Network.IPAM.Configs.Reserved", mapped, "", "network IPAM.Config.AuxiliaryAddresses"},
+	{"Networks.Network.PendingDelete", scheduler, "", "bookkeeping of the managers"},
+	{"Networks.Network.Extra", scheduler, "", "bookkeeping of the managers"},
+	{"Networks.Addresses", mapped, "", "EndpointsConfig.IPAMConfig"},
+	{"Networks.Aliases", mapped, "", "EndpointsConfig.Aliases"},
+	{"Networks.DriverAttachmentOpts", mapped, "", "EndpointsConfig.DriverOpts"},
+
+	{"Endpoint.Spec.*", scheduler, "", "the request; Endpoint.Ports is what came of it"},
+	{"Endpoint.VirtualIPs.*", scheduler, "", "of the load balancer inside a swarm engine"},
+	{"Endpoint.Ports.Name", scheduler, "", "names the port to users"},
+	{"Endpoint.Ports.Protocol", mapped, "", "Config.ExposedPorts, HostConfig.PortBindings"},
+	{"Endpoint.Ports.TargetPort", mapped, "", "Config.ExposedPorts, HostConfig.PortBindings"},
+	{"Endpoint.Ports.PublishedPort", mapped, "", "HostConfig.PortBindings; 0 is a port of the engine's choice"},
+	{"Endpoint.Ports.PublishMode", warned, "", "host ports are published; ingress ports need the routing mesh, which exists only inside a swarm engine"},
+
+	{"Spec.Attachment.*", refused, "", whyRuntime},
+	{"Spec.Generic.*", refused, "", whyRuntime},
+	{"Spec.Resources.Limits.NanoCPUs", warned, "", "HostConfig.NanoCPUs; capped at the host's CPUs"},
+	{"Spec.Resources.Limits.MemoryBytes", mapped, "", "HostConfig.Memory"},
+	{"Spec.Resources.Limits.Generic.*", scheduler, "", "placement"},
+	{"Spec.Resources.Reservations.*", scheduler, "", "placement"},
+	{"Spec.Resources.SwapBytes", mapped, "", "HostConfig.MemorySwap, which counts memory and swap"},
+	{"Spec.Resources.MemorySwappiness", mapped, "", "HostConfig.MemorySwappiness; -1 is the engine's default"},
+	{"Spec.Restart.*", scheduler, "", "the orchestrator restarts tasks, the engine must not"},
+	{"Spec.Placement.Constraints", scheduler, "", "placement"},
+	{"Spec.Placement.Preferences.*", scheduler, "", "placement"},
+	{"Spec.Placement.Platforms.Architecture", mapped, "", "platform of pull and create, where it is the only one"},
+	{"Spec.Placement.Platforms.OS", mapped, "", "platform of pull and create, where it is the only one"},
+	{"Spec.Placement.MaxReplicas", scheduler, "", "placement"},
+	{"Spec.LogDriver.Name", mapped, "", "HostConfig.LogConfig.Type of a task without LogDriver"},
+	{"Spec.LogDriver.Options", mapped, "", "HostConfig.LogConfig.Config of a task without LogDriver"},
+	{"Spec.Networks.*", scheduler, "", "the request; Task.Networks is what came of it"},
+	{"Spec.ForceUpdate", scheduler, "", "bookkeeping of the managers"},
+	{"Spec.ResourceReferences.*", scheduler, "", "what the managers send along"},
+
+	{"Spec.Container.Image", mapped, "", "Config.Image; the reference that is pulled"},
+	{"Spec.Container.Labels", mapped, "", "Config.Labels"},
+	{"Spec.Container.Command", mapped, "", "Config.Entrypoint"},
+	{"Spec.Container.Args", mapped, "", "Config.Cmd"},
+	{"Spec.Container.Hostname", mapped, "", "Config.Hostname; a template"},
+	{"Spec.Container.Env", mapped, "", "Config.Env; the values are templates"},
+	{"Spec.Container.Dir", mapped, "", "Config.WorkingDir"},
+	{"Spec.Container.User", mapped, "", "Config.User"},
+	{"Spec.Container.Groups", mapped, "", "HostConfig.GroupAdd"},
+	{"Spec.Container.Privileges.CredentialSpec.File", mapped, "", "HostConfig.SecurityOpt credentialspec=file://"},
+	{"Spec.Container.Privileges.CredentialSpec.Registry", mapped, "", "HostConfig.SecurityOpt credentialspec=registry://"},
+	{"Spec.Container.Privileges.CredentialSpec.Config", refused, "", whyConfigs},
+	{"Spec.Container.Privileges.SELinuxContext.Disable", mapped, "", "HostConfig.SecurityOpt label=disable"},
+	{"Spec.Container.Privileges.SELinuxContext.User", mapped, "", "HostConfig.SecurityOpt label=user:"},
+	{"Spec.Container.Privileges.SELinuxContext.Role", mapped, "", "HostConfig.SecurityOpt label=role:"},
+	{"Spec.Container.Privileges.SELinuxContext.Type", mapped, "", "HostConfig.SecurityOpt label=type:"},
+	{"Spec.Container.Privileges.SELinuxContext.Level", mapped, "", "HostConfig.SecurityOpt label=level:"},
+	{"Spec.Container.Privileges.Seccomp.Mode", mapped, "", "HostConfig.SecurityOpt seccomp="},
+	{"Spec.Container.Privileges.Seccomp.Profile", mapped, "", "HostConfig.SecurityOpt seccomp=, the profile's text"},
+	{"Spec.Container.Privileges.Apparmor.Mode", mapped, "", "HostConfig.SecurityOpt apparmor=unconfined"},
+	{"Spec.Container.Privileges.NoNewPrivileges", mapped, "", "HostConfig.SecurityOpt no-new-privileges=true"},
+	{"Spec.Container.Init", mapped, "", "HostConfig.Init"},
+	{"Spec.Container.TTY", mapped, "", "Config.Tty"},
+	{"Spec.Container.OpenStdin", mapped, "", "Config.OpenStdin"},
+	{"Spec.Container.ReadOnly", mapped, "", "HostConfig.ReadonlyRootfs"},
+	{"Spec.Container.StopSignal", mapped, "", "Config.StopSignal"},
+	{"Spec.Container.StopGracePeriod", mapped, "", "Config.StopTimeout and the time-out of a stop, rounded up to seconds"},
+	{"Spec.Container.PullOptions.RegistryAuth", mapped, "", "credentials of the pull"},
+	{"Spec.Container.Secrets.*", refused, "", whySecrets},
+	{"Spec.Container.Configs.*", refused, "", whyConfigs},
+	{"Spec.Container.Hosts", mapped, "", "HostConfig.ExtraHosts, one for each name"},
+	{"Spec.Container.DNSConfig.Nameservers", mapped, "", "HostConfig.DNS"},
+	{"Spec.Container.DNSConfig.Search", mapped, "", "HostConfig.DNSSearch"},
+	{"Spec.Container.DNSConfig.Options", mapped, "", "HostConfig.DNSOptions"},
+	{"Spec.Container.Healthcheck.Test", mapped, "", "Config.Healthcheck.Test"},
+	{"Spec.Container.Healthcheck.Interval", mapped, "", "Config.Healthcheck.Interval"},
+	{"Spec.Container.Healthcheck.Timeout", mapped, "", "Config.Healthcheck.Timeout"},
+	{"Spec.Container.Healthcheck.Retries", mapped, "", "Config.Healthcheck.Retries"},
+	{"Spec.Container.Healthcheck.StartPeriod", mapped, "", "Config.Healthcheck.StartPeriod"},
+	{"Spec.Container.Healthcheck.StartInterval", mapped, "1.44", "Config.Healthcheck.StartInterval"},
+	{"Spec.Container.Isolation", mapped, "", "HostConfig.Isolation"},
+	{"Spec.Container.PidsLimit", mapped, "", "HostConfig.PidsLimit"},
+	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls"},
+	{"Spec.Container.CapabilityAdd", mapped, "", "HostConfig.CapAdd"},
+	{"Spec.Container.CapabilityDrop", mapped, "", "HostConfig.CapDrop"},
+	{"Spec.Container.Ulimits.Name", mapped, "", "HostConfig.Ulimits"},
+	{"Spec.Container.Ulimits.Soft", mapped, "", "HostConfig.Ulimits"},
+	{"Spec.Container.Ulimits.Hard", mapped, "", "HostConfig.Ulimits"},
+	{"Spec.Container.OomScoreAdj", mapped, "", "HostConfig.OomScoreAdj"},
+
+	{"Spec.Container.Mounts.Type", mapped, "", "HostConfig.Mounts; cluster volumes are refused"},
+	{"Spec.Container.Mounts.Source", mapped, "", "HostConfig.Mounts; a template"},
+	{"Spec.Container.Mounts.Target", mapped, "", "HostConfig.Mounts; a template"},
+	{"Spec.Container.Mounts.ReadOnly", mapped, "", "HostConfig.Mounts"},
+	{"Spec.Container.Mounts.Consistency", mapped, "", "HostConfig.Mounts"},
+	{"Spec.Container.Mounts.BindOptions.Propagation", mapped, "", "HostConfig.Mounts.BindOptions"},
+	{"Spec.Container.Mounts.BindOptions.NonRecursive", mapped, "1.40", "HostConfig.Mounts.BindOptions"},
+	{"Spec.Container.Mounts.BindOptions.CreateMountpoint", mapped, "1.42", "HostConfig.Mounts.BindOptions"},
+	// Below 1.44 every read-only mount is what ReadOnlyNonRecursive asks for.
+	{"Spec.Container.Mounts.BindOptions.ReadOnlyNonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
+	{"Spec.Container.Mounts.BindOptions.ReadOnlyForceRecursive", mapped, "1.44", "HostConfig.Mounts.BindOptions"},
+	{"Spec.Container.Mounts.VolumeOptions.NoCopy", mapped, "", "HostConfig.Mounts.VolumeOptions"},
+	{"Spec.Container.Mounts.VolumeOptions.Labels", mapped, "", "HostConfig.Mounts.VolumeOptions, volume Labels; the values are templates"},
+	{"Spec.Container.Mounts.VolumeOptions.DriverConfig.Name", mapped, "", "HostConfig.Mounts.VolumeOptions, volume Driver"},
+	{"Spec.Container.Mounts.VolumeOptions.DriverConfig.Options", mapped, "", "HostConfig.Mounts.VolumeOptions, volume DriverOpts; the values are templates"},
+	{"Spec.Container.Mounts.VolumeOptions.Subpath", mapped, "1.45", "HostConfig.Mounts.VolumeOptions"},
+	{"Spec.Container.Mounts.TmpfsOptions.SizeBytes", mapped, "", "HostConfig.Mounts.TmpfsOptions or HostConfig.Tmpfs"},
+	{"Spec.Container.Mounts.TmpfsOptions.Mode", mapped, "", "HostConfig.Mounts.TmpfsOptions or HostConfig.Tmpfs"},
+	{"Spec.Container.Mounts.TmpfsOptions.Options", mapped, "", "HostConfig.Tmpfs, where every engine takes them"},
+}
+
+// platformSince is the API version from which a create takes a platform.
+const platformSince = "1.41"
+
+var fieldByPath = func() map[string]field {
+	rows := make(map[string]field, len(fields))
+	for _, f := range fields {
+		rows[f.path] = f
+	}
+	return rows
+}()

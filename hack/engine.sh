@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Controls the private engine that with-engine.sh made: tests call it through
+# DOCKEREXEC_TEST_ENGINE, which names its copy in the engine's folder.
+#
+#   engine start [FLAG...]   start dockerd, with more flags if given; returns once its API answers
+#   engine stop              SIGTERM; returns once dockerd is gone (live-restore: containers go on)
+#   engine kill              SIGKILL; returns once dockerd is gone
+#   engine restart [FLAG...] stop, start
+#   engine pid               print dockerd's process id; fails if it does not run
+#   engine log               print dockerd's log
+#
+# Flags go to dockerd, as do the words of DOCKEREXEC_TEST_DOCKERD_FLAGS;
+# --no-live-restore stands for --live-restore=false.
+set -euo pipefail
+
+dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+pidfile=$dir/docker.pid
+log=$dir/engine.log
+host=unix://$dir/docker.sock
+[[ ! -e $dir/bin ]] || PATH=$dir/bin:$PATH
+
+die() {
+	echo "engine: $*" >&2
+	exit 1
+}
+
+# running: sets pid. A killed dockerd leaves its pidfile, so that alone says nothing.
+running() {
+	pid=$(cat "$pidfile" 2>/dev/null) && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]] && kill -0 "$pid" 2>/dev/null
+}
+
+end() { # SIGNAL
+	running || die "not running"
+	kill -"$1" "$pid"
+	local i
+	for ((i = 0; i < 600; i++)); do
+		kill -0 "$pid" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	die "dockerd (process $pid) does not end within a minute of SIG$1"
+}
+
+start() {
+	! running || die "runs already, as process $pid"
+	local flags=(
+		--host "$host"
+		--config-file "$dir/daemon.json" # not the machine's own
+		--data-root "$dir/data"
+		--exec-root /run/docker # private: with-engine.sh mounts an empty /run
+		--pidfile "$pidfile"
+		--live-restore
+		--cgroup-parent "/${dir##*/}"
+		--exec-opt native.cgroupdriver=cgroupfs # systemd is outside and counts processes otherwise
+	)
+	# Up to 20.10 the default is negative, which needs a capability that root may lack.
+	if dockerd --help 2>&1 | grep -q -e --oom-score-adjust; then flags+=(--oom-score-adjust 0); fi
+	# dockerd from the Go tool chain comes without its proxy; iptables alone does the job.
+	if [[ -e $dir/bin ]]; then flags+=(--userland-proxy=false); fi
+	local extra flag
+	read -ra extra <<<"${DOCKEREXEC_TEST_DOCKERD_FLAGS:-}"
+	for flag in "${extra[@]}" "$@"; do
+		[[ $flag != --no-live-restore ]] || flag=--live-restore=false
+		flags+=("$flag")
+	done
+
+	# A session of its own: Ctrl-C is for the command under test.
+	TMPDIR=$dir setsid dockerd "${flags[@]}" </dev/null >>"$log" 2>&1 &
+	pid=$!
+	local i
+	for ((i = 0; i < 600; i++)); do
+		kill -0 "$pid" 2>/dev/null || break
+		if docker --host "$host" version >/dev/null 2>&1; then return 0; fi
+		sleep 0.1
+	done
+	kill -KILL "$pid" 2>/dev/null || true
+	tail -n 30 "$log" >&2
+	die "dockerd does not come up"
+}
+
+case ${1-} in
+start) start "${@:2}" ;;
+stop) end TERM ;;
+kill) end KILL ;;
+restart)
+	end TERM
+	start "${@:2}"
+	;;
+pid)
+	running || die "not running"
+	echo "$pid"
+	;;
+log) cat "$log" ;;
+*) die "want start, stop, kill, restart, pid or log" ;;
+esac

@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# Every static check. Runs them all, then fails if one did.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=hack/lib.sh
+source "$root/hack/lib.sh"
+cd "$root"
+
+golangci_lint=github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+failed=()
+# check NAME COMMAND...: the command prints what is wrong and fails.
+check() {
+	local name=$1
+	shift
+	say "$name"
+	"$@" || failed+=("$name")
+}
+
+formatted() {
+	local list
+	list=$(gofmt -l -s .) || return
+	[[ ! $list ]] || { echo "gofmt -s changes these: $list" && return 1; }
+}
+
+golangci() {
+	local module status=0
+	for module in $(modules); do
+		(cd "$module" && go run "$golangci_lint" run --config "$root/.golangci.yml" ./...) || status=1
+	done
+	go run "$golangci_lint" run ./testdata/image || status=1
+	return "$status"
+}
+
+tidy() {
+	local module status=0
+	for module in $(modules); do
+		go -C "$module" mod tidy -diff || status=1
+	done
+	return "$status"
+}
+
+# The client's module has no go.mod of its own, so a plain tidy can raise the line.
+go_line() {
+	local module lines status=0
+	for module in $(modules); do
+		lines=$(grep -E '^(go|toolchain) ' "$module/go.mod")
+		[[ $lines == 'go 1.25.0' ]] || { echo "$module/go.mod: want go 1.25.0 and no toolchain, have: $lines" && status=1; }
+	done
+	return "$status"
+}
+
+one_package() {
+	local packages
+	packages=$(go list ./...) || return
+	[[ $packages == github.com/dockerexec/dockerexec ]] || { echo "want one package, have: $packages" && return 1; }
+}
+
+platforms() {
+	local os arch status=0
+	for os in linux darwin windows; do
+		for arch in amd64 arm64; do
+			CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build ./... || { echo "does not build for $os/$arch" && status=1; }
+		done
+	done
+	return "$status"
+}
+
+scripts() {
+	if ! command -v shellcheck >/dev/null; then
+		[[ -z ${CI:-} ]] || { echo "shellcheck is missing" && return 1; }
+		say "shellcheck is missing: scripts are not checked"
+		return
+	fi
+	shellcheck --external-sources hack/*.sh .ci/run
+}
+
+check gofmt formatted
+check "go vet" vet
+check golangci-lint golangci
+check "go mod tidy" tidy
+check "go line" go_line
+check "go list" one_package
+check "builds for other platforms" platforms
+check shellcheck scripts
+((${#failed[@]} == 0)) || die "failed: $(printf '%s; ' "${failed[@]}")"

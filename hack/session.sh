@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# The inner half of with-engine.sh: brings engine, registry and image up, runs
+# the command and exits with its status.
+#
+#   session.sh DIR private|given COMMAND [ARG...]
+#
+# With a private engine it is the first process of new namespaces: when it
+# ends, the kernel ends all else in there and drops mounts, interfaces and rules.
+set -euo pipefail
+
+dir=$1 mode=$2
+shift 2
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=hack/lib.sh
+source "$root/hack/lib.sh"
+
+# Ctrl-C reaches the whole process group, kill only the outer half, which then
+# asks for what the command has not got yet.
+seen=''
+trap 'seen=1' HUP INT TERM
+trap 'pass_on INT 130' USR1
+trap 'pass_on TERM 143' USR2
+# shellcheck disable=SC2317 # the traps call it
+pass_on() { # NAME STATUS
+	[[ $child ]] || exit "$2"
+	[[ $seen ]] || kill -"$1" "$child" 2>/dev/null || true
+	seen=1
+}
+
+# /proc is still that of the outer half, and so is the process id in it.
+read -r pid _ </proc/self/stat
+echo "$pid" >"$dir/session.part"
+mv "$dir/session.part" "$dir/session.pid"
+
+if [[ $mode == private ]]; then
+	mount -t proc proc /proc
+	ip link set lo up
+	# Nothing of the machine's /run is seen, and what is written to /etc is dropped.
+	mount -t tmpfs -o mode=755 tmpfs /run
+	mkdir -p /run/lock /run/etc/upper /run/etc/work
+	mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work overlay /etc
+	# The engine finds its own interfaces in /sys, but no AppArmor: a profile that it loads would stay.
+	mkdir /run/cgroup
+	mount --rbind /sys/fs/cgroup /run/cgroup
+	mount -t sysfs sysfs /sys
+	mount --rbind /run/cgroup /sys/fs/cgroup
+
+	# The engine's layers are overlays, which cannot lie on an overlay, such as a container's root.
+	mkdir "$dir/data"
+	if [[ $(stat --file-system --format %T "$dir") == overlayfs ]]; then mount -t tmpfs tmpfs "$dir/data"; fi
+
+	export DOCKEREXEC_TEST_HOST=unix://$dir/docker.sock DOCKEREXEC_TEST_ENGINE=$dir/engine
+	unset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH DOCKER_API_VERSION
+	[[ ! -e $dir/bin ]] || PATH=$dir/bin:$PATH
+	echo '{}' >"$dir/daemon.json"
+	cp "$root/hack/engine.sh" "$dir/engine"
+	"$dir/engine" start 9>&-
+	port=5000
+else
+	export DOCKEREXEC_TEST_ENGINE=
+	port=0 # the kernel's choice
+fi
+
+# The password is 'canary-registry-password': tests look for it in what must not hold it.
+# shellcheck disable=SC2016 # a hash, not a variable
+echo 'tester:$2y$05$dockerexecdockerexecOuSKOl0Sm0Ha//9F4oL3IyAYbZCeYW.s6' >"$dir/htpasswd"
+export DOCKEREXEC_TEST_USER=tester DOCKEREXEC_TEST_PASSWORD=canary-registry-password
+
+cat >"$dir/registry.yml" <<-EOF
+	version: 0.1
+	log: {level: info, accesslog: {disabled: true}}
+	http: {addr: "127.0.0.1:$port"}
+	storage: {filesystem: {rootdirectory: "$dir/registry"}, delete: {enabled: true}}
+	auth: {htpasswd: {realm: dockerexec, path: "$dir/htpasswd"}}
+EOF
+: >"$dir/registry.log"
+setsid setpriv --pdeathsig KILL docker-registry serve "$dir/registry.yml" \
+	</dev/null >>"$dir/registry.log" 2>&1 9>&- &
+registry=$!
+for ((i = 0; i < 300; i++)); do
+	DOCKEREXEC_TEST_REGISTRY=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$dir/registry.log")
+	[[ -z $DOCKEREXEC_TEST_REGISTRY ]] || break
+	kill -0 "$registry" 2>/dev/null || break
+	sleep 0.1
+done
+if [[ -z $DOCKEREXEC_TEST_REGISTRY ]]; then
+	tail -n 30 "$dir/registry.log" >&2
+	die "the registry does not come up"
+fi
+export DOCKEREXEC_TEST_REGISTRY DOCKEREXEC_TEST_IMAGE=$DOCKEREXEC_TEST_REGISTRY/testtask:1
+
+export DOCKER_HOST=$DOCKEREXEC_TEST_HOST DOCKER_CONFIG=$dir/docker # not the user's own login
+unset DOCKER_CONTEXT
+mkdir "$DOCKER_CONFIG"
+{
+	docker import --change 'ENTRYPOINT ["/testtask"]' --change 'CMD ["print","3"]' \
+		--change 'ENV PATH=/ FROM_IMAGE=yes' "$dir/image.tar" "$DOCKEREXEC_TEST_IMAGE" &&
+		docker login --username tester --password-stdin "$DOCKEREXEC_TEST_REGISTRY" <<<"$DOCKEREXEC_TEST_PASSWORD" &&
+		docker push "$DOCKEREXEC_TEST_IMAGE" &&
+		docker logout "$DOCKEREXEC_TEST_REGISTRY" &&
+		docker rmi "$DOCKEREXEC_TEST_IMAGE"
+} >"$dir/image.log" 2>&1 || {
+	cat "$dir/image.log" >&2
+	die "cannot make the test image"
+}
+
+mkdir -p "$dir/test/tmp"
+export DOCKEREXEC_TEST_DIR=$dir/test TMPDIR=$dir/test/tmp
+
+# Without namespaces the command would outlive this script's end by SIGKILL.
+die_with=()
+[[ $mode == private ]] || die_with=(setpriv --pdeathsig TERM)
+status=0
+run "${die_with[@]}" "$@" 9>&- || status=$?
+trap '' HUP INT TERM USR1 USR2
+
+if [[ $mode == given ]]; then
+	docker rmi --force "$DOCKEREXEC_TEST_IMAGE" >/dev/null 2>&1 || true
+	kill "$registry"
+elif ((status != 0)); then
+	say "exit status $status; the end of the engine's log:"
+	tail -n 30 "$dir/engine.log" >&2
+fi
+exit "$status"

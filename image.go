@@ -1,0 +1,82 @@
+package dockerexec
+
+import (
+	"path"
+	"strings"
+
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/swarmkit/v2/api"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// pullOptions are the credentials and the platform of the pull.
+func (c *containerConfig) pullOptions() image.PullOptions {
+	var options image.PullOptions
+	if o := c.spec().PullOptions; o != nil {
+		options.RegistryAuth = o.RegistryAuth
+	}
+	if p := c.platform(); p != nil {
+		options.Platform = formatPlatform(p)
+	}
+	return options
+}
+
+const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
+
+// checkRegistryAuth checks that the credentials are what the engine's header
+// takes: JSON in the URL's base64. An engine pulls without any if they are not.
+func (c *containerConfig) checkRegistryAuth() error {
+	o := c.spec().PullOptions
+	if o == nil {
+		return nil
+	}
+	_, err := registry.DecodeAuthConfig(o.RegistryAuth)
+	// The decoder skips line ends and does not look behind the JSON.
+	if err != nil || strings.Trim(o.RegistryAuth, base64URL) != "" {
+		return refuse("Spec.Container.PullOptions.RegistryAuth", "is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)")
+	}
+	return nil
+}
+
+// platform is the one that the task is bound to; nil where it has a choice.
+func (c *containerConfig) platform() *ocispec.Platform {
+	placement := c.task.Spec.Placement
+	if placement == nil || len(placement.Platforms) != 1 {
+		return nil
+	}
+	return normalizePlatform(*placement.Platforms[0])
+}
+
+// normalizePlatform translates the names that kernels give architectures into
+// those of images, as containerd does. nil is a platform that says too little.
+func normalizePlatform(p api.Platform) *ocispec.Platform {
+	n := ocispec.Platform{OS: strings.ToLower(p.OS), Architecture: strings.ToLower(p.Architecture)}
+	if n.OS == "macos" {
+		n.OS = "darwin"
+	}
+	switch n.Architecture {
+	case "x86_64", "x86-64":
+		n.Architecture = "amd64"
+	case "aarch64":
+		n.Architecture = "arm64"
+	case "i386", "i486", "i586", "i686":
+		n.Architecture = "386"
+	case "armhf", "armv7l":
+		n.Architecture, n.Variant = "arm", "v7"
+	case "armel", "armv6l":
+		n.Architecture, n.Variant = "arm", "v6"
+	case "arm":
+		// A task cannot say which variant; the engine knows its own, and would
+		// take a bare arm for v7.
+		return nil
+	}
+	if n.OS == "" && n.Architecture == "" {
+		return nil
+	}
+	return &n
+}
+
+func formatPlatform(p *ocispec.Platform) string {
+	return path.Join(p.OS, p.Architecture, p.Variant)
+}

@@ -1,0 +1,115 @@
+package dockerexec
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/api"
+)
+
+// logOverlap is how far before the last message a resumed request begins. Each
+// stream's messages are in the order of their times, those of two streams are
+// not: engines take the time as they read a line and keep lines as they get to
+// it, which a slow disk delays.
+const logOverlap = 5 * time.Second
+
+// logCursor knows which messages of a container have been taken, so that a new
+// request can go on behind them. A request can begin at a time only, with all
+// messages of that very time, and many messages may share one: the pieces of a
+// long line always do. So it counts, for each stream, the messages taken at the
+// last time. It leans on the engine sending the same messages in the same order
+// again; where the engine's clock was set back less than logOverlap before a
+// break, lines may come twice.
+type logCursor struct {
+	first   container.LogsOptions // what was asked for at first
+	since   logTime               // nothing before it is wanted; zero: all
+	opened  logTime               // when the engine answered first
+	last    api.LogStream         // stream of the last message taken; unknown: none was
+	streams [2]streamCursor
+
+	found    bool    // the last message taken has come again, so none is missing behind it
+	gapAfter logTime // of the last message before a gap
+}
+
+type streamCursor struct {
+	at   logTime // of the last message taken
+	n    int     // messages taken at that time
+	skip int     // how many of these are yet to come again; -1: all that were to come have
+}
+
+// begin is to be called for each request and returns its options.
+func (c *logCursor) begin() container.LogsOptions {
+	for i := range c.streams {
+		c.streams[i].skip = -1
+		if c.streams[i].n > 0 {
+			c.streams[i].skip = c.streams[i].n
+		}
+	}
+	options := c.first
+	if c.last == api.LogStreamUnknown {
+		c.found = true
+		if c.first.Tail == "0" && c.opened != (logTime{}) { // nothing that was there at the time, and all since
+			options.Tail, options.Since = "", c.opened.since()
+		}
+		return options
+	}
+	c.found = false
+	from := c.at(c.last).at.add(-logOverlap)
+	if from.compare(c.since) < 0 {
+		from = c.since
+	}
+	options.Tail, options.Since = "", from.since()
+	return options
+}
+
+// answered is to be called when the engine has begun to answer.
+func (c *logCursor) answered(now time.Time) {
+	if c.opened == (logTime{}) {
+		c.opened = logTimeOf(now)
+	}
+}
+
+func (c *logCursor) at(stream api.LogStream) *streamCursor {
+	return &c.streams[stream-api.LogStreamStdout]
+}
+
+// take reports whether the message is to be taken, and if so whether messages
+// before it may be missing: those that the engine has thrown away since.
+func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
+	s := c.at(stream)
+	if s.skip >= 0 {
+		switch order := t.compare(s.at); {
+		case order < 0:
+			return false, false
+		case order == 0 && s.skip > 0:
+			if s.skip--; s.skip == 0 {
+				s.skip = -1 // whatever comes now is new
+			}
+			c.found = c.found || stream == c.last
+			return false, false
+		}
+		s.skip = -1
+	}
+	if gap = !c.found; gap {
+		c.gapAfter = c.at(c.last).at
+	}
+	c.found = true
+	if c.last == api.LogStreamUnknown && c.first.Tail != "" {
+		c.since = t // what the tail left out stays out
+	}
+	if t != s.at {
+		s.at, s.n = t, 0
+	}
+	s.n++
+	c.last = stream
+	return true, gap
+}
+
+// since is t as the engine reads it in a request.
+func (t logTime) since() string {
+	if t.sec < 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d.%09d", t.sec, t.nsec)
+}

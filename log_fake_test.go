@@ -1,0 +1,253 @@
+package dockerexec
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/require"
+)
+
+// frame is a message as an engine multiplexes it.
+func frame(stream byte, payload string) []byte {
+	header := []byte{stream, 0, 0, 0, 0, 0, 0, 0}
+	binary.BigEndian.PutUint32(header[4:], uint32(len(payload)))
+	return append(header, payload...)
+}
+
+// logRecord is a message as an engine keeps it: a line, or a piece of one
+// without a newline.
+type logRecord struct {
+	stream byte
+	at     string
+	text   string
+}
+
+// readLogRecords reads a file of testdata/logs: in each line stream, time and
+// text; "\" at the end stands for a piece, which has no newline.
+func readLogRecords(t testing.TB, path string) []logRecord {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var records []logRecord
+	for line := range strings.Lines(string(text)) {
+		fields := strings.SplitN(line, " ", 3)
+		require.Len(t, fields, 3, line)
+		if piece, ok := strings.CutSuffix(fields[2], "\\\n"); ok {
+			fields[2] = piece
+		}
+		records = append(records, logRecord{fields[0][0] - '0', fields[1], fields[2]})
+	}
+	return records
+}
+
+// readRawLog reads what an engine has sent, with frames unless it is of a TTY.
+func readRawLog(t testing.TB, path string, tty bool) []logRecord {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var records []logRecord
+	if tty {
+		starts := append(regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z `).FindAllIndex(text, -1), []int{len(text)})
+		for i, start := range starts[:len(starts)-1] {
+			records = append(records, logRecord{1, string(text[start[0] : start[1]-1]), string(text[start[1]:starts[i+1][0]])})
+		}
+		return records
+	}
+	for len(text) > 0 {
+		size := binary.BigEndian.Uint32(text[4:])
+		at, line, _ := strings.Cut(string(text[8:8+size]), " ")
+		records = append(records, logRecord{text[0], at, line})
+		text = text[8+size:]
+	}
+	return records
+}
+
+// fakeLog answers logs requests from its records as engines do: since is
+// inclusive.
+type fakeLog struct {
+	records []logRecord
+	tty     bool
+	details string // in front of each line, if asked for
+	// dropsSince is whether it stops to look at since after the first message
+	// that passes, as engines from 23 on do.
+	dropsSince bool
+
+	mu       sync.Mutex
+	requests []container.LogsOptions
+	bodies   []*fakeBody
+}
+
+func (l *fakeLog) answer(o container.LogsOptions) []byte {
+	records := l.records
+	if o.Tail != "" {
+		n, err := strconv.Atoi(o.Tail)
+		if err != nil {
+			panic(err)
+		}
+		records = records[max(len(records)-n, 0):]
+	}
+	var since time.Time
+	if o.Since != "" {
+		var sec, nsec int64
+		if _, err := fmt.Sscanf(o.Since, "%d.%09d", &sec, &nsec); err != nil {
+			panic(err)
+		}
+		since = time.Unix(sec, nsec)
+	}
+	var out []byte
+	for _, r := range records {
+		at, err := time.Parse(time.RFC3339Nano, r.at)
+		if err != nil {
+			panic(err)
+		}
+		if at.Before(since) {
+			continue
+		}
+		if l.dropsSince {
+			since = time.Time{}
+		}
+		if r.stream == 1 && !o.ShowStdout || r.stream == 2 && !o.ShowStderr {
+			continue
+		}
+		message := r.at + " "
+		if o.Details {
+			message += l.details + " "
+		}
+		message += r.text
+		if l.tty {
+			out = append(out, message...)
+		} else {
+			out = append(out, frame(r.stream, message)...)
+		}
+	}
+	return out
+}
+
+// open notes the request and returns a body with the answer cut after n bytes
+// (-1: whole), and then err (nil: io.EOF).
+func (l *fakeLog) open(o container.LogsOptions, n int, err error) io.ReadCloser {
+	text := l.answer(o)
+	if n >= 0 && n < len(text) {
+		text = text[:n]
+	}
+	if err == nil {
+		err = io.EOF
+	}
+	body := &fakeBody{text: bytes.NewReader(text), end: err}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests = append(l.requests, o)
+	l.bodies = append(l.bodies, body)
+	return body
+}
+
+// fakeBody is a response body that ends with the error of the test's choice and
+// knows how often it was closed.
+type fakeBody struct {
+	text   *bytes.Reader
+	end    error
+	mu     sync.Mutex
+	closed int
+}
+
+func (b *fakeBody) Read(p []byte) (int, error) {
+	if b.text.Len() == 0 {
+		return 0, b.end
+	}
+	return b.text.Read(p)
+}
+
+func (b *fakeBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed++
+	return nil
+}
+
+// blockingBody has text to read and then nothing until it is closed.
+type blockingBody struct {
+	text   *bytes.Reader
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newBlockingBody(text []byte) *blockingBody {
+	return &blockingBody{text: bytes.NewReader(text), closed: make(chan struct{})}
+}
+
+func (b *blockingBody) Read(p []byte) (int, error) {
+	if b.text.Len() > 0 {
+		return b.text.Read(p)
+	}
+	<-b.closed
+	return 0, os.ErrClosed
+}
+
+func (b *blockingBody) Close() error {
+	b.once.Do(func() { close(b.closed) })
+	return nil
+}
+
+// logSink keeps what is published.
+type logSink struct {
+	mu       sync.Mutex
+	messages []api.LogMessage
+	onLine   func(int) error // called with the count so far
+}
+
+var _ exec.LogPublisher = (*logSink)(nil)
+
+func (s *logSink) Publish(_ context.Context, m api.LogMessage) error {
+	s.mu.Lock()
+	s.messages = append(s.messages, m)
+	n, onLine := len(s.messages), s.onLine
+	s.mu.Unlock()
+	if onLine != nil {
+		return onLine(n)
+	}
+	return nil
+}
+
+// lines returns what is published, each as "stdout text".
+func (s *logSink) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var lines []string
+	for _, m := range s.messages {
+		lines = append(lines, map[api.LogStream]string{api.LogStreamStdout: "stdout ", api.LogStreamStderr: "stderr "}[m.Stream]+string(m.Data))
+	}
+	return lines
+}
+
+// logContainer is the engine's record of the task's container.
+func logContainer(status string) container.InspectResponse {
+	return inspected("c1", status, map[string]string{labelTaskID: "taskid"})
+}
+
+// statuses has the fake's inspect answer with one status after the other, and
+// go on with the last one.
+func statuses(f *fakeClient, list ...string) {
+	var mu sync.Mutex
+	f.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		status := list[0]
+		if len(list) > 1 {
+			list = list[1:]
+		}
+		return logContainer(status), nil
+	}
+}

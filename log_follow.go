@@ -1,0 +1,135 @@
+package dockerexec
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+	"golang.org/x/time/rate"
+)
+
+// logPace spreads bytes over time. nil is no limit.
+type logPace struct {
+	limiter *rate.Limiter
+	owed    int // bytes that have not been waited for yet
+	slice   int // from so many on they are
+}
+
+func newLogPace(bytesPerSecond int) *logPace {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+	return &logPace{
+		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
+		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // to ask the limiter for each line would cost more than the line
+	}
+}
+
+// wait returns when n bytes more may go out, or ctx has ended.
+func (p *logPace) wait(ctx context.Context, n int) error {
+	if p == nil {
+		return nil
+	}
+	p.owed += n
+	for p.owed >= p.slice {
+		take := min(p.owed, p.limiter.Burst())
+		p.owed -= take
+		// WaitN would fail at once where ctx has a deadline before the end.
+		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
+			if err := sleep(ctx, delay); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// firstLogCheck is when a follower that waits for the start looks for the second
+// time: an engine answers before it has subscribed.
+const firstLogCheck = time.Second
+
+// awaitStart returns when the container may have been started, or was removed
+// after it had been seen: the caller looks. It is a pass that read nothing.
+func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	messages, closed, err := p.adapter.Events(ctx)
+	if err != nil {
+		cancel()
+		return !exec.IsTemporary(err), err
+	}
+	defer func() {
+		cancel()
+		<-closed
+	}()
+	for check := firstLogCheck; ; check = inspectInterval*9/10 + rand.N(inspectInterval/5) {
+		answer, err := p.adapter.Inspect(ctx)
+		switch {
+		case p.adapter.gone(err):
+			if p.container != "" {
+				return false, nil
+			}
+		case err != nil:
+			return !exec.IsTemporary(err), err
+		case answer.State.Status != container.StateCreated || p.container != "" && p.container != answer.ID:
+			p.advanced = true
+			return false, nil
+		}
+		timer := time.NewTimer(check)
+		select {
+		case <-messages:
+		case <-timer.C:
+		case <-closed:
+			timer.Stop()
+			return false, ctx.Err()
+		}
+		timer.Stop()
+	}
+}
+
+// isOwn refuses a container that has the task's name and is another task's, or
+// nobody's: its log is not for those who may read the task's.
+func (a *ContainerAdapter) isOwn(answer container.InspectResponse) error {
+	if answer.Config == nil || answer.Config.Labels == nil { // a fake's; engines always send them
+		return nil
+	}
+	if owner := answer.Config.Labels[labelTaskID]; owner != a.config.task.ID {
+		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), labelTaskID, owner)
+	}
+	return nil
+}
+
+// logOfDying is the 409 of an engine that is about to remove the container.
+var logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}
+
+// noteLost says once an outage that the stream broke.
+func (p *logPublication) noteLost(ctx context.Context, err error) {
+	if p.lost.IsZero() {
+		p.lost = time.Now()
+		log.G(p.adapter.logContext(ctx)).WithError(err).Warn("log stream lost; it will be resumed")
+	}
+}
+
+// noteRestored says that the engine answers again.
+func (p *logPublication) noteRestored(ctx context.Context) {
+	if !p.lost.IsZero() {
+		log.G(p.adapter.logContext(ctx)).Infof("log stream restored after %v", time.Since(p.lost).Round(time.Millisecond))
+		p.lost = time.Time{}
+	}
+}
+
+// noteGap reports that messages before the one of the time at are missing, and
+// lets go of lines that will not be completed any more.
+func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
+	if err := p.release(ctx); err != nil {
+		return err
+	}
+	p.gapAfter = p.cursor.gapAfter
+	log.G(p.adapter.logContext(ctx)).WithField("container.id", p.container).
+		Warnf("log lines after %s and before %s are missing: the engine no longer has them",
+			p.gapAfter.time().Format(time.RFC3339Nano), at.time().Format(time.RFC3339Nano))
+	return nil
+}

@@ -1,0 +1,301 @@
+package dockerexec
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+)
+
+// maxLogLine bounds, in bytes, a line that is put together from its pieces.
+const maxLogLine = 1 << 20
+
+// attrLogGap is the attribute of the first message after a gap.
+const attrLogGap = "com.dockerexec.log.gap"
+
+// PublishLogs hands each line of the container's log to publisher, in the order
+// in which the engine has them. A tail counted from the start of the log is
+// refused; otherwise options are as SwarmKit documents them.
+//
+// A message's Data is the line as the container wrote it, with its newline. A
+// line that the engine keeps in pieces, as it does beyond 16 KiB, is put
+// together again up to 1 MiB; what is longer comes in several messages, of which
+// only the last one has the newline. A TTY has one stream, stdout. Attrs are the
+// labels and variables that the container's log options ask for, sorted. All
+// that is handed over is the publisher's to keep.
+//
+// Without Follow it returns nil at the end of the log; a container that has not
+// been started has none. With Follow it waits for the container to be created
+// and started, and returns nil once the container has ended and all its lines
+// are published, or once it is gone. A fault of the engine that passes does not
+// end it: it goes on where the stream broke off, without losing or repeating a
+// line. If the engine has thrown lines away meanwhile (log rotation), there is a
+// warning in the log, and the first message after the gap has the attribute
+// com.dockerexec.log.gap, whose value is the time of the last one before it.
+//
+// Errors: the bare error of a ctx that ended; publisher's own, as it is; without
+// Follow a temporary error for a fault that will pass. All other errors are
+// final, among them the one of a log driver that cannot be read, and one that
+// the engine reports in the midst of the log.
+//
+// Engine calls: ContainerInspect and ContainerLogs, in turn; Events while it
+// waits for the start.
+func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
+	first, err := logsOptions(options)
+	if err != nil {
+		return err
+	}
+	if publisher == nil {
+		return errors.New("dockerexec: the log publisher is nil")
+	}
+	p := newLogPublication(a, first, options.Since, publisher)
+	var pauses backoff
+	for {
+		done, err := p.pass(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case done || !first.Follow:
+			return err
+		case err != nil:
+			p.noteLost(ctx, err)
+		}
+		if p.advanced {
+			pauses = backoff{}
+		}
+		if err := sleep(ctx, pauses.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// logPublication is one call of PublishLogs.
+type logPublication struct {
+	adapter   *ContainerAdapter
+	publisher exec.LogPublisher
+	context   api.LogContext
+	pace      *logPace
+	cursor    logCursor
+
+	container string    // ID, once it has been seen
+	advanced  bool      // the last pass got a message, or saw the start
+	lost      time.Time // when the engine was lost; zero: it is there
+
+	hasDetails bool
+	clock      logClock
+	details    logDetails
+	room       logRoom
+	held       [2]heldLine // by stream
+	gapAfter   logTime     // for the next message; zero: there is no gap before it
+}
+
+// heldLine is the beginning of a line of which more pieces are to come.
+type heldLine struct {
+	data  []byte // empty: no line is held
+	at    logTime
+	attrs []api.LogAttr
+}
+
+func newLogPublication(a *ContainerAdapter, first container.LogsOptions, since *gogotypes.Timestamp, publisher exec.LogPublisher) *logPublication {
+	task := a.config.task
+	p := &logPublication{
+		adapter:   a,
+		publisher: publisher,
+		context:   api.LogContext{ServiceID: task.ServiceID, NodeID: task.NodeID, TaskID: task.ID},
+		pace:      newLogPace(a.engine.options.logRate),
+		cursor:    logCursor{first: first},
+	}
+	if since != nil {
+		p.cursor.since = logTime{since.Seconds, since.Nanos}
+	}
+	return p
+}
+
+// pass looks at the container and reads one engine answer. done means that
+// nothing is to come any more, or that err is final.
+func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
+	p.advanced = false
+	follow := p.cursor.first.Follow
+	var answer container.InspectResponse
+	if p.container == "" {
+		answer, err = p.adapter.Inspect(ctx)
+		if follow && p.adapter.gone(err) {
+			return p.awaitStart(ctx)
+		}
+	} else {
+		answer, err = p.adapter.inspectPinned(ctx, &p.container)
+		if errors.Is(err, ErrContainerDestroyed) {
+			return true, p.release(ctx)
+		}
+	}
+	if err != nil {
+		return !exec.IsTemporary(err), err
+	}
+	if err := p.adapter.isOwn(answer); err != nil {
+		return true, err
+	}
+	p.container = answer.ID
+	switch answer.State.Status {
+	case container.StateCreated:
+		if follow {
+			return p.awaitStart(ctx)
+		}
+	case container.StateExited, container.StateDead, container.StateRemoving:
+		// Read to the end without following, also after having followed: 20.10 is
+		// known to end that before the last lines.
+		follow = false
+	}
+	return p.read(ctx, answer, follow)
+}
+
+// read publishes one engine answer.
+func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
+	name := p.adapter.config.name()
+	target := name
+	if answer.ID != "" && answer.Name != "" && answer.Name != "/"+name { // renamed
+		target = answer.ID
+	}
+	p.hasDetails = hasLogDetails(answer)
+	options := p.cursor.begin()
+	options.Follow, options.Details = follow, p.hasDetails
+
+	body, err := p.adapter.engine.client.ContainerLogs(ctx, target, options)
+	if err != nil {
+		if p.cursor.first.Follow && (p.adapter.gone(err) || logOfDying.in(normalize(err.Error()), "")) {
+			return true, p.release(ctx)
+		}
+		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)
+	}
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { // whatever the body does, it ends with ctx
+		defer close(closed)
+		body.Close()
+	})
+	defer func() {
+		if stop() {
+			body.Close()
+		} else {
+			<-closed
+		}
+	}()
+	p.cursor.answered(time.Now())
+	p.noteRestored(ctx)
+
+	var reader logReader = newFrameReader(body)
+	if answer.Config != nil && answer.Config.Tty {
+		reader = newPlainReader(body, p.hasDetails)
+	}
+	readErr, err := p.publishAll(ctx, reader)
+	switch {
+	case err != nil:
+		return true, err
+	case readErr != io.EOF: //nolint:errorlint // an error that wraps io.EOF is no clean end
+		return !isPassing(readErr), engineError(ctx, readErr, "logs of container %s", name)
+	case follow:
+		return false, nil // the container has ended, or the engine is about to: look again
+	}
+	return true, p.release(ctx)
+}
+
+// publishAll publishes the messages of reader that have not been published yet.
+// readErr is how reader ended; err is that of ctx or of the publisher.
+func (p *logPublication) publishAll(ctx context.Context, reader logReader) (readErr, err error) {
+	previous := logTimeOf(time.Now())
+	for {
+		stream, message, readErr := reader.next()
+		if readErr != nil {
+			return readErr, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		at, line, ok := p.clock.cut(message)
+		if !ok { // no engine's; it is handed on all the same
+			at = previous
+		}
+		previous = at
+		taken, gap := p.cursor.take(stream, at)
+		if !taken {
+			continue
+		}
+		p.advanced = true
+		var attrs []api.LogAttr
+		if p.hasDetails && ok {
+			attrs, line = p.details.cut(line)
+		}
+		if gap {
+			if err := p.noteGap(ctx, at); err != nil {
+				return nil, err
+			}
+		}
+		if err := p.add(ctx, stream, at, attrs, line); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// add publishes line if it is whole, and else holds it until it is. The pieces of
+// a line have one time.
+func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, line []byte) error {
+	held := &p.held[stream-api.LogStreamStdout]
+	if len(held.data) > 0 && (held.at != at || len(held.data)+len(line) > maxLogLine) {
+		if err := p.flush(ctx, stream); err != nil {
+			return err
+		}
+	}
+	whole := len(line) > 0 && line[len(line)-1] == '\n'
+	if whole && len(held.data) == 0 {
+		return p.publish(ctx, stream, at, attrs, p.room.clone(line))
+	}
+	if len(held.data) == 0 {
+		held.at, held.attrs = at, attrs
+	}
+	held.data = append(held.data, line...)
+	if whole {
+		return p.flush(ctx, stream)
+	}
+	return nil
+}
+
+// flush publishes what is held of stream.
+func (p *logPublication) flush(ctx context.Context, stream api.LogStream) error {
+	held := &p.held[stream-api.LogStreamStdout]
+	line := *held
+	*held = heldLine{}
+	if len(line.data) == 0 {
+		return nil
+	}
+	return p.publish(ctx, stream, line.at, line.attrs, line.data)
+}
+
+// release publishes what is held of both streams.
+func (p *logPublication) release(ctx context.Context) error {
+	if err := p.flush(ctx, api.LogStreamStdout); err != nil {
+		return err
+	}
+	return p.flush(ctx, api.LogStreamStderr)
+}
+
+// publish hands data over, which must not be used any more.
+func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte) error {
+	if err := p.pace.wait(ctx, len(data)); err != nil {
+		return err
+	}
+	if p.gapAfter != (logTime{}) {
+		attrs = append(attrs, api.LogAttr{Key: attrLogGap, Value: p.gapAfter.time().Format(time.RFC3339Nano)})
+		sortLogAttrs(attrs)
+		p.gapAfter = logTime{}
+	}
+	return p.publisher.Publish(ctx, api.LogMessage{
+		Context:   p.context,
+		Timestamp: p.room.timestamp(at),
+		Stream:    stream,
+		Data:      data,
+		Attrs:     attrs,
+	})
+}

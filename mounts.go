@@ -1,0 +1,288 @@
+package dockerexec
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/volume"
+	"github.com/moby/swarmkit/v2/api"
+)
+
+func mountPath(i int) string { return fmt.Sprintf("Spec.Container.Mounts[%d]", i) }
+
+// mounts returns the mounts in the order of the task, and apart from them, by
+// target, the tmpfs mounts that have options: those an engine takes in full, and
+// at every API version, only there. No target is in both.
+func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
+	var mounts []mount.Mount
+	var tmpfs map[string]string
+	targets := map[string]int{}
+	for i := range c.spec().Mounts {
+		m, path := &c.spec().Mounts[i], mountPath(i)
+		if err := checkMount(path, m); err != nil {
+			return nil, nil, err
+		}
+		target := cleanPath(m.Target)
+		if other, is := targets[target]; is {
+			return nil, nil, refuse(path+".Target", "%q is also that of Mounts[%d]", m.Target, other)
+		}
+		targets[target] = i
+		if m.Type == api.MountTypeTmpfs && m.TmpfsOptions != nil && m.TmpfsOptions.Options != "" {
+			options, err := tmpfsOptions(path+".TmpfsOptions", m)
+			if err != nil {
+				return nil, nil, err
+			}
+			if tmpfs == nil {
+				tmpfs = map[string]string{}
+			}
+			tmpfs[m.Target] = options
+			continue
+		}
+		mounts = append(mounts, mount.Mount{
+			Type:          mountTypes[m.Type],
+			Source:        m.Source,
+			Target:        m.Target,
+			ReadOnly:      m.ReadOnly,
+			Consistency:   consistencies[m.Consistency],
+			BindOptions:   bindOptions(m.BindOptions),
+			VolumeOptions: volumeOptions(m.VolumeOptions),
+			TmpfsOptions:  plainTmpfsOptions(m.TmpfsOptions),
+		})
+	}
+	return mounts, tmpfs, nil
+}
+
+var mountTypes = map[api.Mount_MountType]mount.Type{
+	api.MountTypeBind:      mount.TypeBind,
+	api.MountTypeVolume:    mount.TypeVolume,
+	api.MountTypeTmpfs:     mount.TypeTmpfs,
+	api.MountTypeNamedPipe: mount.TypeNamedPipe,
+}
+
+var consistencies = map[api.Mount_MountConsistency]mount.Consistency{
+	api.MountConsistencyDefault:   "",
+	api.MountConsistencyFull:      mount.ConsistencyFull,
+	api.MountConsistencyCached:    mount.ConsistencyCached,
+	api.MountConsistencyDelegated: mount.ConsistencyDelegated,
+}
+
+var propagations = map[api.Mount_BindOptions_MountPropagation]mount.Propagation{
+	api.MountPropagationRPrivate: mount.PropagationRPrivate,
+	api.MountPropagationPrivate:  mount.PropagationPrivate,
+	api.MountPropagationRShared:  mount.PropagationRShared,
+	api.MountPropagationShared:   mount.PropagationShared,
+	api.MountPropagationRSlave:   mount.PropagationRSlave,
+	api.MountPropagationSlave:    mount.PropagationSlave,
+}
+
+// checkMount refuses what no engine takes, or takes without doing it.
+func checkMount(path string, m *api.Mount) error {
+	switch {
+	case m.Target == "":
+		return refuse(path+".Target", "is empty")
+	case !isAbsolute(m.Target):
+		return refuse(path+".Target", "%q is not an absolute path", m.Target)
+	case cleanPath(m.Target) == "/":
+		return refuse(path+".Target", "%q is the root folder", m.Target)
+	case m.BindOptions != nil && m.Type != api.MountTypeBind:
+		return refuse(path+".BindOptions", "a mount of type %s has none", m.Type)
+	case m.VolumeOptions != nil && m.Type != api.MountTypeVolume:
+		return refuse(path+".VolumeOptions", "a mount of type %s has none", m.Type)
+	case m.TmpfsOptions != nil && m.Type != api.MountTypeTmpfs:
+		return refuse(path+".TmpfsOptions", "a mount of type %s has none", m.Type)
+	}
+	switch m.Type {
+	case api.MountTypeBind:
+		if !isAbsolute(m.Source) {
+			return refuse(path+".Source", "%q is not an absolute path", m.Source)
+		}
+	case api.MountTypeNamedPipe:
+		if m.Source == "" {
+			return refuse(path+".Source", "is empty")
+		}
+	case api.MountTypeVolume:
+		return checkVolume(path, m)
+	case api.MountTypeTmpfs:
+		return checkTmpfs(path, m)
+	case api.MountTypeCluster:
+		return refuse(path+".Type", "%s: %s", m.Type, whyCluster)
+	}
+	return nil
+}
+
+func checkVolume(path string, m *api.Mount) error {
+	if isAbsolute(m.Source) {
+		return refuse(path+".Source", "%q is a path, not the name of a volume", m.Source)
+	}
+	if m.ReadOnly && m.Source == "" {
+		return refuse(path+".ReadOnly", "a volume without a name is empty and must be writable")
+	}
+	if m.VolumeOptions == nil || m.VolumeOptions.Subpath == "" {
+		return nil
+	}
+	if m.Source == "" {
+		return refuse(path+".VolumeOptions.Subpath", "a volume without a name has no folders")
+	}
+	if !isLocal(m.VolumeOptions.Subpath) {
+		return refuse(path+".VolumeOptions.Subpath", "%q leads out of the volume", m.VolumeOptions.Subpath)
+	}
+	return nil
+}
+
+func checkTmpfs(path string, m *api.Mount) error {
+	if m.Source != "" {
+		return refuse(path+".Source", "a mount of type %s has none", m.Type)
+	}
+	if o := m.TmpfsOptions; o != nil {
+		if o.SizeBytes < 0 {
+			return refuse(path+".TmpfsOptions.SizeBytes", "%d is negative", o.SizeBytes)
+		}
+		if o.Mode > 0o7777 { // unix bits, not those of an os.FileMode
+			return refuse(path+".TmpfsOptions.Mode", "%#o is more than 07777", uint32(o.Mode))
+		}
+	}
+	return nil
+}
+
+func bindOptions(o *api.Mount_BindOptions) *mount.BindOptions {
+	if o == nil {
+		return nil
+	}
+	return &mount.BindOptions{
+		Propagation:            propagations[o.Propagation],
+		NonRecursive:           o.NonRecursive,
+		CreateMountpoint:       o.CreateMountpoint,
+		ReadOnlyNonRecursive:   o.ReadOnlyNonRecursive,
+		ReadOnlyForceRecursive: o.ReadOnlyForceRecursive,
+	}
+}
+
+func volumeOptions(o *api.Mount_VolumeOptions) *mount.VolumeOptions {
+	if o == nil {
+		return nil
+	}
+	options := &mount.VolumeOptions{NoCopy: o.NoCopy, Labels: cloneMap(o.Labels), Subpath: o.Subpath}
+	if d := o.DriverConfig; d != nil {
+		options.DriverConfig = &mount.Driver{Name: d.Name, Options: cloneMap(d.Options)}
+	}
+	return options
+}
+
+func plainTmpfsOptions(o *api.Mount_TmpfsOptions) *mount.TmpfsOptions {
+	if o == nil {
+		return nil
+	}
+	return &mount.TmpfsOptions{SizeBytes: o.SizeBytes, Mode: o.Mode}
+}
+
+// tmpfsOptions joins all that the task says of a tmpfs mount into the options
+// of a mount command. The names are the engine's to check.
+func tmpfsOptions(path string, m *api.Mount) (string, error) {
+	o := m.TmpfsOptions
+	var options []string
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	if o.SizeBytes > 0 {
+		options = append(options, "size="+strconv.FormatInt(o.SizeBytes, 10))
+	}
+	if o.Mode > 0 {
+		options = append(options, "mode="+strconv.FormatUint(uint64(o.Mode), 8))
+	}
+	more, err := splitTmpfsOptions(o.Options)
+	if err != nil {
+		return "", refuse(path+".Options", "%v", err)
+	}
+	for _, option := range more {
+		switch name, _, _ := strings.Cut(option, "="); {
+		case name == "size" && o.SizeBytes > 0:
+			return "", refuse(path+".Options", "size is given in SizeBytes too")
+		case name == "mode" && o.Mode > 0:
+			return "", refuse(path+".Options", "mode is given in Mode too")
+		case (name == "rw" || name == "ro") && m.ReadOnly != (name == "ro"):
+			return "", refuse(path+".Options", "%s contradicts ReadOnly", name)
+		}
+		options = append(options, option)
+	}
+	return strings.Join(options, ","), nil
+}
+
+// splitTmpfsOptions understands both encodings that are around: the JSON of a
+// list of lists ([["exec"],["uid","1000"]]), which the engine's own service API
+// stores, and a list with commas (exec,uid=1000), which swarmctl stores.
+func splitTmpfsOptions(s string) ([]string, error) {
+	var options []string
+	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
+		for _, option := range strings.Split(s, ",") {
+			name, value, hasValue := strings.Cut(strings.TrimSpace(option), "=")
+			if name == "" {
+				return nil, fmt.Errorf("%q has an empty option", s)
+			}
+			if name = strings.ToLower(name); hasValue {
+				name += "=" + value
+			}
+			options = append(options, name)
+		}
+		return options, nil
+	}
+	var lists [][]string
+	if err := json.Unmarshal([]byte(s), &lists); err != nil {
+		return nil, fmt.Errorf("%q is no JSON list of lists: %v", s, err)
+	}
+	for _, list := range lists {
+		if len(list) < 1 || len(list) > 2 || list[0] == "" {
+			return nil, fmt.Errorf("%q has an option that is not a name, or a name and a value", s)
+		}
+		option := strings.Join(list, "=")
+		if strings.Contains(option, ",") { // it would become two
+			return nil, fmt.Errorf("%q has an option with a comma, which an engine does not take", s)
+		}
+		options = append(options, option)
+	}
+	return options, nil
+}
+
+// volumes are those to create ahead of the container, in the order of their
+// names: the ones that name a driver. A volume without a name is the container's
+// own and made with it.
+func (c *containerConfig) volumes() []volume.CreateOptions {
+	volumes, _ := c.translateVolumes() // checked by newContainerConfig
+	return volumes
+}
+
+func (c *containerConfig) translateVolumes() ([]volume.CreateOptions, error) {
+	var volumes []volume.CreateOptions
+	first := map[string]int{}
+	for i := range c.spec().Mounts {
+		m := &c.spec().Mounts[i]
+		if m.Type != api.MountTypeVolume || m.Source == "" || m.VolumeOptions == nil || m.VolumeOptions.DriverConfig == nil {
+			continue
+		}
+		if at, is := first[m.Source]; is {
+			if !sameVolume(m.VolumeOptions, c.spec().Mounts[at].VolumeOptions) {
+				return nil, refuse(mountPath(i)+".VolumeOptions", "volume %s has another driver or labels in Mounts[%d]", m.Source, at)
+			}
+			continue
+		}
+		first[m.Source] = i
+		volumes = append(volumes, volume.CreateOptions{
+			Name:       m.Source,
+			Driver:     m.VolumeOptions.DriverConfig.Name,
+			DriverOpts: cloneMap(m.VolumeOptions.DriverConfig.Options),
+			Labels:     cloneMap(m.VolumeOptions.Labels),
+		})
+	}
+	slices.SortFunc(volumes, func(a, b volume.CreateOptions) int { return cmp.Compare(a.Name, b.Name) })
+	return volumes, nil
+}
+
+func sameVolume(a, b *api.Mount_VolumeOptions) bool {
+	return a.DriverConfig.Name == b.DriverConfig.Name &&
+		maps.Equal(a.DriverConfig.Options, b.DriverConfig.Options) && maps.Equal(a.Labels, b.Labels)
+}

@@ -1,0 +1,309 @@
+package dockerexec
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/moby/swarmkit/v2/api"
+)
+
+const (
+	// labelNetwork marks the networks that this package made. Its value is the
+	// swarm's ID of the network, or the name if it has none.
+	labelNetwork = "com.dockerexec.network"
+	// labelPredefined marks, in a task, a network that every engine has.
+	labelPredefined = "com.docker.swarm.predefined"
+	// labelInternal marks, with the name ingress, the routing mesh's network of
+	// managers that are older than the field Ingress.
+	labelInternal = "com.docker.swarm.internal"
+)
+
+// networkConfig is one network of the task as the engine is asked for it.
+type networkConfig struct {
+	name       string
+	predefined bool // the engine's own: used, never created or removed
+	options    network.CreateOptions
+	endpoint   network.EndpointSettings // how the container joins it
+}
+
+// difference says in what found is not the network that is wanted, and is empty
+// when it is. Subnets count only where the task names some.
+func (n networkConfig) difference(found *network.Inspect) string {
+	var differences []string
+	driver := n.options.Driver
+	if driver == "" {
+		driver = "bridge" // the engine's default
+	}
+	if found.Driver != driver {
+		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
+	}
+	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
+		wanted, has := subnets(n.options.IPAM.Config), subnets(found.IPAM.Config)
+		if !slices.Equal(wanted, has) {
+			differences = append(differences, fmt.Sprintf("subnets %v, the task wants %v", has, wanted))
+		}
+	}
+	if n.options.Internal != found.Internal {
+		differences = append(differences, fmt.Sprintf("internal %t, the task wants %t", found.Internal, n.options.Internal))
+	}
+	if n.options.EnableIPv6 != nil && *n.options.EnableIPv6 && !found.EnableIPv6 {
+		differences = append(differences, "IPv6 false, the task wants true")
+	}
+	return strings.Join(differences, "; ")
+}
+
+// subnets are those of an address configuration, in one spelling and order.
+func subnets(configs []network.IPAMConfig) []string {
+	var all []string
+	for _, c := range configs {
+		if prefix, err := netip.ParsePrefix(c.Subnet); err == nil {
+			all = append(all, prefix.Masked().String())
+		} else if c.Subnet != "" {
+			all = append(all, c.Subnet)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// networks are those that the container joins, in the order of their names.
+func (c *containerConfig) networks() []networkConfig {
+	networks, _ := c.translateNetworks() // checked by newContainerConfig
+	return networks
+}
+
+// networkMode names the one network of a task whose only network is the
+// engine's own. In all other cases the container joins what EndpointsConfig has.
+func (c *containerConfig) networkMode() container.NetworkMode {
+	if networks := c.networks(); len(networks) == 1 && networks[0].predefined {
+		return container.NetworkMode(networks[0].name)
+	}
+	return ""
+}
+
+// networkingConfig says how the container joins each of its networks.
+func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
+	config := &network.NetworkingConfig{}
+	networks := c.networks()
+	for _, n := range networks {
+		if n.predefined && len(networks) == 1 && len(n.endpoint.DriverOpts) == 0 && len(n.endpoint.Aliases) == 0 {
+			continue // NetworkMode says it all
+		}
+		if config.EndpointsConfig == nil {
+			config.EndpointsConfig = map[string]*network.EndpointSettings{}
+		}
+		endpoint := n.endpoint
+		config.EndpointsConfig[n.name] = &endpoint
+	}
+	return config
+}
+
+// endpointNames are the networks of networkingConfig in the order in which they
+// are joined.
+func (c *containerConfig) endpointNames() []string {
+	return slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
+}
+
+func (c *containerConfig) translateNetworks() ([]networkConfig, error) {
+	var networks []networkConfig
+	first := map[string]int{}
+	for i, attachment := range c.task.Networks {
+		path := fmt.Sprintf("Networks[%d]", i)
+		if attachment.Network == nil {
+			return nil, refuse(path+".Network", "is nil")
+		}
+		if isIngress(attachment.Network) {
+			continue // warned about, see ingressWarning
+		}
+		n, err := translateNetwork(path+".Network", attachment.Network)
+		if err != nil {
+			return nil, err
+		}
+		if other, is := first[n.name]; is {
+			return nil, refuse(path+".Network.Spec.Annotations.Name", "%s is also that of Networks[%d]", n.name, other)
+		}
+		first[n.name] = i
+		if n.endpoint, err = translateEndpoint(path, n, attachment); err != nil {
+			return nil, err
+		}
+		networks = append(networks, n)
+	}
+	for _, n := range networks {
+		if isAlone(n) && len(networks) > 1 {
+			return nil, refuse(fmt.Sprintf("Networks[%d].Network", first[n.name]), "network %s cannot be joined together with another one", n.name)
+		}
+	}
+	slices.SortFunc(networks, func(a, b networkConfig) int { return cmp.Compare(a.name, b.name) })
+	return networks, nil
+}
+
+// isIngress reports whether n is the routing mesh's network, which managers
+// attach to every task with an ingress port.
+func isIngress(n *api.Network) bool {
+	_, internal := n.Spec.Annotations.Labels[labelInternal]
+	return n.Spec.Ingress || internal && n.Spec.Annotations.Name == "ingress"
+}
+
+// ingressWarning says what of the task needs the routing mesh; empty if nothing.
+func (c *containerConfig) ingressWarning() string {
+	var what []string
+	for _, p := range c.endpointPorts() {
+		if p.PublishMode == api.PublishModeIngress {
+			what = append(what, "port "+targetPort(p)+" is not published")
+		}
+	}
+	for _, attachment := range c.task.Networks {
+		if isIngress(attachment.Network) {
+			what = append(what, "network "+attachment.Network.Spec.Annotations.Name+" is not joined")
+		}
+	}
+	if len(what) == 0 {
+		return ""
+	}
+	return "the routing mesh exists only inside a swarm engine: " + strings.Join(what, ", ")
+}
+
+// Networks that an engine has without being asked. nat, of Windows, is known by
+// its label: on Linux the name is free.
+var predefinedNetworks = []string{network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault}
+
+// isAlone reports whether a container in n can be in no other network.
+func isAlone(n networkConfig) bool {
+	return n.predefined && (n.name == network.NetworkHost || n.name == network.NetworkNone || n.name == network.NetworkDefault)
+}
+
+func translateNetwork(path string, n *api.Network) (networkConfig, error) {
+	spec := &n.Spec
+	config := networkConfig{name: spec.Annotations.Name}
+	config.predefined = slices.Contains(predefinedNetworks, config.name) || spec.Annotations.Labels[labelPredefined] == "true"
+	switch {
+	case config.name == "":
+		return config, refuse(path+".Spec.Annotations.Name", "is empty")
+	// The name of a predefined one becomes the network mode, where "container:x" has another meaning.
+	case config.predefined && !restrictedName(config.name), strings.Contains(config.name, "/"), config.name == ".", config.name == "..":
+		return config, refuse(path+".Spec.Annotations.Name", "%q cannot be used as the name of a network", config.name)
+	case config.predefined:
+		return config, nil
+	}
+	config.options = network.CreateOptions{
+		Internal:   spec.Internal,
+		Attachable: spec.Attachable,
+		Labels:     cloneMap(spec.Annotations.Labels),
+	}
+	if from := spec.GetNetwork(); from != "" {
+		// An engine takes no labels here, so only the adapter that made the
+		// network knows it again; after a restart of the agent it is left alone.
+		config.options.ConfigFrom = &network.ConfigReference{Network: from}
+	} else {
+		if config.options.Labels == nil {
+			config.options.Labels = map[string]string{}
+		}
+		config.options.Labels[labelNetwork] = cmp.Or(n.ID, config.name)
+	}
+	if driver := n.DriverState; driver != nil { // else the engine's default
+		config.options.Driver, config.options.Options = driver.Name, cloneMap(driver.Options)
+	}
+	if spec.Ipv6Enabled {
+		enable := true
+		config.options.EnableIPv6 = &enable
+	}
+	var err error
+	config.options.IPAM, err = translateIPAM(path+".IPAM", n.IPAM, spec.Ipv6Enabled)
+	return config, err
+}
+
+func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM, error) {
+	if ipam == nil {
+		return nil, nil
+	}
+	result := &network.IPAM{}
+	if ipam.Driver != nil { // else the engine's default
+		result.Driver, result.Options = ipam.Driver.Name, cloneMap(ipam.Driver.Options)
+	}
+	for i, c := range ipam.Configs {
+		path := fmt.Sprintf("%s.Configs[%d]", path, i)
+		if c.Subnet == "" && c.Range == "" && c.Gateway == "" && len(c.Reserved) == 0 {
+			continue // the engine chooses
+		}
+		subnet, err := netip.ParsePrefix(c.Subnet)
+		if err != nil {
+			return nil, refuse(path+".Subnet", "%q is no subnet", c.Subnet)
+		}
+		family := api.IPAMConfig_IPV4
+		if subnet.Addr().Is6() {
+			family = api.IPAMConfig_IPV6
+		}
+		if c.Family != api.IPAMConfig_UNKNOWN && c.Family != family {
+			return nil, refuse(path+".Family", "%s is not that of subnet %s", c.Family, c.Subnet)
+		}
+		if family == api.IPAMConfig_IPV6 && !ipv6 {
+			return nil, refuse(path+".Subnet", "%s has no effect in a network without Ipv6Enabled", c.Subnet)
+		}
+		if c.Range != "" {
+			if r, err := netip.ParsePrefix(c.Range); err != nil || r.Bits() < subnet.Bits() || !subnet.Contains(r.Addr()) {
+				return nil, refuse(path+".Range", "%q is no part of subnet %s", c.Range, c.Subnet)
+			}
+		}
+		if c.Gateway != "" && !within(subnet, c.Gateway) {
+			return nil, refuse(path+".Gateway", "%q is no address in subnet %s", c.Gateway, c.Subnet)
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Reserved)) {
+			if !within(subnet, c.Reserved[name]) {
+				return nil, refuse(fmt.Sprintf("%s.Reserved[%s]", path, name), "%q is no address in subnet %s", c.Reserved[name], c.Subnet)
+			}
+		}
+		result.Config = append(result.Config, network.IPAMConfig{
+			Subnet: c.Subnet, IPRange: c.Range, Gateway: c.Gateway, AuxAddress: cloneMap(c.Reserved),
+		})
+	}
+	return result, nil
+}
+
+func within(subnet netip.Prefix, address string) bool {
+	a, err := netip.ParseAddr(address)
+	return err == nil && subnet.Contains(a)
+}
+
+func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAttachment) (network.EndpointSettings, error) {
+	endpoint := network.EndpointSettings{
+		Aliases:    cloneList(attachment.Aliases),
+		DriverOpts: cloneMap(attachment.DriverAttachmentOpts),
+	}
+	own := slices.Contains(predefinedNetworks, n.name)
+	switch i := slices.Index(attachment.Aliases, ""); {
+	case i >= 0:
+		return endpoint, refuse(fmt.Sprintf("%s.Aliases[%d]", path, i), "is empty")
+	case own && len(attachment.Aliases) > 0:
+		return endpoint, refuse(path+".Aliases", "network %s is the engine's own, which has none", n.name)
+	case n.predefined && len(attachment.Addresses) > 0:
+		return endpoint, refuse(path+".Addresses", "network %s is the engine's own, which gives the addresses itself", n.name)
+	case isAlone(n) && len(attachment.DriverAttachmentOpts) > 0:
+		return endpoint, refuse(path+".DriverAttachmentOpts", "network %s has none", n.name)
+	}
+	for i, address := range attachment.Addresses {
+		path := fmt.Sprintf("%s.Addresses[%d]", path, i)
+		prefix, err := netip.ParsePrefix(address)
+		if err != nil {
+			return endpoint, refuse(path, "%q is no address with the length of its subnet, as in 10.0.0.2/24", address)
+		}
+		if endpoint.IPAMConfig == nil {
+			endpoint.IPAMConfig = &network.EndpointIPAMConfig{}
+		}
+		to, family := &endpoint.IPAMConfig.IPv4Address, "IPv4"
+		ip := prefix.Addr().Unmap()
+		if ip.Is6() {
+			to, family = &endpoint.IPAMConfig.IPv6Address, "IPv6"
+		}
+		if *to != "" {
+			return endpoint, refuse(path, "%s is a second %s address; an engine gives one", ip, family)
+		}
+		*to = ip.String()
+	}
+	return endpoint, nil
+}

@@ -1,0 +1,88 @@
+package dockerexec
+
+import (
+	"context"
+	"time"
+)
+
+// The defaults of the options, each with the source of its number.
+const (
+	// containerd raised its own from one minute to five, for slow disks.
+	defaultPullStallTimeout = 5 * time.Minute
+	// The engine itself retries each layer five times; more would multiply.
+	defaultPullAttempts = 3
+	// cri-dockerd and the ECS agent allow two minutes for an engine call.
+	defaultRequestTimeout = 2 * time.Minute
+	// Bytes a second; what the swarm executor inside the engine allows.
+	defaultLogRate = 10 << 20
+)
+
+// Option changes one setting of an [Engine] and of every adapter it makes.
+// A nil Option is ignored; of two for the same setting the last one counts.
+type Option func(*options)
+
+type options struct {
+	pullObserver     func(context.Context, PullProgress)
+	pullStallTimeout time.Duration
+	pullAttempts     int
+	requestTimeout   time.Duration
+	logRate          int
+}
+
+func newOptions(opts []Option) options {
+	o := options{
+		pullStallTimeout: defaultPullStallTimeout,
+		pullAttempts:     defaultPullAttempts,
+		requestTimeout:   defaultRequestTimeout,
+		logRate:          defaultLogRate,
+	}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
+	return o
+}
+
+// WithPullObserver has observe called with the progress of every pull: for
+// each [ContainerAdapter.PullImage] that waits, with the context of that very
+// call (put the task in it), never twice at the same time for one call, at most
+// ten times a second, and never after the call returned. A slow observer delays
+// only its own progress. The default is nil: nobody is called.
+func WithPullObserver(observe func(context.Context, PullProgress)) Option {
+	return func(o *options) { o.pullObserver = observe }
+}
+
+// WithPullStallTimeout bounds how long a pull may go on without any advance: no
+// byte more of any layer, no layer in a later phase. The wait for the engine's
+// first message counts too; extracting has a longer limit of its own. The
+// default is five minutes; 0 or less turns it off.
+//
+// An engine with the containerd image store reports an offset only for each
+// whole MiB, so there a time-out of seconds cannot tell a slow pull from a
+// stalled one.
+func WithPullStallTimeout(timeout time.Duration) Option {
+	return func(o *options) { o.pullStallTimeout = max(timeout, 0) }
+}
+
+// WithPullAttempts sets how often a pull is tried in all when the registry or
+// the connection to it fails in a passing way. The default is 3; less than 1
+// counts as 1.
+func WithPullAttempts(attempts int) Option {
+	return func(o *options) { o.pullAttempts = max(attempts, 1) }
+}
+
+// WithRequestTimeout bounds each engine call except pulls, events and logs,
+// which may rightly take as long as they like. A stop may take the task's grace
+// period and this time on top. A call that takes longer fails with a temporary
+// error. The default is two minutes; 0 or less turns it off.
+func WithRequestTimeout(timeout time.Duration) Option {
+	return func(o *options) { o.requestTimeout = max(timeout, 0) }
+}
+
+// WithLogRate bounds the bytes a second, over time, that each
+// [ContainerAdapter.PublishLogs] hands on; one second's worth may come at once.
+// The default is 10 MiB; 0 or less turns it off.
+func WithLogRate(bytesPerSecond int) Option {
+	return func(o *options) { o.logRate = max(bytesPerSecond, 0) }
+}

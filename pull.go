@@ -1,0 +1,119 @@
+package dockerexec
+
+import (
+	"context"
+	"regexp"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/image"
+	"github.com/moby/swarmkit/v2/log"
+)
+
+// PullProgress is how far a pull has come. It adds up what the engine says about
+// each layer, as far as the engine says it.
+type PullProgress struct {
+	// Image is the image as the task names it.
+	Image string
+	// Status is what the engine said last, such as "Downloading" or "Status:
+	// Image is up to date for …". It is empty until the engine has answered.
+	Status string
+	// Attempt counts the attempts of this pull, from 1. All that follows is
+	// about this attempt.
+	Attempt int
+
+	// LayersDone are the layers that are on the engine, LayersActive those that
+	// are being downloaded or extracted, and LayersTotal all that the engine has
+	// named so far.
+	LayersDone, LayersActive, LayersTotal int
+
+	// BytesDone is what has been downloaded, and BytesTotal what there is to
+	// download, both as the registry sends it, compressed. Layers that were on
+	// the engine before count in neither. BytesTotal is 0 until the size of
+	// every layer is known, and for some layers the engine never says it.
+	BytesDone, BytesTotal int64
+	// BytesPerSecond is the rate of the download over the last ten seconds; 0
+	// means that it is not known.
+	BytesPerSecond int64
+	// Remaining is how long the rest of the download takes at that rate, without
+	// the extraction after it; 0 means that it is not known.
+	Remaining time.Duration
+}
+
+// imageID is how a task names an image that can only be on the engine already.
+var imageID = regexp.MustCompile(`^(?:sha256:)?[a-f0-9]{64}$`)
+
+// PullImage has the engine pull the task's image, and returns when it is there.
+// A tag is pulled every time, as it may have moved; a digest only if the engine
+// does not have it; an image ID never.
+//
+// The adapters of one [Engine] that want the same image, for the same platform
+// and with the same credentials, share one request. It goes on for as long as
+// one of them waits, and ends, with its connection, when the last of them leaves.
+// What it finds is not remembered.
+//
+// A fault that may pass, of the registry or of the way to it, is tried again
+// with growing pauses, up to [WithPullAttempts] times in all; the engine on its
+// own part tries each layer several times. A pull that does not get on is
+// cancelled, see [WithPullStallTimeout], and is not tried again: downloads are
+// watched by the bytes that the engine reports, which it does by the MiB with the
+// containerd store; extractions, and layers that the engine has queued, may take
+// an hour without any advance.
+//
+// The error is the bare error of a context that ended; a temporary one (see
+// [exec.IsTemporary]) if the last attempt failed for a fault of the engine itself
+// or of the connection to it; any other is final. It names image, attempt and
+// cause, has the class of github.com/containerd/errdefs that the cause has, as far as
+// its words tell, and holds neither credentials nor the user or query part of any
+// URL. The error of a registry that refuses the credentials contains "denied".
+//
+// The observer of [WithPullObserver] is called from the engine's first message
+// on, and once more with the last state when the pull has ended, for which
+// PullImage may take a tenth of a second longer. A call that runs when the pull
+// ends is waited for. When ctx ends PullImage returns within a second, also if
+// the observer, or the client, is still busy; no further call is made.
+func (a *ContainerAdapter) PullImage(ctx context.Context) error {
+	if imageID.MatchString(a.config.image()) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if _, err := a.ready(ctx); err != nil {
+		return err
+	}
+	ref, _ := reference.ParseNormalizedNamed(a.config.image()) // nil: the client will say what is wrong
+	if present, err := a.digestPresent(ctx, ref); present || err != nil {
+		return err
+	}
+	return a.engine.pulls.pull(ctx, a.logContext(ctx), a.engine, pullTarget{
+		image:   a.config.image(),
+		ref:     ref,
+		options: a.config.pullOptions(),
+	})
+}
+
+// digestPresent reports whether ref names a digest that is on the engine, for
+// the task's platform. Whatever else the engine answers is left to the pull;
+// only that it is away is an error.
+func (a *ContainerAdapter) digestPresent(ctx context.Context, ref reference.Named) (bool, error) {
+	if _, digested := ref.(reference.Canonical); !digested {
+		return false, nil
+	}
+	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
+		return a.engine.client.ImageInspect(ctx, a.config.image())
+	})
+	if err != nil {
+		if ctx.Err() != nil || (isPassing(err) && !cerrdefs.IsNotFound(err)) {
+			return false, engineError(ctx, err, "inspect image %s", a.config.image())
+		}
+		return false, nil
+	}
+	if p := a.config.platform(); p != nil && !(p.OS == answer.Os && p.Architecture == answer.Architecture &&
+		(p.Variant == "" || p.Variant == answer.Variant)) {
+		return false, nil
+	}
+	log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")
+	return true, nil
+}

@@ -1,0 +1,143 @@
+package dockerexec
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// scrubbedMark stands for what was taken out, as in net/url's redacted URLs.
+const scrubbedMark = "xxxxx"
+
+// scrubber takes secrets out of what engines and registries say: the credentials
+// of one pull, and the user and query parts of any URL.
+type scrubber struct {
+	secrets []string       // taken out wherever they stand
+	words   *regexp.Regexp // taken out where they stand alone; nil: none
+}
+
+// secretLength is the least length of a secret that is taken out even within a
+// word. A shorter one would garble texts that have nothing to do with it.
+const secretLength = 6
+
+// newScrubber knows the credentials in the form of the engine's header. Of a
+// header that cannot be read it takes out the whole.
+func newScrubber(registryAuth string) scrubber {
+	var s scrubber
+	if registryAuth == "" {
+		return s
+	}
+	var words []string
+	add := func(secret string) {
+		switch {
+		case len(secret) >= secretLength:
+			s.secrets = append(s.secrets, secret, url.QueryEscape(secret), url.PathEscape(secret))
+		case secret != "":
+			words = append(words, regexp.QuoteMeta(secret))
+		}
+	}
+	add(registryAuth)
+	fields := map[string]any{}
+	if data, err := decodeBase64(registryAuth); err == nil {
+		_ = json.Unmarshal(data, &fields)
+	}
+	text := func(key string) string { value, _ := fields[key].(string); return value }
+	user, password := text("username"), text("password")
+	if user != "" {
+		words = append(words, regexp.QuoteMeta(user))
+		add(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
+	}
+	for key, value := range fields {
+		value, _ := value.(string)
+		switch strings.ToLower(key) {
+		case "username", "serveraddress", "email":
+		case "auth":
+			if pair, err := decodeBase64(value); err == nil {
+				_, secret, _ := strings.Cut(string(pair), ":")
+				add(secret)
+			}
+			add(value)
+		default:
+			add(value)
+		}
+	}
+	slices.SortFunc(s.secrets, func(a, b string) int { return len(b) - len(a) }) // none is left half by another
+	s.secrets = slices.Compact(s.secrets)
+	if len(words) > 0 {
+		slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) })
+		s.words = regexp.MustCompile(`(^|[^\w./@-])(?:` + strings.Join(words, "|") + `)($|[^\w./@-])`)
+	}
+	return s
+}
+
+func decodeBase64(text string) ([]byte, error) {
+	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
+	return base64.RawURLEncoding.DecodeString(text)
+}
+
+// clean returns text without secrets and control characters, no longer than
+// limit bytes.
+func (s scrubber) clean(text string, limit int) string {
+	for _, secret := range s.secrets {
+		text = strings.ReplaceAll(text, secret, scrubbedMark)
+	}
+	if strings.ContainsAny(text, "/?") {
+		text = anyURL.ReplaceAllStringFunc(text, cleanURL)
+		text = anyQuery.ReplaceAllString(text, "")
+	}
+	if s.words != nil {
+		for range 2 { // matches side by side share what is between them
+			text = s.words.ReplaceAllString(text, "${1}"+scrubbedMark+"${2}")
+		}
+	}
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		text = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return ' '
+			}
+			return r
+		}, text)
+	}
+	if len(text) <= limit {
+		return text
+	}
+	const dots = "…"
+	end := limit - len(dots)
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return strings.Clone(text[:end]) + dots // the rest may be large
+}
+
+var (
+	// A URL ends where a space or a quote is, and nowhere else: query parts are
+	// not always escaped.
+	anyURL = regexp.MustCompile(`(?i)(?:[a-z][a-z0-9+.-]*:)?//[^\s"]+`)
+	// A query without its URL.
+	anyQuery = regexp.MustCompile(`\?[\w.~%+-]+=[^\s"]*`)
+	port     = regexp.MustCompile(`:[0-9]*$`)
+)
+
+// cleanURL takes user and query out of a URL.
+func cleanURL(text string) string {
+	scheme, rest, _ := strings.Cut(text, "//")
+	end := ""
+	if strings.HasSuffix(rest, ":") || strings.HasSuffix(rest, ",") { // of the sentence around it
+		rest, end = rest[:len(rest)-1], rest[len(rest)-1:]
+	}
+	if i := strings.IndexAny(rest, "?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	if at := strings.LastIndex(host, "@"); at >= 0 {
+		rest = rest[at+1:]
+	} else if at := strings.LastIndex(path, "@"); at >= 0 && strings.Contains(port.ReplaceAllString(host, ""), ":") && !strings.HasPrefix(host, "[") {
+		rest = path[at+1:] // a password with a slash in it
+	}
+	return scheme + "//" + rest + end
+}

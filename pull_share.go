@@ -1,0 +1,256 @@
+package dockerexec
+
+import (
+	"context"
+	"crypto/sha256"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/image"
+	"github.com/moby/swarmkit/v2/log"
+)
+
+const (
+	// observeInterval is the least time from one call of an observer to the next.
+	observeInterval = time.Second / 10
+	// leaveGrace bounds how long a caller whose context ended waits for what
+	// ignores contexts: a client, or an observer.
+	leaveGrace = time.Second
+)
+
+// pullTarget is what to pull. ref is nil if image cannot be parsed.
+type pullTarget struct {
+	image   string
+	ref     reference.Named
+	options image.PullOptions
+}
+
+// pullKey is what pulls have in common that are shared. The credentials belong
+// to it: nobody gets an image, or an error, by another one's rights.
+type pullKey struct {
+	ref, platform string
+	credentials   [sha256.Size]byte
+}
+
+// name is the image as logs, errors and progress show it: a task may name
+// anything, a URL with a password in it too.
+func (t pullTarget) name() string {
+	return newScrubber(t.options.RegistryAuth).clean(t.image, maxStatusLength)
+}
+
+func (t pullTarget) key() pullKey {
+	key := pullKey{ref: t.image, platform: strings.ToLower(t.options.Platform), credentials: sha256.Sum256([]byte(t.options.RegistryAuth))}
+	if t.ref != nil {
+		key.ref = reference.TagNameOnly(t.ref).String()
+	}
+	return key
+}
+
+// pulls are the pulls in flight of one Engine. The zero value is ready.
+type pulls struct {
+	mu       sync.Mutex
+	inFlight map[pullKey]*sharedPull // until its goroutine has ended
+	// advanced is when any of the downloads got on last, in Unix nanoseconds.
+	advanced atomic.Int64
+}
+
+// sharedPull is a pull and all that wait for it. Its one goroutine belongs to
+// the waiters together: the last one to leave cancels it and waits for its end.
+type sharedPull struct {
+	key     pullKey
+	cancel  context.CancelFunc
+	waiters int // guarded by pulls.mu; 0: cancelled, nobody may join
+
+	ended  chan struct{} // closed when the goroutine has ended
+	result pullResult    // written before ended is closed, read after
+
+	mu      sync.Mutex
+	state   pullState
+	wake    map[chan struct{}]struct{} // of the observers; each has room for one
+	wakened time.Time
+}
+
+// pull pulls target together with all others that want the same. logCtx is ctx
+// with the caller's log fields; observers get ctx itself.
+func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) error {
+	p, err := s.join(ctx, logCtx, e, target)
+	if err != nil {
+		return err
+	}
+	observed := p.observe(ctx, target.name(), e.options.pullObserver)
+
+	select {
+	case <-p.ended:
+		s.leave(p)
+		select {
+		case <-observed:
+		case <-ctx.Done():
+			receiveWithin(leaveGrace, observed)
+		}
+		if p.result.err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return p.result.errorFor(target.name())
+	case <-ctx.Done():
+		if last := s.leave(p); last {
+			receiveWithin(leaveGrace, p.ended)
+		}
+		receiveWithin(leaveGrace, observed)
+		return ctx.Err()
+	}
+}
+
+// join makes the caller a waiter of the pull in flight, or starts one. A pull
+// that is being cancelled is not joined, but its end is waited for, so that the
+// engine never has two for one key.
+func (s *pulls) join(ctx, logCtx context.Context, e *Engine, target pullTarget) (*sharedPull, error) {
+	key := target.key()
+	for {
+		s.mu.Lock()
+		p := s.inFlight[key]
+		if p == nil {
+			p = s.start(logCtx, e, key, target)
+			s.mu.Unlock()
+			return p, nil
+		}
+		if p.waiters > 0 {
+			p.waiters++
+			s.mu.Unlock()
+			log.G(logCtx).WithField("image", target.name()).Debug("image is being pulled for another task: waiting for that")
+			return p, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// start starts a pull with one waiter. It needs s.mu. The pull keeps the values
+// of the first waiter's context, its log fields among them, but not its end.
+func (s *pulls) start(logCtx context.Context, e *Engine, key pullKey, target pullTarget) *sharedPull {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(logCtx))
+	p := &sharedPull{
+		key: key, cancel: cancel, waiters: 1,
+		ended: make(chan struct{}), wake: map[chan struct{}]struct{}{},
+	}
+	p.state.reset(1, time.Now())
+	if s.inFlight == nil {
+		s.inFlight = map[pullKey]*sharedPull{}
+	}
+	s.inFlight[key] = p
+	r := newPullRun(e, p, target)
+	go func() {
+		defer cancel()
+		p.result = r.run(ctx)
+		s.mu.Lock()
+		delete(s.inFlight, key)
+		s.mu.Unlock()
+		close(p.ended)
+	}()
+	return p
+}
+
+// leave takes one waiter away, and reports whether that was the last one. The
+// last one cancels what still runs.
+func (s *pulls) leave(p *sharedPull) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.waiters--
+	if p.waiters > 0 {
+		return false
+	}
+	p.cancel()
+	return true
+}
+
+// observe calls observer with the pull's state: once the engine has said
+// something, then whenever it changes and the interval allows, at last with the
+// final state. The channel is closed after the last call, which is when the pull
+// or ctx has ended.
+func (p *sharedPull) observe(ctx context.Context, name string, observer func(context.Context, PullProgress)) <-chan struct{} {
+	done := make(chan struct{})
+	if observer == nil {
+		close(done)
+		return done
+	}
+	wake := make(chan struct{}, 1)
+	wake <- struct{}{}
+	p.mu.Lock()
+	p.wake[wake] = struct{}{}
+	p.mu.Unlock()
+
+	go func() {
+		defer close(done)
+		defer func() {
+			p.mu.Lock()
+			delete(p.wake, wake)
+			p.mu.Unlock()
+		}()
+		pause := time.NewTimer(0)
+		defer pause.Stop()
+		var told, progress PullProgress
+		news := func(final bool) bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			progress = p.state.progress(name, time.Now())
+			return progress.told() && progress != told && !(final && progress.sameAs(told))
+		}
+		for final := false; !final; {
+			select {
+			case <-wake:
+			case <-p.ended:
+				final = true
+			case <-ctx.Done():
+				return
+			}
+			if !news(final) {
+				continue
+			}
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+				return
+			}
+			select { // what came during the pause is told now
+			case <-wake:
+			case <-p.ended:
+				final = true
+			default:
+			}
+			news(final)
+			if ctx.Err() != nil {
+				return
+			}
+			told = progress
+			pause.Reset(observeInterval)
+			observer(ctx, progress)
+		}
+	}()
+	return done
+}
+
+// restart forgets the state of an attempt that failed.
+func (p *sharedPull) restart(attempt int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.state.reset(attempt, now)
+	p.wakeObservers(now)
+}
+
+// wakeObservers needs p.mu. It never blocks.
+func (p *sharedPull) wakeObservers(now time.Time) {
+	p.wakened = now
+	for wake := range p.wake {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}

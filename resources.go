@@ -1,0 +1,259 @@
+package dockerexec
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
+	"github.com/moby/swarmkit/v2/api"
+)
+
+// hostConfig is the part of the request that depends on the host.
+func (c *containerConfig) hostConfig() *container.HostConfig {
+	config, _ := c.translateHostConfig() // checked by newContainerConfig
+	return config
+}
+
+func (c *containerConfig) translateHostConfig() (*container.HostConfig, error) {
+	spec := c.spec()
+	config := &container.HostConfig{
+		NetworkMode:    c.networkMode(),
+		ReadonlyRootfs: spec.ReadOnly,
+		GroupAdd:       cloneList(spec.Groups),
+		Sysctls:        cloneMap(spec.Sysctls),
+		CapAdd:         cloneList(spec.CapabilityAdd),
+		CapDrop:        cloneList(spec.CapabilityDrop),
+		Isolation:      isolations[spec.Isolation],
+		OomScoreAdj:    int(spec.OomScoreAdj),
+		LogConfig:      c.logConfig(),
+	}
+	if spec.OomScoreAdj < -1000 || spec.OomScoreAdj > 1000 {
+		return nil, refuse("Spec.Container.OomScoreAdj", "%d is not between -1000 and 1000", spec.OomScoreAdj)
+	}
+	if i := slices.Index(spec.CapabilityAdd, ""); i >= 0 {
+		return nil, refuse(fmt.Sprintf("Spec.Container.CapabilityAdd[%d]", i), "is empty")
+	}
+	if i := slices.Index(spec.CapabilityDrop, ""); i >= 0 {
+		return nil, refuse(fmt.Sprintf("Spec.Container.CapabilityDrop[%d]", i), "is empty")
+	}
+	if _, empty := spec.Sysctls[""]; empty {
+		return nil, refuse("Spec.Container.Sysctls", "has a value without a name")
+	}
+	if spec.Init != nil {
+		init := spec.Init.Value
+		config.Init = &init
+	}
+	if dns := spec.DNSConfig; dns != nil {
+		for i, server := range dns.Nameservers {
+			if !isIP(server) {
+				return nil, refuse(fmt.Sprintf("Spec.Container.DNSConfig.Nameservers[%d]", i), "%q is no IP address", server)
+			}
+		}
+		config.DNS, config.DNSSearch, config.DNSOptions = cloneList(dns.Nameservers), cloneList(dns.Search), cloneList(dns.Options)
+	}
+	var err error
+	if config.ExtraHosts, err = c.extraHosts(); err != nil {
+		return nil, err
+	}
+	if config.SecurityOpt, err = c.securityOpt(); err != nil {
+		return nil, err
+	}
+	if config.Mounts, config.Tmpfs, err = c.mounts(); err != nil {
+		return nil, err
+	}
+	if _, config.PortBindings, err = c.ports(); err != nil {
+		return nil, err
+	}
+	config.Resources, err = c.resources()
+	return config, err
+}
+
+var isolations = map[api.ContainerSpec_Isolation]container.Isolation{
+	api.ContainerIsolationDefault: container.IsolationDefault,
+	api.ContainerIsolationProcess: container.IsolationProcess,
+	api.ContainerIsolationHyperV:  container.IsolationHyperV,
+}
+
+// logConfig is the zero value where the engine decides. Without a name, options
+// are for the engine's default driver.
+func (c *containerConfig) logConfig() container.LogConfig {
+	driver := c.task.LogDriver
+	if driver == nil {
+		driver = c.task.Spec.LogDriver
+	}
+	if driver == nil {
+		return container.LogConfig{}
+	}
+	return container.LogConfig{Type: driver.Name, Config: cloneMap(driver.Options)}
+}
+
+// extraHosts translates lines of a hosts file: an address, names, a comment.
+func (c *containerConfig) extraHosts() ([]string, error) {
+	var hosts []string
+	for i, line := range c.spec().Hosts {
+		path := fmt.Sprintf("Spec.Container.Hosts[%d]", i)
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			return nil, refuse(path, "is not an address with one name or more")
+		}
+		address := words[0]
+		if address != "host-gateway" && !isIP(address) { // the engine puts its own address there
+			return nil, refuse(path, "%q is no IP address", address)
+		}
+		for _, name := range words[1:] {
+			if strings.Contains(name, ":") {
+				return nil, refuse(path, "%q is no host name", name)
+			}
+			hosts = append(hosts, name+":"+address)
+		}
+	}
+	return hosts, nil
+}
+
+// The smallest CPU limit that engines take.
+const minNanoCPUs = 1e7
+
+func (c *containerConfig) resources() (container.Resources, error) {
+	var r container.Resources
+	spec, requirements := c.spec(), c.task.Spec.Resources
+	if requirements == nil {
+		requirements = &api.ResourceRequirements{}
+	}
+	if limits := requirements.Limits; limits != nil {
+		const path = "Spec.Resources.Limits"
+		if limits.NanoCPUs < 0 || limits.NanoCPUs > 0 && limits.NanoCPUs < minNanoCPUs {
+			return r, refuse(path+".NanoCPUs", "%d is less than 0.01 CPUs (%d), the least that an engine takes", limits.NanoCPUs, int64(minNanoCPUs))
+		}
+		if limits.MemoryBytes < 0 {
+			return r, refuse(path+".MemoryBytes", "%d is negative", limits.MemoryBytes)
+		}
+		r.NanoCPUs, r.Memory = limits.NanoCPUs, limits.MemoryBytes
+		if c.maxCPUs > 0 {
+			r.NanoCPUs = min(r.NanoCPUs, int64(c.maxCPUs)*1e9)
+		}
+	}
+	var err error
+	if r.MemorySwap, err = memorySwap(requirements, r.Memory); err != nil {
+		return r, err
+	}
+	if v := requirements.MemorySwappiness; v != nil && v.Value != -1 {
+		if v.Value < 0 || v.Value > 100 {
+			return r, refuse("Spec.Resources.MemorySwappiness", "%d is neither between 0 and 100 nor -1", v.Value)
+		}
+		swappiness := v.Value
+		r.MemorySwappiness = &swappiness
+	}
+	if spec.PidsLimit < -1 {
+		return r, refuse("Spec.Container.PidsLimit", "%d is less than -1, which is no limit", spec.PidsLimit)
+	}
+	if limit := spec.PidsLimit; limit > 0 { // 0 and -1 are the engine's default too, which Windows takes only unset
+		r.PidsLimit = &limit
+	}
+	r.Ulimits, err = c.ulimits()
+	return r, err
+}
+
+// memorySwap is what the engine calls so: memory and swap together. -1 is no
+// limit, 0 the engine's default.
+func memorySwap(requirements *api.ResourceRequirements, memory int64) (int64, error) {
+	const path = "Spec.Resources.SwapBytes"
+	if requirements.SwapBytes == nil {
+		return 0, nil
+	}
+	swap := requirements.SwapBytes.Value
+	switch {
+	case swap == -1:
+		return -1, nil
+	case swap < -1:
+		return 0, refuse(path, "%d is less than -1, which is no limit", swap)
+	case memory == 0:
+		return 0, refuse(path, "an engine limits swap only beside memory: set Spec.Resources.Limits.MemoryBytes")
+	case swap > math.MaxInt64-memory:
+		return 0, refuse(path, "%d and the memory limit are too much to count", swap)
+	}
+	return memory + swap, nil
+}
+
+func (c *containerConfig) ulimits() ([]*container.Ulimit, error) {
+	var ulimits []*container.Ulimit
+	seen := map[string]bool{}
+	for i, u := range c.spec().Ulimits {
+		path := fmt.Sprintf("Spec.Container.Ulimits[%d]", i)
+		limit := &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard}
+		if _, err := limit.GetRlimit(); err != nil || seen[u.Name] {
+			return nil, refuse(path+".Name", "%q is unknown, or is there twice", u.Name)
+		}
+		if u.Soft < -1 || u.Hard < -1 || u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard) { // -1 is no limit
+			return nil, refuse(path+".Soft", "the limits %d (soft) and %d (hard) do not go together", u.Soft, u.Hard)
+		}
+		seen[u.Name] = true
+		ulimits = append(ulimits, limit)
+	}
+	return ulimits, nil
+}
+
+// ports returns what the container exposes and what of it the host publishes.
+// One port may be published several times. Ingress ports are left out.
+func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
+	var exposed nat.PortSet
+	var bound nat.PortMap
+	taken := map[string]int{}
+	for i, p := range c.endpointPorts() {
+		path := fmt.Sprintf("Endpoint.Ports[%d]", i)
+		if p.TargetPort < 1 || p.TargetPort > math.MaxUint16 {
+			return nil, nil, refuse(path+".TargetPort", "%d is not between 1 and 65535", p.TargetPort)
+		}
+		if p.PublishedPort > math.MaxUint16 {
+			return nil, nil, refuse(path+".PublishedPort", "%d is more than 65535", p.PublishedPort)
+		}
+		if p.PublishMode != api.PublishModeHost {
+			continue
+		}
+		binding := nat.PortBinding{} // a port of the engine's choice
+		if p.PublishedPort > 0 {
+			binding.HostPort = fmt.Sprint(p.PublishedPort)
+			host := binding.HostPort + "/" + protocol(p)
+			if other, is := taken[host]; is {
+				return nil, nil, refuse(path+".PublishedPort", "%s is published by Endpoint.Ports[%d] already", host, other)
+			}
+			taken[host] = i
+		}
+		if exposed == nil {
+			exposed, bound = nat.PortSet{}, nat.PortMap{}
+		}
+		port := nat.Port(targetPort(p))
+		exposed[port] = struct{}{}
+		bound[port] = append(bound[port], binding)
+	}
+	return exposed, bound, nil
+}
+
+func (c *containerConfig) endpointPorts() []*api.PortConfig {
+	if c.task.Endpoint == nil {
+		return nil
+	}
+	return c.task.Endpoint.Ports
+}
+
+func protocol(p *api.PortConfig) string   { return strings.ToLower(p.Protocol.String()) }
+func targetPort(p *api.PortConfig) string { return fmt.Sprintf("%d/%s", p.TargetPort, protocol(p)) }
+
+// cloneList and cloneMap return nil for what is empty, as an engine would read it.
+func cloneList(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return slices.Clone(list)
+}
+
+func cloneMap(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	return maps.Clone(m)
+}

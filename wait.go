@@ -1,0 +1,143 @@
+package dockerexec
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/log"
+)
+
+const (
+	// inspectInterval is how often a watch inspects without any hint, give or
+	// take a tenth. The ECS agent does the same.
+	inspectInterval = 5 * time.Minute
+	// coalesceTime is how long a hint waits for the others of a burst: an end is
+	// kill, die and stop, milliseconds apart.
+	coalesceTime = 20 * time.Millisecond
+	// spreadTime is over how long the inspects of all watches are spread when
+	// the stream gives every one of them a hint.
+	spreadTime = 250 * time.Millisecond
+)
+
+// Wait waits until the task's container has exited, or is dead, and returns the
+// engine's record of it, with the exit code in State; see [ExitError]. A
+// container that is created, running, paused or restarting is waited for.
+//
+// It returns [ErrContainerDestroyed], bare, if there is no container, if it is
+// being removed, or if another one has taken its name since Wait first looked;
+// ctx.Err(), bare, if ctx ends; or the engine's refusal to inspect. An engine
+// that is away does not end it, and it makes no request meanwhile: the stream
+// that all adapters of the [Engine] share looks for the engine alone. An exit
+// that happened in that time is reported once the stream is open again.
+func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
+	return a.watch(ctx, func(answer container.InspectResponse) (bool, error) {
+		switch answer.State.Status {
+		case container.StateExited, container.StateDead:
+			return true, nil
+		case container.StateRemoving:
+			return false, ErrContainerDestroyed
+		default: // created, running, paused, restarting
+			return false, nil
+		}
+	})
+}
+
+// watch hands look what the engine says about the task's container until look
+// reports true, or an error, and returns the last answer. It looks first when
+// it is on the event stream and that is open, then after each event of the
+// container, whenever the stream was opened, once more proofTime later, and every
+// inspectInterval. State is never nil in what look gets. The errors are those of
+// Wait.
+func (a *ContainerAdapter) watch(ctx context.Context, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
+	var none container.InspectResponse
+	stream := &a.engine.stream
+	sub := a.subscriber()
+	sub.hints = make(chan bool, 1)
+	if err := stream.subscribe(ctx, sub); err != nil {
+		return none, err
+	}
+	defer stream.leave(sub)
+
+	var (
+		pinned string // the container's ID
+		pauses backoff
+	)
+	for {
+		if err := stream.untilOpen(ctx, sub); err != nil {
+			return none, err
+		}
+		select {
+		case <-sub.hints: // what it hints at is seen now
+		default:
+		}
+		answer, err := a.inspectPinned(ctx, &pinned)
+		next := inspectInterval*9/10 + rand.N(inspectInterval/5)
+		switch {
+		case err == nil:
+			pauses = backoff{}
+			if done, err := look(answer); err != nil {
+				return none, err
+			} else if done {
+				return answer, nil
+			}
+		case ctx.Err() != nil:
+			return none, ctx.Err()
+		case isPassing(err):
+			next = coalesceTime + pauses.next()
+			log.G(a.logContext(ctx)).WithError(err).Debug("container not inspected, trying again")
+		default:
+			return none, err
+		}
+		if err := sub.untilHint(ctx, next); err != nil {
+			return none, err
+		}
+	}
+}
+
+// inspectPinned inspects the task's container by its name, and pins the ID that
+// it finds first: another one is not the container that was asked about. If the
+// name is gone, the container may have been renamed.
+func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
+	answer, err := a.inspect(ctx)
+	if a.gone(err) && *pinned != "" {
+		answer, err = request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
+			return a.engine.client.ContainerInspect(ctx, *pinned)
+		})
+	}
+	if a.gone(err) {
+		return answer, ErrContainerDestroyed
+	}
+	if answer, err = a.checkInspect(ctx, answer, err); err != nil {
+		return answer, err
+	}
+	if *pinned == "" {
+		*pinned = answer.ID
+	}
+	if answer.ID != "" && answer.ID != *pinned {
+		return answer, ErrContainerDestroyed
+	}
+	return answer, nil
+}
+
+// untilHint waits for a hint and the rest of its burst, or as long as limit.
+func (s *subscriber) untilHint(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case everybody := <-s.hints:
+		pause := coalesceTime
+		if everybody {
+			pause += rand.N(spreadTime)
+		}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
