@@ -110,7 +110,8 @@ const createTries = 3
 // when the container is there already, and an error that names the holder when a
 // container that is not this task's has the name: that one is left alone by this
 // adapter. A new adapter does not know of it; look at the label before it stops
-// or removes a container whose name was chosen by somebody (Annotations.Name).
+// or removes a container whose name was chosen by somebody (Annotations.Name), as
+// the controllers of [NewExecutor] do.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
 	version, err := a.ready(ctx)
 	if err != nil {

@@ -8,7 +8,11 @@ its container adapter, and test that executor against a fake client.
 
 # Usage
 
-Make one [Engine] for each client, and from it an adapter for each task:
+A swarm agent takes [NewExecutor] in place of the reference's; it makes an Engine
+of its own and a controller for each task. Nothing of it needs a Close beyond what the
+agent does.
+
+For an executor of your own make one [Engine] for each client, and from it an adapter for each task:
 
 	engine := dockerexec.NewEngine(client)
 	adapter, err := engine.Adapter(node, task, nil)
@@ -29,7 +33,7 @@ a pull, with the last of them.
 
 # Engine calls
 
-For a task that uses nothing beyond the reference's features each method makes
+The adapter's, which the controllers stand on. For a task that uses nothing beyond the reference's features each method makes
 these calls on the client and no other, so that a fake needs no more:
 
 	PullImage       ImagePull
@@ -112,6 +116,7 @@ The lines of the event stream, which belongs to no task, carry none of these.
 
 	warning  the event stream was lost (once an outage)
 	         a followed log was lost, or has a gap
+	         the pull failed and the image on the engine is used instead
 	         a field that is warned about
 	info     the event stream is restored, with the length of the gap
 	debug    all else

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
 )
 
@@ -32,8 +33,9 @@ var (
 
 // ExitError returns the error that a SwarmKit controller's Wait reports for a
 // container that has ended: nil when it exited with 0 and the engine reports no
-// error of its own. The error implements [exec.ExitCoder]; return it unwrapped,
-// since SwarmKit's agent looks no deeper. cause, which may be nil, is what errors.Is and
+// error of its own. The error implements [exec.ExitCoder] and
+// [exec.ContainerStatuser]; return it unwrapped, since SwarmKit's agent looks no
+// deeper. cause, which may be nil, is what errors.Is and
 // errors.Cause find behind it, such as [ErrContainerUnhealthy]; a cause makes
 // the error not nil whatever the code.
 func ExitError(ended container.InspectResponse, cause error) error {
@@ -46,16 +48,20 @@ func ExitError(ended container.InspectResponse, cause error) error {
 	if cause == nil && ended.State.ExitCode == 0 {
 		return nil
 	}
-	return &exitError{code: ended.State.ExitCode, cause: cause}
+	return &exitError{code: ended.State.ExitCode, cause: cause, status: containerStatus(ended)}
 }
 
 // exitError is how a task that failed says with which code and why.
 type exitError struct {
-	code  int
-	cause error
+	code   int
+	cause  error
+	status *api.ContainerStatus
 }
 
-var _ exec.ExitCoder = (*exitError)(nil)
+var (
+	_ exec.ExitCoder         = (*exitError)(nil)
+	_ exec.ContainerStatuser = (*exitError)(nil)
+)
 
 func (e *exitError) Error() string {
 	if e.cause != nil {
@@ -66,6 +72,12 @@ func (e *exitError) Error() string {
 
 // ExitCode returns the container's exit code.
 func (e *exitError) ExitCode() int { return e.code }
+
+// ContainerStatus returns what the container was when it had ended, which SwarmKit's
+// agent then need not ask for.
+func (e *exitError) ContainerStatus(context.Context) (*api.ContainerStatus, error) {
+	return e.status.Copy(), nil
+}
 
 // Cause serves [errors.Cause], which SwarmKit's agent uses.
 func (e *exitError) Cause() error { return e.cause }

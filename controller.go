@@ -1,0 +1,209 @@
+package dockerexec
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+)
+
+// controller runs one task for SwarmKit's agent. Every method may be called at
+// any time, from several goroutines, again after it failed, and first of all in
+// a new process that takes a task up again.
+//
+// Each method runs on its caller's context, which Close and, for some, Remove
+// and Shutdown end early; see run. Nothing outlives that context but a step, a
+// call that makes something on the engine: it is never given up half-way, since
+// the engine would carry it out all the same, and a Remove in between would miss
+// it; see step.
+type controller struct {
+	adapter *ContainerAdapter
+	named   bool          // the task has a name of its own, which others may have too
+	gate    chan struct{} // full while a step, or Remove, is at work
+
+	mu         sync.Mutex
+	operations map[*operation]struct{} // those that run
+	closed     bool
+	removed    bool // Remove was called: nothing is made any more
+	begun      bool // a container of the task may be there
+	own        bool // the container under the task's name is certain to be the task's
+	sick       bool // the container was unhealthy, and is stopped for that
+
+	ports   *api.PortStatus // as last seen
+	portsAt time.Time       // when, for the PortStatus that follows; zero: too long ago
+}
+
+var (
+	_ exec.Controller        = (*controller)(nil)
+	_ exec.ControllerLogs    = (*controller)(nil)
+	_ exec.ContainerStatuser = (*controller)(nil)
+	_ exec.PortStatuser      = (*controller)(nil)
+)
+
+// newController makes the controller of the adapter's task, which has come as
+// far as state.
+func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
+	return &controller{
+		adapter:    adapter,
+		named:      adapter.config.task.Annotations.Name != "",
+		gate:       make(chan struct{}, 1),
+		operations: map[*operation]struct{}{},
+		begun:      state >= api.TaskStatePreparing,
+	}
+}
+
+// operation is one call of a method while it runs.
+type operation struct {
+	kind   operationKind
+	cancel context.CancelCauseFunc
+}
+
+type operationKind int
+
+const (
+	opMaking  operationKind = iota // Prepare and Start: ended by Shutdown, Terminate, Remove and Close
+	opWaiting                      // Wait: ended by Remove and Close
+	opAsking                       // all others: ended by Close
+)
+
+// run runs do, which is an operation of a kind, with a context that ends with
+// ctx or when the operation is to end. Its error is then the bare error of ctx,
+// or else [exec.ErrControllerClosed] after Close and Remove, and
+// context.Canceled after Shutdown and Terminate.
+func (c *controller) run(ctx context.Context, kind operationKind, do func(context.Context) error) error {
+	opCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	op := &operation{kind: kind, cancel: cancel}
+	if err := c.enter(op); err != nil {
+		return err
+	}
+	defer c.leave(op)
+	err := opCtx.Err()
+	if err == nil {
+		err = do(opCtx)
+	}
+	switch {
+	case opCtx.Err() == nil, err != context.Canceled && err != context.DeadlineExceeded: //nolint:errorlint // bare, or an answer
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return context.Cause(opCtx)
+	}
+}
+
+func (c *controller) enter(op *operation) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.removed && op.kind != opAsking {
+		return exec.ErrControllerClosed
+	}
+	c.operations[op] = struct{}{}
+	if op.kind == opMaking {
+		c.portsAt = time.Time{}
+	}
+	return nil
+}
+
+func (c *controller) leave(op *operation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.operations, op)
+}
+
+// interruptLocked ends the operations of the kinds up to last.
+func (c *controller) interruptLocked(last operationKind, cause error) {
+	for op := range c.operations {
+		if op.kind <= last {
+			op.cancel(cause)
+		}
+	}
+}
+
+// Update does nothing: what the controller works by, the task's spec, never
+// changes.
+func (c *controller) Update(ctx context.Context, _ *api.Task) error {
+	return c.run(ctx, opAsking, func(context.Context) error { return nil })
+}
+
+// Wait waits until the container has ended and returns nil if it exited with 0,
+// else an error with its code and status, as [ExitError] makes it. A container
+// that is or becomes unhealthy is stopped, and the error has
+// [ErrContainerUnhealthy] as its cause. A container that is gone or is being
+// removed is [ErrContainerDestroyed]. An engine that is away ends nothing.
+func (c *controller) Wait(ctx context.Context) error {
+	return c.run(ctx, opWaiting, func(ctx context.Context) error {
+		answer, err := c.adapter.watch(ctx, func(answer container.InspectResponse) (bool, error) {
+			if err := c.checkOwner(answer); err != nil {
+				return false, err
+			}
+			switch answer.State.Status {
+			case container.StateExited, container.StateDead:
+				return true, nil
+			case container.StateRemoving:
+				return false, ErrContainerDestroyed
+			default: // created, running, paused, restarting
+				return c.isSick(answer), nil
+			}
+		})
+		if err != nil {
+			return err
+		}
+		return c.finish(ctx, answer)
+	})
+}
+
+// Shutdown stops the container, after it has ended a running Prepare or Start. A
+// container that is not there, or does not run, is no error.
+func (c *controller) Shutdown(ctx context.Context) error {
+	return c.stop(ctx, c.adapter.Shutdown)
+}
+
+// Terminate is Shutdown without grace.
+func (c *controller) Terminate(ctx context.Context) error {
+	return c.stop(ctx, c.adapter.Terminate)
+}
+
+func (c *controller) stop(ctx context.Context, stop func(context.Context) error) error {
+	return c.run(ctx, opAsking, func(ctx context.Context) error {
+		c.mu.Lock()
+		c.interruptLocked(opMaking, context.Canceled)
+		c.portsAt = time.Time{}
+		c.mu.Unlock()
+		if err := c.settle(ctx); err != nil {
+			return err
+		}
+		if c.named {
+			answer, err := c.adapter.Inspect(ctx)
+			if c.adapter.gone(err) || err == nil && c.checkOwner(answer) != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return stop(ctx)
+	})
+}
+
+// Logs publishes the container's log; see [ContainerAdapter.PublishLogs]. It
+// ends with ctx and with Close.
+func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, options api.LogSubscriptionOptions) error {
+	return c.run(ctx, opAsking, func(ctx context.Context) error {
+		return c.adapter.PublishLogs(ctx, options, publisher)
+	})
+}
+
+// Close ends whatever runs. From then on every other method returns
+// [exec.ErrControllerClosed]. It may be called again. What runs on the engine
+// goes on: a new controller of the task finds it.
+func (c *controller) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.interruptLocked(opAsking, exec.ErrControllerClosed)
+	return nil
+}

@@ -1,0 +1,99 @@
+package dockerexec
+
+import (
+	"context"
+
+	"github.com/docker/docker/api/types/image"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Prepare makes the task's networks and volumes, pulls the image and creates
+// the container. It returns [exec.ErrTaskPrepared] if the container is there
+// already. When the pull fails and the image is on the engine, that one is used,
+// and a warning has the pull's error.
+func (c *controller) Prepare(ctx context.Context) error {
+	return c.run(ctx, opMaking, func(ctx context.Context) error {
+		if err := c.settle(ctx); err != nil {
+			return err
+		}
+		if err := c.findPrepared(ctx); err != nil {
+			return err
+		}
+		if err := c.step(ctx, c.adapter.CreateNetworks); err != nil {
+			return err
+		}
+		if err := c.step(ctx, c.adapter.CreateVolumes); err != nil {
+			return err
+		}
+		if err := c.pull(ctx); err != nil {
+			return err
+		}
+		return c.stepWithNetworks(ctx, func(ctx context.Context) error {
+			return c.created(c.adapter.Create(ctx))
+		})
+	})
+}
+
+// created takes note of what a create did.
+func (c *controller) created(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begun = true                                             // also after an error: the engine may not have told all
+	c.own = c.own || err == nil || err == exec.ErrTaskPrepared //nolint:errorlint // bare
+	return err
+}
+
+// findPrepared returns [exec.ErrTaskPrepared] if an earlier Prepare, perhaps of
+// another process, has created the container. The first Prepare of a new task
+// does not look.
+func (c *controller) findPrepared(ctx context.Context) error {
+	c.mu.Lock()
+	begun := c.begun
+	c.mu.Unlock()
+	if !begun {
+		return nil
+	}
+	answer, err := c.adapter.Inspect(ctx)
+	if c.adapter.gone(err) || err == nil && c.labelOf(answer) != c.adapter.config.task.ID {
+		return nil // Create says what is wrong with another one
+	}
+	if err != nil {
+		return err
+	}
+	return c.step(ctx, func(ctx context.Context) error {
+		version, err := c.adapter.ready(ctx)
+		if err != nil {
+			return err
+		}
+		return c.created(c.adapter.adopt(ctx, version, answer, nil))
+	})
+}
+
+// pull pulls the image, or finds after a failure that it is on the engine.
+func (c *controller) pull(ctx context.Context) error {
+	pullErr := c.adapter.PullImage(ctx)
+	if pullErr == nil || ctx.Err() != nil || exec.IsTemporary(pullErr) {
+		return pullErr
+	}
+	name := c.adapter.config.image()
+	answer, err := request(ctx, c.adapter.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
+		return c.adapter.engine.client.ImageInspect(ctx, name)
+	})
+	if ctx.Err() != nil || isPassing(err) {
+		return engineError(ctx, err, "inspect image %s", name)
+	}
+	if err != nil || !runsOn(answer, c.adapter.config.platform()) {
+		return pullErr
+	}
+	log.G(c.adapter.logContext(ctx)).WithField("image", name).WithError(pullErr).
+		Warn("pull failed, the image on the engine is used instead")
+	return nil
+}
+
+// runsOn reports whether an image is for a platform; nil is any.
+func runsOn(answer image.InspectResponse, p *ocispec.Platform) bool {
+	return p == nil || p.OS == answer.Os && p.Architecture == answer.Architecture &&
+		(p.Variant == "" || p.Variant == answer.Variant)
+}

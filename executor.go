@@ -1,0 +1,238 @@
+package dockerexec
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/system"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/configs"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/agent/secrets"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+)
+
+// executor is what NewExecutor returns.
+type executor struct {
+	engine  *Engine
+	generic []*api.GenericResource
+	secrets exec.SecretsManager
+	configs exec.ConfigsManager
+
+	mu       sync.Mutex
+	node     *api.NodeDescription // nil: not described so far
+	hostname string               // the node's name in the swarm; empty: not configured so far
+}
+
+var (
+	_ exec.Executor        = (*executor)(nil)
+	_ exec.SecretsProvider = (*executor)(nil)
+	_ exec.ConfigsProvider = (*executor)(nil)
+)
+
+// NewExecutor makes the executor of a SwarmKit agent that runs its tasks on the
+// engine behind client; opts are those of its private [Engine]. It does no I/O,
+// has nothing to close and is safe for concurrent use. genericResources are what
+// the node offers besides CPUs and memory; nil for none. A nil client is
+// reported by Describe and Controller.
+//
+// What the agent may expect of it:
+//
+//   - Describe asks the engine, and hands out a description that is the
+//     caller's own, in an order that depends on the engine's content alone. An
+//     engine without a plugin API counts as one without plugins. Errors are as
+//     for [ContainerAdapter].
+//   - Configure takes note of the node's hostname, which the agent may have
+//     overridden: from then on {{.Node.Hostname}} in a task is that name, and
+//     before that the engine's. It never fails.
+//   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for
+//     overlay networks.
+//   - Controller makes a controller without any I/O. It never changes the task,
+//     and refuses one that cannot run as asked, as [Engine.Adapter] does. The
+//     controller has SwarmKit's optional interfaces [exec.ControllerLogs],
+//     [exec.ContainerStatuser] and [exec.PortStatuser].
+//   - The executor has [exec.SecretsProvider] and [exec.ConfigsProvider], so the
+//     agent delivers both; a task that references one is refused for now, since
+//     an engine's API has no way of its own to hand them in. Cluster volumes are
+//     not provided.
+//
+// NOTE: the reference shares the description that it hands out, so that it sees
+// the agent's override of the hostname, in a data race; hence Configure. A task
+// that the agent takes up again at its start, before it is connected, and whose
+// container is still to be made, gets the engine's name. See
+// TestHostnameInTemplatesIsTheAgents.
+func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
+	return &executor{
+		engine:  NewEngine(client, opts...),
+		generic: copyResources(genericResources),
+		secrets: secrets.NewManager(),
+		configs: configs.NewManager(),
+	}
+}
+
+// Secrets returns the store into which the agent puts the node's secrets.
+func (e *executor) Secrets() exec.SecretsManager { return e.secrets }
+
+// Configs returns the store into which the agent puts the node's configs.
+func (e *executor) Configs() exec.ConfigsManager { return e.configs }
+
+// Configure takes note of the node's hostname.
+func (e *executor) Configure(_ context.Context, node *api.Node) error {
+	if node == nil || node.Description == nil || node.Description.Hostname == "" {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hostname = node.Description.Hostname
+	return nil
+}
+
+// SetNetworkBootstrapKeys does nothing.
+func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return nil }
+
+// Controller makes the controller of one task.
+func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
+	deps := &taskDependencies{executor: e}
+	adapter, err := e.engine.Adapter(e.nodeDescription(), task, deps)
+	if err != nil {
+		return nil, err
+	}
+	deps.task = adapter.config.task // which is checked; a task with nil references cannot even be copied
+	return newController(adapter, task.Status.State), nil
+}
+
+// nodeDescription is the node as tasks see it; nil before anything is known.
+func (e *executor) nodeDescription() *api.NodeDescription {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.node == nil && e.hostname == "" {
+		return nil
+	}
+	node := &api.NodeDescription{}
+	if e.node != nil {
+		node = e.node.Copy()
+	}
+	if e.hostname != "" {
+		node.Hostname = e.hostname
+	}
+	return node
+}
+
+// taskDependencies hands a task those secrets and configs that it references.
+type taskDependencies struct {
+	executor *executor
+	task     *api.Task // the copy of the adapter, which asks for nothing before this is set
+}
+
+func (d *taskDependencies) Secrets() exec.SecretGetter {
+	return secrets.Restrict(d.executor.secrets, d.task)
+}
+
+func (d *taskDependencies) Configs() exec.ConfigGetter {
+	return configs.Restrict(d.executor.configs, d.task)
+}
+
+// Volumes is nil: there are no cluster volumes.
+func (d *taskDependencies) Volumes() exec.VolumeGetter { return nil }
+
+// Describe asks the engine what node this is.
+func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
+	if e.engine.client == nil {
+		return nil, errors.New("dockerexec: the engine's client is nil")
+	}
+	info, err := request(ctx, e.engine, 0, e.engine.client.Info)
+	if err != nil {
+		return nil, engineError(ctx, err, "describe the node: engine information")
+	}
+	plugins, err := request(ctx, e.engine, 0, func(ctx context.Context) (types.PluginsListResponse, error) {
+		return e.engine.client.PluginList(ctx, filters.Args{})
+	})
+	if err != nil && (ctx.Err() != nil || !cerrdefs.IsNotFound(err) && !cerrdefs.IsNotImplemented(err)) {
+		// Without its plugins the node would lose tasks that need one.
+		return nil, engineError(ctx, err, "describe the node: plugins")
+	}
+	node := describe(info, plugins, e.generic)
+	e.mu.Lock()
+	e.node = node.Copy()
+	e.mu.Unlock()
+	return node, nil
+}
+
+func describe(info system.Info, plugins types.PluginsListResponse, generic []*api.GenericResource) *api.NodeDescription {
+	labels := map[string]string{}
+	for _, label := range info.Labels {
+		if key, value, found := strings.Cut(label, "="); found {
+			labels[key] = value
+		}
+	}
+	return &api.NodeDescription{
+		Hostname: info.Name,
+		Platform: &api.Platform{Architecture: info.Architecture, OS: info.OSType},
+		Resources: &api.Resources{
+			NanoCPUs:    int64(info.NCPU) * 1e9,
+			MemoryBytes: info.MemTotal,
+			Generic:     copyResources(generic),
+		},
+		Engine: &api.EngineDescription{
+			EngineVersion: info.ServerVersion,
+			Labels:        labels,
+			Plugins:       describePlugins(info.Plugins, plugins),
+		},
+	}
+}
+
+// swarmPluginTypes are what SwarmKit calls the capabilities of managed plugins.
+var swarmPluginTypes = map[string]string{"volumedriver": "Volume", "networkdriver": "Network", "logdriver": "Log"}
+
+// describePlugins lists built-in and managed plugins by type and name, each once.
+func describePlugins(builtin system.PluginsInfo, managed types.PluginsListResponse) []api.PluginDescription {
+	var plugins []api.PluginDescription
+	add := func(kind string, names ...string) {
+		for _, name := range names {
+			plugins = append(plugins, api.PluginDescription{Type: kind, Name: name})
+		}
+	}
+	add("Volume", builtin.Volume...)
+	add("Network", builtin.Network...)
+	add("Network", "overlay") // not every engine names it
+	add("Authorization", builtin.Authorization...)
+	add("Log", builtin.Log...)
+	for _, p := range managed {
+		if p == nil || !p.Enabled {
+			continue
+		}
+		for _, t := range p.Config.Interface.Types {
+			if t.Prefix != "docker" {
+				continue
+			}
+			kind, known := swarmPluginTypes[t.Capability]
+			if !known {
+				kind = t.Capability
+			}
+			add(kind, p.Name)
+		}
+	}
+	slices.SortFunc(plugins, func(a, b api.PluginDescription) int {
+		if order := strings.Compare(a.Type, b.Type); order != 0 {
+			return order
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return slices.Compact(plugins)
+}
+
+func copyResources(resources []*api.GenericResource) []*api.GenericResource {
+	var copies []*api.GenericResource
+	for _, r := range resources {
+		if r != nil {
+			copies = append(copies, r.Copy())
+		}
+	}
+	return copies
+}
