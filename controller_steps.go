@@ -111,12 +111,8 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 			return err
 		}
 		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("the engine is away, trying again")
-		timer := time.NewTimer(coalesceTime + pauses.next())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
+			return err
 		}
 	}
 }
