@@ -220,7 +220,7 @@ func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanc
 // limit alone would be too short to see one.
 func (l *layer) patience(limit time.Duration) time.Duration {
 	switch {
-	case l.phase == layerPending, l.phase == layerDownloading && l.repeated && l.bytes == 0:
+	case l.bytes == 0 && (l.phase == layerPending || l.phase == layerDownloading):
 		return max(limit, firstStep)
 	case l.phase == layerDownloading && l.repeated:
 		return max(limit, slowerBy*l.step)
