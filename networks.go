@@ -33,14 +33,11 @@ type networkConfig struct {
 }
 
 // difference says in what found is not the network that is wanted, and is empty
-// when it is. Subnets count only where the task names some.
+// when it is. Driver and subnets count only where the task names some: an
+// engine's default driver depends on its system.
 func (n networkConfig) difference(found *network.Inspect) string {
 	var differences []string
-	driver := n.options.Driver
-	if driver == "" {
-		driver = "bridge" // the engine's default
-	}
-	if found.Driver != driver {
+	if driver := n.options.Driver; driver != "" && found.Driver != driver {
 		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
 	}
 	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
