@@ -154,9 +154,10 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 
 // create asks for the container once and returns its ID.
 func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (string, error) {
+	config = config.forVersion(version)
 	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
-			a.firstNetworks(version), config.platform(), config.name())
+			firstNetworks(config, version), config.platform(), config.name())
 	})
 	return answer.ID, err
 }
@@ -212,9 +213,9 @@ func (a *ContainerAdapter) adopt(ctx context.Context, version string, holder con
 // before the start.
 const severalNetworks = "1.44"
 
-func (a *ContainerAdapter) firstNetworks(version string) *network.NetworkingConfig {
-	config := a.config.networkingConfig()
-	if names := a.config.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
+	config := task.networkingConfig()
+	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
 		for _, name := range names[1:] {
 			delete(config.EndpointsConfig, name)
 		}

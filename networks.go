@@ -98,6 +98,7 @@ func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
 		endpoint := n.endpoint
 		config.EndpointsConfig[n.name] = &endpoint
 	}
+	config.EndpointsConfig = c.addSysctls(config.EndpointsConfig)
 	return config
 }
 
@@ -132,7 +133,7 @@ func (c *containerConfig) translateNetworks() ([]networkConfig, error) {
 		networks = append(networks, n)
 	}
 	for _, n := range networks {
-		if isAlone(n) && len(networks) > 1 {
+		if n.isAlone() && len(networks) > 1 {
 			return nil, refuse(fmt.Sprintf("Networks[%d].Network", first[n.name]), "network %s cannot be joined together with another one", n.name)
 		}
 	}
@@ -170,9 +171,14 @@ func (c *containerConfig) ingressWarning() string {
 // its label: on Linux the name is free.
 var predefinedNetworks = []string{network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault}
 
+// isHost reports whether a container in n has the host's own interfaces, isNone
+// whether it has none.
+func (n networkConfig) isHost() bool { return n.predefined && n.name == network.NetworkHost }
+func (n networkConfig) isNone() bool { return n.predefined && n.name == network.NetworkNone }
+
 // isAlone reports whether a container in n can be in no other network.
-func isAlone(n networkConfig) bool {
-	return n.predefined && (n.name == network.NetworkHost || n.name == network.NetworkNone || n.name == network.NetworkDefault)
+func (n networkConfig) isAlone() bool {
+	return n.isHost() || n.isNone() || n.predefined && n.name == network.NetworkDefault
 }
 
 func translateNetwork(path string, n *api.Network) (networkConfig, error) {
@@ -280,7 +286,7 @@ func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAtta
 		return endpoint, refuse(path+".Aliases", "network %s is the engine's own, which has none", n.name)
 	case n.predefined && len(attachment.Addresses) > 0:
 		return endpoint, refuse(path+".Addresses", "network %s is the engine's own, which gives the addresses itself", n.name)
-	case isAlone(n) && len(attachment.DriverAttachmentOpts) > 0:
+	case n.isAlone() && len(attachment.DriverAttachmentOpts) > 0:
 		return endpoint, refuse(path+".DriverAttachmentOpts", "network %s has none", n.name)
 	}
 	for i, address := range attachment.Addresses {

@@ -119,6 +119,17 @@ func TestRefusals(t *testing.T) {
 		{"capability added", func(task *api.Task) { spec(task).CapabilityAdd = []string{"CAP_KILL", ""} }, "Spec.Container.CapabilityAdd[1]: is empty"},
 		{"capability dropped", func(task *api.Task) { spec(task).CapabilityDrop = []string{""} }, "Spec.Container.CapabilityDrop[0]: is empty"},
 		{"sysctl", func(task *api.Task) { spec(task).Sysctls = map[string]string{"": "1"} }, "Spec.Container.Sysctls: has a value without a name"},
+		{"sysctl of which network", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("a")), attachment(namedNetwork("b"))}
+		}, "Spec.Container.Sysctls[net.ipv4.conf.eth0.forwarding]: which of several networks has the interface eth0 is not known beforehand; set com.docker.network.endpoint.sysctls in Networks.DriverAttachmentOpts"},
+		{"sysctl of a second interface", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.ipv6.conf.eth1.forwarding": "1"}
+		}, "Spec.Container.Sysctls[net.ipv6.conf.eth1.forwarding]: the task has no interface eth1, only eth0"},
+		{"sysctl without an interface", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.ipv6.conf.eth0.forwarding": "1"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("none"))}
+		}, "Spec.Container.Sysctls[net.ipv6.conf.eth0.forwarding]: network none has no interface eth0"},
 		{"name server", func(task *api.Task) {
 			spec(task).DNSConfig = &api.ContainerSpec_DNSConfig{Nameservers: []string{"10.0.0.1", "dns"}}
 		}, `Spec.Container.DNSConfig.Nameservers[1]: "dns" is no IP address`},
@@ -225,6 +236,15 @@ func TestRefusals(t *testing.T) {
 				{TargetPort: 81, PublishedPort: 8080, PublishMode: api.PublishModeHost},
 			}}
 		}, "Endpoint.Ports[1].PublishedPort: 8080/tcp is published by Endpoint.Ports[0] already"},
+
+		{"port of network none", func(task *api.Task) {
+			withPort(&api.PortConfig{TargetPort: 80, PublishMode: api.PublishModeHost})(task)
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("none"))}
+		}, "Endpoint.Ports[0].PublishMode: network none publishes nothing"},
+		{"another port of network host", func(task *api.Task) {
+			withPort(&api.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishModeHost})(task)
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("host"))}
+		}, "Endpoint.Ports[0].PublishedPort: network host publishes each port under its own number, not 80 under 8080"},
 
 		{"attachment nil", withAttachment(nil), "Networks[0]: is nil"},
 		{"attachment empty", withAttachment(&api.NetworkAttachment{}), "Networks[0].Network: is nil"},
