@@ -124,17 +124,21 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	})
 	config, name := a.config, a.config.name()
 	for try := 1; ; try++ {
-		id, err := a.create(ctx, version, config)
+		made, err := a.create(ctx, version, config)
 		if err != nil && config == a.config && tooManyCPUs.in(normalize(err.Error()), "") {
 			if config, err = a.capCPUs(ctx); err != nil {
 				return err
 			}
-			id, err = a.create(ctx, version, config)
+			made, err = a.create(ctx, version, config)
 		}
 		if err == nil {
 			a.setStranger(false)
-			log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container created")
-			return a.connectRest(ctx, version, id, nil)
+			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
+			logger.Debug("container created")
+			for _, warning := range made.Warnings {
+				logger.Debug("the engine warns: " + warning)
+			}
+			return a.connectRest(ctx, version, made.ID, nil)
 		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
 			return engineError(ctx, err, "create container %s", name)
@@ -152,14 +156,13 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	}
 }
 
-// create asks for the container once and returns its ID.
-func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (string, error) {
+// create asks for the container once.
+func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
 	config = config.forVersion(version)
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
 			firstNetworks(config, version), config.platform(), config.name())
 	})
-	return answer.ID, err
 }
 
 // tooManyCPUs is the 400 to a CPU limit above the host's cores.

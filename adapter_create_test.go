@@ -246,3 +246,19 @@ func TestCreateForgetsAStrangerThatHasGone(t *testing.T) {
 	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid",
 		"ContainerCreate web.1.taskid", "ContainerStart web.1.taskid", "ContainerRemove web.1.taskid"}, client.called())
 }
+
+// What an engine does not do of a request it says only here.
+func TestCreateLogsTheEnginesWarnings(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+		return container.CreateResponse{ID: "c0", Warnings: []string{"Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."}}, nil
+	}
+	ctx, lines := logged(t)
+	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(ctx))
+	assert.Equal(t, []string{
+		"container created",
+		"the engine warns: Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+	}, lines(logrus.DebugLevel))
+	assert.Empty(t, lines(logrus.InfoLevel))
+}
