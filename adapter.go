@@ -36,8 +36,7 @@ type ContainerAdapter struct {
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 
 	mu       sync.Mutex
-	networks map[string]networkOwner // by name; what CreateNetworks learned
-	stranger bool                    // Create found the name taken by a container that is not the task's
+	stranger bool // Create found the name taken by a container that is not the task's
 
 	warnOnce, capOnce sync.Once // one warning a task, however often it is created
 }
@@ -54,7 +53,7 @@ func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, 
 }
 
 func newContainerAdapter(e *Engine, config *containerConfig, deps exec.DependencyGetter) *ContainerAdapter {
-	return &ContainerAdapter{engine: e, config: config, deps: deps, networks: map[string]networkOwner{}}
+	return &ContainerAdapter{engine: e, config: config, deps: deps}
 }
 
 // secretsOnly is a DependencyGetter for callers that have secrets alone.
