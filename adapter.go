@@ -226,10 +226,13 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 }
 
 // connectRest connects container id to those of the task's networks that the
-// create could not join and that it does not have yet.
+// create could not join and that it does not have yet. has are those of a
+// container that was there before: it may have been made at an older version.
+// One without any is a fake's, which says nothing of them.
 func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
 	names := a.config.endpointNames()
-	if len(names) < 2 || atLeast(version, severalNetworks) {
+	unknown := has == nil || len(has.Networks) == 0
+	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
 		return nil
 	}
 	endpoints := a.config.networkingConfig().EndpointsConfig

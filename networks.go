@@ -192,7 +192,7 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 	case config.predefined && !restrictedName(config.name), strings.Contains(config.name, "/"), config.name == ".", config.name == "..":
 		return config, refuse(path+".Spec.Annotations.Name", "%q cannot be used as the name of a network", config.name)
 	case config.predefined:
-		return config, nil
+		return config, checkPredefined(path, n)
 	}
 	config.options = network.CreateOptions{
 		Internal:   spec.Internal,
@@ -219,6 +219,26 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 	var err error
 	config.options.IPAM, err = translateIPAM(path+".IPAM", n.IPAM, spec.Ipv6Enabled)
 	return config, err
+}
+
+// checkPredefined refuses what the task asks of a network that it cannot have a
+// say in.
+func checkPredefined(path string, n *api.Network) error {
+	for _, asked := range []struct {
+		name string
+		is   bool
+	}{
+		{"Spec.Internal", n.Spec.Internal},
+		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
+		{"Spec.Network", n.Spec.GetNetwork() != ""},
+		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
+		{"IPAM.Configs", n.IPAM != nil && len(n.IPAM.Configs) > 0},
+	} {
+		if asked.is {
+			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", n.Spec.Annotations.Name)
+		}
+	}
+	return nil
 }
 
 func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM, error) {
