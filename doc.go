@@ -59,7 +59,8 @@ Further calls are made only where something needs them:
 	RemoveNetworks  NetworkInspect, for a network that no adapter of this Engine
 	                asked for; on a *client.Client ContainerList: see Networks
 	Create          ContainerInspect, when there is a container of that name;
-	                NetworkConnect, for several networks below API 1.44;
+	                NetworkConnect, for several networks below API 1.44 and
+	                for those that a container found there lacks;
 	                Info, when the engine refuses a CPU limit above its cores
 	Remove          ContainerInspect, while another removal is in progress
 	PublishLogs     Events, while a followed container is not started

@@ -37,7 +37,7 @@ func sharing(t *testing.T, options *network.CreateOptions) *fakeClient {
 		found.Internal = options.Internal
 		return found, nil
 	}
-	client.networkRemove = func(_ context.Context, id string) error {
+	client.networkRemove = func(context.Context, string) error {
 		there = false
 		return nil
 	}

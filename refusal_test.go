@@ -278,7 +278,9 @@ func TestRefusals(t *testing.T) {
 		{"network predefined and internal", withPredefined(func(n *api.Network) { n.Spec.Internal = true }), "Networks[0].Network.Spec.Internal: network bridge is the engine's own and used as it is"},
 		{"network predefined with IPv6", withPredefined(func(n *api.Network) { n.Spec.Ipv6Enabled = true }), "Networks[0].Network.Spec.Ipv6Enabled: network bridge is the engine's own and used as it is"},
 		{"network predefined with a configuration", withPredefined(func(n *api.Network) { n.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "c"} }), "Networks[0].Network.Spec.Network: network bridge is the engine's own and used as it is"},
-		{"network predefined with driver options", withPredefined(func(n *api.Network) { n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}} }), "Networks[0].Network.DriverState.Options: network bridge is the engine's own and used as it is"},
+		{"network predefined with driver options", withPredefined(func(n *api.Network) {
+			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
+		}), "Networks[0].Network.DriverState.Options: network bridge is the engine's own and used as it is"},
 		{"network predefined with a subnet", withPredefined(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}} }), "Networks[0].Network.IPAM.Configs: network bridge is the engine's own and used as it is"},
 		{"network host with options", withAttachment(&api.NetworkAttachment{Network: namedNetwork("host"), DriverAttachmentOpts: map[string]string{"a": "b"}}), "Networks[0].DriverAttachmentOpts: network host has none"},
 		{"address", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1"}}), `Networks[0].Addresses[0]: "10.0.0.1" is no address with the length of its subnet, as in 10.0.0.2/24`},
