@@ -36,8 +36,7 @@ type ContainerAdapter struct {
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 
 	mu       sync.Mutex
-	networks map[string]networkOwner // by name; what CreateNetworks learned
-	stranger bool                    // Create found the name taken by a container that is not the task's
+	stranger bool // Create found the name taken by a container that is not the task's
 
 	warnOnce, capOnce sync.Once // one warning a task, however often it is created
 }
@@ -54,7 +53,7 @@ func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, 
 }
 
 func newContainerAdapter(e *Engine, config *containerConfig, deps exec.DependencyGetter) *ContainerAdapter {
-	return &ContainerAdapter{engine: e, config: config, deps: deps, networks: map[string]networkOwner{}}
+	return &ContainerAdapter{engine: e, config: config, deps: deps}
 }
 
 // secretsOnly is a DependencyGetter for callers that have secrets alone.
@@ -124,17 +123,21 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	})
 	config, name := a.config, a.config.name()
 	for try := 1; ; try++ {
-		id, err := a.create(ctx, version, config)
+		made, err := a.create(ctx, version, config)
 		if err != nil && config == a.config && tooManyCPUs.in(normalize(err.Error()), "") {
 			if config, err = a.capCPUs(ctx); err != nil {
 				return err
 			}
-			id, err = a.create(ctx, version, config)
+			made, err = a.create(ctx, version, config)
 		}
 		if err == nil {
 			a.setStranger(false)
-			log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container created")
-			return a.connectRest(ctx, version, id, nil)
+			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
+			logger.Debug("container created")
+			for _, warning := range made.Warnings {
+				logger.Debug("the engine warns: " + warning)
+			}
+			return a.connectRest(ctx, version, made.ID, nil)
 		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
 			return engineError(ctx, err, "create container %s", name)
@@ -152,13 +155,13 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	}
 }
 
-// create asks for the container once and returns its ID.
-func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (string, error) {
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+// create asks for the container once.
+func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
+	config = config.forVersion(version)
+	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
-			a.firstNetworks(version), config.platform(), config.name())
+			firstNetworks(config, version), config.platform(), config.name())
 	})
-	return answer.ID, err
 }
 
 // capCPUs returns the task with its CPU limit capped at the engine's cores,
@@ -209,9 +212,9 @@ func (a *ContainerAdapter) adopt(ctx context.Context, version string, holder con
 // before the start.
 const severalNetworks = "1.44"
 
-func (a *ContainerAdapter) firstNetworks(version string) *network.NetworkingConfig {
-	config := a.config.networkingConfig()
-	if names := a.config.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
+	config := task.networkingConfig()
+	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
 		for _, name := range names[1:] {
 			delete(config.EndpointsConfig, name)
 		}
@@ -220,10 +223,13 @@ func (a *ContainerAdapter) firstNetworks(version string) *network.NetworkingConf
 }
 
 // connectRest connects container id to those of the task's networks that the
-// create could not join and that it does not have yet.
+// create could not join and that it does not have yet. has are those of a
+// container that was there before: it may have been made at an older version.
+// One without any is a fake's, which says nothing of them.
 func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
 	names := a.config.endpointNames()
-	if len(names) < 2 || atLeast(version, severalNetworks) {
+	unknown := has == nil || len(has.Networks) == 0
+	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
 		return nil
 	}
 	endpoints := a.config.networkingConfig().EndpointsConfig

@@ -30,9 +30,10 @@ const (
 // without I/O. It stands on its own copy of the task, which never changes, and
 // makes each result anew, the same at every call. It is safe for concurrent use.
 type containerConfig struct {
-	task    *api.Task // a copy, templates expanded
-	needs   []need    // what checkVersion checks
-	maxCPUs int       // cap of the CPU limit; 0: none
+	task       *api.Task // a copy, templates expanded
+	needs      []need    // what checkVersion checks
+	maxCPUs    int       // cap of the CPU limit; 0: none
+	oldSysctls bool      // for an engine below the API version interfaceSysctls
 }
 
 // newContainerConfig translates a task that node runs. All that the task alone
@@ -108,6 +109,14 @@ func (c *containerConfig) withCPUs(n int) *containerConfig {
 	capped := *c
 	capped.maxCPUs = n
 	return &capped
+}
+
+// forVersion returns the same task as an engine takes it at an API version that
+// checkVersion allows. The empty version is the newest.
+func (c *containerConfig) forVersion(version string) *containerConfig {
+	old := *c
+	old.oldSysctls = !atLeast(version, interfaceSysctls)
+	return &old
 }
 
 // name is the container's name.

@@ -22,6 +22,7 @@ var notOnLinux = map[string]string{
 	"isolation":                "hyperv",             // of Windows
 	"isolation-process":        "process",            // of Windows
 	"mount-named-pipe":         "mount type unknown", // of Windows
+	"all-fields":               "hyperv",             // of Windows
 	"credential-spec-file":     "credentialspec",     // of Windows
 	"credential-spec-registry": "credentialspec",     // of Windows
 }

@@ -38,7 +38,8 @@ these calls on the client and no other, so that a fake needs no more:
 
 	PullImage       ImagePull
 	CreateNetworks  NetworkCreate, for each network
-	RemoveNetworks  NetworkRemove, for each network that this adapter created
+	RemoveNetworks  NetworkRemove, for each network that an adapter of this Engine
+	                created and the last one leaves
 	CreateVolumes   VolumeCreate, for each volume with a driver of its own
 	Create          ContainerCreate
 	Start           ContainerStart
@@ -55,9 +56,11 @@ Further calls are made only where something needs them:
 
 	PullImage       ImageInspect, for a reference with a digest
 	CreateNetworks  NetworkInspect, when there is a network of that name
-	RemoveNetworks  NetworkInspect, when another adapter created the network
+	RemoveNetworks  NetworkInspect, for a network that no adapter of this Engine
+	                asked for; on a *client.Client ContainerList: see Networks
 	Create          ContainerInspect, when there is a container of that name;
-	                NetworkConnect, for several networks below API 1.44;
+	                NetworkConnect, for several networks below API 1.44 and
+	                for those that a container found there lacks;
 	                Info, when the engine refuses a CPU limit above its cores
 	Remove          ContainerInspect, while another removal is in progress
 	PublishLogs     Events, while a followed container is not started
@@ -86,6 +89,18 @@ adapter in a new process goes on where another one stopped. The container's name
 is SwarmKit's; a container of that name is the task's only if its label
 com.docker.swarm.task.id says so. Networks made here carry the label
 com.dockerexec.network, and only such networks are removed.
+
+# Networks
+
+A network made here stays while somebody counts on it. The engine knows of the
+containers that are attached to it, and keeps it then. It does not count one that
+is created and not yet started, so RemoveNetworks asks for such containers, and
+leaves the network to their tasks; a client that is no *client.Client, a fake, is
+not asked. Before a container is created only its Engine knows: there a task
+counts on its networks from CreateNetworks to RemoveNetworks, and the last one to
+leave takes the network. A network that goes in spite of all this, say between
+another process's CreateNetworks and its Create, is made again by the controllers
+of [NewExecutor] when a start fails for want of it.
 
 # Errors
 

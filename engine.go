@@ -15,17 +15,18 @@ import (
 
 // Engine is a client-side handle on one Docker Engine. Make one for each
 // client, and from it an adapter for each task: the adapters of one Engine share
-// its event stream and its pulls.
+// its event stream, its pulls, and the knowledge which tasks count on a network.
 //
 // An Engine starts nothing by itself and needs no Close; whatever runs on its
 // behalf ends with the contexts of the calls that asked for it. It is safe for
 // concurrent use.
 type Engine struct {
-	client  engineapi.APIClient
-	options options
-	api     apiVersion
-	pulls   pulls
-	stream  eventStream
+	client   engineapi.APIClient
+	options  options
+	api      apiVersion
+	pulls    pulls
+	stream   eventStream
+	networks sharedNetworks
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. The

@@ -35,8 +35,12 @@ func expandTemplates(node *api.NodeDescription, task *api.Task) error {
 	}
 	for i := range spec.Mounts {
 		m, path := &spec.Mounts[i], mountPath(i)
+		named := m.Source != ""
 		if err := x.expand(path+".Source", &m.Source); err != nil {
 			return err
+		}
+		if named && m.Source == "" && m.Type == api.MountTypeVolume {
+			return refuse(path+".Source", "its template expands to nothing, and the volume would be another one each time")
 		}
 		if err := x.expand(path+".Target", &m.Target); err != nil {
 			return err

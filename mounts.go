@@ -140,6 +140,9 @@ func checkTmpfs(path string, m *api.Mount) error {
 		return refuse(path+".Source", "a mount of type %s has none", m.Type)
 	}
 	if o := m.TmpfsOptions; o != nil {
+		if o.Options != "" && m.Consistency != api.MountConsistencyDefault {
+			return refuse(path+".Consistency", "a mount of type %s with Options has none", m.Type)
+		}
 		if o.SizeBytes < 0 {
 			return refuse(path+".TmpfsOptions.SizeBytes", "%d is negative", o.SizeBytes)
 		}
