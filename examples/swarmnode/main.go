@@ -139,9 +139,8 @@ func newNode(o options, client engineapi.APIClient) (*node.Node, error) {
 		AdvertiseRemoteAPI: o.listen,
 		JoinAddr:           o.join,
 		JoinToken:          o.token,
+		NetworkProvider:    localNetworks{},
 		PluginGetter:       noPlugins{},
-		// Without a NetworkProvider the manager refuses services with networks, and
-		// logs that it cannot allocate its own ingress network; host ports need none.
 	})
 }
 
