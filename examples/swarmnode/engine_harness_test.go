@@ -167,10 +167,7 @@ type swarm struct {
 	watched chan error
 	unwatch context.CancelFunc
 
-	mu      sync.Mutex
-	tasks   map[string]*api.Task   // those that there are
-	history map[string][]*api.Task // each version of each task, removed ones too
-	changed chan struct{}          // closed and replaced with each change
+	tasks *control.Tasks
 }
 
 // newSwarm starts a node with an empty state and more flags. The test's end
@@ -184,7 +181,7 @@ func newSwarm(t testing.TB, flags ...string) *swarm {
 		t: t, engine: engine, dir: dir, log: filepath.Join(dir, "log"),
 		flags: append([]string{"-state-dir", filepath.Join(dir, "state"), "-control", filepath.Join(dir, "control"),
 			"-listen", freeAddress(t), "-host", fromHarness(t, "DOCKEREXEC_TEST_HOST")}, flags...),
-		tasks: map[string]*api.Task{}, history: map[string][]*api.Task{}, changed: make(chan struct{}),
+		tasks: control.NewTasks(),
 	}
 	s.conn, err = control.Dial(filepath.Join(dir, "control"))
 	require.NoError(t, err)
@@ -228,26 +225,9 @@ func (s *swarm) start() {
 	require.NoError(s.t, err, "the node does not get ready")
 	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, line)
 
-	s.mu.Lock()
-	clear(s.tasks) // the watch begins with a list
-	s.mu.Unlock()
 	ctx, unwatch := context.WithCancel(context.Background())
 	s.unwatch, s.watched = unwatch, make(chan error, 1)
-	go func() { s.watched <- control.WatchTasks(ctx, s.conn, s.note) }()
-}
-
-// note takes a change of a task down.
-func (s *swarm) note(action api.WatchActionKind, task *api.Task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if action == api.WatchActionKindRemove {
-		delete(s.tasks, task.ID)
-	} else {
-		s.tasks[task.ID] = task
-		s.history[task.ID] = append(s.history[task.ID], task)
-	}
-	close(s.changed)
-	s.changed = make(chan struct{})
+	go func() { s.watched <- s.tasks.Watch(ctx, s.conn, nil) }()
 }
 
 // stop ends the node with SIGTERM; containers go on.
@@ -373,34 +353,15 @@ const patience = 2 * time.Minute
 // they were made, and returns these.
 func (s *swarm) await(service, what string, reached func([]*api.Task) bool) []*api.Task {
 	s.t.Helper()
-	late := time.After(patience)
-	for {
-		s.mu.Lock()
-		changed := s.changed
-		tasks := s.sorted(service)
-		s.mu.Unlock()
-		if reached(tasks) {
-			return tasks
-		}
-		select {
-		case <-changed:
-		case <-late:
-			for _, task := range tasks {
-				s.t.Logf("%s: %s", task.ID, describe(task))
-			}
-			require.FailNow(s.t, "the service does not get there", "want %s", what)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	tasks, err := s.tasks.Await(ctx, service, reached)
+	if err != nil {
+		for _, task := range tasks {
+			s.t.Logf("%s: %s", task.ID, describe(task))
 		}
 	}
-}
-
-func (s *swarm) sorted(service string) []*api.Task {
-	var tasks []*api.Task
-	for _, task := range s.tasks {
-		if task.ServiceID == service {
-			tasks = append(tasks, task)
-		}
-	}
-	slices.SortFunc(tasks, func(a, b *api.Task) int { return a.Meta.CreatedAt.Compare(b.Meta.CreatedAt) })
+	require.NoError(s.t, err, "want %s", what)
 	return tasks
 }
 
@@ -408,10 +369,7 @@ func (s *swarm) sorted(service string) []*api.Task {
 // should run, and returns them.
 func (s *swarm) awaitRunning(service string, replicas int) []*api.Task {
 	s.t.Helper()
-	tasks := s.await(service, fmt.Sprint(replicas, " running tasks"), func(tasks []*api.Task) bool {
-		wanted := in(tasks, wantedToRun)
-		return len(wanted) == replicas && len(in(wanted, running)) == replicas && len(in(tasks, running)) == replicas
-	})
+	tasks := s.await(service, fmt.Sprint(replicas, " running tasks"), control.AllRun(replicas))
 	return in(tasks, running)
 }
 

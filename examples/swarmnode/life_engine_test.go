@@ -84,12 +84,10 @@ var ownEnds = []api.TaskState{api.TaskStateCompleted, api.TaskStateFailed, api.T
 
 // ended is the last version of each task, removed ones too, that ended of itself.
 func (s *swarm) ended(service string) []*api.Task {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var tasks []*api.Task
-	for _, versions := range s.history {
+	for _, versions := range s.tasks.History(service) {
 		last := versions[len(versions)-1]
-		if last.ServiceID == service && slices.Contains(ownEnds, last.Status.State) {
+		if slices.Contains(ownEnds, last.Status.State) {
 			tasks = append(tasks, last)
 		}
 	}
