@@ -2,8 +2,8 @@
 # The demo: examples/runtask takes a task from the pull to the removal, is then
 # refused by the registry, and leaves nothing behind. Each step is checked.
 #
-#   hack/demo.sh          brings up engine, registry and image
-#   hack/demo.sh --here   what with-engine.sh runs
+#   hack/demo-task.sh          brings up engine, registry and image
+#   hack/demo-task.sh --here   what with-engine.sh runs
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,7 +13,7 @@ if [[ ${1-} != --here ]]; then
 	need_go
 	# Downloads and compiles all that runtask needs: where it runs there is no network.
 	go -C "$root/examples" build -o /dev/null ./runtask
-	exec "$root/hack/with-engine.sh" "$root/hack/demo.sh" --here
+	exec "$root/hack/with-engine.sh" "$root/hack/demo-task.sh" --here
 fi
 
 image=${DOCKEREXEC_TEST_IMAGE:?is not set: run me without --here}
