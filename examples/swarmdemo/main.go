@@ -92,9 +92,13 @@ func play(ctx context.Context, binary, dir string) (err error) {
 	}()
 	defer func() { unwatch(); <-watched }()
 	defer func() {
-		if err != nil { // leave nothing on the engine
-			err = errors.Join(err, context.Cause(ctx), d.remove(context.WithoutCancel(ctx)))
+		if err == nil {
+			return
 		}
+		if cause := context.Cause(ctx); cause != ctx.Err() {
+			err = errors.Join(err, cause)
+		}
+		err = errors.Join(err, d.remove(context.WithoutCancel(ctx))) // leave nothing on the engine
 	}()
 	for _, step := range []func(context.Context) error{d.create, d.showLogs, d.kill, d.scale, d.update, d.remove} {
 		if err := step(ctx); err != nil {
@@ -151,7 +155,7 @@ func (d *demo) print(task *api.Task) {
 	}
 	d.states[task.ID] = task.Status.State
 	text := ""
-	if c := task.Status.GetContainer(); c != nil && task.Status.State > api.TaskStateRunning {
+	if c := task.Status.GetContainer(); c != nil && c.ContainerID != "" && task.Status.State > api.TaskStateRunning {
 		text = fmt.Sprintf(" exit code %d", c.ExitCode)
 	}
 	if task.Status.Err != "" {
@@ -207,9 +211,20 @@ func (d *demo) create(ctx context.Context) error {
 
 // run waits until the service has as many running tasks, each in its container.
 func (d *demo) run(ctx context.Context, replicas int) error {
-	tasks, err := d.tasks.Await(ctx, d.service, control.AllRun(replicas))
+	all, rejected := control.AllRun(replicas), ""
+	tasks, err := d.tasks.Await(ctx, d.service, func(tasks []*api.Task) bool {
+		for _, task := range tasks {
+			if task.Status.State == api.TaskStateRejected {
+				rejected = name(task)
+			}
+		}
+		return rejected != "" || all(tasks)
+	})
 	if err != nil {
 		return fmt.Errorf("waiting for %d running tasks: %w", replicas, err)
+	}
+	if rejected != "" {
+		return fmt.Errorf("task %s is rejected", rejected)
 	}
 	running, err := d.containers(ctx, false)
 	if err != nil {
