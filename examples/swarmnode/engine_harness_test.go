@@ -130,6 +130,8 @@ func engineClient(t testing.TB) *engineapi.Client {
 // controlEngine stops, kills or starts the engine, see hack/engine.sh.
 func controlEngine(t testing.TB, args ...string) {
 	t.Helper()
+	begin := time.Now()
+	defer func() { t.Logf("engine %v took %v", args, time.Since(begin).Round(time.Millisecond)) }()
 	out, err := exec.Command(fromHarness(t, "DOCKEREXEC_TEST_ENGINE"), args...).CombinedOutput()
 	require.NoError(t, err, "engine %v: %s", args, out)
 }
