@@ -95,7 +95,7 @@ func play(ctx context.Context, binary, dir string) (err error) {
 		if err == nil {
 			return
 		}
-		if cause := context.Cause(ctx); cause != ctx.Err() {
+		if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, ctx.Err()) {
 			err = errors.Join(err, cause)
 		}
 		err = errors.Join(err, d.remove(context.WithoutCancel(ctx))) // leave nothing on the engine

@@ -209,27 +209,35 @@ func freeAddress(t testing.TB) string {
 // start starts the node, with the state that it has, and returns once it is ready.
 func (s *swarm) start() {
 	s.t.Helper()
+	node, ready := s.launch(s.flags...)
+	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, ready)
+	ctx, unwatch := context.WithCancel(context.Background())
+	s.node, s.unwatch, s.watched = node, unwatch, make(chan error, 1)
+	go func() { s.watched <- s.tasks.Watch(ctx, s.conn, nil) }()
+}
+
+// launch starts a swarmnode and returns what it says once it is ready.
+func (s *swarm) launch(flags ...string) (node *exec.Cmd, ready string) {
+	s.t.Helper()
+	binary, err := build()
+	require.NoError(s.t, err)
 	output, err := os.OpenFile(s.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	require.NoError(s.t, err)
 	defer output.Close()
 	out, in, err := os.Pipe()
 	require.NoError(s.t, err)
 	defer out.Close()
-	binary, err := build()
-	require.NoError(s.t, err)
-	s.node = exec.Command(binary, s.flags...)
-	s.node.Stdout, s.node.Stderr = in, output
-	err = s.node.Start()
+	node = exec.Command(binary, flags...)
+	node.Stdout, node.Stderr = in, output
+	err = node.Start()
 	in.Close()
 	require.NoError(s.t, err)
 	require.NoError(s.t, out.SetReadDeadline(time.Now().Add(time.Minute)))
-	line, err := bufio.NewReader(out).ReadString('\n')
-	require.NoError(s.t, err, "the node does not get ready")
-	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, line)
-
-	ctx, unwatch := context.WithCancel(context.Background())
-	s.unwatch, s.watched = unwatch, make(chan error, 1)
-	go func() { s.watched <- s.tasks.Watch(ctx, s.conn, nil) }()
+	if ready, err = bufio.NewReader(out).ReadString('\n'); err != nil {
+		_ = node.Process.Kill()
+		require.NoError(s.t, err, "the node does not get ready (%v)", node.Wait())
+	}
+	return node, ready
 }
 
 // stop ends the node with SIGTERM; containers go on.
@@ -242,11 +250,8 @@ func (s *swarm) kill() {
 }
 
 func (s *swarm) signal(signal os.Signal) error {
-	if s.unwatch != nil { // else it never got ready
-		s.unwatch()
-		assert.Equal(s.t, codes.Canceled, status.Code(<-s.watched), "how the watch of the tasks ends")
-		s.unwatch = nil
-	}
+	s.unwatch()
+	assert.Equal(s.t, codes.Canceled, status.Code(<-s.watched), "how the watch of the tasks ends")
 	if err := s.node.Process.Signal(signal); err != nil {
 		return err
 	}
