@@ -164,9 +164,9 @@ type swarm struct {
 	flags  []string
 	dir    string
 
-	node    *exec.Cmd // nil: it does not run
-	log     string    // the file with its output, of all its starts
-	watched chan error
+	node    *exec.Cmd    // nil: it does not run
+	log     string       // the file with its output, of all its starts
+	watched <-chan error // nil: nobody watches
 	unwatch context.CancelFunc
 
 	tasks *control.Tasks
@@ -185,9 +185,6 @@ func newSwarm(t testing.TB, flags ...string) *swarm {
 			"-listen", freeAddress(t), "-host", fromHarness(t, "DOCKEREXEC_TEST_HOST")}, flags...),
 		tasks: control.NewTasks(),
 	}
-	s.conn, err = control.Dial(filepath.Join(dir, "control"))
-	require.NoError(t, err)
-	s.api = api.NewControlClient(s.conn)
 	t.Cleanup(s.end)
 	t.Cleanup(s.clear)
 	s.start()
@@ -211,9 +208,16 @@ func (s *swarm) start() {
 	s.t.Helper()
 	node, ready := s.launch(s.flags...)
 	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, ready)
-	ctx, unwatch := context.WithCancel(context.Background())
-	s.node, s.unwatch, s.watched = node, unwatch, make(chan error, 1)
-	go func() { s.watched <- s.tasks.Watch(ctx, s.conn, nil) }()
+	s.node = node
+	// A connection from before would first have to learn that this is another process.
+	var err error
+	s.conn, err = control.Dial(filepath.Join(s.dir, "control"))
+	require.NoError(s.t, err)
+	s.api = api.NewControlClient(s.conn)
+	var ctx context.Context
+	ctx, s.unwatch = context.WithCancel(context.Background())
+	s.watched, err = s.tasks.Watch(ctx, s.conn, nil)
+	require.NoError(s.t, err)
 }
 
 // launch starts a swarmnode and returns what it says once it is ready.
@@ -250,8 +254,12 @@ func (s *swarm) kill() {
 }
 
 func (s *swarm) signal(signal os.Signal) error {
-	s.unwatch()
-	assert.Equal(s.t, codes.Canceled, status.Code(<-s.watched), "how the watch of the tasks ends")
+	if s.watched != nil {
+		s.unwatch()
+		assert.Equal(s.t, codes.Canceled, status.Code(<-s.watched), "how the watch of the tasks ends")
+		s.watched = nil
+	}
+	assert.NoError(s.t, s.conn.Close())
 	if err := s.node.Process.Signal(signal); err != nil {
 		return err
 	}
@@ -277,7 +285,6 @@ func (s *swarm) end() {
 	if s.node != nil {
 		assert.NoError(s.t, s.signal(syscall.SIGTERM))
 	}
-	assert.NoError(s.t, s.conn.Close())
 	output, err := os.ReadFile(s.log)
 	assert.NoError(s.t, err)
 	assert.NotContains(s.t, string(output), "DATA RACE")
