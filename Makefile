@@ -12,13 +12,16 @@ BENCH ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo test test-unit test-latest lint cover bench fuzz
+.PHONY: help demo demo-task test test-unit test-latest lint cover bench fuzz
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## run a task from nothing: engine, registry and image up, pull, run, log, remove
+demo: ## a swarm from nothing: engine, registry, node; a service pulled, logged, healed, scaled, updated, removed
 	hack/demo.sh
+
+demo-task: ## one task from nothing, without a swarm: pull, run, log, remove
+	hack/demo-task.sh
 
 test: ## vet, unit tests and engine tests, on a private engine
 	hack/test.sh --engine default
