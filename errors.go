@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
 	stderrors "errors"
 	"fmt"
 	"io"
@@ -134,7 +135,8 @@ func isPassing(err error) bool {
 		stderrors.Is(err, syscall.ECONNRESET),
 		stderrors.Is(err, syscall.EPIPE),
 		stderrors.As(err, &netErr) && netErr.Timeout(),
-		tooNewClient.in(normalize(err.Error()), ""):
+		tooNewClient.in(normalize(err.Error()), ""),
+		isCutShort(err):
 		return true
 	case engineapi.IsErrConnectionFailed(err):
 		// Rights on the socket do not mend themselves.
@@ -146,6 +148,19 @@ func isPassing(err error) bool {
 // tooNewClient is the 400 of an engine that went back to an older version after
 // the API version was agreed.
 var tooNewClient = phrase{"20.10 to 29", []string{"client version", "is too new"}}
+
+// isCutShort reports whether err says only in words that an answer ended early.
+func isCutShort(err error) bool {
+	var syntax *json.SyntaxError
+	if stderrors.As(err, &syntax) {
+		return syntax.Error() == "unexpected end of JSON input" // what json.Unmarshal has for an EOF
+	}
+	text := normalize(err.Error())
+	return lostInfo.in(text, "") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
+}
+
+// lostInfo is the one call of the client whose error has nothing behind it.
+var lostInfo = phrase{"the client's Info", []string{"error reading remote info: "}}
 
 // phrase is what one family of engines says in one situation.
 type phrase struct {
