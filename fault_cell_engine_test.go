@@ -58,7 +58,7 @@ type faultCell struct {
 	proxy     *faultProxy
 	client    *engineapi.Client
 	engine    *Engine
-	executor  exec.Executor
+	executor  *executor
 	task      *api.Task
 	adapter   *ContainerAdapter
 	ctlr      *controller
@@ -107,12 +107,8 @@ func (c *faultCell) run() {
 	var err error
 	c.client, err = c.proxy.client()
 	require.NoError(c, err)
-	options := c.row.options
-	if c.impatient() {
-		options = append(options[:len(options):len(options)], WithRequestTimeout(faultTimeout))
-	}
-	c.engine = NewEngine(c.client, options...)
-	c.executor = NewExecutor(c.client, nil, options...)
+	c.engine = NewEngine(c.client, c.row.options...)
+	c.executor = NewExecutor(c.client, nil, c.row.options...).(*executor)
 	c.task = c.bench.task("sleep", "1h")
 	c.row.setup(c)
 
@@ -123,6 +119,13 @@ func (c *faultCell) run() {
 	}
 	if len(c.problems) == 0 {
 		*c.at = c.want
+	}
+}
+
+// setTimeouts changes those of the cell's engines. No call may be under way.
+func (c *faultCell) setTimeouts(request, pullStall time.Duration) {
+	for _, engine := range []*Engine{c.engine, c.executor.engine} {
+		engine.options.requestTimeout, engine.options.pullStallTimeout = request, pullStall
 	}
 }
 
@@ -151,10 +154,17 @@ func (c *faultCell) underFault() (next error) {
 			c.row.onHit(c)
 		}
 	})
+	if c.impatient() {
+		c.setTimeouts(c.bench.timeout, c.bench.timeout)
+	}
 	began := time.Now()
 	err := c.row.op(ctx, c)
 	took := time.Since(began)
 	hung := ctx.Err() == context.DeadlineExceeded
+	if c.impatient() {
+		c.setTimeouts(defaultRequestTimeout, defaultPullStallTimeout)
+	}
+	receiveWithin(20*time.Second, hit) // an engine may be slower than the caller is patient
 	seen, where, unfit := c.proxy.disarm()
 	if unfit != nil {
 		cancel()

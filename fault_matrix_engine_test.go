@@ -106,8 +106,8 @@ func TestEngineFaults(t *testing.T) {
 const (
 	// faultWorkers is how many cells run at a time. Most of them wait.
 	faultWorkers = 8
-	// faultTimeout is what stands for two minutes where the engine never answers.
-	// Engines start containers within it.
+	// faultTimeout stands for time-outs of minutes; faultBench.timeout is longer
+	// on a machine that is busy.
 	faultTimeout = 2 * time.Second
 	// cellTimeout ends a cell that hangs.
 	cellTimeout = time.Minute
@@ -155,8 +155,9 @@ type faultBench struct {
 	client    *engineapi.Client // to the engine itself
 	transport *http.Transport   // its, and the proxies'
 	dead      string
-	image     string // the test image's ID
-	reference string // the test image, with its digest
+	image     string        // the test image's ID
+	reference string        // the test image, with its digest
+	timeout   time.Duration // for a request, or a pull, that is never answered
 	canaries  []string
 	logger    *logrus.Logger
 
@@ -208,7 +209,9 @@ func newFaultBench(t *testing.T) *faultBench {
 		require.NoError(t, adapter.Start(t.Context()))
 		return adapter
 	}
+	began := time.Now()
 	b.running = start("sleep", "1h")
+	b.timeout = max(faultTimeout, 5*time.Since(began))
 	b.logged = start("print", "5", "line")
 	_, err = b.logged.Wait(t.Context())
 	require.NoError(t, err)

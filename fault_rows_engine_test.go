@@ -46,7 +46,7 @@ func faultRows() []*faultRow {
 			setup: func(c *faultCell) { c.push(); c.use(); c.about = c.pushed },
 			op:    onAdapter((*ContainerAdapter).PullImage), done: imagePresent,
 			says:    map[fault]string{fault404: "manifest for NAME not found: manifest unknown: manifest unknown"},
-			options: []Option{WithPullAttempts(1), WithPullStallTimeout(faultTimeout)},
+			options: []Option{WithPullAttempts(1)},
 		},
 		{
 			name: "PullImage: inspect image", target: "GET images/*", kinds: "ttttt st sstst ttt c",
@@ -260,7 +260,7 @@ func faultRows() []*faultRow {
 			setup: func(c *faultCell) { c.push(); c.control(api.TaskStateAccepted); c.about = c.pushed },
 			op:    onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
 			says:    map[fault]string{fault404: "manifest for NAME not found: manifest unknown: manifest unknown"},
-			options: []Option{WithPullAttempts(2), WithPullStallTimeout(faultTimeout)},
+			options: []Option{WithPullAttempts(2)},
 		},
 		{
 			name: "controller Prepare: inspect image", target: "GET images/*", kinds: "ttttt ft fftft ttt c",
