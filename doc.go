@@ -107,11 +107,16 @@ of [NewExecutor] when a start fails for want of it.
   - A context that ended: its bare error, which SwarmKit's agent takes for a reason
     to try again.
   - A fault of the engine that passes (away, restarting, overloaded, no answer
-    in time): temporary, see exec.IsTemporary. The agent tries again.
+    in time, or one that is cut short): temporary, see exec.IsTemporary. The agent tries again.
   - [ErrImageRequired], [ErrContainerDestroyed], exec.ErrTaskPrepared,
     exec.ErrRuntimeUnsupported: bare.
   - All else: what failed on which object, with the engine's own error behind it
     for errors.Is, errors.As and github.com/containerd/errdefs.
+
+After any of them the call may be repeated: what was carried out although its
+answer was lost is found again and counts as done. What an engine answers is
+believed: 404 to a removal or a stop means that there is nothing to remove. An
+answer that is no JSON is an error of the last kind, as whoever gives it is no engine.
 
 The classifiers, such as [IsUnknownContainer], go by what the engine says, since
 engines differ in the class they give it.

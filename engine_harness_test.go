@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -94,6 +96,16 @@ func fromHarness(t testing.TB, name string) string {
 		t.Skipf("%s is not set: no running engine", name)
 	}
 	return value
+}
+
+// engineTransport leads to the running engine, whatever the host of a request.
+// Its idle connections are the caller's to close.
+func engineTransport(t testing.TB) *http.Transport {
+	t.Helper()
+	socket := strings.TrimPrefix(fromHarness(t, "DOCKEREXEC_TEST_HOST"), "unix://")
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
 }
 
 // engineClient returns a client of the running engine, which has agreed on an
