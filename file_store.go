@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/pkg/errors"
 )
@@ -35,23 +36,32 @@ func (s fileStore) folder(engineID, taskID string) string {
 	return filepath.Join(s.dir, engineID, taskID)
 }
 
-// writeTries bounds how often write begins anew because a folder was removed
-// under it, as remove does with one that is empty.
-const writeTries = 10
+// changingFiles guards the folders while tasks come and go, also those of other
+// Engines, which may have the same.
+var changingFiles sync.Mutex
+
+// writeTries bounds how often write begins anew because another process has
+// removed a folder under it, as remove does with one that is empty.
+const writeTries = 3
+
+// errReplaced says that another process was at work.
+var errReplaced = errors.New("it was replaced while it was opened")
 
 // write writes files of a task, each at once or not at all, also over those that
 // are there; made says whether the task had no folder. After an error it has
 // none if it had none.
 func (s fileStore) write(engineID, taskID string, files []filePayload) (made bool, err error) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
 	for try := 1; ; try++ {
 		made, err = s.tryWrite(engineID, taskID, files)
 		if err == nil {
 			return made, nil
 		}
 		if made {
-			_ = s.remove(engineID, taskID) // the first error counts
+			_ = s.removeLocked(engineID, taskID) // the first error counts
 		}
-		if try == writeTries || !errors.Is(err, fs.ErrNotExist) {
+		if try == writeTries || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errReplaced) {
 			break
 		}
 	}
@@ -133,6 +143,12 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 // remove removes the folder of a task, if there is one, and that of the engine
 // if it was the last.
 func (s fileStore) remove(engineID, taskID string) error {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	return s.removeLocked(engineID, taskID)
+}
+
+func (s fileStore) removeLocked(engineID, taskID string) error {
 	engine, err := s.open(engineID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -207,7 +223,7 @@ func enter(above, name string, info fs.FileInfo, open func(string) (*os.Root, er
 	}
 	if opened, err := folder.Stat("."); err != nil || !os.SameFile(info, opened) {
 		folder.Close()
-		return nil, errors.Errorf("%s was replaced while it was opened", filepath.Join(above, name))
+		return nil, errors.Wrap(errReplaced, filepath.Join(above, name))
 	}
 	return folder, nil
 }

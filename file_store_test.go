@@ -267,8 +267,30 @@ func TestStoreRemovesALinkOnly(t *testing.T) {
 	assert.Equal(t, []string{"t1 drwx------"}, tree(t, other))
 }
 
-// Tasks come and go at once, also those of other processes, and the folder of
-// the engine with them.
+// Another process may remove the folder of the engine while it is empty.
+func TestStoreBeginsAnew(t *testing.T) {
+	t.Parallel()
+	s := newTestStore(t)
+	calls := 0
+	s.chown = func(*os.File, int, int) error {
+		if calls++; calls < 3 {
+			return os.RemoveAll(filepath.Join(s.dir, "engine"))
+		}
+		return nil
+	}
+	made, err := s.write("engine", "t1", []filePayload{testFile("secret.0", "a", 0o400)})
+	require.NoError(t, err)
+	assert.True(t, made)
+	assert.Equal(t, []string{"engine drwx------", "engine/t1 drwx------", "engine/t1/secret.0 -r-------- a"}, tree(t, s.dir))
+
+	calls = -100
+	_, err = s.write("engine", "t2", []filePayload{testFile("secret.0", "a", 0o400)})
+	require.ErrorContains(t, err, "no such file or directory")
+	assert.Equal(t, -97, calls)
+	assert.Empty(t, tree(t, s.dir))
+}
+
+// Tasks come and go at once, and the folder of the engine with them.
 func TestStoreAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newTestStore(t)
