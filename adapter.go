@@ -44,7 +44,8 @@ type ContainerAdapter struct {
 
 // NewContainerAdapter makes an adapter that stands alone: it shares no event
 // stream and no pull with any other. To run more than one task make an [Engine]
-// and take adapters from it. secrets may be nil, as in [Engine.Adapter].
+// and take adapters from it. secrets may be nil, as in [Engine.Adapter]; a task
+// that references a config is refused.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -68,13 +69,16 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 }
 
 // ready agrees on the API version and refuses a task that asks for what this
-// version does not have, before anything is made.
+// version or the engine's host does not have, before anything is made.
 func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error) {
 	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
 	if err != nil {
 		return "", err
 	}
-	return version, a.config.checkVersion(version)
+	if err := a.config.checkVersion(version); err != nil {
+		return "", err
+	}
+	return version, a.checkFiles(ctx)
 }
 
 // CreateVolumes creates the volumes of the task's mounts that name a driver, in
@@ -99,7 +103,8 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 // container which is gone when looked at.
 const createTries = 3
 
-// Create creates the task's container. It returns [exec.ErrTaskPrepared], bare,
+// Create creates the task's container, after the files of its secrets and
+// configs; if it fails, it leaves no file that it has written. It returns [exec.ErrTaskPrepared], bare,
 // when the container is there already, and an error that names the holder when a
 // container that is not this task's has the name: that one is left alone by this
 // adapter. A new adapter does not know of it; look at the label before it stops

@@ -59,6 +59,20 @@ func (a *ContainerAdapter) provideMissing(ctx context.Context) error {
 	return err
 }
 
+// checkFiles refuses a task whose files could not be made.
+func (a *ContainerAdapter) checkFiles(ctx context.Context) error {
+	if len(a.config.files) == 0 {
+		return nil
+	}
+	if _, err := a.fileEngine(ctx); err != nil {
+		return err
+	}
+	if err := a.engine.files.checkMemory(); err != nil {
+		return refuse(a.config.files[0].path, "%v", err)
+	}
+	return nil
+}
+
 // fileEngine returns the ID of the engine, or why the task cannot have files
 // there.
 func (a *ContainerAdapter) fileEngine(ctx context.Context) (string, error) {

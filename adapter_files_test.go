@@ -153,6 +153,10 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 		}, want: `secret "name-of-s1" (s1): operation not permitted`},
 		{name: "on a disk", set: func(_ *filesClient, s *fileStore) {
 			s.inMemory = func(*os.File) (bool, error) { return false, nil }
+		}, want: "dockerexec: task field Spec.Container.Secrets[0]: "},
+		{name: "on a disk by the time of the write", set: func(_ *filesClient, s *fileStore) {
+			looks := 0
+			s.inMemory = func(*os.File) (bool, error) { looks++; return looks == 1, nil }
 		}, want: "is not on a memory file system"},
 		{name: "create refused", set: func(c *filesClient, _ *fileStore) { c.creating(refusal) },
 			want: "create container web.1.taskid: " + refusal.Error()},
@@ -210,7 +214,7 @@ func TestFilesOfATaskWithTooManyCPUs(t *testing.T) {
 	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 9e9}}
 	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1", NCPU: 2}, nil }
 	client.containerCreate = func(_ context.Context, _ *container.Config, host *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-		assert.Len(t, host.Mounts, 2)
+		assert.Equal(t, store.dir+"/engine-1/taskid/secret.0", host.Mounts[0].Source)
 		if host.NanoCPUs > 2e9 {
 			return container.CreateResponse{}, answer{"range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument}
 		}
@@ -451,11 +455,14 @@ func TestSweep(t *testing.T) {
 		client, store := newFilesClient(t), withLeftovers(t)
 		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
 			assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+			// Another process's task comes, and its container with it.
+			_, err := store.write("engine-1", "meanwhile", []filePayload{testFile("secret.0", "", 0o400)})
+			require.NoError(t, err)
 			return running, nil
 		}
 		ctx, lines := logged(t)
 		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
-		assert.Equal(t, []string{"ours", "running"}, left(t, store))
+		assert.Equal(t, []string{"meanwhile", "ours", "running"}, left(t, store))
 		assert.Equal(t, []string{"Info ", "ContainerList true [com.docker.swarm.task]", "ContainerCreate web.1.ours"}, client.called())
 		assert.Contains(t, lines(logrus.DebugLevel), "files of a task without a container removed")
 		assert.Empty(t, lines(logrus.InfoLevel))
@@ -518,7 +525,7 @@ func TestSweep(t *testing.T) {
 
 // Engines whose tasks cannot have files. Nothing is written, and a Remove is
 // nothing to do.
-func TestEnginesThatCannotSeeFiles(t *testing.T) {
+func TestFilesOnEnginesThatCannotHaveThem(t *testing.T) {
 	t.Parallel()
 	const before = "dockerexec: task field Spec.Container.Secrets[0]: "
 	for _, test := range []struct {
@@ -552,9 +559,13 @@ func TestEnginesThatCannotSeeFiles(t *testing.T) {
 			}
 			if test.dir != "" {
 				store.dir = test.dir
+			} else {
+				require.NoError(t, os.MkdirAll(store.dir, 0o700))
 			}
 			client.containerCreate, client.containerStart = nil, nil // are not called
 			adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+			require.EqualError(t, adapter.CreateNetworks(t.Context()), before+test.want)
+			require.EqualError(t, adapter.CreateVolumes(t.Context()), before+test.want)
 			for range 2 {
 				err := adapter.Create(t.Context())
 				require.EqualError(t, err, before+test.want)
@@ -577,7 +588,7 @@ func withSecurity(options ...string) func(*filesClient) {
 }
 
 // 20.10's IDs have colons.
-func TestEngineIDs(t *testing.T) {
+func TestFilesOfAnEngineIDWithColons(t *testing.T) {
 	t.Parallel()
 	client, store := newFilesClient(t), newTestStore(t)
 	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "B77S:VOG2"}, nil }
@@ -599,7 +610,7 @@ func TestOnThisHost(t *testing.T) {
 
 // The agent has a container of its own, and the folder of the files is not the
 // host's.
-func TestEngineThatDoesNotSeeTheFiles(t *testing.T) {
+func TestFilesThatTheEngineDoesNotSee(t *testing.T) {
 	t.Parallel()
 	client, store := newFilesClient(t), newTestStore(t)
 	unseen := answer{`invalid mount config for type "bind": bind source path does not exist: ` + store.dir + "/engine-1/taskid/secret.0", cerrdefs.ErrInvalidArgument}

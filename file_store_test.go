@@ -309,6 +309,27 @@ func TestStoreAtOnce(t *testing.T) {
 	assert.Empty(t, tree(t, s.dir))
 }
 
+// What is opened is what was looked at.
+func TestEnterFindsAReplacedFolder(t *testing.T) {
+	t.Parallel()
+	a, b := t.TempDir(), t.TempDir()
+	info, err := os.Lstat(a)
+	require.NoError(t, err)
+	folder, err := enter("", a, info, os.OpenRoot)
+	require.NoError(t, err)
+	require.NoError(t, folder.Close())
+	_, err = enter("", b, info, os.OpenRoot)
+	require.ErrorIs(t, err, errReplaced)
+}
+
+func TestSecretsDir(t *testing.T) {
+	t.Parallel()
+	for dir, want := range map[string]string{"": "/run/dockerexec/secrets", "/x//y/": "/x/y"} {
+		assert.Equal(t, want, filepath.ToSlash(NewEngine(newFakeClient(t), WithSecretsDir(dir)).files.dir))
+	}
+	assert.Equal(t, "/run/dockerexec/secrets", filepath.ToSlash(NewEngine(newFakeClient(t)).files.dir))
+}
+
 // tmpfs and proc are where every Linux has them.
 func TestInMemory(t *testing.T) {
 	t.Parallel()
