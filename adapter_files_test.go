@@ -686,7 +686,7 @@ func TestFirstTasksWithFilesAtOnce(t *testing.T) {
 	store := newTestStore(t)
 	synctest.Test(t, func(t *testing.T) {
 		client := newFilesClient(t)
-		client.info = func(ctx context.Context) (system.Info, error) {
+		client.info = func(context.Context) (system.Info, error) {
 			time.Sleep(time.Minute)
 			return system.Info{ID: "engine-1"}, nil
 		}

@@ -18,7 +18,7 @@ func inMemory(f *os.File) (bool, error) {
 	if err := syscall.Fstatfs(int(f.Fd()), &stat); err != nil {
 		return false, &fs.PathError{Op: "fstatfs", Path: f.Name(), Err: err}
 	}
-	kind := uint32(stat.Type) //nolint:unconvert // its type differs between architectures
+	kind := uint32(stat.Type)
 	return kind == tmpfsMagic || kind == ramfsMagic, nil
 }
 

@@ -44,7 +44,7 @@ func testFile(source, payload string, mode fs.FileMode) filePayload {
 func tree(t testing.TB, dir string) []string {
 	t.Helper()
 	var list []string
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
 		}

@@ -32,7 +32,7 @@ const canary = "canary-payload"
 func secretsDir(t testing.TB) string {
 	t.Helper()
 	fromHarness(t, "DOCKEREXEC_TEST_HOST")
-	dir, err := os.MkdirTemp("/run", "dockerexec-test-")
+	dir, err := os.MkdirTemp("/run", "dockerexec-test-") //nolint:usetesting // t.TempDir is on a disk
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
 	return filepath.Join(dir, "secrets") // which is still to be made
