@@ -64,6 +64,8 @@ Further calls are made only where something needs them:
 	                Info, when the engine refuses a CPU limit above its cores
 	Remove          ContainerInspect, while another removal is in progress
 	PublishLogs     Events, while a followed container is not started
+	any             DaemonHost, Info, for the first task with secrets or configs;
+	                ContainerList then, if an earlier process left files
 	any             Ping, once an Engine, on a *client.Client: see below
 
 # API version
@@ -102,12 +104,35 @@ leave takes the network. A network that goes in spite of all this, say between
 another process's CreateNetworks and its Create, is made again by the controllers
 of [NewExecutor] when a start fails for want of it.
 
+# Secrets and configs
+
+A container sees each as a read-only file with the name, owner and mode of its
+reference: secrets with a relative name under /run/secrets, configs under /. Their
+templates are expanded. Create writes them to files of this host, in a folder on a
+memory file system, from which the engine mounts them one by one; Start writes
+those again that are missing, and Remove removes them once the container is gone.
+So they are in no image, and not in the container's writable layer. A create that
+fails leaves none.
+
+This needs an engine on this host, reached by a socket or a loopback address, both
+on Linux, and an executor that may give files away, as root may. The executor sees
+the folder at the same path as the engine; see [WithSecretsDir]. An engine on
+another host, a rootless one, one that remaps users and one with SELinux labels
+are refused, by the first method that would make something. A config that is a
+Windows container's credential spec is no file: it is part of the create's request,
+and whoever may inspect the container can read it.
+
+The folder is <secrets folder>/<engine's ID>/<task's ID>. Before the first task with
+secrets or configs an Engine removes those folders there whose tasks have no
+container on the engine, and none if the engine does not list its containers.
+
 # Errors
 
   - A context that ended: its bare error, which SwarmKit's agent takes for a reason
     to try again.
   - A fault of the engine that passes (away, restarting, overloaded, no answer
-    in time, or one that is cut short): temporary, see exec.IsTemporary. The agent tries again.
+    in time, or one that is cut short), or a secret or config that is not there
+    yet: temporary, see exec.IsTemporary. The agent tries again.
   - [ErrImageRequired], [ErrContainerDestroyed], exec.ErrTaskPrepared,
     exec.ErrRuntimeUnsupported: bare.
   - All else: what failed on which object, with the engine's own error behind it

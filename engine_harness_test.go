@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,8 +50,8 @@ func (l leavesNothing) Run() int {
 	return 0
 }
 
-// leftOn lists the tasks' containers, the package's networks and the tests'
-// volumes on an engine.
+// leftOn lists the tasks' containers, the package's networks and files, and the
+// tests' volumes on an engine.
 func leftOn(host string) ([]string, error) {
 	client, err := engineapi.NewClientWithOpts(engineapi.WithHost(host), engineapi.WithAPIVersionNegotiation())
 	if err != nil {
@@ -82,7 +83,8 @@ func leftOn(host string) ([]string, error) {
 	for _, v := range volumes.Volumes {
 		left = append(left, "volume "+v.Name)
 	}
-	return left, nil
+	files, err := filepath.Glob(defaultSecretsDir + "/*")
+	return append(left, files...), err
 }
 
 // fromHarness returns a variable that hack/with-engine.sh sets.

@@ -74,8 +74,6 @@ func TestRefusals(t *testing.T) {
 		{"key not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"\xff": "v"} }, `Spec.Container.Labels: has the key "\xff", which is not valid UTF-8`},
 		{"label not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"k": "\xff"} }, "Spec.Container.Labels[k]: is not valid UTF-8"},
 
-		{"secrets", func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{{}} }, "Spec.Container.Secrets[0]: secrets are not supported yet"},
-		{"configs", func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}} }, "Spec.Container.Configs[0]: configs are not supported yet"},
 		{"volume attachments", func(task *api.Task) { task.Volumes = []*api.VolumeAttachment{{ID: "v"}} }, "Volumes[0]: cluster volumes exist only inside a swarm engine, not in its API"},
 
 		{"env empty", func(task *api.Task) { spec(task).Env = []string{"A=1", ""} }, "Spec.Container.Env[1]: names no variable"},
@@ -169,9 +167,6 @@ func TestRefusals(t *testing.T) {
 		}, "Spec.Resources.MemorySwappiness: 101 is neither between 0 and 100 nor -1"},
 		{"platform nil", func(task *api.Task) { task.Spec.Placement = &api.Placement{Platforms: []*api.Platform{nil}} }, "Spec.Placement.Platforms[0]: is nil"},
 
-		{"credential config", func(task *api.Task) {
-			spec(task).Privileges = &api.Privileges{CredentialSpec: &api.Privileges_CredentialSpec{Source: &api.Privileges_CredentialSpec_Config{Config: "c"}}}
-		}, "Spec.Container.Privileges.CredentialSpec.Config: configs are not supported yet"},
 		{"credential empty", func(task *api.Task) {
 			spec(task).Privileges = &api.Privileges{CredentialSpec: &api.Privileges_CredentialSpec{Source: &api.Privileges_CredentialSpec_File{}}}
 		}, "Spec.Container.Privileges.CredentialSpec.File: is empty"},
