@@ -14,7 +14,7 @@ FAULTS ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest test-faults lint cover bench fuzz
+.PHONY: help demo demo-task test test-unit test-latest test-faults lint cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ cover: ## coverage of the unit tests; fails below COVER_MIN
 
 bench: ## benchmarks beside their baselines, as a table; BENCH picks some
 	hack/bench.sh '$(BENCH)'
+
+release-check: ## what must hold before VERSION (vX.Y.Z) is tagged: tidy modules, API differences, licences
+	hack/release-check.sh '$(VERSION)'
 
 fuzz: ## each fuzz target for FUZZTIME
 	hack/fuzz.sh

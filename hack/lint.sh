@@ -83,5 +83,6 @@ check "go mod tidy" tidy
 check "go line" go_line
 check "go list" one_package
 check "builds for other platforms" platforms
+check "the README, as an importer" hack/importer.sh
 check shellcheck scripts
 ((${#failed[@]} == 0)) || die "failed: $(printf '%s; ' "${failed[@]}")"
