@@ -135,6 +135,9 @@ func logFaultTable(t *testing.T, rows []*faultRow, table [][]byte) {
 		fmt.Fprintf(&text, " %s", f)
 	}
 	for i, row := range rows {
+		if bytes.IndexByte(table[i], ' ') >= 0 && len(bytes.Trim(table[i], " -")) == 0 {
+			continue // not chosen
+		}
 		fmt.Fprintf(&text, "\n%-52s", row.name)
 		for j, f := range faults {
 			fmt.Fprintf(&text, " %-*s", len(f), string(table[i][j]))
