@@ -77,7 +77,7 @@ type faultCell struct {
 
 func (c *faultCell) name() string { return fmt.Sprintf("%s, %s", c.row.name, c.fault) }
 
-// Errorf, FailNow and Helper make a cell a test for assert and require.
+// Errorf and FailNow make a cell a test for assert and require.
 func (c *faultCell) Errorf(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
