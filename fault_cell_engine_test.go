@@ -38,10 +38,11 @@ type faultRow struct {
 	unmade, made, again error
 
 	says    map[fault]string // what an engine says with a status here; NAME is c.about
-	sample  string
+	endless bool             // the answer has no end
+	sample  string           // how it begins, if not with what comes at once
 	others  map[string]answerInstead
 	options []Option
-	endless bool                     // no request time-out applies, so the caller's context ends it
+	untimed bool                     // no request time-out applies, so the caller's context ends it
 	waits   bool                     // a 409 is waited for, as long as the request time-out
 	needs   func(b *faultBench) bool // what the engine must be for this row; nil: any
 }
@@ -69,13 +70,14 @@ type faultCell struct {
 	stranger  string   // a container of somebody else's that has the task's name
 	startedAt string   // when the container was seen to have been started first
 	sink      *logSink // of the last operation
+	callers   []context.CancelFunc
 	problems  []string
 	mu        sync.Mutex
 }
 
 func (c *faultCell) name() string { return fmt.Sprintf("%s, %s", c.row.name, c.fault) }
 
-// Errorf, FailNow and Helper make a cell a test for assert and require.
+// Errorf and FailNow make a cell a test for assert and require.
 func (c *faultCell) Errorf(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,6 +114,11 @@ func (c *faultCell) run() {
 	c.task = c.bench.task("sleep", "1h")
 	c.row.setup(c)
 
+	defer func() {
+		for _, end := range c.callers {
+			end()
+		}
+	}()
 	c.again(c.underFault())
 	c.remove()
 	if left := c.proxy.settled(5 * time.Second); left > 0 {
@@ -129,13 +136,21 @@ func (c *faultCell) setTimeouts(request, pullStall time.Duration) {
 	}
 }
 
+// caller is the context of a call. It goes on after the call, as an agent's does,
+// so what a call leaves behind is still there when it is looked for.
+func (c *faultCell) caller() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(c.ctx(), cellTimeout)
+	c.callers = append(c.callers, cancel)
+	return ctx, cancel
+}
+
 // underFault has the operation meet the fault, and returns what it is to end with
 // when it is called again.
 func (c *faultCell) underFault() (next error) {
-	ctx, cancel := context.WithTimeout(c.ctx(), cellTimeout)
-	defer cancel()
+	ctx, cancel := c.caller()
 	hit := c.proxy.arm(&faultPlan{
-		fault: c.fault, target: c.row.target, nth: c.nth(), message: c.message(), sample: c.row.sample, others: c.others(),
+		fault: c.fault, target: c.row.target, nth: c.nth(), message: c.message(), others: c.others(),
+		endless: c.row.endless, sample: c.row.sample,
 	})
 	var onHit sync.WaitGroup
 	onHit.Go(func() {
@@ -147,7 +162,7 @@ func (c *faultCell) underFault() (next error) {
 		switch {
 		case c.fault == faultCancel:
 			cancel()
-		case c.row.endless && (c.fault == faultNever || c.fault == faultSlow):
+		case c.row.untimed && (c.fault == faultNever || c.fault == faultSlow):
 			time.AfterFunc(100*time.Millisecond, cancel)
 		}
 		if c.row.onHit != nil {
@@ -191,8 +206,7 @@ func (c *faultCell) underFault() (next error) {
 
 // again calls the operation without a fault.
 func (c *faultCell) again(want error) {
-	ctx, cancel := context.WithTimeout(c.ctx(), cellTimeout)
-	defer cancel()
+	ctx, _ := c.caller()
 	if err := c.row.op(ctx, c); err != want {
 		c.Errorf("called again: %v, want %v", err, want)
 	}

@@ -81,7 +81,8 @@ type faultPlan struct {
 	target  string // "METHOD path" without the version; a * is anything
 	nth     int    // the how many-th of the requests that match; 0: every one
 	message string // what an answer with a status says
-	sample  string // not empty: how the body begins of an answer that has no end
+	endless bool   // the answer has no end; what comes of it at once is taken
+	sample  string // instead of what comes at once, where nothing does
 	others  map[string]answerInstead
 }
 
@@ -302,7 +303,7 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var header int
 	if f.carriedOut() {
 		var err error
-		if wire, header, err = p.forward(r, f, plan.sample); err != nil {
+		if wire, header, err = p.forward(r, plan); err != nil {
 			p.mu.Lock()
 			p.unfit = fmt.Sprintf("%s: %v", asked(r), err)
 			p.mu.Unlock()
@@ -364,7 +365,17 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-gone:
 		case <-p.closing:
 		}
-	default: // garbled and empty answers are whole
+	case faultGarbled:
+		if !plan.endless {
+			_, _ = conn.Write(wire)
+			break
+		}
+		_, _ = conn.Write(bytes.TrimSuffix(wire, []byte("0\r\n\r\n")))
+		select {
+		case <-gone:
+		case <-p.closing:
+		}
+	default: // an empty answer is whole
 		_, _ = conn.Write(wire)
 	}
 }
@@ -385,7 +396,7 @@ func answerStatus(w http.ResponseWriter, status int, message string) {
 
 // forward has the engine carry the request out and returns its answer as it
 // goes over the wire, and how long the header of that is.
-func (p *faultProxy) forward(r *http.Request, f fault, sample string) (wire []byte, header int, err error) {
+func (p *faultProxy) forward(r *http.Request, plan *faultPlan) (wire []byte, header int, err error) {
 	out := r.Clone(context.WithoutCancel(r.Context())) // the engine has heard it
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -399,14 +410,21 @@ func (p *faultProxy) forward(r *http.Request, f fault, sample string) (wire []by
 	if err != nil {
 		return nil, 0, err
 	}
-	text := []byte(sample)
-	if sample == "" {
+	text := []byte(plan.sample)
+	switch {
+	case plan.endless && plan.sample == "":
+		text = make([]byte, 4<<10)
+		var n int
+		n, err = answer.Body.Read(text)
+		text = text[:n]
+	case !plan.endless:
 		text, err = io.ReadAll(answer.Body)
 	}
 	answer.Body.Close()
 	if err != nil {
 		return nil, 0, err
 	}
+	f := plan.fault
 	switch {
 	case answer.StatusCode >= 400:
 		return nil, 0, fmt.Errorf("the engine itself refuses: status %d, %s", answer.StatusCode, text)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,11 +138,11 @@ func faultRows() []*faultRow {
 		},
 		{
 			name: "Events: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c",
-			setup: func(c *faultCell) { c.share(c.bench.running) }, op: untilAnEvent, sample: anEvent,
+			setup: func(c *faultCell) { c.share(c.bench.running) }, op: untilAnEvent, endless: true, sample: anEvent,
 		},
 		{
 			name: "Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c",
-			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill, sample: anEvent,
+			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill, endless: true, sample: anEvent,
 		},
 		{
 			name: "Wait: inspect", target: "GET containers/*", kinds: "rrrrr fr dfrfr rrr c",
@@ -192,7 +193,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "Logs: logs", target: "GET containers/*/logs", kinds: "tttee bb fftft cct c", endless: true,
+			name: "Logs: logs", target: "GET containers/*/logs", kinds: "tttee bb fftft cct c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: readRawLogs,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -202,7 +203,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "PublishLogs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft cct c", endless: true,
+			name: "PublishLogs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft cct c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: publishLogs(false), done: allPublished,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -212,12 +213,22 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "PublishLogs, followed: logs", target: "GET containers/*/logs", kinds: "rrrrr fb bbrfr ccr c", endless: true,
+			name: "PublishLogs, followed: logs", target: "GET containers/*/logs", kinds: "rrrrr fb bbrfr ccr c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: publishLogs(true), done: allPublished,
 			says: map[fault]string{fault404: noContainer, fault409: "can not get logs from container which is dead or marked for removal"},
 		},
 		{
-			name: "PublishLogs, followed: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", sample: anEvent,
+			name: "PublishLogs, followed while it runs: logs", target: "GET containers/*/logs", kinds: "rrrrr fr bbrfr ccr c", endless: true, untimed: true,
+			setup: func(c *faultCell) {
+				spec(c.task).Args = []string{"print", "5", "line", "--", "sleep", "1h"}
+				c.useStarted()
+				c.untilReady()
+			},
+			op: publishLogs(true), done: allPublishedAndReady, onHit: kill,
+			says: map[fault]string{fault404: noContainer, fault409: "can not get logs from container which is dead or marked for removal"},
+		},
+		{
+			name: "PublishLogs, followed: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
 			setup: func(c *faultCell) { spec(c.task).Args = []string{"print", "5", "line"}; c.use() }, op: publishLogs(true), done: allPublished,
 			onHit: func(c *faultCell) {
 				adapter := c.fresh()
@@ -325,7 +336,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault409: "network with name NAME already exists"},
 		},
 		{
-			name: "controller Start, health: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", sample: anEvent,
+			name: "controller Start, health: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController((*controller).Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
@@ -338,7 +349,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", sample: anEvent,
+			name: "controller Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 		},
 		{
@@ -426,7 +437,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Logs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft cct c", endless: true,
+			name: "controller Logs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft cct c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged); c.control(api.TaskStateRunning) }, op: controllerLogs, done: allPublished,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -450,6 +461,14 @@ func (c *faultCell) useCreated() {
 func (c *faultCell) useStarted() {
 	c.useCreated()
 	require.NoError(c, c.fresh().Start(c.ctx()))
+}
+
+// untilReady waits until the container has logged all that it will.
+func (c *faultCell) untilReady() {
+	require.Eventually(c, func() bool {
+		sink := &logSink{}
+		return c.adapter.PublishLogs(c.ctx(), api.LogSubscriptionOptions{}, sink) == nil && len(sink.lines()) == len(loggedLines)+1
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // share has the cell look at a task that others look at too.
@@ -807,9 +826,14 @@ func allGone(c *faultCell) {
 	networksGone(c)
 }
 
-// allPublished looks at one stream after the other: an engine reads them apart.
-func allPublished(c *faultCell) {
-	var lines []string
+func allPublished(c *faultCell) { assert.Equal(c, loggedLines, c.published()) }
+
+func allPublishedAndReady(c *faultCell) {
+	assert.Equal(c, slices.Insert(slices.Clone(loggedLines), 5, "stdout ready\n"), c.published())
+}
+
+// published has what was published by stream: an engine reads one beside the other.
+func (c *faultCell) published() (lines []string) {
 	for _, stream := range []string{"stdout", "stderr"} {
 		for _, line := range c.sink.lines() {
 			if strings.HasPrefix(line, stream) {
@@ -817,5 +841,5 @@ func allPublished(c *faultCell) {
 			}
 		}
 	}
-	assert.Equal(c, loggedLines, lines)
+	return lines
 }
