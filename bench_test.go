@@ -30,7 +30,7 @@ func report(b *testing.B, unit string, limit, ours, baseline float64) {
 	b.ReportMetric(baseline, unit+"-baseline")
 	b.ReportMetric(ours/baseline, "ratio")
 	b.ReportMetric(0, "ns/op")
-	if ours/baseline > limit {
+	if ours <= 0 || baseline <= 0 || ours/baseline > limit {
 		b.Errorf("%.0f %s, %.2f times the baseline of %.0f; the limit is %.2f", ours, unit, ours/baseline, baseline, limit)
 	}
 }

@@ -26,17 +26,48 @@ type countingTransport struct {
 	http.RoundTripper
 	mu       sync.Mutex
 	requests []string
+	point    *requestPoint // nil: none is waited for
+}
+
+// requestPoint is the sending of a request, or the coming of its answer.
+type requestPoint struct {
+	before   int // requests
+	answered bool
+	reached  chan struct{}
 }
 
 func (c *countingTransport) RoundTrip(request *http.Request) (*http.Response, error) {
-	path := request.URL.Path
-	if _, rest, versioned := strings.Cut(path, "/v1."); versioned {
-		_, path, _ = strings.Cut(rest, "/")
-	}
 	c.mu.Lock()
-	c.requests = append(c.requests, request.Method+" "+path)
+	c.requests = append(c.requests, asked(request))
+	point := c.point
+	if point != nil {
+		if point.before == 0 {
+			c.point = nil
+		}
+		if point.before--; point.before >= 0 {
+			point = nil
+		}
+	}
 	c.mu.Unlock()
+	if point == nil {
+		return c.RoundTripper.RoundTrip(request)
+	}
+	if !point.answered {
+		close(point.reached)
+		return c.RoundTripper.RoundTrip(request)
+	}
+	defer close(point.reached)
 	return c.RoundTripper.RoundTrip(request)
+}
+
+// reach returns a channel that is closed when a request is sent, or when its
+// answer has come, after so many others from now on.
+func (c *countingTransport) reach(before int, answered bool) <-chan struct{} {
+	point := &requestPoint{before: before, answered: answered, reached: make(chan struct{})}
+	c.mu.Lock()
+	c.point = point
+	c.mu.Unlock()
+	return point.reached
 }
 
 // counted returns the requests so far but pings and events.

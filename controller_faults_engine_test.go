@@ -175,35 +175,27 @@ func TestEngineVanishedNetwork(t *testing.T) {
 	assert.Contains(t, answer.NetworkSettings.Networks["dockerexec-vanish-b"].IPAddress, "10.220.2.")
 }
 
+// Remove is called when Prepare sends, and when it gets an answer to, each of its
+// first ten requests: nine for networks and the pull. The create is still to come.
 func TestEngineRemoveWithinPrepare(t *testing.T) {
 	client, counting := plainClient(t)
 	executor := NewExecutor(client, nil)
 	warmImage(t, client)
-	try := func(i int, after time.Duration) time.Duration {
+	for point := range 20 {
 		task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
-		attach(task, fmt.Sprintf("dockerexec-within-%d", i), fmt.Sprintf("10.221.%d.0/24", i))
+		for n := range 9 {
+			attach(task, fmt.Sprintf("dockerexec-within-%d", n), fmt.Sprintf("10.221.%d.0/24", n))
+		}
 		made, err := executor.Controller(task)
 		require.NoError(t, err)
-		began := time.Now()
+		reached := counting.reach(point/2, point%2 == 1)
 		prepare := asynchronously(func() error { return made.Prepare(t.Context()) })
-		if after < 0 {
-			require.NoError(t, prepare())
-		}
-		took := time.Since(began)
-		time.Sleep(after)
+		<-reached
 		require.NoError(t, made.Remove(t.Context()))
-		if after >= 0 {
-			prepare()
-		}
+		assert.Equal(t, exec.ErrControllerClosed, prepare(), "point %d is within Prepare", point)
 		require.NoError(t, made.Close())
 		assert.Empty(t, leftOfTask(t, client, task))
-		return took
 	}
-	whole := try(0, -1)
-	for point := range 20 {
-		try(1+point, whole*time.Duration(point)/20)
-	}
-	t.Logf("a Prepare takes %v; %d requests", whole.Round(time.Millisecond), len(counting.counted()))
 }
 
 // The image is on the engine and the registry refuses: the task runs, with a

@@ -63,8 +63,7 @@ var (
 // NOTE: the reference shares the description that it hands out, so that it sees
 // the agent's override of the hostname, in a data race; hence Configure. A task
 // that the agent takes up again at its start, before it is connected, and whose
-// container is still to be made, gets the engine's name. See
-// TestHostnameInTemplatesIsTheAgents.
+// container is still to be made, gets the engine's name.
 func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
 	return &executor{
 		engine:  NewEngine(client, opts...),

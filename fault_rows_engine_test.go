@@ -93,13 +93,13 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
 		},
 		{
-			name: "Create: inspect the holder", target: "GET containers/*", kinds: "ttttt ft pftft ttt c",
+			name: "Create: inspect the holder", target: "GET containers/*/json", kinds: "ttttt ft pftft ttt c",
 			setup: (*faultCell).useCreated, op: onAdapter((*ContainerAdapter).Create), done: isCreated,
 			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "Create, the name is a stranger's: inspect", target: "GET containers/*", kinds: "ttttt ft oftft ttt c",
+			name: "Create, the name is a stranger's: inspect", target: "GET containers/*/json", kinds: "ttttt ft oftft ttt c",
 			setup: func(c *faultCell) { c.use(); c.startStranger() }, op: createBesideStranger, done: strangerRuns,
 			unmade: errStranger, made: errStranger,
 			says: map[fault]string{fault404: noContainer},
@@ -132,7 +132,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
 		},
 		{
-			name: "Inspect: inspect", target: "GET containers/*", kinds: "ttttt ft fftft ttt c",
+			name: "Inspect: inspect", target: "GET containers/*/json", kinds: "ttttt ft fftft ttt c",
 			setup: func(c *faultCell) { c.share(c.bench.running) }, op: inspectIt,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -145,12 +145,12 @@ func faultRows() []*faultRow {
 			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill, endless: true, sample: anEvent,
 		},
 		{
-			name: "Wait: inspect", target: "GET containers/*", kinds: "rrrrr fr dfrfr rrr c",
+			name: "Wait: inspect", target: "GET containers/*/json", kinds: "rrrrr fr dfrfr rrr c",
 			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "Wait: inspect again", target: "GET containers/*", nth: 2, kinds: "rrrrr fr rfrfr rrr c",
+			name: "Wait: inspect again", target: "GET containers/*/json", nth: 2, kinds: "rrrrr fr rfrfr rrr c",
 			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -172,7 +172,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: beingRemoved},
 		},
 		{
-			name: "Remove: inspect until gone", target: "GET containers/*", kinds: "ttttt ft bftft ttt c",
+			name: "Remove: inspect until gone", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
 			setup: (*faultCell).useCreated, done: isGone, op: onAdapter((*ContainerAdapter).Remove),
 			others: map[string]answerInstead{"DELETE containers/*": {409, beingRemoved}},
 			says:   map[fault]string{fault404: noContainer},
@@ -181,6 +181,10 @@ func faultRows() []*faultRow {
 			name: "RemoveNetworks: inspect", target: "GET networks/*", kinds: "ttttt ft bftft ttt c",
 			setup: (*faultCell).useNetworks, done: networksGone, op: onAdapter((*ContainerAdapter).RemoveNetworks),
 			says: map[fault]string{fault404: noNetwork},
+		},
+		{
+			name: "RemoveNetworks: list who needs them", target: "GET containers/json", kinds: "ttttt ft fftft ttt c",
+			setup: (*faultCell).useNetworks, done: networksGone, op: onAdapter((*ContainerAdapter).RemoveNetworks),
 		},
 		{
 			name: "RemoveNetworks: remove first", target: "DELETE networks/*", kinds: "ttt-t -- bftft ttt c",
@@ -290,7 +294,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
 		},
 		{
-			name: "controller Prepare: inspect the holder", target: "GET containers/*", kinds: "ttttt ft pftft ttt c",
+			name: "controller Prepare: inspect the holder", target: "GET containers/*/json", kinds: "ttttt ft pftft ttt c",
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateAccepted) },
 			op:    onController((*controller).Prepare), done: isPrepared,
 			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
@@ -304,14 +308,14 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: "No such container: 0123456789ab"},
 		},
 		{
-			name: "controller Prepare, again: inspect", target: "GET containers/*", kinds: "ttttt ft pftft ttt c",
+			name: "controller Prepare, again: inspect", target: "GET containers/*/json", kinds: "ttttt ft pftft ttt c",
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStatePreparing) },
 			op:    onController((*controller).Prepare), done: isPrepared,
 			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Start: inspect", target: "GET containers/*", kinds: "ttttt ft fftft ttt c",
+			name: "controller Start: inspect", target: "GET containers/*/json", kinds: "ttttt ft fftft ttt c",
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
 			says: map[fault]string{fault404: noContainer},
@@ -342,7 +346,7 @@ func faultRows() []*faultRow {
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
 		},
 		{
-			name: "controller Start, health: inspect", target: "GET containers/*", nth: 2, kinds: "rrrrr fr dfrfr rrr c",
+			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2, kinds: "rrrrr fr dfrfr rrr c",
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController((*controller).Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
@@ -353,7 +357,7 @@ func faultRows() []*faultRow {
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 		},
 		{
-			name: "controller Wait: inspect", target: "GET containers/*", kinds: "rrrrr fr dfrfr rrr c",
+			name: "controller Wait: inspect", target: "GET containers/*/json", kinds: "rrrrr fr dfrfr rrr c",
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -375,7 +379,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Shutdown, named: inspect", target: "GET containers/*", kinds: "ttttt ft bftft ttt c",
+			name: "controller Shutdown, named: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
 			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Shutdown),
 			says: map[fault]string{fault404: noContainer},
@@ -397,12 +401,16 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: beingRemoved},
 		},
 		{
+			name: "controller Remove: list who needs a network", target: "GET containers/json", kinds: "rrrrr fr ffrfr rrr c",
+			setup: func(c *faultCell) { c.controlStarted(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
+		},
+		{
 			name: "controller Remove: remove network", target: "DELETE networks/*", kinds: "rrr-r -- bfrfr rrr c",
 			setup: func(c *faultCell) { c.controlStarted(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "controller Remove, anew: inspect", target: "GET containers/*", kinds: "rrrrr fr bfrfr rrr c",
+			name: "controller Remove, anew: inspect", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
 			setup: (*faultCell).controlAnew, op: onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -412,22 +420,22 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "controller Shutdown, a stranger's: inspect", target: "GET containers/*", kinds: "ttttt ft bftft ttt c",
+			name: "controller Shutdown, a stranger's: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
 			setup: (*faultCell).controlStranger, op: onController((*controller).Shutdown), done: strangerRuns,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Remove, a stranger's: inspect", target: "GET containers/*", kinds: "rrrrr fr bfrfr rrr c",
+			name: "controller Remove, a stranger's: inspect", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
 			setup: (*faultCell).controlStranger, op: onController((*controller).Remove), done: strangerRuns,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller ContainerStatus: inspect", target: "GET containers/*", kinds: "nnnnn fn nfnfn nnn c",
+			name: "controller ContainerStatus: inspect", target: "GET containers/*/json", kinds: "nnnnn fn nfnfn nnn c",
 			setup: func(c *faultCell) { c.share(c.bench.running); c.control(api.TaskStateRunning) }, op: containerStatusOf,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller PortStatus: inspect", target: "GET containers/*", kinds: "nnnnn fn nfnfn nnn c",
+			name: "controller PortStatus: inspect", target: "GET containers/*/json", kinds: "nnnnn fn nfnfn nnn c",
 			setup: func(c *faultCell) { c.share(c.bench.running); c.control(api.TaskStateRunning) }, op: portStatusOf,
 			says: map[fault]string{fault404: noContainer},
 		},
