@@ -38,8 +38,8 @@ lint: ## static checks of Go, modules, scripts; builds for every platform
 cover: ## coverage of the unit tests; fails below COVER_MIN
 	hack/cover.sh
 
-bench: ## benchmarks; BENCH picks some
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: ## benchmarks beside their baselines, as a table; BENCH picks some
+	hack/bench.sh '$(BENCH)'
 
 fuzz: ## each fuzz target for FUZZTIME
 	hack/fuzz.sh

@@ -161,9 +161,6 @@ func (a *ContainerAdapter) create(ctx context.Context, version string, config *c
 	return answer.ID, err
 }
 
-// tooManyCPUs is the 400 to a CPU limit above the host's cores.
-var tooManyCPUs = phrase{"20.10 to 29", []string{"range of cpus is from", "cpus available"}}
-
 // capCPUs returns the task with its CPU limit capped at the engine's cores,
 // which the engine is asked for, and warns of it.
 func (a *ContainerAdapter) capCPUs(ctx context.Context) (*containerConfig, error) {
@@ -383,9 +380,6 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 	}
 	return body, nil
 }
-
-// removalInProgress is the 409 of an engine, 20.10 to 29, that is at it already.
-var removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
 
 // untilGone waits until the engine no longer knows the container, which another
 // caller is removing, and returns the error that says so. It may take as long as

@@ -6,7 +6,6 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Prepare makes the task's networks and volumes, pulls the image and creates
@@ -90,10 +89,4 @@ func (c *controller) pull(ctx context.Context) error {
 	log.G(c.adapter.logContext(ctx)).WithField("image", name).WithError(pullErr).
 		Warn("pull failed, the image on the engine is used instead")
 	return nil
-}
-
-// runsOn reports whether an image is for a platform; nil is any.
-func runsOn(answer image.InspectResponse, p *ocispec.Platform) bool {
-	return p == nil || p.OS == answer.Os && p.Architecture == answer.Architecture &&
-		(p.Variant == "" || p.Variant == answer.Variant)
 }

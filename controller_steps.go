@@ -79,10 +79,6 @@ func (c *controller) undo(ctx context.Context) {
 // task had vanished.
 const networkRepairs = 3
 
-// networkVanished is the 404 of an engine about a network that a container is
-// to join.
-var networkVanished = phrase{"20.10 to 29", []string{"network", "not found"}}
-
 // stepWithNetworks is step for a call that needs the task's networks. Another
 // task's removal may have taken one that no container was attached to: then
 // they are made again.

@@ -134,24 +134,33 @@ func isPassing(err error) bool {
 		stderrors.Is(err, syscall.ECONNRESET),
 		stderrors.Is(err, syscall.EPIPE),
 		stderrors.As(err, &netErr) && netErr.Timeout(),
+		engineapi.IsErrConnectionFailed(err),
 		tooNewClient.in(normalize(err.Error()), ""):
 		return true
-	case engineapi.IsErrConnectionFailed(err):
-		// Rights on the socket do not mend themselves.
-		return !stderrors.Is(err, syscall.EACCES) && !stderrors.Is(err, syscall.EPERM)
 	}
 	return false
 }
-
-// tooNewClient is the 400 of an engine that went back to an older version after
-// the API version was agreed.
-var tooNewClient = phrase{"20.10 to 29", []string{"client version", "is too new"}}
 
 // phrase is what one family of engines says in one situation.
 type phrase struct {
 	engine string   // who says it
 	parts  []string // lower case, no quotes; all of them stand in one line, in this order
 }
+
+// Answers that methods of the package look for.
+var (
+	// The 400 of an engine that went back to an older version after the API
+	// version was agreed.
+	tooNewClient = phrase{"20.10 to 29", []string{"client version", "is too new"}}
+	// The 400 to a CPU limit above the host's cores.
+	tooManyCPUs = phrase{"20.10 to 29", []string{"range of cpus is from", "cpus available"}}
+	// The 404 to the create or start of a container about a network of its.
+	networkVanished = phrase{"20.10 to 29", []string{"network", "not found"}}
+	// The 409 to a removal while the engine is at it already.
+	removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
+	// The 409 to a request for the log of a container that is about to be removed.
+	logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}
+)
 
 // The phrases of each classifier. NAME stands for the name that is asked about.
 var (

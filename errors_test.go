@@ -5,6 +5,7 @@ import (
 	stderrors "errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"strings"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
@@ -198,6 +200,21 @@ func TestErrorKinds(t *testing.T) {
 		})
 	}
 	require.NoError(t, engineError(context.Background(), nil, "x"))
+}
+
+// A socket that lets nobody in is an engine that is away: a task must outlive
+// it, as it outlives the ping that comes first.
+func TestNoRightOnTheSocketIsTemporary(t *testing.T) {
+	t.Parallel()
+	client, err := engineapi.NewClientWithOpts(engineapi.WithDialContext(func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "unix", Err: syscall.EACCES}
+	}))
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.ContainerInspect(t.Context(), "x")
+	err = engineError(t.Context(), err, "inspect container x")
+	assert.True(t, exec.IsTemporary(err), err)
+	assert.ErrorContains(t, err, "permission denied")
 }
 
 // The agent compares errors.Cause with the context's errors, which does not see

@@ -80,3 +80,9 @@ func normalizePlatform(p api.Platform) *ocispec.Platform {
 func formatPlatform(p *ocispec.Platform) string {
 	return path.Join(p.OS, p.Architecture, p.Variant)
 }
+
+// runsOn reports whether an image is for a platform; nil is any.
+func runsOn(answer image.InspectResponse, p *ocispec.Platform) bool {
+	return p == nil || p.OS == answer.Os && p.Architecture == answer.Architecture &&
+		(p.Variant == "" || p.Variant == answer.Variant)
+}

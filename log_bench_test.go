@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,9 +64,7 @@ func referenceLoop(ctx context.Context, body io.Reader, context api.LogContext, 
 }
 
 // BenchmarkLogLines takes the way of a line from the engine's answer to the
-// publisher: this package's, and as a baseline the reference's. One operation is
-// one line; "ratio" takes both in turn and reports ours as a part of the
-// reference's time, each the best but a tenth.
+// publisher: this package's, and as a baseline the reference's.
 func BenchmarkLogLines(b *testing.B) {
 	const lines = 10_000
 	text := benchLog(lines)
@@ -97,29 +94,18 @@ func BenchmarkLogLines(b *testing.B) {
 		return took
 	}
 
-	for _, loop := range []struct {
-		name    string
-		publish func() error
-	}{{"ours", ours}, {"reference", reference}} {
-		b.Run(loop.name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetBytes(int64(len(text) / lines))
-			for n := 0; n < b.N; n += lines {
-				measure(b, loop.publish)
-			}
-		})
-	}
-	b.Run("ratio", func(b *testing.B) {
-		var took [2][]time.Duration
-		for n := 0; n < b.N; n += lines {
-			took[0] = append(took[0], measure(b, ours))
-			took[1] = append(took[1], measure(b, reference))
+	b.Run("line", func(b *testing.B) {
+		each := func(publish func() error) func() float64 {
+			return func() float64 { return float64(measure(b, publish).Nanoseconds()) / lines }
 		}
-		slices.Sort(took[0])
-		slices.Sort(took[1])
-		// Where the machine is busy with other things too, the better times are the
-		// ones without them.
-		good := len(took[0]) / 10
-		b.ReportMetric(float64(took[0][good])/float64(took[1][good]), "of-reference")
+		compare(b, "ns/line", 0.5, each(ours), each(reference))
+	})
+	b.Run("allocations", func(b *testing.B) {
+		each := func(publish func() error) float64 {
+			return testing.AllocsPerRun(5, func() { measure(b, publish) }) / lines
+		}
+		for b.Loop() {
+			report(b, "allocs/line", 0.5, each(ours), each(reference))
+		}
 	})
 }

@@ -102,9 +102,6 @@ func (a *ContainerAdapter) isOwn(answer container.InspectResponse) error {
 	return nil
 }
 
-// logOfDying is the 409 of an engine that is about to remove the container.
-var logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}
-
 // noteLost says once an outage that the stream broke.
 func (p *logPublication) noteLost(ctx context.Context, err error) {
 	if p.lost.IsZero() {

@@ -58,9 +58,9 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 // first message counts too; extracting has a longer limit of its own. The
 // default is five minutes; 0 or less turns it off.
 //
-// An engine with the containerd image store reports an offset only for each
-// whole MiB, so there a time-out of seconds cannot tell a slow pull from a
-// stalled one.
+// An engine with the containerd image store reports a download only for each
+// whole MiB. So a layer may take 20 seconds to begin, and there each MiB twice as
+// long as the one before, if that is longer than the time-out.
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) { o.pullStallTimeout = max(timeout, 0) }
 }

@@ -110,8 +110,7 @@ func (a *ContainerAdapter) digestPresent(ctx context.Context, ref reference.Name
 		}
 		return false, nil
 	}
-	if p := a.config.platform(); p != nil && !(p.OS == answer.Os && p.Architecture == answer.Architecture &&
-		(p.Variant == "" || p.Variant == answer.Variant)) {
+	if !runsOn(answer, a.config.platform()) {
 		return false, nil
 	}
 	log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")

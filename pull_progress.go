@@ -22,6 +22,12 @@ const (
 	// so may an engine that loads others first. It writes to a slow disk, and
 	// engines with the containerd store say nothing of how far it is.
 	extractStall = time.Hour
+	// firstStep is how long a layer may take to begin: the containerd store says
+	// nothing of it before it has a whole MiB, which comes to 52 KiB/s. Then each
+	// may take slowerBy times as long as the one before, of which firstStep counts
+	// at most.
+	firstStep = 20 * time.Second
+	slowerBy  = 2
 )
 
 // layerPhase is where a layer is on its way to the engine, in order.
@@ -72,6 +78,11 @@ type layer struct {
 	bytes, size     int64 // of the download
 	extracted       int64 // bytes; never the seconds that the containerd store counts
 	restarts, turns int
+
+	told     int64         // the offset of its last message
+	moved    time.Time     // when its download got on last
+	step     time.Duration // how long that took
+	repeated bool          // an offset was told twice, as the containerd store does, by the MiB
 }
 
 // pullState is what is known of one attempt. It is guarded by its sharedPull.
@@ -129,7 +140,7 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 		change.visible = true
 	}
 	s.status = change.status
-	advanced := l.advance(phase, m)
+	advanced := l.advance(now, phase, m)
 	if advanced {
 		s.advanced = now
 		change.visible = true
@@ -162,7 +173,11 @@ func (s *pullState) addStatus(now time.Time, m *pullMessage, scrub scrubber) pul
 
 // advance takes in a message of the layer and reports whether it got on: to a
 // phase it has not been in, or by a byte.
-func (l *layer) advance(phase layerPhase, m *pullMessage) (advanced bool) {
+func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanced bool) {
+	again := phase == layerDownloading && l.phase == phase
+	if !again && l.phase != layerPending {
+		l.moved = now
+	}
 	l.phase = phase
 	if phase > l.furthest {
 		l.furthest = phase
@@ -176,6 +191,8 @@ func (l *layer) advance(phase layerPhase, m *pullMessage) (advanced bool) {
 		// it goes on.
 		l.startAnew(0)
 	case phase == layerDownloading:
+		l.repeated = l.repeated || again && current == l.told
+		l.told = current
 		// After a break, total is what is left, and current is of that.
 		l.size = max(l.size, total)
 		if total > 0 {
@@ -186,6 +203,7 @@ func (l *layer) advance(phase layerPhase, m *pullMessage) (advanced bool) {
 		}
 		if current > l.bytes {
 			l.bytes = current
+			l.step, l.moved = min(now.Sub(l.moved), firstStep), now
 			advanced = true
 		}
 	case phase == layerExtracting && current > l.extracted:
@@ -196,6 +214,18 @@ func (l *layer) advance(phase layerPhase, m *pullMessage) (advanced bool) {
 		l.bytes = max(l.bytes, l.size)
 	}
 	return advanced
+}
+
+// patience is how long the layer's download may go on without an advance, where
+// limit alone would be too short to see one.
+func (l *layer) patience(limit time.Duration) time.Duration {
+	switch {
+	case l.bytes == 0 && (l.phase == layerPending || l.phase == layerDownloading):
+		return max(limit, firstStep)
+	case l.phase == layerDownloading && l.repeated:
+		return max(limit, slowerBy*l.step)
+	}
+	return limit
 }
 
 // startAnew takes back what the layer had, as often as an engine may do so.
@@ -212,7 +242,9 @@ func (l *layer) startAnew(bytes int64) {
 // others: others is when any of this client's pulls got on last.
 func (s *pullState) untilStalled(now time.Time, limit time.Duration, others time.Time) (left, whole time.Duration) {
 	var pending, loading, slow bool
+	download := limit
 	for _, l := range s.layers {
+		download = max(download, l.patience(limit))
 		switch l.phase {
 		case layerPending:
 			pending = true
@@ -226,9 +258,9 @@ func (s *pullState) untilStalled(now time.Time, limit time.Duration, others time
 	since := s.advanced
 	switch {
 	case loading:
-		since = s.downloading
+		since, limit = s.downloading, download
 	case pending:
-		since = s.downloading
+		since, limit = s.downloading, download
 		if others.After(since) {
 			since = others
 		}

@@ -183,7 +183,7 @@ func (r *pullRun) watch(cancel context.CancelCauseFunc) (stop func()) {
 		}
 		left, limit := s.state.untilStalled(time.Now(), r.stall, time.Unix(0, r.pulls.advanced.Load()))
 		if left > 0 {
-			timer.Reset(left)
+			timer.Reset(min(left, r.stall)) // the limit can become shorter
 			return
 		}
 		cancel(stallError(limit, s.state.far()))

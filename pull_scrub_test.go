@@ -52,6 +52,21 @@ func TestScrubber(t *testing.T) {
 	}
 }
 
+// A user may be called like an image, whose name errors and log lines must show.
+func TestTheImageOfAPullKeepsItsName(t *testing.T) {
+	t.Parallel()
+	auth := base64.URLEncoding.EncodeToString([]byte(`{"username":"nginx","password":"p/w+d=x"}`))
+	for image, want := range map[string]string{
+		"nginx":                    "nginx",
+		"https://nginx:p/w+d=x@r/": "https://r/",
+		"r/p/w+d=x":                "r/xxxxx",
+	} {
+		target := pullTarget{image: image}
+		target.options.RegistryAuth = auth
+		assert.Equal(t, want, target.name())
+	}
+}
+
 // Secrets are cut out before a text is cut off: half of one is a secret too.
 func TestScrubberCutsOutBeforeItCutsOff(t *testing.T) {
 	t.Parallel()

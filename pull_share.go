@@ -37,8 +37,11 @@ type pullKey struct {
 
 // name is the image as logs, errors and progress show it: a task may name
 // anything, a URL with a password in it too.
+// The user's name is left in it: it may well be a word of the image.
 func (t pullTarget) name() string {
-	return newScrubber(t.options.RegistryAuth).clean(t.image, maxStatusLength)
+	scrub := newScrubber(t.options.RegistryAuth)
+	scrub.words = nil
+	return scrub.clean(t.image, maxStatusLength)
 }
 
 func (t pullTarget) key() pullKey {

@@ -223,24 +223,35 @@ func benchmarkStream(messages int) *repeated {
 // BenchmarkPullDecode decodes a pull's stream, and beside it does so into a map
 // that is used for all of them, which is how the reference does it.
 func BenchmarkPullDecode(b *testing.B) {
-	b.Run("dockerexec", func(b *testing.B) {
-		b.ReportAllocs()
-		messages := newPullStream(benchmarkStream(0))
-		for b.Loop() {
-			if _, err := messages.next(); err != nil {
-				messages = newPullStream(benchmarkStream(1 << 20))
+	const messages = 10_000
+	ours := func() {
+		stream := newPullStream(benchmarkStream(messages))
+		for range messages {
+			_, err := stream.next()
+			require.NoError(b, err)
+		}
+	}
+	baseline := func() {
+		message := map[string]any{}
+		decoder := json.NewDecoder(benchmarkStream(messages))
+		decoder.UseNumber()
+		for range messages {
+			require.NoError(b, decoder.Decode(&message))
+		}
+	}
+	b.Run("message", func(b *testing.B) {
+		each := func(decode func()) func() float64 {
+			return func() float64 {
+				begin := time.Now()
+				decode()
+				return float64(time.Since(begin).Nanoseconds()) / messages
 			}
 		}
+		compare(b, "ns/message", 1, each(ours), each(baseline))
 	})
-	b.Run("baseline", func(b *testing.B) {
-		b.ReportAllocs()
-		message := map[string]any{}
-		decoder := json.NewDecoder(benchmarkStream(0))
+	b.Run("allocations", func(b *testing.B) {
 		for b.Loop() {
-			if decoder.Decode(&message) != nil {
-				decoder = json.NewDecoder(benchmarkStream(1 << 20))
-				decoder.UseNumber()
-			}
+			report(b, "allocs/message", 0.2, testing.AllocsPerRun(5, ours)/messages, testing.AllocsPerRun(5, baseline)/messages)
 		}
 	})
 }

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/docker/go-units"
 	"github.com/dockerexec/dockerexec"
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 )
 
@@ -108,59 +108,13 @@ func share(p dockerexec.PullProgress, of int64) int {
 
 // log prints the container's log, from its begin to its end, until ctx ends.
 func (r *runner) log(ctx context.Context) error {
-	body, err := r.adapter.Logs(ctx, api.LogSubscriptionOptions{Follow: true})
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	stdout := &lineWriter{print: func(line string) { r.out.line("log | %s", line) }}
-	stderr := &lineWriter{print: func(line string) { r.out.line("log ! %s", line) }}
-	defer stdout.flush()
-	defer stderr.flush()
-	if r.task.Spec.GetContainer().TTY {
-		_, err = io.Copy(stdout, body) // a terminal has one stream only
-	} else {
-		_, err = stdcopy.StdCopy(stdout, stderr, body)
-	}
-	return err
-}
-
-// lineWriter prints what is written to it line by line. Each line of the
-// engine's begins with its time, which is left out here.
-type lineWriter struct {
-	print func(line string)
-	begun []byte
-}
-
-const longestLine = 64 << 10 // more is printed in pieces: a log need not have line ends
-
-func (w *lineWriter) Write(b []byte) (int, error) {
-	w.begun = append(w.begun, b...)
-	for {
-		end := bytes.IndexByte(w.begun, '\n')
-		if end < 0 {
-			break
-		}
-		w.emit(w.begun[:end])
-		w.begun = w.begun[end+1:]
-	}
-	if len(w.begun) > longestLine {
-		w.flush()
-	}
-	return len(b), nil
-}
-
-func (w *lineWriter) flush() {
-	if len(w.begun) > 0 {
-		w.emit(w.begun)
-		w.begun = nil
-	}
-}
-
-func (w *lineWriter) emit(line []byte) {
-	stamp, text, found := strings.Cut(strings.TrimSuffix(string(line), "\r"), " ")
-	if _, err := time.Parse(time.RFC3339Nano, stamp); err != nil || !found {
-		text = string(line)
-	}
-	w.print(text)
+	return r.adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true},
+		exec.LogPublisherFunc(func(_ context.Context, message api.LogMessage) error {
+			mark := "|"
+			if message.Stream == api.LogStreamStderr {
+				mark = "!"
+			}
+			r.out.line("log %s %s", mark, bytes.TrimRight(message.Data, "\r\n"))
+			return nil
+		}))
 }

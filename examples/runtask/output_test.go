@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,30 +27,4 @@ func TestPullProgressAsABar(t *testing.T) {
 	p.pull(t.Context(), dockerexec.PullProgress{Status: "Downloading", BytesDone: 5, BytesTotal: 10})
 	p.line("pull done")
 	assert.Equal(t, "pull [==========          ] Downloading, 5B of 10B\r\x1b[Kpull done\n", out.String())
-}
-
-func TestLinesOfALog(t *testing.T) {
-	tests := []struct {
-		name, in string
-		want     []string
-	}{
-		{"time left out", "2026-01-02T03:04:05.000000006Z a b\n2026-01-02T03:04:05Z \n", []string{"a b", ""}},
-		{"no time", "a b\n", []string{"a b"}},
-		{"terminal's line end", "2026-01-02T03:04:05Z a\r\n", []string{"a"}},
-		{"no line end", "2026-01-02T03:04:05Z a", []string{"a"}},
-		{"endless", strings.Repeat("x", longestLine+1), []string{strings.Repeat("x", longestLine+1)}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			for _, piece := range []int{1, 7, 1 << 20} {
-				var got []string
-				w := &lineWriter{print: func(line string) { got = append(got, line) }}
-				for in := []byte(tt.in); len(in) > 0; in = in[min(piece, len(in)):] {
-					w.Write(in[:min(piece, len(in))])
-				}
-				w.flush()
-				assert.Equal(t, tt.want, got)
-			}
-		})
-	}
 }
