@@ -39,6 +39,10 @@ import (
 // sets. Without one they are skipped, or fail if DOCKEREXEC_TEST_REQUIRED is set.
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(measuresAt); path != "" {
+		mainMeasured(path)
+		return
+	}
 	log.L.Logger.SetLevel(logrus.WarnLevel) // SwarmKit has gRPC's lines there too
 	goleak.VerifyTestMain(leavesNothing{m})
 }
@@ -157,6 +161,8 @@ var builtIn string
 type swarm struct {
 	t      testing.TB
 	engine *engineapi.Client
+	binary func() (string, error) // what the node runs
+	env    []string               // and with which variables more
 	api    api.ControlClient
 	conn   *grpc.ClientConn
 	flags  []string
@@ -174,11 +180,16 @@ type swarm struct {
 // removes all services, stops the node and checks that it leaves no container.
 func newSwarm(t testing.TB, flags ...string) *swarm {
 	t.Helper()
+	return newSwarmOf(t, build, nil, flags...)
+}
+
+func newSwarmOf(t testing.TB, binary func() (string, error), env []string, flags ...string) *swarm {
+	t.Helper()
 	engine := engineClient(t)
 	dir, err := shortDir()
 	require.NoError(t, err)
 	s := &swarm{
-		t: t, engine: engine, dir: dir, log: filepath.Join(dir, "log"),
+		t: t, engine: engine, binary: binary, env: env, dir: dir, log: filepath.Join(dir, "log"),
 		flags: append([]string{"-state-dir", filepath.Join(dir, "state"), "-control", filepath.Join(dir, "control"),
 			"-listen", freeAddress(t), "-host", fromHarness(t, "DOCKEREXEC_TEST_HOST")}, flags...),
 		tasks: control.NewTasks(),
@@ -213,9 +224,10 @@ func (s *swarm) start() {
 	out, in, err := os.Pipe()
 	require.NoError(s.t, err)
 	defer out.Close()
-	binary, err := build()
+	binary, err := s.binary()
 	require.NoError(s.t, err)
 	s.node = exec.Command(binary, s.flags...)
+	s.node.Env = append(os.Environ(), s.env...)
 	s.node.Stdout, s.node.Stderr = in, output
 	err = s.node.Start()
 	in.Close()
