@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,7 @@ func TestEngineNodeStaysFlat(t *testing.T) {
 		for i := range services {
 			name := fmt.Sprintf("dockerexec-flat-%d-%d", batch, i)
 			spec := s.service(name, replicas, "sleep", "1h")
+			spec.Task.GetContainer().Env = []string{"SEEN_IF_KEPT=" + strings.Repeat("x", 4<<10)}
 			spec.Task.GetContainer().Mounts = []api.Mount{{
 				Type: api.MountTypeVolume, Source: name + "-{{.Task.Slot}}", Target: "/data",
 				VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}},
@@ -65,6 +67,7 @@ func TestEngineNodeStaysFlat(t *testing.T) {
 			s.awaitContainers(service, 0)
 		}
 		require.Equal(t, services*replicas, removeVolumes(), "volumes, which are nobody's to remove but the user's")
+		s.shortenLog()
 		now = s.measures()
 		if batch == 0 {
 			warm = now
@@ -79,19 +82,32 @@ func TestEngineNodeStaysFlat(t *testing.T) {
 	s.awaitMeasures(before)
 }
 
-// keepShortLog has the manager snapshot, and forget its log, after every 50 changes.
+// keepShortLog has the manager snapshot, and forget its log, after every 10 changes.
 func (s *swarm) keepShortLog() {
 	s.t.Helper()
 	list, err := s.api.ListClusters(s.t.Context(), &api.ListClustersRequest{})
 	require.NoError(s.t, err)
 	require.Len(s.t, list.Clusters, 1)
 	cluster := list.Clusters[0]
-	cluster.Spec.Raft.SnapshotInterval = 50
+	cluster.Spec.Raft.SnapshotInterval = 10
 	cluster.Spec.Raft.LogEntriesForSlowFollowers = 1
 	_, err = s.api.UpdateCluster(s.t.Context(), &api.UpdateClusterRequest{
 		ClusterID: cluster.ID, ClusterVersion: &cluster.Meta.Version, Spec: &cluster.Spec,
 	})
 	require.NoError(s.t, err)
+}
+
+// shortenLog makes small changes, until those of before are gone from the log.
+func (s *swarm) shortenLog() {
+	s.t.Helper()
+	for range 20 {
+		made, err := s.api.CreateConfig(s.t.Context(), &api.CreateConfigRequest{Spec: &api.ConfigSpec{
+			Annotations: api.Annotations{Name: "small"}, Data: []byte("small"),
+		}})
+		require.NoError(s.t, err)
+		_, err = s.api.RemoveConfig(s.t.Context(), &api.RemoveConfigRequest{ConfigID: made.Config.ID})
+		require.NoError(s.t, err)
+	}
 }
 
 // things are all containers, networks and volumes of the engine, sorted.
