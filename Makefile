@@ -9,10 +9,12 @@ COVER_MIN ?= 85
 FUZZTIME ?= 2m
 # Benchmarks to run, as a regular expression.
 BENCH ?= .
+# Cells of the fault matrix, "operation: request, fault", as a regular expression.
+FAULTS ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest lint cover bench fuzz
+.PHONY: help demo demo-task test test-unit test-latest test-faults lint cover bench fuzz
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +33,10 @@ test-unit: ## vet and unit tests: needs no engine, no root
 
 test-latest: ## the engine tests on the newest engine
 	hack/test.sh --engine latest -run '^TestEngine'
+
+test-faults: ## every operation, at each of its requests, by every fault, on both engines; FAULTS picks some
+	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine default -v -run '^TestEngineFaults$$'
+	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine latest -v -run '^TestEngineFaults$$'
 
 lint: ## static checks of Go, modules, scripts; builds for every platform
 	hack/lint.sh

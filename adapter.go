@@ -29,40 +29,33 @@ import (
 // and SwarmKit's sentinels bare; else an error that says what failed on which
 // object. It is safe for concurrent use.
 type ContainerAdapter struct {
-	engine *Engine
-	config *containerConfig
-	deps   exec.DependencyGetter
+	engine   *Engine
+	config   *containerConfig
+	payloads payloads
 
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 
 	mu       sync.Mutex
-	networks map[string]networkOwner // by name; what CreateNetworks learned
-	stranger bool                    // Create found the name taken by a container that is not the task's
+	stranger bool // Create found the name taken by a container that is not the task's
 
 	warnOnce, capOnce sync.Once // one warning a task, however often it is created
 }
 
 // NewContainerAdapter makes an adapter that stands alone: it shares no event
 // stream and no pull with any other. To run more than one task make an [Engine]
-// and take adapters from it. secrets may be nil, as in [Engine.Adapter].
+// and take adapters from it. secrets may be nil, as in [Engine.Adapter]; a task
+// that references a config is refused.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
-		deps = secretsOnly{secrets}
+		deps = getters{secrets: secrets}
 	}
 	return NewEngine(client, opts...).Adapter(node, task, deps)
 }
 
-func newContainerAdapter(e *Engine, config *containerConfig, deps exec.DependencyGetter) *ContainerAdapter {
-	return &ContainerAdapter{engine: e, config: config, deps: deps, networks: map[string]networkOwner{}}
+func newContainerAdapter(e *Engine, config *containerConfig, payloads payloads) *ContainerAdapter {
+	return &ContainerAdapter{engine: e, config: config, payloads: payloads}
 }
-
-// secretsOnly is a DependencyGetter for callers that have secrets alone.
-type secretsOnly struct{ secrets exec.SecretGetter }
-
-func (s secretsOnly) Secrets() exec.SecretGetter { return s.secrets }
-func (s secretsOnly) Configs() exec.ConfigGetter { return nil }
-func (s secretsOnly) Volumes() exec.VolumeGetter { return nil }
 
 // logContext gives ctx a logger with the fields that each log line carries.
 func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
@@ -75,13 +68,16 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 }
 
 // ready agrees on the API version and refuses a task that asks for what this
-// version does not have, before anything is made.
+// version or the engine's host does not have, before anything is made.
 func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error) {
 	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
 	if err != nil {
 		return "", err
 	}
-	return version, a.config.checkVersion(version)
+	if err := a.config.checkVersion(version); err != nil {
+		return "", err
+	}
+	return version, a.checkFiles(ctx)
 }
 
 // CreateVolumes creates the volumes of the task's mounts that name a driver, in
@@ -106,7 +102,8 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 // container which is gone when looked at.
 const createTries = 3
 
-// Create creates the task's container. It returns [exec.ErrTaskPrepared], bare,
+// Create creates the task's container, after the files of its secrets and
+// configs; if it fails, it leaves no file that it has written. It returns [exec.ErrTaskPrepared], bare,
 // when the container is there already, and an error that names the holder when a
 // container that is not this task's has the name: that one is left alone by this
 // adapter. A new adapter does not know of it; look at the label before it stops
@@ -122,22 +119,37 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 			log.G(a.logContext(ctx)).Warn(warning)
 		}
 	})
-	config, name := a.config, a.config.name()
+	config, undo, err := a.provide(ctx)
+	if err != nil {
+		return err
+	}
+	if err = a.createOrAdopt(ctx, version, config); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+		undo()
+	}
+	return err
+}
+
+func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
+	name := config.name()
 	for try := 1; ; try++ {
-		id, err := a.create(ctx, version, config)
-		if err != nil && config == a.config && tooManyCPUs.in(normalize(err.Error()), "") {
-			if config, err = a.capCPUs(ctx); err != nil {
+		made, err := a.create(ctx, version, config)
+		if err != nil && config.maxCPUs == 0 && tooManyCPUs.in(normalize(err.Error()), "") {
+			if config, err = a.capCPUs(ctx, config); err != nil {
 				return err
 			}
-			id, err = a.create(ctx, version, config)
+			made, err = a.create(ctx, version, config)
 		}
 		if err == nil {
 			a.setStranger(false)
-			log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container created")
-			return a.connectRest(ctx, version, id, nil)
+			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
+			logger.Debug("container created")
+			for _, warning := range made.Warnings {
+				logger.Debug("the engine warns: " + warning)
+			}
+			return a.connectRest(ctx, version, made.ID, nil)
 		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
-			return engineError(ctx, err, "create container %s", name)
+			return engineError(ctx, a.explain(err), "create container %s", name)
 		}
 		holder, inspectErr := a.inspect(ctx)
 		if inspectErr == nil {
@@ -152,18 +164,18 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	}
 }
 
-// create asks for the container once and returns its ID.
-func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (string, error) {
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+// create asks for the container once.
+func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
+	config = config.forVersion(version)
+	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
-			a.firstNetworks(version), config.platform(), config.name())
+			firstNetworks(config, version), config.platform(), config.name())
 	})
-	return answer.ID, err
 }
 
-// capCPUs returns the task with its CPU limit capped at the engine's cores,
+// capCPUs returns config with its CPU limit capped at the engine's cores,
 // which the engine is asked for, and warns of it.
-func (a *ContainerAdapter) capCPUs(ctx context.Context) (*containerConfig, error) {
+func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig) (*containerConfig, error) {
 	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
 	})
@@ -176,7 +188,7 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context) (*containerConfig, error
 	a.capOnce.Do(func() {
 		log.G(a.logContext(ctx)).Warnf("task field Spec.Resources.Limits.NanoCPUs: the engine has only %d cores, the limit is capped to them", info.NCPU)
 	})
-	return a.config.withCPUs(info.NCPU), nil
+	return config.withCPUs(info.NCPU), nil
 }
 
 // adopt takes the container that has the task's name for the task's own if its
@@ -209,9 +221,9 @@ func (a *ContainerAdapter) adopt(ctx context.Context, version string, holder con
 // before the start.
 const severalNetworks = "1.44"
 
-func (a *ContainerAdapter) firstNetworks(version string) *network.NetworkingConfig {
-	config := a.config.networkingConfig()
-	if names := a.config.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
+	config := task.networkingConfig()
+	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
 		for _, name := range names[1:] {
 			delete(config.EndpointsConfig, name)
 		}
@@ -220,10 +232,13 @@ func (a *ContainerAdapter) firstNetworks(version string) *network.NetworkingConf
 }
 
 // connectRest connects container id to those of the task's networks that the
-// create could not join and that it does not have yet.
+// create could not join and that it does not have yet. has are those of a
+// container that was there before: it may have been made at an older version.
+// One without any is a fake's, which says nothing of them.
 func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
 	names := a.config.endpointNames()
-	if len(names) < 2 || atLeast(version, severalNetworks) {
+	unknown := has == nil || len(has.Networks) == 0
+	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
 		return nil
 	}
 	endpoints := a.config.networkingConfig().EndpointsConfig
@@ -241,7 +256,8 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, 
 	return nil
 }
 
-// Start starts the container. One that runs already is left running.
+// Start starts the container. One that runs already is left running. Files of
+// secrets and configs that have gone since the create are written again.
 func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
@@ -249,10 +265,16 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if a.nameTaken() {
 		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.config.name())
 	}
+	if err := a.provideMissing(ctx); err != nil {
+		return err
+	}
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerStart(ctx, a.config.name(), container.StartOptions{})
 	})
-	return engineError(ctx, err, "start container %s", a.config.name())
+	if IsUnknownContainer(err) {
+		_ = a.removeFiles(ctx) // the start's error counts
+	}
+	return engineError(ctx, a.explain(err), "start container %s", a.config.name())
 }
 
 // Inspect returns the engine's record of the container. State is never nil. An
@@ -324,11 +346,18 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 }
 
 // Remove removes the container, running or not, with its anonymous volumes, and
-// returns when it is gone. One that was gone before is no error.
+// returns when it is gone; then the files of its secrets and configs. What was
+// gone before is no error.
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
-	if a.nameTaken() {
-		return nil
+	if !a.nameTaken() {
+		if err := a.removeContainer(ctx); err != nil {
+			return err
+		}
 	}
+	return a.removeFiles(ctx)
+}
+
+func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerRemove(ctx, a.config.name(), container.RemoveOptions{RemoveVolumes: true, Force: true})
 	})

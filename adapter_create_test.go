@@ -177,16 +177,27 @@ func TestCreateConnectsFurtherNetworksOnAnOlderEngine(t *testing.T) {
 	assert.Equal(t, []string{"back"}, joined)
 	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "NetworkConnect front", "NetworkConnect mid"}, client.called())
 
-	adopting := newFakeClient(t)
-	adopting.creating(nameTaken)
+	// Whoever made it may have spoken an older version, and ended in between.
+	for _, version := range []string{"1.41", "1.51"} {
+		adopting := newFakeClient(t)
+		adopting.creating(nameTaken)
+		holder := inspected("c0", container.StateCreated, ofThisTask)
+		holder.NetworkSettings = &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"back": {}, "front": {}}}
+		adopting.inspecting(holder, nil)
+		adopting.networkConnect = client.networkConnect
+		adapter = newTestAdapter(t, adopting, task)
+		adapter.engine.api.fix(version)
+		assert.Equal(t, exec.ErrTaskPrepared, adapter.Create(t.Context()))
+		assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "NetworkConnect mid"}, adopting.called(), version)
+	}
+
+	silent := newFakeClient(t) // a user's fake
+	silent.creating(nameTaken)
 	holder := inspected("c0", container.StateCreated, ofThisTask)
-	holder.NetworkSettings = &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"back": {}, "front": {}}}
-	adopting.inspecting(holder, nil)
-	adopting.networkConnect = client.networkConnect
-	adapter = newTestAdapter(t, adopting, task)
-	adapter.engine.api.fix("1.41")
-	assert.Equal(t, exec.ErrTaskPrepared, adapter.Create(t.Context()))
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "NetworkConnect mid"}, adopting.called())
+	holder.NetworkSettings = &container.NetworkSettings{}
+	silent.inspecting(holder, nil)
+	assert.Equal(t, exec.ErrTaskPrepared, newTestAdapter(t, silent, task).Create(t.Context()))
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid"}, silent.called())
 }
 
 // The two things that are warned about, once a task.
@@ -245,4 +256,20 @@ func TestCreateForgetsAStrangerThatHasGone(t *testing.T) {
 	require.NoError(t, adapter.Remove(t.Context()))
 	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid",
 		"ContainerCreate web.1.taskid", "ContainerStart web.1.taskid", "ContainerRemove web.1.taskid"}, client.called())
+}
+
+// What an engine does not do of a request it says only here.
+func TestCreateLogsTheEnginesWarnings(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+		return container.CreateResponse{ID: "c0", Warnings: []string{"Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."}}, nil
+	}
+	ctx, lines := logged(t)
+	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(ctx))
+	assert.Equal(t, []string{
+		"container created",
+		"the engine warns: Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+	}, lines(logrus.DebugLevel))
+	assert.Empty(t, lines(logrus.InfoLevel))
 }

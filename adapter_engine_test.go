@@ -162,6 +162,55 @@ func TestEngineAnswersAreClassified(t *testing.T) {
 	assert.True(t, cerrdefs.IsNotFound(err), err)
 }
 
+// To the engine a network is not in use while its only containers are created;
+// without it they do not start.
+func TestEngineKeepsANetworkThatACreatedContainerNeeds(t *testing.T) {
+	client := engineClient(t)
+	warmImage(t, client)
+	ctx := t.Context()
+	byHand := network.CreateOptions{Driver: "bridge", IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.213.8.0/24"}}}}
+	made, err := client.NetworkCreate(ctx, "dockerexec-byhand", byHand)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, client.NetworkRemove(context.WithoutCancel(ctx), made.ID)) })
+
+	one := NewEngine(client)
+	for name, engines := range map[string][2]*Engine{"two processes": {NewEngine(client), NewEngine(client)}, "one Engine": {one, one}} {
+		t.Run(name, func(t *testing.T) {
+			var adapters [2]*ContainerAdapter
+			for i := range adapters {
+				task := engineTask(t, "sleep", "1h")
+				attach(task, "dockerexec-awaited", "10.213.7.0/24")
+				attach(task, "dockerexec-byhand", "10.213.8.0/24")
+				var err error
+				adapters[i], err = engines[i].Adapter(nil, task, nil)
+				require.NoError(t, err)
+				t.Cleanup(func() {
+					ctx := context.WithoutCancel(ctx)
+					assert.NoError(t, adapters[i].Remove(ctx))
+					assert.NoError(t, adapters[i].RemoveNetworks(ctx))
+				})
+				require.NoError(t, adapters[i].CreateNetworks(ctx))
+				require.NoError(t, adapters[i].Create(ctx))
+			}
+			there := func() bool {
+				_, err := client.NetworkInspect(ctx, "dockerexec-awaited", network.InspectOptions{})
+				assert.True(t, err == nil || cerrdefs.IsNotFound(err), err)
+				return err == nil
+			}
+			require.NoError(t, adapters[0].Start(ctx))
+			require.NoError(t, adapters[0].Remove(ctx))
+			require.NoError(t, adapters[0].RemoveNetworks(ctx))
+			require.True(t, there())
+			require.NoError(t, adapters[1].Start(ctx))
+			require.NoError(t, adapters[1].Remove(ctx))
+			require.NoError(t, adapters[1].RemoveNetworks(ctx))
+			require.False(t, there())
+			_, err := client.NetworkInspect(ctx, made.ID, network.InspectOptions{})
+			require.NoError(t, err, "a user made it by hand")
+		})
+	}
+}
+
 func TestEngineLeavesAStrangersContainerAlone(t *testing.T) {
 	client := engineClient(t)
 	ctx := t.Context()

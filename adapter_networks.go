@@ -1,21 +1,18 @@
 package dockerexec
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
-
-// networkOwner says what is known about a network of the task: its ID on the
-// engine, and whether this package made it.
-type networkOwner struct {
-	id   string
-	ours bool
-}
 
 // CreateNetworks creates the task's networks in sorted order. One that exists
 // with the same driver and subnets is used, whoever made it; one that differs is
@@ -30,22 +27,29 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 		if wanted.predefined {
 			continue
 		}
-		answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (network.CreateResponse, error) {
-			return a.engine.client.NetworkCreate(ctx, wanted.name, wanted.options)
-		})
-		switch {
-		case err == nil:
-			a.learn(wanted.name, networkOwner{id: answer.ID, ours: true})
-			log.G(a.logContext(ctx)).WithField("network.name", wanted.name).Debug("network created")
-		case ctx.Err() == nil && IsNetworkExistError(err, wanted.name):
-			if err := a.useNetwork(ctx, wanted, err); err != nil {
-				return err
-			}
-		default:
-			return engineError(ctx, err, "create network %s", wanted.name)
+		a.engine.networks.join(wanted.name, a.config.task.ID)
+		if err := a.createNetwork(ctx, wanted); err != nil {
+			a.engine.networks.leave(wanted.name, a.config.task.ID)
+			return err
 		}
 	}
 	return nil
+}
+
+func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConfig) error {
+	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (network.CreateResponse, error) {
+		return a.engine.client.NetworkCreate(ctx, wanted.name, wanted.options)
+	})
+	switch {
+	case err == nil:
+		a.engine.networks.learn(wanted.name, networkOwner{id: cmp.Or(answer.ID, wanted.name), ours: true})
+		log.G(a.logContext(ctx)).WithField("network.name", wanted.name).Debug("network created")
+		return nil
+	case ctx.Err() == nil && IsNetworkExistError(err, wanted.name):
+		return a.useNetwork(ctx, wanted, err)
+	default:
+		return engineError(ctx, err, "create network %s", wanted.name)
+	}
 }
 
 // useNetwork accepts an existing network if it is as the task wants it. exists
@@ -63,7 +67,7 @@ func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig,
 		return errors.Errorf("create network %s: the engine has a network %s (%s) that differs: %s; remove or rename one of the two",
 			wanted.name, found.Name, shortID(found.ID), difference)
 	}
-	a.learn(wanted.name, ownerOf(found))
+	a.engine.networks.learn(wanted.name, ownerOf(found))
 	return nil
 }
 
@@ -83,16 +87,24 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 }
 
 // RemoveNetworks removes those of the task's networks that this package made
-// and that no container is attached to, in sorted order. A network that is in
-// use, gone, predefined or made by somebody else is left, without an error.
-// Remove the container first.
+// and that nobody counts on, in sorted order. A network that is gone, predefined
+// or made by somebody else is left, without an error, and so is one that is in
+// use: by a container that is attached to it, by one that is created and not yet
+// started, or by another task of the same [Engine] between its CreateNetworks
+// and its RemoveNetworks. The last one to leave takes it.
+//
+// Remove the container first, and call RemoveNetworks for each task for which
+// CreateNetworks was called, whatever came of that.
 func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 	for _, n := range a.config.networks() {
 		if n.predefined {
 			continue
 		}
-		owner, known := a.known(n.name)
-		if !known {
+		owner, others := a.engine.networks.leave(n.name, a.config.task.ID)
+		if others {
+			continue
+		}
+		if owner == nil {
 			found, err := a.findNetwork(ctx, n.name)
 			if err != nil {
 				return err
@@ -100,44 +112,55 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 			if found == nil {
 				continue
 			}
-			owner = ownerOf(found)
+			asked := ownerOf(found)
+			owner = &asked
 		}
-		if !owner.ours {
-			continue
+		if err := a.removeNetwork(ctx, n.name, *owner); err != nil {
+			return err
 		}
-		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
-			return a.engine.client.NetworkRemove(ctx, owner.id)
-		})
-		switch {
-		case err == nil, ctx.Err() == nil && (cerrdefs.IsNotFound(err) || IsActiveEndpointError(err)):
-			a.forget(n.name)
-		default:
-			return engineError(ctx, err, "remove network %s", n.name)
-		}
+		a.engine.networks.forget(n.name)
 	}
 	return nil
+}
+
+func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) error {
+	if !owner.ours {
+		return nil
+	}
+	awaited, err := a.isAwaited(ctx, name)
+	if err != nil {
+		return engineError(ctx, err, "remove network %s: list the containers that count on it", name)
+	}
+	if awaited {
+		return nil
+	}
+	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
+		return a.engine.client.NetworkRemove(ctx, owner.id)
+	})
+	if ctx.Err() == nil && (cerrdefs.IsNotFound(err) || IsActiveEndpointError(err)) {
+		return nil
+	}
+	return engineError(ctx, err, "remove network %s", name)
+}
+
+// isAwaited reports whether a container that is created and not yet started,
+// and is not this task's, needs the network: to the engine it is not in use.
+// Users' fakes are not asked, as they know the calls of the reference alone.
+func (a *ContainerAdapter) isAwaited(ctx context.Context, name string) (bool, error) {
+	if a.engine.api.client == nil {
+		return false, nil
+	}
+	// The engine does not yet know the network of such a container by its ID.
+	created, err := request(ctx, a.engine, 0, func(ctx context.Context) ([]container.Summary, error) {
+		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true,
+			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
+	})
+	return slices.ContainsFunc(created, func(c container.Summary) bool {
+		return c.Labels[labelTaskID] != a.config.task.ID
+	}), err
 }
 
 func ownerOf(found *network.Inspect) networkOwner {
 	_, ours := found.Labels[labelNetwork]
 	return networkOwner{id: found.ID, ours: ours}
-}
-
-func (a *ContainerAdapter) learn(name string, owner networkOwner) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.networks[name] = owner
-}
-
-func (a *ContainerAdapter) known(name string) (networkOwner, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	owner, known := a.networks[name]
-	return owner, known
-}
-
-func (a *ContainerAdapter) forget(name string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.networks, name)
 }

@@ -30,9 +30,16 @@ const (
 // without I/O. It stands on its own copy of the task, which never changes, and
 // makes each result anew, the same at every call. It is safe for concurrent use.
 type containerConfig struct {
-	task    *api.Task // a copy, templates expanded
-	needs   []need    // what checkVersion checks
-	maxCPUs int       // cap of the CPU limit; 0: none
+	task       *api.Task            // a copy, templates expanded
+	node       *api.NodeDescription // a copy, for the templates of secrets and configs; nil: not known
+	needs      []need               // what checkVersion checks
+	files      []taskFile           // the secrets and configs that are files
+	maxCPUs    int                  // cap of the CPU limit; 0: none
+	oldSysctls bool                 // for an engine below the API version interfaceSysctls
+
+	// What withDependencies adds.
+	folder     string // of the files on the engine's host
+	credential string // the payload of credentialConfig
 }
 
 // newContainerConfig translates a task that node runs. All that the task alone
@@ -56,11 +63,11 @@ func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerCo
 	if err != nil {
 		return nil, err
 	}
-	c := &containerConfig{task: task.Copy(), needs: needs}
+	c := &containerConfig{task: task.Copy(), node: templateNode(node), needs: needs}
 	if err := c.checkName(); err != nil {
 		return nil, err
 	}
-	if err := expandTemplates(node, c.task); err != nil {
+	if err := expandTemplates(c.node, c.task); err != nil {
 		return nil, err
 	}
 	if c.platform() != nil {
@@ -72,6 +79,8 @@ func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerCo
 		func() error { _, err := c.translateHostConfig(); return err },
 		func() error { _, err := c.translateNetworks(); return err },
 		func() error { _, err := c.translateVolumes(); return err },
+		func() error { _, err := c.credentialConfig(); return err },
+		func() (err error) { c.files, err = c.translateFiles(); return err },
 	} {
 		if err := check(); err != nil {
 			return nil, err
@@ -108,6 +117,14 @@ func (c *containerConfig) withCPUs(n int) *containerConfig {
 	capped := *c
 	capped.maxCPUs = n
 	return &capped
+}
+
+// forVersion returns the same task as an engine takes it at an API version that
+// checkVersion allows. The empty version is the newest.
+func (c *containerConfig) forVersion(version string) *containerConfig {
+	old := *c
+	old.oldSysctls = !atLeast(version, interfaceSysctls)
+	return &old
 }
 
 // name is the container's name.

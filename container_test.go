@@ -248,9 +248,9 @@ func TestNothingIsDropped(t *testing.T) {
 	assert.Equal(t, "a/b", newTestConfig(t, goldenTask(t, "mount-volume-subpath")).hostConfig().Mounts[0].VolumeOptions.Subpath)
 	assert.Len(t, newTestConfig(t, goldenTask(t, "ports-ingress")).warnings(), 1)
 	for field, change := range map[string]func(*api.Task){
-		"Spec.Container.Secrets[0]":     func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{{SecretID: "s"}} },
-		"Spec.Container.Configs[0]":     func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}} },
-		"Spec.Container.Mounts[0].Type": withMount(api.Mount{Type: api.MountTypeCluster, Source: "v", Target: "/v"}),
+		"Spec.Container.Secrets[0].Target": func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{{SecretID: "s"}} },
+		"Spec.Container.Configs[0].Target": func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}} },
+		"Spec.Container.Mounts[0].Type":    withMount(api.Mount{Type: api.MountTypeCluster, Source: "v", Target: "/v"}),
 	} {
 		task := plainTask()
 		change(task)

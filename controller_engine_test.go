@@ -3,7 +3,6 @@ package dockerexec
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -57,10 +56,7 @@ func (c *countingTransport) counted() []string {
 // plainClient is a client as swarmd makes it, which has agreed on no version.
 func plainClient(t testing.TB) (*engineapi.Client, *countingTransport) {
 	t.Helper()
-	socket := strings.TrimPrefix(fromHarness(t, "DOCKEREXEC_TEST_HOST"), "unix://")
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}
+	transport := engineTransport(t)
 	counting := &countingTransport{RoundTripper: transport}
 	client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:2375"), engineapi.WithHTTPClient(&http.Client{Transport: counting}))
 	require.NoError(t, err)

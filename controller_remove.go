@@ -46,9 +46,12 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 				log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not stopped before its removal")
 			}
 		}
-		if err = c.adapter.Remove(ctx); unfinished(ctx, err) {
-			return err
-		}
+		err = c.adapter.Remove(ctx)
+	} else {
+		err = c.adapter.removeFiles(ctx)
+	}
+	if unfinished(ctx, err) {
+		return err
 	}
 	if networksErr := c.adapter.RemoveNetworks(ctx); err == nil {
 		err = networksErr

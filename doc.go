@@ -38,7 +38,8 @@ these calls on the client and no other, so that a fake needs no more:
 
 	PullImage       ImagePull
 	CreateNetworks  NetworkCreate, for each network
-	RemoveNetworks  NetworkRemove, for each network that this adapter created
+	RemoveNetworks  NetworkRemove, for each network that an adapter of this Engine
+	                created and the last one leaves
 	CreateVolumes   VolumeCreate, for each volume with a driver of its own
 	Create          ContainerCreate
 	Start           ContainerStart
@@ -55,12 +56,16 @@ Further calls are made only where something needs them:
 
 	PullImage       ImageInspect, for a reference with a digest
 	CreateNetworks  NetworkInspect, when there is a network of that name
-	RemoveNetworks  NetworkInspect, when another adapter created the network
+	RemoveNetworks  NetworkInspect, for a network that no adapter of this Engine
+	                asked for; on a *client.Client ContainerList: see Networks
 	Create          ContainerInspect, when there is a container of that name;
-	                NetworkConnect, for several networks below API 1.44;
+	                NetworkConnect, for several networks below API 1.44 and
+	                for those that a container found there lacks;
 	                Info, when the engine refuses a CPU limit above its cores
 	Remove          ContainerInspect, while another removal is in progress
 	PublishLogs     Events, while a followed container is not started
+	any             DaemonHost, Info, for the first task with secrets or configs;
+	                ContainerList then, if an earlier process left files
 	any             Ping, once an Engine, on a *client.Client: see below
 
 # API version
@@ -87,16 +92,56 @@ is SwarmKit's; a container of that name is the task's only if its label
 com.docker.swarm.task.id says so. Networks made here carry the label
 com.dockerexec.network, and only such networks are removed.
 
+# Networks
+
+A network made here stays while somebody counts on it. The engine knows of the
+containers that are attached to it, and keeps it then. It does not count one that
+is created and not yet started, so RemoveNetworks asks for such containers, and
+leaves the network to their tasks; a client that is no *client.Client, a fake, is
+not asked. Before a container is created only its Engine knows: there a task
+counts on its networks from CreateNetworks to RemoveNetworks, and the last one to
+leave takes the network. A network that goes in spite of all this, say between
+another process's CreateNetworks and its Create, is made again by the controllers
+of [NewExecutor] when a start fails for want of it.
+
+# Secrets and configs
+
+A container sees each as a read-only file with the name, owner and mode of its
+reference: secrets with a relative name under /run/secrets, configs under /. Their
+templates are expanded. Create writes them to files of this host, in a folder on a
+memory file system, from which the engine mounts them one by one; Start writes
+those again that are missing, and Remove removes them once the container is gone.
+So they are in no image, and not in the container's writable layer. A create that
+fails leaves none.
+
+This needs an engine on this host, reached by a socket or a loopback address, both
+on Linux, and an executor that may give files away, as root may. The executor sees
+the folder at the same path as the engine; see [WithSecretsDir]. An engine on
+another host, a rootless one, one that remaps users and one with SELinux labels
+are refused, by the first method that would make something. A config that is a
+Windows container's credential spec is no file: it is part of the create's request,
+and whoever may inspect the container can read it.
+
+The folder is <secrets folder>/<engine's ID>/<task's ID>. Before the first task with
+secrets or configs an Engine removes those folders there whose tasks have no
+container on the engine, and none if the engine does not list its containers.
+
 # Errors
 
   - A context that ended: its bare error, which SwarmKit's agent takes for a reason
     to try again.
   - A fault of the engine that passes (away, restarting, overloaded, no answer
-    in time): temporary, see exec.IsTemporary. The agent tries again.
+    in time, or one that is cut short), or a secret or config that is not there
+    yet: temporary, see exec.IsTemporary. The agent tries again.
   - [ErrImageRequired], [ErrContainerDestroyed], exec.ErrTaskPrepared,
     exec.ErrRuntimeUnsupported: bare.
   - All else: what failed on which object, with the engine's own error behind it
     for errors.Is, errors.As and github.com/containerd/errdefs.
+
+After any of them the call may be repeated: what was carried out although its
+answer was lost is found again and counts as done. What an engine answers is
+believed: 404 to a removal or a stop means that there is nothing to remove. An
+answer that is no JSON is an error of the last kind, as whoever gives it is no engine.
 
 The classifiers, such as [IsUnknownContainer], go by what the engine says, since
 engines differ in the class they give it.

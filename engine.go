@@ -15,17 +15,20 @@ import (
 
 // Engine is a client-side handle on one Docker Engine. Make one for each
 // client, and from it an adapter for each task: the adapters of one Engine share
-// its event stream and its pulls.
+// its event stream, its pulls, and the knowledge which tasks count on a network.
 //
 // An Engine starts nothing by itself and needs no Close; whatever runs on its
 // behalf ends with the contexts of the calls that asked for it. It is safe for
 // concurrent use.
 type Engine struct {
-	client  engineapi.APIClient
-	options options
-	api     apiVersion
-	pulls   pulls
-	stream  eventStream
+	client   engineapi.APIClient
+	options  options
+	api      apiVersion
+	pulls    pulls
+	stream   eventStream
+	networks sharedNetworks
+	files    fileStore
+	hosts    fileHosts
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. The
@@ -38,6 +41,8 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	e := &Engine{client: client, options: newOptions(opts)}
 	e.api.init(client)
 	e.stream.request = e.openEvents
+	e.files = newFileStore(e.options.secretsDir)
+	e.hosts.gate = make(chan struct{}, 1)
 	return e
 }
 
@@ -45,9 +50,12 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 // or task, of which it takes copies; both may be reused at once.
 //
 // node is the description of the node that the task runs on, which templates in
-// the task may refer to; nil leaves those values empty. deps hands out the
-// task's secrets and configs; nil means that a task which references one is
-// refused. For now any such task is refused.
+// the task, and in its secrets and configs, may refer to; nil leaves those values
+// empty. deps hands out secrets and configs; the adapter asks it from Create and
+// Start alone, for none but those that the task references, and expands their
+// templates. Without a getter of what it references a task is refused. What a
+// getter does not have, with an error or nil, is taken to be on its way: a passing
+// fault.
 //
 // A task that cannot run as asked is refused here with an error that names the
 // field at fault; [ErrImageRequired] and [exec.ErrRuntimeUnsupported] come bare.
@@ -59,7 +67,11 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 	if err != nil {
 		return nil, err
 	}
-	return newContainerAdapter(e, config, deps), nil
+	payloads, err := newPayloads(deps, config)
+	if err != nil {
+		return nil, err
+	}
+	return newContainerAdapter(e, config, payloads), nil
 }
 
 // apiVersion agrees with the engine on an API version, once, before the first

@@ -5,7 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -47,8 +50,8 @@ func (l leavesNothing) Run() int {
 	return 0
 }
 
-// leftOn lists the tasks' containers, the package's networks and the tests'
-// volumes on an engine.
+// leftOn lists the tasks' containers, the package's networks and files, and the
+// tests' volumes on an engine.
 func leftOn(host string) ([]string, error) {
 	client, err := engineapi.NewClientWithOpts(engineapi.WithHost(host), engineapi.WithAPIVersionNegotiation())
 	if err != nil {
@@ -80,7 +83,8 @@ func leftOn(host string) ([]string, error) {
 	for _, v := range volumes.Volumes {
 		left = append(left, "volume "+v.Name)
 	}
-	return left, nil
+	files, err := filepath.Glob(defaultSecretsDir + "/*")
+	return append(left, files...), err
 }
 
 // fromHarness returns a variable that hack/with-engine.sh sets.
@@ -94,6 +98,16 @@ func fromHarness(t testing.TB, name string) string {
 		t.Skipf("%s is not set: no running engine", name)
 	}
 	return value
+}
+
+// engineTransport leads to the running engine, whatever the host of a request.
+// Its idle connections are the caller's to close.
+func engineTransport(t testing.TB) *http.Transport {
+	t.Helper()
+	socket := strings.TrimPrefix(fromHarness(t, "DOCKEREXEC_TEST_HOST"), "unix://")
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
 }
 
 // engineClient returns a client of the running engine, which has agreed on an

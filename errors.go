@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
 	stderrors "errors"
 	"fmt"
 	"io"
@@ -135,10 +136,21 @@ func isPassing(err error) bool {
 		stderrors.Is(err, syscall.EPIPE),
 		stderrors.As(err, &netErr) && netErr.Timeout(),
 		engineapi.IsErrConnectionFailed(err),
-		tooNewClient.in(normalize(err.Error()), ""):
+		tooNewClient.in(normalize(err.Error()), ""),
+		isCutShort(err):
 		return true
 	}
 	return false
+}
+
+// isCutShort reports whether err says only in words that an answer ended early.
+func isCutShort(err error) bool {
+	var syntax *json.SyntaxError
+	if stderrors.As(err, &syntax) {
+		return syntax.Error() == "unexpected end of JSON input" // what json.Unmarshal has for an EOF
+	}
+	text := normalize(err.Error())
+	return lostInfo.in(text, "") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
 }
 
 // phrase is what one family of engines says in one situation.
@@ -152,6 +164,8 @@ var (
 	// The 400 of an engine that went back to an older version after the API
 	// version was agreed.
 	tooNewClient = phrase{"20.10 to 29", []string{"client version", "is too new"}}
+	// The client's Info is its one call whose error has nothing behind it.
+	lostInfo = phrase{"the client", []string{"error reading remote info: "}}
 	// The 400 to a CPU limit above the host's cores.
 	tooManyCPUs = phrase{"20.10 to 29", []string{"range of cpus is from", "cpus available"}}
 	// The 404 to the create or start of a container about a network of its.

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
 	stderrors "errors"
 	"fmt"
 	"io"
@@ -185,6 +186,13 @@ func TestErrorKinds(t *testing.T) {
 		{"429", answer{"slow down", cerrdefs.ErrResourceExhausted}, true},
 		{"older engine", answer{"client version 1.51 is too new. Maximum supported API version is 1.41", cerrdefs.ErrInvalidArgument}, true},
 		{"time-out", requestTimeoutError(2 * time.Minute), true},
+		{"engine information, cut short", errors.New("Error reading remote info: unexpected EOF"), true},
+		{"engine information, empty", errors.New("Error reading remote info: EOF"), true},
+		{"engine information, reset", errors.New("Error reading remote info: read unix @->/run/docker.sock: read: connection reset by peer"), true},
+		{"engine information, garbled", errors.New("Error reading remote info: invalid character '<' looking for beginning of value"), false},
+		{"an image's record, empty", json.Unmarshal(nil, new(any)), true},
+		{"an image's record, garbled", json.Unmarshal([]byte("<html>"), new(any)), false},
+		{"a file of the engine, cut short", answer{"unexpected end of JSON input", cerrdefs.ErrInternal}, false},
 		{"rights on the socket", errors.Wrap(syscall.EACCES, "dial"), false},
 		{"400", answer{"bad", cerrdefs.ErrInvalidArgument}, false},
 		{"500", answer{"boom", cerrdefs.ErrInternal}, false},

@@ -58,9 +58,7 @@ var (
 //     controller has SwarmKit's optional interfaces [exec.ControllerLogs],
 //     [exec.ContainerStatuser] and [exec.PortStatuser].
 //   - The executor has [exec.SecretsProvider] and [exec.ConfigsProvider], so the
-//     agent delivers both; a task that references one is refused for now, since
-//     an engine's API has no way of its own to hand them in. Cluster volumes are
-//     not provided.
+//     agent delivers both. Cluster volumes are not provided.
 //
 // NOTE: the reference shares the description that it hands out, so that it sees
 // the agent's override of the hostname, in a data race; hence Configure. A task
@@ -98,12 +96,10 @@ func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return 
 
 // Controller makes the controller of one task.
 func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
-	deps := &taskDependencies{executor: e}
-	adapter, err := e.engine.Adapter(e.nodeDescription(), task, deps)
+	adapter, err := e.engine.Adapter(e.nodeDescription(), task, getters{e.secrets, e.configs})
 	if err != nil {
 		return nil, err
 	}
-	deps.task = adapter.config.task // which is checked; a task with nil references cannot even be copied
 	return newController(adapter, task.Status.State), nil
 }
 
@@ -123,23 +119,6 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 	}
 	return node
 }
-
-// taskDependencies hands a task those secrets and configs that it references.
-type taskDependencies struct {
-	executor *executor
-	task     *api.Task // the copy of the adapter, which asks for nothing before this is set
-}
-
-func (d *taskDependencies) Secrets() exec.SecretGetter {
-	return secrets.Restrict(d.executor.secrets, d.task)
-}
-
-func (d *taskDependencies) Configs() exec.ConfigGetter {
-	return configs.Restrict(d.executor.configs, d.task)
-}
-
-// Volumes is nil: there are no cluster volumes.
-func (d *taskDependencies) Volumes() exec.VolumeGetter { return nil }
 
 // Describe asks the engine what node this is.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {

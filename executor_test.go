@@ -226,9 +226,11 @@ func TestSecretsAndConfigsAreRestrictedToTheTask(t *testing.T) {
 	made.(exec.SecretsProvider).Secrets().Add(api.Secret{ID: "s1"}, api.Secret{ID: "s2"})
 	made.(exec.ConfigsProvider).Configs().Add(api.Config{ID: "c1"}, api.Config{ID: "c2"})
 	task := plainTask()
-	spec(task).Secrets = []*api.SecretReference{{SecretID: "s1"}}
-	spec(task).Configs = []*api.ConfigReference{{ConfigID: "c1"}}
-	deps := &taskDependencies{executor: made.(*executor), task: task}
+	spec(task).Secrets = []*api.SecretReference{{SecretID: "s1", Target: &api.SecretReference_File{File: &api.FileTarget{Name: "s"}}}}
+	spec(task).Configs = []*api.ConfigReference{{ConfigID: "c1", Target: &api.ConfigReference_File{File: &api.FileTarget{Name: "c"}}}}
+	c, err := made.Controller(task)
+	require.NoError(t, err)
+	deps := c.(*controller).adapter.payloads.getter
 	secret, err := deps.Secrets().Get("s1")
 	require.NoError(t, err)
 	assert.Equal(t, "s1", secret.ID)

@@ -18,9 +18,6 @@ import (
 // NOTE: template.ExpandContainerSpec does the same, but its errors show the
 // values of environment variables.
 func expandTemplates(node *api.NodeDescription, task *api.Task) error {
-	if node != nil && node.Platform == nil { // NewContext dereferences it
-		node = &api.NodeDescription{Hostname: node.Hostname, Platform: &api.Platform{}}
-	}
 	x := expander{template.NewContext(node, task)}
 	spec := task.Spec.GetContainer()
 	for i, entry := range spec.Env {
@@ -35,8 +32,12 @@ func expandTemplates(node *api.NodeDescription, task *api.Task) error {
 	}
 	for i := range spec.Mounts {
 		m, path := &spec.Mounts[i], mountPath(i)
+		named := m.Source != ""
 		if err := x.expand(path+".Source", &m.Source); err != nil {
 			return err
+		}
+		if named && m.Source == "" && m.Type == api.MountTypeVolume {
+			return refuse(path+".Source", "its template expands to nothing, and the volume would be another one each time")
 		}
 		if err := x.expand(path+".Target", &m.Target); err != nil {
 			return err
@@ -54,6 +55,18 @@ func expandTemplates(node *api.NodeDescription, task *api.Task) error {
 		}
 	}
 	return x.expand("Spec.Container.Hostname", &spec.Hostname)
+}
+
+// templateNode is what templates may say of the node. nil stays nil.
+func templateNode(node *api.NodeDescription) *api.NodeDescription {
+	if node == nil {
+		return nil
+	}
+	platform := &api.Platform{} // SwarmKit's templates dereference it
+	if node.Platform != nil {
+		platform = node.Platform.Copy()
+	}
+	return &api.NodeDescription{Hostname: node.Hostname, Platform: platform}
 }
 
 type expander struct{ template.Context }

@@ -20,8 +20,6 @@ type field struct {
 
 // Why whole groups of fields are refused.
 const (
-	whySecrets = "secrets are not supported yet"
-	whyConfigs = "configs are not supported yet"
 	whyCluster = "cluster volumes exist only inside a swarm engine, not in its API"
 	whyRuntime = "only container tasks can be run"
 )
@@ -46,9 +44,9 @@ var fields = []field{
 	{"DesiredState", scheduler, "", "drives the agent"},
 	{"JobIteration.*", scheduler, "", "bookkeeping of the managers"},
 	{"Volumes.*", refused, "", whyCluster},
-	{"AssignedGenericResources.NamedResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_<KIND>"},
+	{"AssignedGenericResources.NamedResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_KIND"},
 	{"AssignedGenericResources.NamedResourceSpec.Value", mapped, "", "Config.Env"},
-	{"AssignedGenericResources.DiscreteResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_<KIND>"},
+	{"AssignedGenericResources.DiscreteResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_KIND"},
 	{"AssignedGenericResources.DiscreteResourceSpec.Value", mapped, "", "Config.Env"},
 	{"LogDriver.Name", mapped, "", "HostConfig.LogConfig.Type"},
 	{"LogDriver.Options", mapped, "", "HostConfig.LogConfig.Config"},
@@ -119,7 +117,7 @@ var fields = []field{
 	{"Spec.Container.Groups", mapped, "", "HostConfig.GroupAdd"},
 	{"Spec.Container.Privileges.CredentialSpec.File", mapped, "", "HostConfig.SecurityOpt credentialspec=file://"},
 	{"Spec.Container.Privileges.CredentialSpec.Registry", mapped, "", "HostConfig.SecurityOpt credentialspec=registry://"},
-	{"Spec.Container.Privileges.CredentialSpec.Config", refused, "", whyConfigs},
+	{"Spec.Container.Privileges.CredentialSpec.Config", mapped, "", "HostConfig.SecurityOpt credentialspec=raw://, the config's payload"},
 	{"Spec.Container.Privileges.SELinuxContext.Disable", mapped, "", "HostConfig.SecurityOpt label=disable"},
 	{"Spec.Container.Privileges.SELinuxContext.User", mapped, "", "HostConfig.SecurityOpt label=user:"},
 	{"Spec.Container.Privileges.SELinuxContext.Role", mapped, "", "HostConfig.SecurityOpt label=role:"},
@@ -136,8 +134,18 @@ var fields = []field{
 	{"Spec.Container.StopSignal", mapped, "", "Config.StopSignal"},
 	{"Spec.Container.StopGracePeriod", mapped, "", "Config.StopTimeout and the time-out of a stop, rounded up to seconds"},
 	{"Spec.Container.PullOptions.RegistryAuth", mapped, "", "credentials of the pull"},
-	{"Spec.Container.Secrets.*", refused, "", whySecrets},
-	{"Spec.Container.Configs.*", refused, "", whyConfigs},
+	{"Spec.Container.Secrets.SecretID", mapped, "", "content of a file on the engine's host; HostConfig.Mounts.Source"},
+	{"Spec.Container.Secrets.SecretName", scheduler, "", "names the secret to users"},
+	{"Spec.Container.Secrets.File.Name", mapped, "", "HostConfig.Mounts.Target; under /run/secrets if relative"},
+	{"Spec.Container.Secrets.File.UID", mapped, "", "owner of the file"},
+	{"Spec.Container.Secrets.File.GID", mapped, "", "group of the file"},
+	{"Spec.Container.Secrets.File.Mode", mapped, "", "mode of the file"},
+	{"Spec.Container.Configs.ConfigID", mapped, "", "content of a file on the engine's host; HostConfig.Mounts.Source"},
+	{"Spec.Container.Configs.ConfigName", scheduler, "", "names the config to users"},
+	{"Spec.Container.Configs.File.Name", mapped, "", "HostConfig.Mounts.Target; under / if relative"},
+	{"Spec.Container.Configs.File.UID", mapped, "", "owner of the file"},
+	{"Spec.Container.Configs.File.GID", mapped, "", "group of the file"},
+	{"Spec.Container.Configs.File.Mode", mapped, "", "mode of the file"},
 	{"Spec.Container.Hosts", mapped, "", "HostConfig.ExtraHosts, one for each name"},
 	{"Spec.Container.DNSConfig.Nameservers", mapped, "", "HostConfig.DNS"},
 	{"Spec.Container.DNSConfig.Search", mapped, "", "HostConfig.DNSSearch"},
@@ -150,7 +158,7 @@ var fields = []field{
 	{"Spec.Container.Healthcheck.StartInterval", mapped, "1.44", "Config.Healthcheck.StartInterval"},
 	{"Spec.Container.Isolation", mapped, "", "HostConfig.Isolation"},
 	{"Spec.Container.PidsLimit", mapped, "", "HostConfig.PidsLimit"},
-	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls"},
+	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls; those of eth0, from API 1.48 on, EndpointsConfig.DriverOpts"},
 	{"Spec.Container.CapabilityAdd", mapped, "", "HostConfig.CapAdd"},
 	{"Spec.Container.CapabilityDrop", mapped, "", "HostConfig.CapDrop"},
 	{"Spec.Container.Ulimits.Name", mapped, "", "HostConfig.Ulimits"},

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -108,6 +109,51 @@ func setFields(v reflect.Value, path string, set map[string]bool) {
 	default:
 		for i := range v.NumField() {
 			setFields(v.Field(i), join(path, v.Type().Field(i).Name), set)
+		}
+	}
+}
+
+// The README's table is the package's own.
+func TestReadmeHasTheTableOfFields(t *testing.T) {
+	t.Parallel()
+	const begin, end = "<!-- fields: from fields.go, by go test -run Readme -update -->\n", "<!-- end of fields -->\n"
+	var table strings.Builder
+	table.WriteString("\n| field | | arrives as, or why it does not arrive |\n|---|---|---|\n")
+	for _, f := range fields {
+		since := ""
+		if f.since != "" {
+			since = ", API " + f.since
+		}
+		fmt.Fprintf(&table, "| `%s` | %s%s | %s |\n", f.path, f.class, since, f.note)
+	}
+	table.WriteString("\n")
+
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	before, rest, ok := strings.Cut(string(text), begin)
+	require.True(t, ok, "the README has no line %s", begin)
+	has, after, ok := strings.Cut(rest, end)
+	require.True(t, ok, "the README has no line %s", end)
+	if *update {
+		rewrite(t, "README.md", []byte(before+begin+table.String()+end+after))
+		return
+	}
+	assert.Equal(t, table.String(), has, "go test -run Readme -update writes it anew")
+}
+
+// One task may use all that is mapped at once, but for what excludes each other.
+func TestATaskMayUseEveryMappedField(t *testing.T) {
+	t.Parallel()
+	excluded := map[string]string{
+		"Spec.Container.Privileges.CredentialSpec.Config":   "File is set",
+		"Spec.Container.Privileges.CredentialSpec.Registry": "File is set",
+		"Spec.Container.Privileges.SELinuxContext.Disable":  "the context has labels",
+	}
+	set := map[string]bool{}
+	setFields(reflect.ValueOf(goldenTask(t, "all-fields")).Elem(), "", set)
+	for _, f := range fields {
+		if f.class == mapped || f.class == warned {
+			assert.Equal(t, excluded[f.path] == "", set[f.path], f.path)
 		}
 	}
 }

@@ -123,10 +123,11 @@ func checkTranslation(t *testing.T, task *api.Task) bool {
 			checkNamesField(t, err)
 		}
 	}
+	config = config.withDependencies("/files", []byte("{}"))
 	request := requestOf(config)
 	second, err := newContainerConfig(goldenNode(), task)
 	require.NoError(t, err)
-	for _, other := range []*containerConfig{config, second} {
+	for _, other := range []*containerConfig{config, second.withDependencies("/files", []byte("{}"))} {
 		require.True(t, reflect.DeepEqual(request, requestOf(other)), "%v\nis not\n%v", requestOf(other), request)
 	}
 	_, err = json.Marshal(request)
@@ -138,6 +139,7 @@ func checkTranslation(t *testing.T, task *api.Task) bool {
 func requestOf(c *containerConfig) []any {
 	return []any{
 		c.name(), c.image(), c.config(), c.hostConfig(), c.networkingConfig(), c.endpointNames(), c.networks(),
+		c.forVersion("1.41").hostConfig(), c.forVersion("1.41").networkingConfig(),
 		c.volumes(), c.platform(), c.pullOptions().Platform, c.stopOptions(), c.warnings(), c.needs,
 	}
 }
@@ -200,7 +202,8 @@ func (m *taskMaker) next() int {
 
 var fuzzStrings = []string{
 	"", "a", "web", "example/web:1", "A=1", "=", "B={{.Task.ID}}", "C={{", "{{.Service.Name}}", "/a", "/a/../b", "/", "..", "10.0.0.1", "10.0.0.1/24", "10.0.0.0/24",
-	"fd00::1/64", "fd00::/64", "10.0.0.1 a b", "bridge", "host", "none", "ingress", "nofile", "local", "exec,uid=1", `[["exec"]]`, `[["`, "e30=", "x86_64", "linux", "\xff",
+	"fd00::1/64", "fd00::/64", "10.0.0.1 a b", "bridge", "host", "none", "ingress", "nofile", "local", "exec,uid=1", `[["exec"]]`, `[["`, "e30=", "s1", "../a", "1000", "x86_64", "linux", "\xff",
+	"net.ipv4.conf.eth0.forwarding",
 }
 
 var fuzzNumbers = []int64{0, 1, 2, 80, 8080, 1000, 1e7, 1e9, 64 << 20, 65535, 65536, -1, -2, 1 << 31, 1 << 62, -1 << 63}

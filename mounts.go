@@ -16,8 +16,8 @@ import (
 
 func mountPath(i int) string { return fmt.Sprintf("Spec.Container.Mounts[%d]", i) }
 
-// mounts returns the mounts in the order of the task, and apart from them, by
-// target, the tmpfs mounts that have options: those an engine takes in full, and
+// mounts returns the mounts in the order of the task and after them its secrets
+// and configs, and apart from them, by target, the tmpfs mounts that have options: those an engine takes in full, and
 // at every API version, only there. No target is in both.
 func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
 	var mounts []mount.Mount
@@ -55,7 +55,7 @@ func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
 			TmpfsOptions:  plainTmpfsOptions(m.TmpfsOptions),
 		})
 	}
-	return mounts, tmpfs, nil
+	return append(mounts, c.fileMounts()...), tmpfs, nil
 }
 
 var mountTypes = map[api.Mount_MountType]mount.Type{
@@ -140,6 +140,9 @@ func checkTmpfs(path string, m *api.Mount) error {
 		return refuse(path+".Source", "a mount of type %s has none", m.Type)
 	}
 	if o := m.TmpfsOptions; o != nil {
+		if o.Options != "" && m.Consistency != api.MountConsistencyDefault {
+			return refuse(path+".Consistency", "a mount of type %s with Options has none", m.Type)
+		}
 		if o.SizeBytes < 0 {
 			return refuse(path+".TmpfsOptions.SizeBytes", "%d is negative", o.SizeBytes)
 		}

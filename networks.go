@@ -33,14 +33,11 @@ type networkConfig struct {
 }
 
 // difference says in what found is not the network that is wanted, and is empty
-// when it is. Subnets count only where the task names some.
+// when it is. Driver and subnets count only where the task names some: an
+// engine's default driver depends on its system.
 func (n networkConfig) difference(found *network.Inspect) string {
 	var differences []string
-	driver := n.options.Driver
-	if driver == "" {
-		driver = "bridge" // the engine's default
-	}
-	if found.Driver != driver {
+	if driver := n.options.Driver; driver != "" && found.Driver != driver {
 		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
 	}
 	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
@@ -101,6 +98,7 @@ func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
 		endpoint := n.endpoint
 		config.EndpointsConfig[n.name] = &endpoint
 	}
+	config.EndpointsConfig = c.addSysctls(config.EndpointsConfig)
 	return config
 }
 
@@ -135,7 +133,7 @@ func (c *containerConfig) translateNetworks() ([]networkConfig, error) {
 		networks = append(networks, n)
 	}
 	for _, n := range networks {
-		if isAlone(n) && len(networks) > 1 {
+		if n.isAlone() && len(networks) > 1 {
 			return nil, refuse(fmt.Sprintf("Networks[%d].Network", first[n.name]), "network %s cannot be joined together with another one", n.name)
 		}
 	}
@@ -173,9 +171,14 @@ func (c *containerConfig) ingressWarning() string {
 // its label: on Linux the name is free.
 var predefinedNetworks = []string{network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault}
 
+// isHost reports whether a container in n has the host's own interfaces, isNone
+// whether it has none.
+func (n networkConfig) isHost() bool { return n.predefined && n.name == network.NetworkHost }
+func (n networkConfig) isNone() bool { return n.predefined && n.name == network.NetworkNone }
+
 // isAlone reports whether a container in n can be in no other network.
-func isAlone(n networkConfig) bool {
-	return n.predefined && (n.name == network.NetworkHost || n.name == network.NetworkNone || n.name == network.NetworkDefault)
+func (n networkConfig) isAlone() bool {
+	return n.isHost() || n.isNone() || n.predefined && n.name == network.NetworkDefault
 }
 
 func translateNetwork(path string, n *api.Network) (networkConfig, error) {
@@ -189,7 +192,7 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 	case config.predefined && !restrictedName(config.name), strings.Contains(config.name, "/"), config.name == ".", config.name == "..":
 		return config, refuse(path+".Spec.Annotations.Name", "%q cannot be used as the name of a network", config.name)
 	case config.predefined:
-		return config, nil
+		return config, checkPredefined(path, n)
 	}
 	config.options = network.CreateOptions{
 		Internal:   spec.Internal,
@@ -216,6 +219,26 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 	var err error
 	config.options.IPAM, err = translateIPAM(path+".IPAM", n.IPAM, spec.Ipv6Enabled)
 	return config, err
+}
+
+// checkPredefined refuses what the task asks of a network that it cannot have a
+// say in.
+func checkPredefined(path string, n *api.Network) error {
+	for _, asked := range []struct {
+		name string
+		is   bool
+	}{
+		{"Spec.Internal", n.Spec.Internal},
+		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
+		{"Spec.Network", n.Spec.GetNetwork() != ""},
+		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
+		{"IPAM.Configs", n.IPAM != nil && len(n.IPAM.Configs) > 0},
+	} {
+		if asked.is {
+			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", n.Spec.Annotations.Name)
+		}
+	}
+	return nil
 }
 
 func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM, error) {
@@ -283,7 +306,7 @@ func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAtta
 		return endpoint, refuse(path+".Aliases", "network %s is the engine's own, which has none", n.name)
 	case n.predefined && len(attachment.Addresses) > 0:
 		return endpoint, refuse(path+".Addresses", "network %s is the engine's own, which gives the addresses itself", n.name)
-	case isAlone(n) && len(attachment.DriverAttachmentOpts) > 0:
+	case n.isAlone() && len(attachment.DriverAttachmentOpts) > 0:
 		return endpoint, refuse(path+".DriverAttachmentOpts", "network %s has none", n.name)
 	}
 	for i, address := range attachment.Addresses {

@@ -43,7 +43,8 @@ func TestNetworkDifference(t *testing.T) {
 		{"same in another order and spelling", strict, network.Inspect{Driver: "bridge", Internal: true, EnableIPv6: true, IPAM: ipam("fd00::/64", "10.1.0.0/24")}, ""},
 		{"IPv6", strict, network.Inspect{Driver: "bridge", Internal: true, IPAM: ipam("10.1.0.0/24", "fd00::/64")}, "IPv6 false, the task wants true"},
 		{"nothing asked", bare, network.Inspect{Driver: "bridge", IPAM: ipam("172.18.0.0/16")}, ""},
-		{"default driver", bare, network.Inspect{Driver: "overlay"}, "driver overlay, the task wants bridge"},
+		{"the default driver of Linux", bare, network.Inspect{Driver: "bridge"}, ""},
+		{"the default driver of Windows", bare, network.Inspect{Driver: "nat"}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

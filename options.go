@@ -15,6 +15,8 @@ const (
 	defaultRequestTimeout = 2 * time.Minute
 	// Bytes a second; what the swarm executor inside the engine allows.
 	defaultLogRate = 10 << 20
+	// On systemd's hosts /run is a tmpfs, and the engine keeps its own there.
+	defaultSecretsDir = "/run/dockerexec/secrets"
 )
 
 // Option changes one setting of an [Engine] and of every adapter it makes.
@@ -27,6 +29,7 @@ type options struct {
 	pullAttempts     int
 	requestTimeout   time.Duration
 	logRate          int
+	secretsDir       string
 }
 
 func newOptions(opts []Option) options {
@@ -35,6 +38,7 @@ func newOptions(opts []Option) options {
 		pullAttempts:     defaultPullAttempts,
 		requestTimeout:   defaultRequestTimeout,
 		logRate:          defaultLogRate,
+		secretsDir:       defaultSecretsDir,
 	}
 	for _, opt := range opts {
 		if opt != nil {
@@ -85,4 +89,20 @@ func WithRequestTimeout(timeout time.Duration) Option {
 // The default is 10 MiB; 0 or less turns it off.
 func WithLogRate(bytesPerSecond int) Option {
 	return func(o *options) { o.logRate = max(bytesPerSecond, 0) }
+}
+
+// WithSecretsDir names the folder for the secrets and configs of tasks: an
+// absolute path, on a memory file system (tmpfs or ramfs), which the engine sees
+// at the same path. An executor in a container of its own needs the host's folder
+// mounted there. What lacks of it is made, for this process's user alone. The
+// default, and what an empty path stands for, is /run/dockerexec/secrets.
+//
+// Executors may share it. A task whose container is to be started after a change
+// of the folder cannot start: its container looks for the files where they were.
+func WithSecretsDir(dir string) Option {
+	return func(o *options) {
+		if o.secretsDir = dir; dir == "" {
+			o.secretsDir = defaultSecretsDir
+		}
+	}
 }

@@ -17,7 +17,7 @@ func (c *containerConfig) securityOpt() ([]string, error) {
 	const path = "Spec.Container.Privileges"
 	var options []string
 	if credentials := privileges.CredentialSpec; credentials != nil && credentials.Source != nil {
-		option, err := credentialSpec(path+".CredentialSpec", credentials)
+		option, err := c.credentialSpec(path+".CredentialSpec", credentials)
 		if err != nil {
 			return nil, err
 		}
@@ -52,21 +52,23 @@ func (c *containerConfig) securityOpt() ([]string, error) {
 }
 
 // credentialSpec is for Windows engines; others refuse it.
-func credentialSpec(path string, credentials *api.Privileges_CredentialSpec) (string, error) {
+func (c *containerConfig) credentialSpec(path string, credentials *api.Privileges_CredentialSpec) (string, error) {
 	var scheme, value string
 	switch source := credentials.Source.(type) {
 	case *api.Privileges_CredentialSpec_File:
 		path, scheme, value = path+".File", "file://", source.File
 	case *api.Privileges_CredentialSpec_Registry:
 		path, scheme, value = path+".Registry", "registry://", source.Registry
-	case *api.Privileges_CredentialSpec_Config: // one that is set is refused by the table
-		path += ".Config"
+	case *api.Privileges_CredentialSpec_Config: // no request is made before its payload is known
+		return credentialOption + "raw://" + c.credential, nil
 	}
 	if value == "" {
 		return "", refuse(path, "is empty")
 	}
-	return "credentialspec=" + scheme + value, nil
+	return credentialOption + scheme + value, nil
 }
+
+const credentialOption = "credentialspec="
 
 func selinuxLabels(selinux *api.Privileges_SELinuxContext) []string {
 	var labels []string

@@ -143,6 +143,22 @@ func TestPullSucceedsAfterAPassingFault(t *testing.T) {
 	})
 }
 
+// An engine always has something to say about a pull, so one that says nothing
+// has pulled nothing. A fake need not.
+func TestPullWithAnEmptyAnswer(t *testing.T) {
+	t.Parallel()
+	old := &oldEngine{version: "1.41"}
+	adapter, err := NewEngine(old.client(t), WithPullAttempts(1)).Adapter(nil, pullTask("x"), nil)
+	require.NoError(t, err)
+	err = adapter.PullImage(t.Context())
+	require.EqualError(t, err, "pull image x, attempt 1 of 1: the engine's answer is empty")
+	assert.True(t, exec.IsTemporary(err))
+	assert.True(t, cerrdefs.IsUnavailable(err))
+	assert.Equal(t, []string{"/_ping", "/v1.41/images/create"}, old.paths)
+
+	require.NoError(t, newTestAdapter(t, pulling(t, stream()), pullTask("x")).PullImage(t.Context()))
+}
+
 func TestPullAttempts(t *testing.T) {
 	t.Parallel()
 	for option, want := range map[int]int{-1: 1, 0: 1, 1: 1, 5: 5} {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
@@ -48,6 +49,7 @@ type pullRun struct {
 	pulls  *pulls
 	shared *sharedPull
 	target pullTarget
+	fake   bool // the client is no *client.Client: it need not say anything
 
 	attempts int
 	stall    time.Duration
@@ -57,7 +59,7 @@ type pullRun struct {
 
 func newPullRun(e *Engine, shared *sharedPull, target pullTarget) *pullRun {
 	return &pullRun{
-		client: e.client, pulls: &e.pulls, shared: shared, target: target,
+		client: e.client, pulls: &e.pulls, shared: shared, target: target, fake: e.api.client == nil,
 		attempts: e.options.pullAttempts, stall: e.options.pullStallTimeout,
 		words: newWording(target), scrubber: newScrubber(target.options.RegistryAuth),
 	}
@@ -120,7 +122,7 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	defer context.AfterFunc(ctx, closeBody)() // for a body that does not know ctx
 
 	messages, lines := newPullStream(body), newPullLog()
-	for {
+	for spoken := r.fake; ; spoken = true {
 		message, err := messages.next()
 		if stalled := stallOf(ctx); stalled != nil {
 			return stalled
@@ -128,6 +130,8 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 		switch {
 		case ctx.Err() != nil:
 			return &pullError{text: ctx.Err().Error()} // nobody waits for it
+		case err == io.EOF && !spoken: //nolint:errorlint // as below
+			return &pullError{text: "the engine's answer is empty", class: cerrdefs.ErrUnavailable, passing: true, engine: true}
 		case err == io.EOF: //nolint:errorlint // only the bare one is the end of a whole body
 			return nil
 		case err != nil:

@@ -32,6 +32,12 @@ func withAttachment(a *api.NetworkAttachment) func(*api.Task) {
 	return func(task *api.Task) { task.Networks = []*api.NetworkAttachment{a} }
 }
 
+func withPredefined(change func(*api.Network)) func(*api.Task) {
+	n := namedNetwork("bridge")
+	change(n)
+	return withAttachment(attachment(n))
+}
+
 func withIPAM(c *api.IPAMConfig) func(*api.Task) {
 	n := namedNetwork("n")
 	n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{c}}
@@ -68,8 +74,6 @@ func TestRefusals(t *testing.T) {
 		{"key not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"\xff": "v"} }, `Spec.Container.Labels: has the key "\xff", which is not valid UTF-8`},
 		{"label not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"k": "\xff"} }, "Spec.Container.Labels[k]: is not valid UTF-8"},
 
-		{"secrets", func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{{}} }, "Spec.Container.Secrets[0]: secrets are not supported yet"},
-		{"configs", func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}} }, "Spec.Container.Configs[0]: configs are not supported yet"},
 		{"volume attachments", func(task *api.Task) { task.Volumes = []*api.VolumeAttachment{{ID: "v"}} }, "Volumes[0]: cluster volumes exist only inside a swarm engine, not in its API"},
 
 		{"env empty", func(task *api.Task) { spec(task).Env = []string{"A=1", ""} }, "Spec.Container.Env[1]: names no variable"},
@@ -119,6 +123,17 @@ func TestRefusals(t *testing.T) {
 		{"capability added", func(task *api.Task) { spec(task).CapabilityAdd = []string{"CAP_KILL", ""} }, "Spec.Container.CapabilityAdd[1]: is empty"},
 		{"capability dropped", func(task *api.Task) { spec(task).CapabilityDrop = []string{""} }, "Spec.Container.CapabilityDrop[0]: is empty"},
 		{"sysctl", func(task *api.Task) { spec(task).Sysctls = map[string]string{"": "1"} }, "Spec.Container.Sysctls: has a value without a name"},
+		{"sysctl of which network", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("a")), attachment(namedNetwork("b"))}
+		}, "Spec.Container.Sysctls[net.ipv4.conf.eth0.forwarding]: which of several networks has the interface eth0 is not known beforehand; set com.docker.network.endpoint.sysctls in Networks.DriverAttachmentOpts"},
+		{"sysctl of a second interface", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.ipv6.conf.eth1.forwarding": "1"}
+		}, "Spec.Container.Sysctls[net.ipv6.conf.eth1.forwarding]: the task has no interface eth1, only eth0"},
+		{"sysctl without an interface", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.ipv6.conf.eth0.forwarding": "1"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("none"))}
+		}, "Spec.Container.Sysctls[net.ipv6.conf.eth0.forwarding]: network none has no interface eth0"},
 		{"name server", func(task *api.Task) {
 			spec(task).DNSConfig = &api.ContainerSpec_DNSConfig{Nameservers: []string{"10.0.0.1", "dns"}}
 		}, `Spec.Container.DNSConfig.Nameservers[1]: "dns" is no IP address`},
@@ -152,9 +167,6 @@ func TestRefusals(t *testing.T) {
 		}, "Spec.Resources.MemorySwappiness: 101 is neither between 0 and 100 nor -1"},
 		{"platform nil", func(task *api.Task) { task.Spec.Placement = &api.Placement{Platforms: []*api.Platform{nil}} }, "Spec.Placement.Platforms[0]: is nil"},
 
-		{"credential config", func(task *api.Task) {
-			spec(task).Privileges = &api.Privileges{CredentialSpec: &api.Privileges_CredentialSpec{Source: &api.Privileges_CredentialSpec_Config{Config: "c"}}}
-		}, "Spec.Container.Privileges.CredentialSpec.Config: configs are not supported yet"},
 		{"credential empty", func(task *api.Task) {
 			spec(task).Privileges = &api.Privileges{CredentialSpec: &api.Privileges_CredentialSpec{Source: &api.Privileges_CredentialSpec_File{}}}
 		}, "Spec.Container.Privileges.CredentialSpec.File: is empty"},
@@ -201,6 +213,8 @@ func TestRefusals(t *testing.T) {
 				{Type: api.MountTypeVolume, Source: "v", Target: "/b", VolumeOptions: options("y")},
 			}
 		}, "Spec.Container.Mounts[1].VolumeOptions: volume v has another driver or labels in Mounts[0]"},
+		{"volume template that expands to nothing", withMount(api.Mount{Type: api.MountTypeVolume, Source: "{{with .Task.Name}}{{end}}", Target: "/a"}), "Spec.Container.Mounts[0].Source: its template expands to nothing, and the volume would be another one each time"},
+		{"tmpfs consistency", withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/a", Consistency: api.MountConsistencyCached, TmpfsOptions: &api.Mount_TmpfsOptions{Options: "exec"}}), "Spec.Container.Mounts[0].Consistency: a mount of type TMPFS with Options has none"},
 		{"pipe source", withMount(api.Mount{Type: api.MountTypeNamedPipe, Target: `\\.\pipe\p`}), "Spec.Container.Mounts[0].Source: is empty"},
 		{"tmpfs source", withMount(api.Mount{Type: api.MountTypeTmpfs, Source: "/a", Target: "/a"}), "Spec.Container.Mounts[0].Source: a mount of type TMPFS has none"},
 		{"tmpfs size", withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/a", TmpfsOptions: &api.Mount_TmpfsOptions{SizeBytes: -1024}}), "Spec.Container.Mounts[0].TmpfsOptions.SizeBytes: -1024 is negative"},
@@ -226,6 +240,15 @@ func TestRefusals(t *testing.T) {
 			}}
 		}, "Endpoint.Ports[1].PublishedPort: 8080/tcp is published by Endpoint.Ports[0] already"},
 
+		{"port of network none", func(task *api.Task) {
+			withPort(&api.PortConfig{TargetPort: 80, PublishMode: api.PublishModeHost})(task)
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("none"))}
+		}, "Endpoint.Ports[0].PublishMode: network none publishes nothing"},
+		{"another port of network host", func(task *api.Task) {
+			withPort(&api.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishModeHost})(task)
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("host"))}
+		}, "Endpoint.Ports[0].PublishedPort: network host publishes each port under its own number, not 80 under 8080"},
+
 		{"attachment nil", withAttachment(nil), "Networks[0]: is nil"},
 		{"attachment empty", withAttachment(&api.NetworkAttachment{}), "Networks[0].Network: is nil"},
 		{"network without name", withAttachment(attachment(&api.Network{})), "Networks[0].Network.Spec.Annotations.Name: is empty"},
@@ -247,6 +270,13 @@ func TestRefusals(t *testing.T) {
 		{"network alias empty", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Aliases: []string{""}}), "Networks[0].Aliases[0]: is empty"},
 		{"network predefined with alias", withAttachment(&api.NetworkAttachment{Network: namedNetwork("bridge"), Aliases: []string{"a"}}), "Networks[0].Aliases: network bridge is the engine's own, which has none"},
 		{"network predefined with address", withAttachment(&api.NetworkAttachment{Network: namedNetwork("bridge"), Addresses: []string{"10.0.0.1/24"}}), "Networks[0].Addresses: network bridge is the engine's own, which gives the addresses itself"},
+		{"network predefined and internal", withPredefined(func(n *api.Network) { n.Spec.Internal = true }), "Networks[0].Network.Spec.Internal: network bridge is the engine's own and used as it is"},
+		{"network predefined with IPv6", withPredefined(func(n *api.Network) { n.Spec.Ipv6Enabled = true }), "Networks[0].Network.Spec.Ipv6Enabled: network bridge is the engine's own and used as it is"},
+		{"network predefined with a configuration", withPredefined(func(n *api.Network) { n.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "c"} }), "Networks[0].Network.Spec.Network: network bridge is the engine's own and used as it is"},
+		{"network predefined with driver options", withPredefined(func(n *api.Network) {
+			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
+		}), "Networks[0].Network.DriverState.Options: network bridge is the engine's own and used as it is"},
+		{"network predefined with a subnet", withPredefined(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}} }), "Networks[0].Network.IPAM.Configs: network bridge is the engine's own and used as it is"},
 		{"network host with options", withAttachment(&api.NetworkAttachment{Network: namedNetwork("host"), DriverAttachmentOpts: map[string]string{"a": "b"}}), "Networks[0].DriverAttachmentOpts: network host has none"},
 		{"address", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1"}}), `Networks[0].Addresses[0]: "10.0.0.1" is no address with the length of its subnet, as in 10.0.0.2/24`},
 		{"addresses", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1/24", "fd00::1/64", "::ffff:10.0.0.2/120"}}), "Networks[0].Addresses[2]: 10.0.0.2 is a second IPv4 address; an engine gives one"},

@@ -24,7 +24,6 @@ func (c *containerConfig) translateHostConfig() (*container.HostConfig, error) {
 		NetworkMode:    c.networkMode(),
 		ReadonlyRootfs: spec.ReadOnly,
 		GroupAdd:       cloneList(spec.Groups),
-		Sysctls:        cloneMap(spec.Sysctls),
 		CapAdd:         cloneList(spec.CapabilityAdd),
 		CapDrop:        cloneList(spec.CapabilityDrop),
 		Isolation:      isolations[spec.Isolation],
@@ -40,9 +39,6 @@ func (c *containerConfig) translateHostConfig() (*container.HostConfig, error) {
 	if i := slices.Index(spec.CapabilityDrop, ""); i >= 0 {
 		return nil, refuse(fmt.Sprintf("Spec.Container.CapabilityDrop[%d]", i), "is empty")
 	}
-	if _, empty := spec.Sysctls[""]; empty {
-		return nil, refuse("Spec.Container.Sysctls", "has a value without a name")
-	}
 	if spec.Init != nil {
 		init := spec.Init.Value
 		config.Init = &init
@@ -56,6 +52,9 @@ func (c *containerConfig) translateHostConfig() (*container.HostConfig, error) {
 		config.DNS, config.DNSSearch, config.DNSOptions = cloneList(dns.Nameservers), cloneList(dns.Search), cloneList(dns.Options)
 	}
 	var err error
+	if config.Sysctls, _, err = c.sysctls(); err != nil {
+		return nil, err
+	}
 	if config.ExtraHosts, err = c.extraHosts(); err != nil {
 		return nil, err
 	}
@@ -203,6 +202,10 @@ func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
 	var exposed nat.PortSet
 	var bound nat.PortMap
 	taken := map[string]int{}
+	var only networkConfig
+	if networks := c.networks(); len(networks) == 1 {
+		only = networks[0]
+	}
 	for i, p := range c.endpointPorts() {
 		path := fmt.Sprintf("Endpoint.Ports[%d]", i)
 		if p.TargetPort < 1 || p.TargetPort > math.MaxUint16 {
@@ -213,6 +216,13 @@ func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
 		}
 		if p.PublishMode != api.PublishModeHost {
 			continue
+		}
+		// An engine drops both in silence.
+		if only.isNone() {
+			return nil, nil, refuse(path+".PublishMode", "network %s publishes nothing", only.name)
+		}
+		if only.isHost() && p.PublishedPort != 0 && p.PublishedPort != p.TargetPort {
+			return nil, nil, refuse(path+".PublishedPort", "network %s publishes each port under its own number, not %d under %d", only.name, p.TargetPort, p.PublishedPort)
 		}
 		binding := nat.PortBinding{} // a port of the engine's choice
 		if p.PublishedPort > 0 {

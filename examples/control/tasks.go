@@ -23,35 +23,41 @@ func NewTasks() *Tasks {
 	return &Tasks{now: map[string]*api.Task{}, history: map[string][]*api.Task{}, changed: make(chan struct{})}
 }
 
-// Watch keeps t up to date until ctx ends or the node is gone, and returns why;
-// after that it can be called again. Each version of a task is handed to seen too,
-// in order, if that is not nil; it must not call t.
-func (t *Tasks) Watch(ctx context.Context, conn *grpc.ClientConn, seen func(*api.Task)) error {
+// Watch returns once t has all the swarm's tasks. From then on t is kept up to date
+// until ctx ends or the node is gone; why is sent on the channel, which need not be
+// read. After that Watch can be called again. Each version of a task is handed to
+// seen too, in order, if that is not nil; it must not call t.
+func (t *Tasks) Watch(ctx context.Context, conn *grpc.ClientConn, seen func(*api.Task)) (<-chan error, error) {
 	changes, err := api.NewWatchClient(conn).Watch(ctx, &api.WatchRequest{Entries: []*api.WatchRequest_WatchEntry{{
 		Kind:   "task",
 		Action: api.WatchActionKindCreate | api.WatchActionKindUpdate | api.WatchActionKindRemove,
 	}}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	// The first answer is empty and says that nothing is missed from now on.
 	if _, err := changes.Recv(); err != nil {
-		return err
+		return nil, err
 	}
 	list, err := api.NewControlClient(conn).ListTasks(ctx, &api.ListTasksRequest{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	t.begin(list.Tasks, seen)
-	for {
-		answer, err := changes.Recv()
-		if err != nil {
-			return err
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			answer, err := changes.Recv()
+			if err != nil {
+				ended <- err
+				return
+			}
+			for _, e := range answer.Events {
+				t.change(e.Action, e.Object.GetTask(), seen)
+			}
 		}
-		for _, e := range answer.Events {
-			t.change(e.Action, e.Object.GetTask(), seen)
-		}
-	}
+	}()
+	return ended, nil
 }
 
 // begin makes list all that there is.

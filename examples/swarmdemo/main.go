@@ -33,7 +33,7 @@ import (
 )
 
 // patience is how long the whole story may take; it takes a fraction of that.
-const patience = 80 * time.Second
+const patience = 3 * time.Minute
 
 func main() {
 	binary := flag.String("node", "swarmnode", "the built swarmnode")
@@ -84,18 +84,18 @@ func play(ctx context.Context, binary, dir string) (err error) {
 		tasks: control.NewTasks(), begin: time.Now(), states: map[string]api.TaskState{}}
 
 	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
+	defer unwatch()
+	ended, err := d.tasks.Watch(watching, conn, d.print)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		cancel(fmt.Errorf("the watch of the tasks: %w", d.tasks.Watch(watching, conn, d.print)))
-	}()
-	defer func() { unwatch(); <-watched }()
+	go func() { cancel(fmt.Errorf("the watch of the tasks: %w", <-ended)) }()
 	defer func() {
 		if err == nil {
 			return
 		}
-		if cause := context.Cause(ctx); cause != ctx.Err() {
+		if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, ctx.Err()) {
 			err = errors.Join(err, cause)
 		}
 		err = errors.Join(err, d.remove(context.WithoutCancel(ctx))) // leave nothing on the engine

@@ -46,25 +46,34 @@ func ids(containers map[string]container.Summary) map[string]string {
 	return ids
 }
 
-// What is removed while the engine is away is gone from it once it is back.
+// What is removed while the engine is away is gone from it once it is back: running
+// tasks, which the swarm still waits for, and ended ones, which it forgets at once.
 func TestEngineNodeRemovedWhileAway(t *testing.T) {
 	fromHarness(t, "DOCKEREXEC_TEST_ENGINE")
 	for _, action := range []string{"stop", "kill"} {
 		t.Run(action, func(t *testing.T) {
 			const away = 10 * time.Second
 			s := newSwarm(t)
-			service := s.create(s.service("away", 5, "sleep", "1h"))
-			s.awaitRunning(service, 5)
+			runs := s.create(s.service("runs", 5, "sleep", "1h"))
+			spec := s.service("done", 3, "exit", "0")
+			spec.Task.Restart = &api.RestartPolicy{Condition: api.RestartOnNone}
+			done := s.create(spec)
+			s.awaitRunning(runs, 5)
+			s.await(done, "3 completed tasks", func([]*api.Task) bool { return len(s.ended(done)) == 3 })
+
 			controlEngine(t, action)
 			begin := time.Now()
-			_, err := s.api.RemoveService(t.Context(), &api.RemoveServiceRequest{ServiceID: service})
-			require.NoError(t, err)
+			for _, service := range []string{runs, done} {
+				_, err := s.api.RemoveService(t.Context(), &api.RemoveServiceRequest{ServiceID: service})
+				require.NoError(t, err)
+			}
+			s.await(done, "no task", func(tasks []*api.Task) bool { return len(tasks) == 0 })
 			time.Sleep(time.Until(begin.Add(away))) // the outage
 			controlEngine(t, "start")
-			require.Len(t, s.containers(service), 5, "with live-restore containers go on")
 			begin = time.Now()
-			s.await(service, "no task", func(tasks []*api.Task) bool { return len(tasks) == 0 })
-			s.awaitContainers(service, 0)
+			s.await(runs, "no task", func(tasks []*api.Task) bool { return len(tasks) == 0 })
+			s.awaitContainers(runs, 0)
+			s.awaitContainers(done, 0)
 			t.Logf("%v after the engine's return nothing is left", time.Since(begin).Round(time.Millisecond))
 		})
 	}

@@ -134,6 +134,8 @@ func engineClient(t testing.TB) *engineapi.Client {
 // controlEngine stops, kills or starts the engine, see hack/engine.sh.
 func controlEngine(t testing.TB, args ...string) {
 	t.Helper()
+	begin := time.Now()
+	defer func() { t.Logf("engine %v took %v", args, time.Since(begin).Round(time.Millisecond)) }()
 	out, err := exec.Command(fromHarness(t, "DOCKEREXEC_TEST_ENGINE"), args...).CombinedOutput()
 	require.NoError(t, err, "engine %v: %s", args, out)
 }
@@ -168,9 +170,9 @@ type swarm struct {
 	flags  []string
 	dir    string
 
-	node    *exec.Cmd // nil: it does not run
-	log     string    // the file with its output, of all its starts
-	watched chan error
+	node    *exec.Cmd    // nil: it does not run
+	log     string       // the file with its output, of all its starts
+	watched <-chan error // nil: nobody watches
 	unwatch context.CancelFunc
 
 	tasks *control.Tasks
@@ -194,9 +196,6 @@ func newSwarmOf(t testing.TB, binary func() (string, error), env []string, flags
 			"-listen", freeAddress(t), "-host", fromHarness(t, "DOCKEREXEC_TEST_HOST")}, flags...),
 		tasks: control.NewTasks(),
 	}
-	s.conn, err = control.Dial(filepath.Join(dir, "control"))
-	require.NoError(t, err)
-	s.api = api.NewControlClient(s.conn)
 	t.Cleanup(s.end)
 	t.Cleanup(s.clear)
 	s.start()
@@ -218,28 +217,43 @@ func freeAddress(t testing.TB) string {
 // start starts the node, with the state that it has, and returns once it is ready.
 func (s *swarm) start() {
 	s.t.Helper()
+	node, ready := s.launch(s.flags...)
+	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, ready)
+	s.node = node
+	// A connection from before would first have to learn that this is another process.
+	var err error
+	s.conn, err = control.Dial(filepath.Join(s.dir, "control"))
+	require.NoError(s.t, err)
+	s.api = api.NewControlClient(s.conn)
+	var ctx context.Context
+	ctx, s.unwatch = context.WithCancel(context.Background())
+	s.watched, err = s.tasks.Watch(ctx, s.conn, nil)
+	require.NoError(s.t, err)
+}
+
+// launch starts a swarmnode and returns what it says once it is ready.
+func (s *swarm) launch(flags ...string) (node *exec.Cmd, ready string) {
+	s.t.Helper()
+	binary, err := s.binary()
+	require.NoError(s.t, err)
 	output, err := os.OpenFile(s.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	require.NoError(s.t, err)
 	defer output.Close()
 	out, in, err := os.Pipe()
 	require.NoError(s.t, err)
 	defer out.Close()
-	binary, err := s.binary()
-	require.NoError(s.t, err)
-	s.node = exec.Command(binary, s.flags...)
-	s.node.Env = append(os.Environ(), s.env...)
-	s.node.Stdout, s.node.Stderr = in, output
-	err = s.node.Start()
+	node = exec.Command(binary, flags...)
+	node.Env = append(os.Environ(), s.env...)
+	node.Stdout, node.Stderr = in, output
+	err = node.Start()
 	in.Close()
 	require.NoError(s.t, err)
 	require.NoError(s.t, out.SetReadDeadline(time.Now().Add(time.Minute)))
-	line, err := bufio.NewReader(out).ReadString('\n')
-	require.NoError(s.t, err, "the node does not get ready")
-	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, line)
-
-	ctx, unwatch := context.WithCancel(context.Background())
-	s.unwatch, s.watched = unwatch, make(chan error, 1)
-	go func() { s.watched <- s.tasks.Watch(ctx, s.conn, nil) }()
+	if ready, err = bufio.NewReader(out).ReadString('\n'); err != nil {
+		_ = node.Process.Kill()
+		require.NoError(s.t, err, "the node does not get ready (%v)", node.Wait())
+	}
+	return node, ready
 }
 
 // stop ends the node with SIGTERM; containers go on.
@@ -252,11 +266,12 @@ func (s *swarm) kill() {
 }
 
 func (s *swarm) signal(signal os.Signal) error {
-	if s.unwatch != nil { // else it never got ready
+	if s.watched != nil {
 		s.unwatch()
 		assert.Equal(s.t, codes.Canceled, status.Code(<-s.watched), "how the watch of the tasks ends")
-		s.unwatch = nil
+		s.watched = nil
 	}
+	assert.NoError(s.t, s.conn.Close())
 	if err := s.node.Process.Signal(signal); err != nil {
 		return err
 	}
@@ -282,7 +297,6 @@ func (s *swarm) end() {
 	if s.node != nil {
 		assert.NoError(s.t, s.signal(syscall.SIGTERM))
 	}
-	assert.NoError(s.t, s.conn.Close())
 	output, err := os.ReadFile(s.log)
 	assert.NoError(s.t, err)
 	assert.NotContains(s.t, string(output), "DATA RACE")

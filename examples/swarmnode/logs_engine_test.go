@@ -46,7 +46,7 @@ func TestEngineNodeLogs(t *testing.T) {
 // program's "lines" command came. It ends with the log, or when following with the
 // last of the lines.
 func (s *swarm) readLog(service string, follow bool, lines, size int) (n int, err error) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute) // a loaded machine takes its time
 	defer cancel()
 	log, err := api.NewLogsClient(s.conn).SubscribeLogs(ctx, &api.SubscribeLogsRequest{
 		Selector: &api.LogSelector{ServiceIDs: []string{service}},

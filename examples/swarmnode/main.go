@@ -121,9 +121,17 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	case err := <-ended:
 		return err
 	case <-n.Ready():
-		fmt.Fprintf(out, "node %s is ready, control socket %s\n", n.NodeID(), o.control)
+		fmt.Fprintf(out, "node %s is ready%s\n", n.NodeID(), controlSocket(n, o))
 	}
 	return <-ended
+}
+
+// controlSocket says where the control API is, which only managers serve.
+func controlSocket(n *node.Node, o options) string {
+	if n.Manager() == nil {
+		return ""
+	}
+	return ", control socket " + o.control
 }
 
 // newNode makes the node. This is what a swarm agent has to say about its

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // command is one thing the program can do. Its run func returns the exit code.
@@ -43,7 +44,9 @@ func init() {
 		{"ignore-term", "", "print \"ready\" and sleep for ever, whatever SIGTERM or SIGINT arrives", 0, ignoreTerm},
 		{"env", "", "print the environment, sorted", 0, printEnv},
 		{"cat", "PATH...", "print the files", 1, cat},
-		{"write", "PATH TEXT", "write TEXT and a newline to a file", 2, write},
+		{"show", "PATH...", "print \"PATH = CONTENT\" of each, in one line, or why not", 1, show},
+		{"link", "PATH...", "print \"PATH -> TARGET\" of each, or why not", 1, link},
+		{"write", "PATH TEXT", "write TEXT and a newline to a file; missing folders are made", 2, write},
 		{"stat", "PATH...", "print \"PATH MODE UID GID SIZE\" of each, the mode in octal", 1, stat},
 		{"serve", "ADDR", "answer ok to any HTTP request; SIGTERM ends it with 0", 1, serve},
 		{"health", "PATH", "exit with 0 if the file exists, else with 1", 1, health},
@@ -53,8 +56,11 @@ func init() {
 		{"ulimit", "", "print /proc/self/limits", 0, printFile("/proc/self/limits")},
 		{"mounts", "", "print /proc/self/mountinfo", 0, printFile("/proc/self/mountinfo")},
 		{"ids", "", "print \"uid=N gid=N groups=N,N\"", 0, ids},
+		{"interfaces", "", "print \"NAME mtu=N ADDRESS...\" of each network interface", 0, interfaces},
 		{"resolve", "NAME", "print the addresses of a host name, sorted", 1, resolve},
-		{"dial", "ADDR", "connect to a TCP address and print \"connected\"", 1, dial},
+		{"dial", "ADDR [TIME]", "connect to a TCP address within TIME (10s) and print \"connected\"", 1, dial},
+		{"signal", "", "print \"ready\", wait for a signal that can be caught, print its name", 0, awaitSignal},
+		{"try", "COMMAND [ARG...]", "run a command and print \"done: ...\" or \"failed: ...\" with the error", 1, try},
 		{"oom", "MB", "take MB megabytes of memory and touch each page", 1, oom},
 		{"help", "", "print this text", 0, help},
 	}
@@ -194,11 +200,40 @@ func cat(args []string) (int, error) {
 	return 0, nil
 }
 
+func show(args []string) (int, error) {
+	for _, path := range args {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Printf("%s = %s\n", path, strings.Join(strings.FieldsFunc(string(content), isSeparator), " "))
+	}
+	return 0, nil
+}
+
+func isSeparator(r rune) bool { return r == 0 || unicode.IsSpace(r) }
+
+func link(args []string) (int, error) {
+	for _, path := range args {
+		target, err := os.Readlink(path)
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Printf("%s -> %s\n", path, target)
+	}
+	return 0, nil
+}
+
 func printFile(path string) func([]string) (int, error) {
 	return func([]string) (int, error) { return cat([]string{path}) }
 }
 
 func write(args []string) (int, error) {
+	if err := os.MkdirAll(filepath.Dir(args[0]), 0o755); err != nil {
+		return 0, err
+	}
 	return 0, os.WriteFile(args[0], []byte(args[1]+"\n"), 0o644)
 }
 
@@ -354,12 +389,60 @@ func resolve(args []string) (int, error) {
 }
 
 func dial(args []string) (int, error) {
-	c, err := net.DialTimeout("tcp", args[0], 10*time.Second)
+	timeout := 10 * time.Second
+	if len(args) > 1 {
+		var err error
+		if timeout, err = time.ParseDuration(args[1]); err != nil {
+			return 0, err
+		}
+	}
+	c, err := net.DialTimeout("tcp", args[0], timeout)
 	if err != nil {
 		return 0, err
 	}
 	fmt.Println("connected to", c.RemoteAddr())
 	return 0, c.Close()
+}
+
+func interfaces([]string) (int, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return 0, err
+	}
+	for _, i := range all {
+		addrs, err := i.Addrs()
+		if err != nil {
+			return 0, err
+		}
+		line := fmt.Sprintf("%s mtu=%d", i.Name, i.MTU)
+		for _, a := range addrs {
+			line += " " + a.String()
+		}
+		fmt.Println(line)
+	}
+	return 0, nil
+}
+
+func awaitSignal([]string) (int, error) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	fmt.Println("ready")
+	fmt.Println("signal:", <-signals)
+	return 0, nil
+}
+
+func try(args []string) (int, error) {
+	what := strings.Join(args, " ")
+	i := slices.IndexFunc(commands, func(c command) bool { return c.name == args[0] })
+	if i < 0 || len(args)-1 < commands[i].least {
+		return usage("cannot try " + what), nil
+	}
+	if code, err := commands[i].run(args[1:]); err != nil || code != 0 {
+		fmt.Printf("failed: %s: %d, %v\n", what, code, err)
+	} else {
+		fmt.Println("done:", what)
+	}
+	return 0, nil
 }
 
 func oom(args []string) (int, error) {

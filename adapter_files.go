@@ -1,0 +1,137 @@
+package dockerexec
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/pkg/errors"
+)
+
+// provide gets and writes what the task's references need, and returns the task
+// as the container is created for it. undo removes what was made; it is called
+// if the create fails.
+func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, undo func(), err error) {
+	undo = func() {}
+	var credential []byte
+	if d, _ := a.config.credentialConfig(); d != nil { // checked by newContainerConfig
+		if credential, err = a.payloads.get(*d); err != nil {
+			return nil, nil, err
+		}
+		if len(credential) == 0 || !utf8.Valid(credential) {
+			return nil, nil, refuse(d.path, "%v is no credential spec (the payload is not shown)", *d)
+		}
+	}
+	var folder string
+	if len(a.config.files) > 0 {
+		engineID, err := a.fileEngine(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		made, err := a.writeFiles(engineID, a.config.files)
+		if err != nil {
+			return nil, nil, err
+		}
+		if made {
+			undo = func() { _ = a.engine.files.remove(engineID, a.config.task.ID) } // the create's error counts
+		}
+		folder = a.engine.files.folder(engineID, a.config.task.ID)
+	}
+	return a.config.withDependencies(folder, credential), undo, nil
+}
+
+// provideMissing writes those files of the task again that have gone, as all
+// have after the host's restart: the container mounts them where they were.
+func (a *ContainerAdapter) provideMissing(ctx context.Context) error {
+	if len(a.config.files) == 0 {
+		return nil
+	}
+	engineID, err := a.fileEngine(ctx)
+	if err != nil {
+		return err
+	}
+	missing, err := a.engine.files.missing(engineID, a.config.task.ID, a.config.files)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	_, err = a.writeFiles(engineID, missing)
+	return err
+}
+
+// checkFiles refuses a task whose files could not be made.
+func (a *ContainerAdapter) checkFiles(ctx context.Context) error {
+	if len(a.config.files) == 0 {
+		return nil
+	}
+	if _, err := a.fileEngine(ctx); err != nil {
+		return err
+	}
+	if err := a.engine.files.checkMemory(); err != nil {
+		return refuse(a.config.files[0].path, "%v", err)
+	}
+	return nil
+}
+
+// fileEngine returns the ID of the engine, or why the task cannot have files
+// there.
+func (a *ContainerAdapter) fileEngine(ctx context.Context) (string, error) {
+	host, err := a.engine.fileHost(ctx)
+	if err == nil && host.refusal != "" {
+		err = refuse(a.config.files[0].path, "%s", host.refusal)
+	}
+	return host.engineID, err
+}
+
+// writeFiles writes nothing before it has all payloads.
+func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile) (made bool, err error) {
+	var complete []filePayload
+	for _, f := range files {
+		payload, err := a.payloads.get(f.dependency)
+		if err != nil {
+			return false, err
+		}
+		complete = append(complete, filePayload{f, payload})
+	}
+	return a.engine.files.write(engineID, a.config.task.ID, complete)
+}
+
+// removeFiles removes the task's files. The container is gone before.
+func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
+	if len(a.config.files) == 0 {
+		return nil
+	}
+	host, err := a.engine.fileHost(ctx)
+	if err != nil || host.refusal != "" { // there were none
+		return err
+	}
+	return a.engine.files.remove(host.engineID, a.config.task.ID)
+}
+
+// noSource is the 400 to the create or the start of a container with a bind
+// mount of what is not there.
+var noSource = phrase{"20.10 to 29", []string{"bind source path does not exist"}}
+
+// explain says more about an engine's refusal that comes of the task's
+// references, and less of what is secret.
+func (a *ContainerAdapter) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	// An engine quotes an option that it does not take.
+	if before, _, quotes := strings.Cut(err.Error(), credentialOption+"raw://"); quotes {
+		return errors.New(before + credentialOption + "raw://(the payload is not shown)")
+	}
+	host := a.engine.hosts.known.Load()
+	if host == nil || len(a.config.files) == 0 || !noSource.in(normalize(err.Error()), "") {
+		return err
+	}
+	folder := a.engine.files.folder(host.engineID, a.config.task.ID)
+	if !strings.Contains(err.Error(), folder) { // a mount of the task's own
+		return err
+	}
+	if missing, lookErr := a.engine.files.missing(host.engineID, a.config.task.ID, a.config.files); lookErr != nil || len(missing) > 0 {
+		return exec.MakeTemporary(errors.Wrapf(err, "the files in %s were removed meanwhile", folder))
+	}
+	return errors.Wrapf(err, "the engine does not see the files in %s; if this process has a container of its own, mount the host's %s there at the same path, or name a folder that both see with WithSecretsDir", folder, a.engine.files.dir)
+}

@@ -1,0 +1,725 @@
+package dockerexec
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// filesClient is a client of an engine of this host with the ID engine-1.
+type filesClient struct {
+	*fakeClient
+	address       string
+	containerList func(ctx context.Context, options container.ListOptions) ([]container.Summary, error)
+}
+
+func newFilesClient(t testing.TB) *filesClient {
+	client := &filesClient{fakeClient: newFakeClient(t), address: "unix:///run/docker.sock"}
+	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
+	client.creating(nil)
+	return client
+}
+
+func (c *filesClient) DaemonHost() string { return c.address }
+
+func (c *filesClient) ContainerList(ctx context.Context, options container.ListOptions) ([]container.Summary, error) {
+	c.record("ContainerList", fmt.Sprint(options.All, " ", options.Filters.Get("label")), c.containerList != nil)
+	return c.containerList(ctx, options)
+}
+
+// newFilesEngine is an Engine with its files in a folder that counts as memory.
+func newFilesEngine(t testing.TB, client engineapi.APIClient, store fileStore) *Engine {
+	t.Helper()
+	engine := NewEngine(client, WithSecretsDir(store.dir))
+	engine.files = store
+	return engine
+}
+
+func newFilesAdapter(t testing.TB, client engineapi.APIClient, store fileStore, task *api.Task, deps exec.DependencyGetter) *ContainerAdapter {
+	t.Helper()
+	adapter, err := newFilesEngine(t, client, store).Adapter(goldenNode(), task, deps)
+	require.NoError(t, err)
+	return adapter
+}
+
+// ownedTask has a secret and a config that belong to this process's user.
+func ownedTask() *api.Task {
+	task := plainTask()
+	spec(task).Secrets = []*api.SecretReference{secretFile("s1", ownFile("password", 0o400))}
+	spec(task).Configs = []*api.ConfigReference{configFile("c1", ownFile("/etc/web.conf", 0o444))}
+	return task
+}
+
+// written is what ownedTask has in its store.
+var written = []string{
+	"engine-1 drwx------",
+	"engine-1/taskid drwx------",
+	"engine-1/taskid/config.0 -r--r--r-- payload of c1",
+	"engine-1/taskid/secret.0 -r-------- payload of s1",
+}
+
+func TestFilesLiveWithTheContainer(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	var mounts []mount.Mount
+	var seen, atRemoval []string
+	client.containerCreate = func(_ context.Context, _ *container.Config, host *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		mounts, seen = host.Mounts, tree(t, store.dir)
+		return container.CreateResponse{ID: "c0"}, nil
+	}
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
+		atRemoval = tree(t, store.dir)
+		return nil
+	}
+	engine := newFilesEngine(t, client, store)
+	adapter, err := engine.Adapter(nil, ownedTask(), stores())
+	require.NoError(t, err)
+	assert.Empty(t, client.called())
+	require.NoError(t, adapter.Create(t.Context()))
+	assert.Equal(t, written, seen, "they are there before their container")
+	assert.Equal(t, []mount.Mount{
+		{Type: "bind", Source: store.dir + "/engine-1/taskid/secret.0", Target: "/run/secrets/password", ReadOnly: true},
+		{Type: "bind", Source: store.dir + "/engine-1/taskid/config.0", Target: "/etc/web.conf", ReadOnly: true},
+	}, mounts)
+	require.NoError(t, adapter.Start(t.Context()))
+	assert.Equal(t, written, tree(t, store.dir))
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Equal(t, written, atRemoval, "they go after their container")
+	assert.Empty(t, tree(t, store.dir))
+	require.NoError(t, adapter.Remove(t.Context()), "again")
+
+	// The engine is asked once, and for such tasks alone.
+	second := ownedTask()
+	second.ID = "second"
+	adapter, err = engine.Adapter(nil, second, stores())
+	require.NoError(t, err)
+	require.NoError(t, adapter.Create(t.Context()))
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Equal(t, []string{
+		"Info ", "ContainerCreate web.1.taskid", "ContainerStart web.1.taskid", "ContainerRemove web.1.taskid", "ContainerRemove web.1.taskid",
+		"ContainerCreate web.1.second", "ContainerRemove web.1.second",
+	}, client.called())
+}
+
+// Each step may fail, and what this call has written goes.
+func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
+	t.Parallel()
+	refusal := answer{"no space left on device for the container", cerrdefs.ErrInvalidArgument}
+	stranger := inspected("c9", container.StateRunning, nil)
+	for _, test := range []struct {
+		name      string
+		task      func(*api.Task)
+		set       func(*filesClient, *fileStore)
+		deps      exec.DependencyGetter
+		want      string
+		temporary bool
+	}{
+		{name: "secret not there yet", deps: getters{secretFunc(func(string) (*api.Secret, error) { return nil, nil }), stores().configs},
+			want: `secret "name-of-s1" (s1) is not there yet: the getter of secrets does not have s1`, temporary: true},
+		{name: "config not there yet", deps: getters{stores().secrets, configFunc(func(string) (*api.Config, error) { return nil, nil })},
+			want: `config "name-of-c1" (c1) is not there yet: the getter of configs does not have c1`, temporary: true},
+		{name: "engine away", set: func(c *filesClient, _ *fileStore) {
+			c.info = func(context.Context) (system.Info, error) { return system.Info{}, errAway }
+		}, want: "secrets and configs: engine information: ", temporary: true},
+		{name: "information refused", set: func(c *filesClient, _ *fileStore) {
+			c.info = func(context.Context) (system.Info, error) {
+				return system.Info{}, answer{"no", cerrdefs.ErrPermissionDenied}
+			}
+		}, want: "secrets and configs: engine information: Error response from daemon: no"},
+		{name: "owner", set: func(_ *filesClient, s *fileStore) {
+			s.chown = func(*os.File, int, int) error { return syscall.EPERM }
+		}, want: `secret "name-of-s1" (s1): operation not permitted`},
+		{name: "on a disk", set: func(_ *filesClient, s *fileStore) {
+			s.inMemory = func(*os.File) (bool, error) { return false, nil }
+		}, want: "dockerexec: task field Spec.Container.Secrets[0]: "},
+		{name: "on a disk by the time of the write", set: func(_ *filesClient, s *fileStore) {
+			looks := 0
+			s.inMemory = func(*os.File) (bool, error) { looks++; return looks == 1, nil }
+		}, want: "is not on a memory file system"},
+		{name: "create refused", set: func(c *filesClient, _ *fileStore) { c.creating(refusal) },
+			want: "create container web.1.taskid: " + refusal.Error()},
+		{name: "engine away at the create", set: func(c *filesClient, _ *fileStore) { c.creating(errAway) },
+			want: "create container web.1.taskid: ", temporary: true},
+		{name: "name taken", set: func(c *filesClient, _ *fileStore) {
+			c.creating(nameTaken)
+			c.inspecting(stranger, nil)
+		}, want: "a container (c9) that belongs to no task has its name"},
+		{name: "name taken, engine away", set: func(c *filesClient, _ *fileStore) {
+			c.creating(nameTaken)
+			c.inspecting(container.InspectResponse{}, errAway)
+		}, want: "its name is taken; inspect the holder", temporary: true},
+		{name: "too many CPUs, engine away", task: func(task *api.Task) {
+			task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 9e9}}
+		}, set: func(c *filesClient, _ *fileStore) {
+			c.creating(answer{"range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument})
+			first := true
+			c.info = func(context.Context) (system.Info, error) {
+				if first {
+					first = false
+					return system.Info{ID: "engine-1"}, nil
+				}
+				return system.Info{}, errAway
+			}
+		}, want: "ask for their number", temporary: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client, store, task := newFilesClient(t), newTestStore(t), ownedTask()
+			if test.set != nil {
+				test.set(client, &store)
+			}
+			if test.task != nil {
+				test.task(task)
+			}
+			if test.deps == nil {
+				test.deps = stores()
+			}
+			ctx, lines := logged(t)
+			err := newFilesAdapter(t, client, store, task, test.deps).Create(ctx)
+			require.ErrorContains(t, err, test.want)
+			assert.Equal(t, test.temporary, exec.IsTemporary(err))
+			assert.Empty(t, tree(t, store.dir))
+			assert.NotContains(t, err.Error(), "payload of")
+			assert.NotContains(t, strings.Join(lines(logrus.DebugLevel), "\n"), "payload of")
+		})
+	}
+}
+
+// The limit is capped, and the files stay in the request.
+func TestFilesOfATaskWithTooManyCPUs(t *testing.T) {
+	t.Parallel()
+	client, store, task := newFilesClient(t), newTestStore(t), ownedTask()
+	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 9e9}}
+	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1", NCPU: 2}, nil }
+	client.containerCreate = func(_ context.Context, _ *container.Config, host *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		assert.Equal(t, store.dir+"/engine-1/taskid/secret.0", host.Mounts[0].Source)
+		if host.NanoCPUs > 2e9 {
+			return container.CreateResponse{}, answer{"range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument}
+		}
+		return container.CreateResponse{ID: "c0"}, nil
+	}
+	require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
+	assert.Equal(t, written, tree(t, store.dir))
+}
+
+func TestCreateThatIsCancelledLeavesNoFiles(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	client.containerCreate = func(ctx context.Context, _ *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		assert.Equal(t, written, tree(t, store.dir))
+		cancel()
+		return container.CreateResponse{}, ctx.Err()
+	}
+	assert.Equal(t, context.Canceled, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(ctx))
+	assert.Empty(t, tree(t, store.dir))
+}
+
+// The container that the files are for may be there: made by a call whose answer
+// was lost, or by another process.
+func TestCreateKeepsTheFilesOfAnEarlierOne(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	client.creating(nameTaken)
+	client.inspecting(inspected("c0", container.StateCreated, ofThisTask), nil)
+	assert.Equal(t, exec.ErrTaskPrepared, adapter.Create(t.Context()))
+	assert.Equal(t, written, tree(t, store.dir))
+
+	client.creating(errAway)
+	require.True(t, exec.IsTemporary(adapter.Create(t.Context())))
+	assert.Equal(t, written, tree(t, store.dir))
+}
+
+// A create writes what the task has now, also over what a container removed by
+// hand has left.
+func TestCreateWritesAnew(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	old := testFile("secret.0", "of another time", 0o444)
+	_, err := store.write("engine-1", "taskid", []filePayload{old})
+	require.NoError(t, err)
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		return []container.Summary{{Labels: ofThisTask}}, nil
+	}
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	assert.Equal(t, written, tree(t, store.dir))
+}
+
+// After a restart of the host a container is there and its files are not. A
+// new process starts it.
+func TestStartWritesMissingFiles(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		return []container.Summary{{Labels: ofThisTask}}, nil
+	}
+
+	var asked []string
+	deps := getters{
+		secretFunc(func(id string) (*api.Secret, error) { asked = append(asked, id); return stores().secrets.Get(id) }),
+		configFunc(func(id string) (*api.Config, error) { asked = append(asked, id); return stores().configs.Get(id) }),
+	}
+	adapter := newFilesAdapter(t, client, store, ownedTask(), deps)
+	require.NoError(t, adapter.Start(t.Context()))
+	assert.Empty(t, asked, "all files are there")
+
+	kept, err := os.Stat(filepath.Join(store.dir, "engine-1/taskid/secret.0"))
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(filepath.Join(store.dir, "engine-1/taskid/config.0")))
+	require.NoError(t, adapter.Start(t.Context()))
+	assert.Equal(t, []string{"c1"}, asked)
+	assert.Equal(t, written, tree(t, store.dir))
+	now, err := os.Stat(filepath.Join(store.dir, "engine-1/taskid/secret.0"))
+	require.NoError(t, err)
+	assert.True(t, os.SameFile(kept, now), "what is there is left alone")
+
+	require.NoError(t, os.RemoveAll(store.dir))
+	require.NoError(t, adapter.Start(t.Context()))
+	assert.Equal(t, written, tree(t, store.dir))
+
+	// The agent is up before the managers have sent the secret.
+	require.NoError(t, os.RemoveAll(store.dir))
+	client.containerStart = nil // is not called
+	late := newFilesAdapter(t, client, store, ownedTask(), getters{secretFunc(func(string) (*api.Secret, error) { return nil, nil }), stores().configs})
+	require.True(t, exec.IsTemporary(late.Start(t.Context())))
+	assert.Empty(t, tree(t, store.dir))
+}
+
+func TestStartWithoutAContainerLeavesNoFiles(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	for _, test := range []struct {
+		err  error
+		left []string
+	}{
+		{answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}, nil},
+		{errAway, written}, // it may run by now
+		{answer{"network x not found", cerrdefs.ErrNotFound}, written}, // it is there
+	} {
+		client.containerStart = func(context.Context, string, container.StartOptions) error { return test.err }
+		err := newFilesAdapter(t, client, store, ownedTask(), stores()).Start(t.Context())
+		require.ErrorContains(t, err, "start container web.1.taskid: ")
+		assert.Equal(t, test.left, tree(t, store.dir), test.err)
+		require.NoError(t, os.RemoveAll(store.dir))
+	}
+}
+
+// A process that takes over knows nothing of what the one before it wrote.
+func TestRemoveOfAnotherProcessRemovesTheFiles(t *testing.T) {
+	t.Parallel()
+	gone := answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}
+	for name, removal := range map[string]error{"container there": nil, "container gone": gone} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, store := newFilesClient(t), newTestStore(t)
+			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+			client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return removal }
+			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+				return []container.Summary{{Labels: ofThisTask}}, nil // so that no sweep removes them
+			}
+			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()))
+			assert.Empty(t, tree(t, store.dir))
+		})
+	}
+}
+
+func TestRemoveKeepsTheFilesOfWhatIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	require.NoError(t, adapter.Create(t.Context()))
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return errAway }
+	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
+	assert.Equal(t, written, tree(t, store.dir))
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Empty(t, tree(t, store.dir))
+}
+
+// The engine goes away between the container's removal and that of the files.
+func TestRemoveOfFilesIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	client.info = func(context.Context) (system.Info, error) { return system.Info{}, errAway }
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
+	assert.Equal(t, written, tree(t, store.dir))
+	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, errAway }
+	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
+	assert.Equal(t, written, tree(t, store.dir))
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		return []container.Summary{{Labels: ofThisTask}}, nil
+	}
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Empty(t, tree(t, store.dir))
+}
+
+// A stranger has the name of the task's container; the task's files are its own.
+func TestRemoveBesideAStrangersContainer(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	require.NoError(t, adapter.Create(t.Context()))
+	client.creating(nameTaken)
+	client.inspecting(inspected("c9", container.StateRunning, nil), nil)
+	require.Error(t, adapter.Create(t.Context()))
+	client.containerRemove = nil // is not called
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Empty(t, tree(t, store.dir))
+}
+
+// A controller that finds no container, or a stranger's, removes the files too.
+func TestControllerRemovesFilesWithoutAContainer(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func() (container.InspectResponse, error){
+		"no container": func() (container.InspectResponse, error) {
+			return container.InspectResponse{}, notFound("No such container: web.1.taskid")
+		},
+		"a stranger's container": func() (container.InspectResponse, error) { return inspected("c9", container.StateRunning, nil), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, store := newFilesClient(t), newTestStore(t)
+			client.inspecting(answer())
+			_, err := store.write("engine-1", "taskid", []filePayload{testFile("secret.0", "a", 0o400)})
+			require.NoError(t, err)
+			lists := 0
+			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+				if lists++; lists == 1 {
+					return nil, errAway // and is tried again
+				}
+				return []container.Summary{{Labels: ofThisTask}}, nil
+			}
+			client.containerRemove = nil // is not called
+			ctlr := newController(newFilesAdapter(t, client, store, ownedTask(), stores()), api.TaskStateRunning)
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Empty(t, tree(t, store.dir))
+		})
+	}
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	withLeftovers := func(t *testing.T) fileStore {
+		store := newTestStore(t)
+		for _, task := range []string{"ended", "running", "ours"} {
+			_, err := store.write("engine-1", task, []filePayload{testFile("secret.0", task, 0o400)})
+			require.NoError(t, err)
+		}
+		_, err := store.write("engine-2", "ended", []filePayload{testFile("secret.0", "other", 0o400)})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(store.dir, "engine-1", "note"), nil, 0o600))
+		return store
+	}
+	left := func(t *testing.T, store fileStore) []string {
+		tasks, err := store.tasks("engine-1")
+		require.NoError(t, err)
+		others, err := store.tasks("engine-2")
+		require.NoError(t, err)
+		assert.Equal(t, []string{"ended"}, others)
+		assert.FileExists(t, filepath.Join(store.dir, "engine-1", "note"))
+		return tasks
+	}
+	running := []container.Summary{{Labels: map[string]string{"com.docker.swarm.task.id": "running"}}, {Labels: map[string]string{"com.docker.swarm.task": ""}}, {}}
+	task := ownedTask()
+	task.ID = "ours"
+
+	t.Run("before the first task", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+			assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+			// Another process's task comes, and its container with it.
+			_, err := store.write("engine-1", "meanwhile", []filePayload{testFile("secret.0", "", 0o400)})
+			require.NoError(t, err)
+			return running, nil
+		}
+		ctx, lines := logged(t)
+		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
+		assert.Equal(t, []string{"meanwhile", "ours", "running"}, left(t, store))
+		assert.Equal(t, []string{"Info ", "ContainerList true [com.docker.swarm.task]", "ContainerCreate web.1.ours"}, client.called())
+		assert.Contains(t, lines(logrus.DebugLevel), "files of a task without a container removed")
+		assert.Empty(t, lines(logrus.InfoLevel))
+	})
+	t.Run("once an Engine", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
+		engine := newFilesEngine(t, client, store)
+		for range 2 {
+			adapter, err := engine.Adapter(nil, task, stores())
+			require.NoError(t, err)
+			require.NoError(t, adapter.Create(t.Context()))
+			_, err = store.write("engine-1", "later", []filePayload{testFile("secret.0", "", 0o400)})
+			require.NoError(t, err)
+		}
+		assert.Equal(t, []string{"later", "ours", "running"}, left(t, store))
+	})
+	t.Run("nothing without files", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		require.NoError(t, newFilesAdapter(t, client, store, plainTask(), nil).Create(t.Context()))
+		assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
+		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+	})
+	t.Run("engine away", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, errAway }
+		adapter := newFilesAdapter(t, client, store, task, stores())
+		err := adapter.Create(t.Context())
+		require.ErrorContains(t, err, "secrets and configs: list of containers: ")
+		require.True(t, exec.IsTemporary(err))
+		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
+		require.NoError(t, adapter.Create(t.Context()))
+		assert.Equal(t, []string{"ours", "running"}, left(t, store))
+	})
+	t.Run("list refused", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+			return running, answer{"no", cerrdefs.ErrPermissionDenied}
+		}
+		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
+		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		client.containerList = func(ctx context.Context, _ container.ListOptions) ([]container.Summary, error) {
+			cancel()
+			return nil, ctx.Err()
+		}
+		assert.Equal(t, context.Canceled, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
+		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+	})
+}
+
+// Engines whose tasks cannot have files. Nothing is written, and a Remove is
+// nothing to do.
+func TestFilesOnEnginesThatCannotHaveThem(t *testing.T) {
+	t.Parallel()
+	const before = "dockerexec: task field Spec.Container.Secrets[0]: "
+	for _, test := range []struct {
+		name  string
+		set   func(*filesClient)
+		dir   string
+		want  string
+		calls []string
+	}{
+		{name: "on another host", set: func(c *filesClient) { c.address = "tcp://user:canary@10.0.0.1:2376" },
+			want: "the engine at tcp://10.0.0.1:2376 is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"},
+		{name: "relative folder", dir: "secrets", want: "WithSecretsDir names secrets, which is not an absolute path"},
+		{name: "rootless", set: withSecurity("name=seccomp,profile=default", "name=rootless", "name=cgroupns"), calls: []string{"Info "},
+			want: "the engine is rootless, and runs beside other mounts and users than those of this host"},
+		{name: "remapped users", set: withSecurity("name=userns"), calls: []string{"Info "},
+			want: "the engine maps the users of containers to others (userns-remap): a file would have another owner inside"},
+		{name: "SELinux", set: withSecurity("name=selinux"), calls: []string{"Info "},
+			want: "the engine labels containers (SELinux), and would keep them from reading a file that it has not labelled"},
+		{name: "no ID", set: func(c *filesClient) {
+			c.info = func(context.Context) (system.Info, error) { return system.Info{}, nil }
+		}, calls: []string{"Info "}, want: "the engine has no ID that could name the folder of its files"},
+		{name: "odd ID", set: func(c *filesClient) {
+			c.info = func(context.Context) (system.Info, error) { return system.Info{ID: "../etc"}, nil }
+		}, calls: []string{"Info "}, want: "the engine has no ID that could name the folder of its files"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client, store := newFilesClient(t), newTestStore(t)
+			if test.set != nil {
+				test.set(client)
+			}
+			if test.dir != "" {
+				store.dir = test.dir
+			} else {
+				require.NoError(t, os.MkdirAll(store.dir, 0o700))
+			}
+			client.containerCreate, client.containerStart = nil, nil // are not called
+			adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+			require.EqualError(t, adapter.CreateNetworks(t.Context()), before+test.want)
+			require.EqualError(t, adapter.CreateVolumes(t.Context()), before+test.want)
+			for range 2 {
+				err := adapter.Create(t.Context())
+				require.EqualError(t, err, before+test.want)
+				assert.False(t, exec.IsTemporary(err))
+				require.EqualError(t, adapter.Start(t.Context()), before+test.want)
+			}
+			require.NoError(t, adapter.Remove(t.Context()))
+			assert.Equal(t, append(test.calls, "ContainerRemove web.1.taskid"), client.called())
+			assert.Empty(t, tree(t, store.dir))
+		})
+	}
+}
+
+func withSecurity(options ...string) func(*filesClient) {
+	return func(c *filesClient) {
+		c.info = func(context.Context) (system.Info, error) {
+			return system.Info{ID: "engine-1", SecurityOptions: options}, nil
+		}
+	}
+}
+
+// 20.10's IDs have colons.
+func TestFilesOfAnEngineIDWithColons(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "B77S:VOG2"}, nil }
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	assert.Contains(t, tree(t, store.dir), "B77S:VOG2/taskid drwx------")
+}
+
+func TestOnThisHost(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]bool{
+		"unix:///run/docker.sock": true, "npipe:////./pipe/docker_engine": true, "unix://@abstract": true,
+		"tcp://localhost:2375": true, "tcp://127.0.0.1:2375": true, "http://127.1.2.3": true, "https://[::1]:2376": true,
+		"tcp://10.0.0.1:2375": false, "http://docker.example.com": false, "tcp://[fd00::1]:2375": false, "tcp://localhost.example.com:1": false,
+		"ssh://localhost": false, "": false, "fd://": false, "tcp://[": false,
+	} {
+		assert.Equal(t, want, onThisHost(address), address)
+	}
+}
+
+// The agent has a container of its own, and the folder of the files is not the
+// host's.
+func TestFilesThatTheEngineDoesNotSee(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	unseen := answer{`invalid mount config for type "bind": bind source path does not exist: ` + store.dir + "/engine-1/taskid/secret.0", cerrdefs.ErrInvalidArgument}
+	want := " container web.1.taskid: the engine does not see the files in " + store.dir + "/engine-1/taskid; if this process has a container of its own, mount the host's " +
+		store.dir + " there at the same path, or name a folder that both see with WithSecretsDir: " + unseen.Error()
+	client.creating(unseen)
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return unseen }
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	err := adapter.Create(t.Context())
+	require.EqualError(t, err, "create"+want)
+	assert.False(t, exec.IsTemporary(err))
+	assert.True(t, cerrdefs.IsInvalidArgument(err))
+	assert.Empty(t, tree(t, store.dir))
+	err = adapter.Start(t.Context())
+	require.EqualError(t, err, "start"+want)
+	assert.False(t, exec.IsTemporary(err))
+
+	// A sweep of another process took them for left over: then a new try helps.
+	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+		require.NoError(t, store.remove("engine-1", "taskid"))
+		return container.CreateResponse{}, unseen
+	}
+	err = adapter.Create(t.Context())
+	require.ErrorContains(t, err, "create container web.1.taskid: the files in "+store.dir+"/engine-1/taskid were removed meanwhile: ")
+	assert.True(t, exec.IsTemporary(err))
+
+	// A mount of the task's own, and the same words about a task without files.
+	other := answer{`invalid mount config for type "bind": bind source path does not exist: /data`, cerrdefs.ErrInvalidArgument}
+	client.creating(other)
+	require.EqualError(t, adapter.Create(t.Context()), "create container web.1.taskid: "+other.Error())
+	require.EqualError(t, newFilesAdapter(t, client, store, plainTask(), nil).Create(t.Context()), "create container web.1.taskid: "+other.Error())
+}
+
+func TestCredentialSpecFromAConfig(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	spec(task).Configs = []*api.ConfigReference{{ConfigID: "c1", Target: &api.ConfigReference_Runtime{Runtime: &api.RuntimeTarget{}}}}
+	spec(task).Privileges = &api.Privileges{CredentialSpec: &api.Privileges_CredentialSpec{Source: &api.Privileges_CredentialSpec_Config{Config: "c1"}}}
+	client := newFakeClient(t) // there is no file, so nothing is asked of the engine
+	var options []string
+	client.containerCreate = func(_ context.Context, _ *container.Config, host *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		options = host.SecurityOpt
+		return container.CreateResponse{ID: "c0"}, nil
+	}
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
+	adapter, err := NewEngine(client).Adapter(nil, task, anyPayload(`{"canary":1}`))
+	require.NoError(t, err)
+	require.NoError(t, adapter.Create(t.Context()))
+	assert.Equal(t, []string{`credentialspec=raw://{"canary":1}`}, options)
+	require.NoError(t, adapter.Start(t.Context()))
+	require.NoError(t, adapter.Remove(t.Context()))
+
+	// An engine on Linux quotes the option.
+	client.creating(answer{`invalid --security-opt 2: "credentialspec=raw://{\"canary\":1}"`, cerrdefs.ErrInvalidArgument})
+	err = adapter.Create(t.Context())
+	require.EqualError(t, err, `create container web.1.taskid: Error response from daemon: invalid --security-opt 2: "credentialspec=raw://(the payload is not shown)`)
+	assert.NotContains(t, fmt.Sprintf("%+v", err), "canary")
+
+	for name, payload := range map[string]string{"empty": "", "no text": "canary\xff"} {
+		adapter, err = NewEngine(newFakeClient(t)).Adapter(nil, task, anyPayload(payload))
+		require.NoError(t, err)
+		require.EqualError(t, adapter.Create(t.Context()), `dockerexec: task field Spec.Container.Configs[0]: config "c1" is no credential spec (the payload is not shown)`, name)
+	}
+	adapter, err = NewEngine(newFakeClient(t)).Adapter(nil, task, getters{configs: configFunc(func(string) (*api.Config, error) { return nil, nil })})
+	require.NoError(t, err)
+	require.True(t, exec.IsTemporary(adapter.Create(t.Context())))
+}
+
+// One asks the engine; the others wait for it, each as long as its context lasts.
+func TestFirstTasksWithFilesAtOnce(t *testing.T) {
+	t.Parallel()
+	store := newTestStore(t)
+	synctest.Test(t, func(t *testing.T) {
+		client := newFilesClient(t)
+		client.info = func(context.Context) (system.Info, error) {
+			time.Sleep(time.Minute)
+			return system.Info{ID: "engine-1"}, nil
+		}
+		engine := newFilesEngine(t, client, store)
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				task := ownedTask()
+				task.ID = fmt.Sprint("task", i)
+				adapter, err := engine.Adapter(nil, task, stores())
+				if !assert.NoError(t, err) {
+					return
+				}
+				ctx, cancel := t.Context(), context.CancelFunc(func() {})
+				if i == 19 {
+					time.Sleep(time.Second) // so that another one asks
+					ctx, cancel = context.WithTimeout(ctx, time.Second)
+				}
+				defer cancel()
+				begin := time.Now()
+				err = adapter.Create(ctx)
+				if i == 19 {
+					assert.Equal(t, context.DeadlineExceeded, err)
+					assert.Equal(t, time.Second, time.Since(begin))
+					return
+				}
+				assert.NoError(t, err)
+				assert.NoError(t, adapter.Start(ctx))
+				assert.NoError(t, adapter.Remove(ctx))
+			})
+		}
+		all.Wait()
+		assert.Len(t, client.called(), 1+19*3)
+		assert.Empty(t, tree(t, store.dir))
+	})
+}

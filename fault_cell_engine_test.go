@@ -1,0 +1,362 @@
+package dockerexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/log"
+	pkgerrors "github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// faultRow is one request of one operation.
+type faultRow struct {
+	name   string // "operation: request"
+	target string // the request, as faultPlan has it
+	nth    int    // the how many-th of those; 0: the first
+	every  bool   // all of them
+	kinds  string // how the operation ends, by fault; see faultKinds
+
+	setup func(c *faultCell)                            // what comes before the operation
+	op    func(ctx context.Context, c *faultCell) error // the operation
+	onHit func(c *faultCell)                            // what happens then; nil: nothing
+	done  func(c *faultCell)                            // asserts what the operation promises; nil: nothing
+	// What the operation, called again, ends with: after a request that was not
+	// carried out, after one that was, and after success.
+	unmade, made, again error
+
+	says    map[fault]string // what an engine says with a status here; NAME is c.about
+	sample  string
+	others  map[string]answerInstead
+	options []Option
+	endless bool                     // no request time-out applies, so the caller's context ends it
+	waits   bool                     // a 409 is waited for, as long as the request time-out
+	needs   func(b *faultBench) bool // what the engine must be for this row; nil: any
+}
+
+// faultCell is one cell of the matrix while it runs.
+type faultCell struct {
+	bench  *faultBench
+	row    *faultRow
+	fault  fault
+	want   byte
+	at     *byte // where in the table
+	number int
+
+	proxy     *faultProxy
+	client    *engineapi.Client
+	engine    *Engine
+	executor  *executor
+	task      *api.Task
+	adapter   *ContainerAdapter
+	ctlr      *controller
+	about     string // what the errors must name
+	pushed    string // an image of the cell's own
+	volume    string
+	shared    bool     // the task is another cell's too
+	stranger  string   // a container of somebody else's that has the task's name
+	startedAt string   // when the container was seen to have been started first
+	sink      *logSink // of the last operation
+	problems  []string
+	mu        sync.Mutex
+}
+
+func (c *faultCell) name() string { return fmt.Sprintf("%s, %s", c.row.name, c.fault) }
+
+// Errorf, FailNow and Helper make a cell a test for assert and require.
+func (c *faultCell) Errorf(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.problems = append(c.problems, fmt.Sprintf(format, args...))
+}
+
+// FailNow ends the cell.
+func (c *faultCell) FailNow() { runtime.Goexit() }
+
+// ctx is for what must succeed. It logs, too.
+func (c *faultCell) ctx() context.Context {
+	return c.logContext(context.WithoutCancel(c.bench.t.Context()))
+}
+
+func (c *faultCell) logContext(ctx context.Context) context.Context {
+	return log.WithLogger(ctx, logrus.NewEntry(c.bench.logger))
+}
+
+// impatient reports whether the cell would wait for the whole request time-out.
+func (c *faultCell) impatient() bool {
+	return c.fault == faultNever || c.fault == faultSlow || c.fault == fault409 && c.row.waits
+}
+
+func (c *faultCell) run() {
+	*c.at = '!'
+	defer c.tidy()
+	c.proxy = newFaultProxy(c.bench.transport, c.bench.dead)
+	defer c.proxy.close()
+	var err error
+	c.client, err = c.proxy.client()
+	require.NoError(c, err)
+	c.engine = NewEngine(c.client, c.row.options...)
+	c.executor = NewExecutor(c.client, nil, c.row.options...).(*executor)
+	c.task = c.bench.task("sleep", "1h")
+	c.row.setup(c)
+
+	c.again(c.underFault())
+	c.remove()
+	if left := c.proxy.settled(5 * time.Second); left > 0 {
+		c.Errorf("%d connections are left", left)
+	}
+	if len(c.problems) == 0 {
+		*c.at = c.want
+	}
+}
+
+// setTimeouts changes those of the cell's engines. No call may be under way.
+func (c *faultCell) setTimeouts(request, pullStall time.Duration) {
+	for _, engine := range []*Engine{c.engine, c.executor.engine} {
+		engine.options.requestTimeout, engine.options.pullStallTimeout = request, pullStall
+	}
+}
+
+// underFault has the operation meet the fault, and returns what it is to end with
+// when it is called again.
+func (c *faultCell) underFault() (next error) {
+	ctx, cancel := context.WithTimeout(c.ctx(), cellTimeout)
+	defer cancel()
+	hit := c.proxy.arm(&faultPlan{
+		fault: c.fault, target: c.row.target, nth: c.nth(), message: c.message(), sample: c.row.sample, others: c.others(),
+	})
+	var onHit sync.WaitGroup
+	onHit.Go(func() {
+		select {
+		case <-hit:
+		case <-ctx.Done():
+			return
+		}
+		switch {
+		case c.fault == faultCancel:
+			cancel()
+		case c.row.endless && (c.fault == faultNever || c.fault == faultSlow):
+			time.AfterFunc(100*time.Millisecond, cancel)
+		}
+		if c.row.onHit != nil {
+			c.row.onHit(c)
+		}
+	})
+	if c.impatient() {
+		c.setTimeouts(c.bench.timeout, c.bench.timeout)
+	}
+	began := time.Now()
+	err := c.row.op(ctx, c)
+	took := time.Since(began)
+	hung := ctx.Err() == context.DeadlineExceeded
+	if c.impatient() {
+		c.setTimeouts(defaultRequestTimeout, defaultPullStallTimeout)
+	}
+	receiveWithin(20*time.Second, hit) // an engine may be slower than the caller is patient
+	seen, where, unfit := c.proxy.disarm()
+	if unfit != nil {
+		cancel()
+	}
+	onHit.Wait()
+	require.NoError(c, unfit, "the operation ended with: %v", err)
+	assert.False(c, hung, "it hangs; requests: %q", seen)
+
+	got := c.kindOf(ctx, err, seen)
+	believed := c.want == 'b' && (got == 's' || got == 'r')
+	if got != c.want && !believed && !(c.want == 'e' && got == 't') {
+		c.Errorf("ended as %q, want %q: %v (%T)\nafter %v; requests %q %s", got, c.want, err, err, took, seen, where)
+	}
+	c.checkError(err, got)
+	switch {
+	case !believed && strings.IndexByte("srpS", got) >= 0:
+		c.check("at once")
+		return c.row.again
+	case c.fault.carriedOut():
+		return c.row.made
+	}
+	return c.row.unmade
+}
+
+// again calls the operation without a fault.
+func (c *faultCell) again(want error) {
+	ctx, cancel := context.WithTimeout(c.ctx(), cellTimeout)
+	defer cancel()
+	if err := c.row.op(ctx, c); err != want {
+		c.Errorf("called again: %v, want %v", err, want)
+	}
+	c.check("after it was called again")
+}
+
+func (c *faultCell) check(when string) {
+	if c.row.done == nil {
+		return
+	}
+	before := len(c.problems)
+	c.row.done(c)
+	if len(c.problems) > before {
+		c.Errorf("so not all is as it should be %s", when)
+	}
+}
+
+func (c *faultCell) message() string {
+	if words, special := c.row.says[c.fault]; special {
+		return c.words(words)
+	}
+	return map[fault]string{
+		fault404: "page not found", fault409: "conflict", fault429: "slow down", fault500: "something went wrong", fault503: "not now",
+	}[c.fault]
+}
+
+func (c *faultCell) nth() int {
+	if c.row.every {
+		return 0
+	}
+	return max(c.row.nth, 1)
+}
+
+func (c *faultCell) words(text string) string { return strings.ReplaceAll(text, "NAME", c.about) }
+
+func (c *faultCell) others() map[string]answerInstead {
+	others := map[string]answerInstead{}
+	for pattern, other := range c.row.others {
+		others[pattern] = answerInstead{other.status, c.words(other.message)}
+	}
+	return others
+}
+
+// kindOf is how an operation ended; see faultKinds.
+func (c *faultCell) kindOf(ctx context.Context, err error, seen []string) byte {
+	var reading *readingError
+	switch {
+	case err == nil:
+		asked := 0
+		for _, request := range seen {
+			if matchesPattern(c.row.target, request) {
+				asked++
+			}
+		}
+		if asked > c.nth() {
+			return 'r'
+		}
+		return 's'
+	case err == exec.ErrTaskPrepared:
+		return 'p'
+	case err == exec.ErrTaskStarted:
+		return 'S'
+	case err == ErrContainerDestroyed:
+		return 'd'
+	case err == errNoStatus:
+		return 'n'
+	case err == errStranger:
+		return 'o'
+	case errors.As(err, &reading):
+		return 'e'
+	case err == context.Canceled || err == context.DeadlineExceeded:
+		if ctx.Err() != nil {
+			return 'c'
+		}
+		return '?'
+	}
+	if cause := pkgerrors.Cause(err); cause == context.Canceled || cause == context.DeadlineExceeded {
+		return '?' // the agent would take it for a reason to try again, whatever it is
+	}
+	if exec.IsTemporary(err) {
+		return 't'
+	}
+	return 'f'
+}
+
+func (c *faultCell) checkError(err error, kind byte) {
+	if err == nil {
+		return
+	}
+	c.bench.mu.Lock()
+	c.bench.errorCount++
+	c.bench.lookLocked(fmt.Sprintf("%+v", err))
+	c.bench.mu.Unlock()
+	if (kind == 't' || kind == 'f') && c.about != "" {
+		assert.ErrorContains(c, err, c.about)
+	}
+}
+
+// errNoStatus is what a status operation ends with that has nothing to say.
+var errNoStatus = errors.New("no status")
+
+// errStranger is what an operation ends with that leaves somebody else's
+// container alone, and says so.
+var errStranger = errors.New("not the task's container")
+
+// readingError is one of a reader that an operation returned.
+type readingError struct{ error }
+
+// fresh is an adapter of the task in a process of its own, so to speak, with
+// the time-outs that users have.
+func (c *faultCell) fresh() *ContainerAdapter {
+	adapter, err := NewContainerAdapter(c.client, nil, c.task, nil)
+	require.NoError(c, err)
+	return adapter
+}
+
+// remove takes the task away, as an agent does, and asserts that nothing is left.
+// What saw the fault does it, with what that made it believe.
+func (c *faultCell) remove() {
+	if c.shared {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.ctx(), cellTimeout)
+	defer cancel()
+	if c.ctlr != nil {
+		assert.NoError(c, c.ctlr.Remove(ctx))
+		assert.NoError(c, c.ctlr.Close())
+	} else {
+		assert.NoError(c, c.adapter.Remove(ctx))
+		assert.NoError(c, c.adapter.RemoveNetworks(ctx))
+	}
+	if c.volume != "" {
+		assert.NoError(c, c.bench.client.VolumeRemove(ctx, c.volume, false))
+	}
+	if c.stranger != "" {
+		strangerRuns(c)
+		assert.NoError(c, c.bench.client.ContainerRemove(ctx, c.stranger, container.RemoveOptions{Force: true}))
+	}
+	assert.Empty(c, leftOfTask(c.bench.t, c.bench.client, c.tasksOwn()))
+}
+
+// tasksOwn is the task without the engine's own network, which stays.
+func (c *faultCell) tasksOwn() *api.Task {
+	task := c.task.Copy()
+	if c.task.Networks[0].Network.Spec.Annotations.Name == "none" {
+		task.Networks = nil
+	}
+	return task
+}
+
+// tidy leaves nothing of a cell that failed.
+func (c *faultCell) tidy() {
+	client, ctx := c.bench.client, c.ctx()
+	if c.pushed != "" {
+		_, _ = client.ImageRemove(ctx, c.pushed, image.RemoveOptions{Force: true, PruneChildren: true})
+	}
+	if c.shared || c.task == nil || len(c.problems) == 0 {
+		return
+	}
+	if adapter, err := NewContainerAdapter(client, nil, c.task, nil); err == nil {
+		_ = client.ContainerRemove(ctx, adapter.config.name(), container.RemoveOptions{Force: true, RemoveVolumes: true})
+		_ = adapter.RemoveNetworks(ctx)
+	}
+	if c.volume != "" {
+		_ = client.VolumeRemove(ctx, c.volume, true)
+	}
+}

@@ -1,0 +1,263 @@
+package dockerexec
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The fault matrix: every remote operation, hit at each of its engine requests,
+// by every fault, on the running engine through a faultProxy. A cell is one
+// operation, one request and one fault. It is right if
+//
+//   - the operation ends as faultRows says, in the words of faultKinds;
+//   - what it calls done is done;
+//   - the same operation, called again without the fault, ends as it should, and
+//     then what it promises is so;
+//   - the task can be removed, and then neither container, network nor volume is
+//     left, nor a connection once the client's idle ones are closed.
+//
+// Over all cells no canary may come up in a log line or an error, and no
+// goroutine or descriptor may be left. DOCKEREXEC_TEST_FAULTS is a regular
+// expression for the names of the cells, "operation: request, fault"; empty is
+// the shorter form, some faults for each row.
+func TestEngineFaults(t *testing.T) {
+	goroutines, descriptors := runtime.NumGoroutine(), openDescriptors(t)
+	bench := newFaultBench(t)
+	chosen := regexp.MustCompile(os.Getenv("DOCKEREXEC_TEST_FAULTS"))
+	rows := faultRows()
+	table := make([][]byte, len(rows))
+	var cells []*faultCell
+	for i, row := range rows {
+		kinds := strings.ReplaceAll(row.kinds, " ", "")
+		require.Len(t, kinds, len(faults), row.name)
+		require.False(t, strings.Contains(kinds, "-") && kinds[3]+kinds[5]+kinds[6] != 3*'-', row.name)
+		table[i] = bytes.Repeat([]byte(" "), len(faults))
+		for j, f := range faults {
+			cell := &faultCell{bench: bench, row: row, fault: f, want: kinds[j], at: &table[i][j], number: len(cells)}
+			short := f == faultLost || (i+j)%5 == 0
+			switch {
+			case kinds[j] == '-' || row.needs != nil && !row.needs(bench):
+				*cell.at = '-'
+			case chosen.String() == "" && short, chosen.String() != "" && chosen.MatchString(cell.name()):
+				cells = append(cells, cell)
+			}
+		}
+	}
+	if all := chosen.String(); all == "" || all == "." {
+		assert.GreaterOrEqual(t, len(cells), 200)
+	}
+	began := time.Now()
+	queue := make(chan *faultCell, len(cells))
+	for _, cell := range cells {
+		queue <- cell
+	}
+	close(queue)
+	var workers sync.WaitGroup
+	for range faultWorkers {
+		workers.Go(func() {
+			for cell := range queue {
+				var one sync.WaitGroup // a cell that fails ends its goroutine
+				one.Go(cell.run)
+				one.Wait()
+			}
+		})
+	}
+	workers.Wait()
+	took := time.Since(began)
+	bench.close()
+
+	wrong := 0
+	for _, cell := range cells {
+		if len(cell.problems) > 0 {
+			wrong++
+			t.Errorf("%s\n%s", cell.name(), strings.Join(cell.problems, "\n"))
+		}
+	}
+	assert.Empty(t, bench.leaks(), "canaries in log lines and errors")
+	logFaultTable(t, rows, table)
+	t.Logf("%d cells in %v, %d of them wrong; %d log lines and %d errors without a canary",
+		len(cells), took.Round(time.Second), wrong, bench.lineCount, bench.errorCount)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if runtime.NumGoroutine() <= goroutines && openDescriptors(t) <= descriptors {
+			break
+		}
+	}
+	assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "goroutines")
+	assert.LessOrEqual(t, openDescriptors(t), descriptors, "descriptors")
+}
+
+const (
+	// faultWorkers is how many cells run at a time. Most of them wait.
+	faultWorkers = 8
+	// faultTimeout stands for time-outs of minutes; faultBench.timeout is longer
+	// on a machine that is busy.
+	faultTimeout = 2 * time.Second
+	// cellTimeout ends a cell that hangs.
+	cellTimeout = time.Minute
+)
+
+// faultKinds are the ways in which an operation ends.
+const faultKinds = `  t  a temporary error
+  f  a final error
+  c  the bare error of the context, which had ended
+  s  success
+  r  success, after it had asked again by itself
+  b  success, because the engine's answer says that there is nothing to do
+  p  exec.ErrTaskPrepared     S  exec.ErrTaskStarted     d  ErrContainerDestroyed
+  n  no status and no error: the agent keeps what it knows
+  e  an error of the raw reader
+  o  a final error which says that the container is somebody else's
+  -  does not apply: an answer without a body, or an API version without the request
+  !  wrong`
+
+// logFaultTable shows the kinds that were seen.
+func logFaultTable(t *testing.T, rows []*faultRow, table [][]byte) {
+	var text strings.Builder
+	fmt.Fprintf(&text, "\n%-52s", "operation: request")
+	for _, f := range faults {
+		fmt.Fprintf(&text, " %s", f)
+	}
+	for i, row := range rows {
+		fmt.Fprintf(&text, "\n%-52s", row.name)
+		for j, f := range faults {
+			fmt.Fprintf(&text, " %-*s", len(f), string(table[i][j]))
+		}
+	}
+	t.Logf("%s\n%s", text.String(), faultKinds)
+}
+
+func openDescriptors(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(entries)
+}
+
+// faultBench is what the cells share.
+type faultBench struct {
+	t         *testing.T
+	client    *engineapi.Client // to the engine itself
+	transport *http.Transport   // its, and the proxies'
+	dead      string
+	image     string        // the test image's ID
+	reference string        // the test image, with its digest
+	timeout   time.Duration // for a request, or a pull, that is never answered
+	canaries  []string
+	logger    *logrus.Logger
+
+	running *ContainerAdapter // for cells that only look
+	logged  *ContainerAdapter // has ended, with loggedLines
+
+	mu                    sync.Mutex
+	leaked                []string
+	lineCount, errorCount int
+}
+
+const (
+	canaryValue    = "canary-environment-value"
+	canaryArgument = "canary-argument"
+	canaryOption   = "canary-driver-option"
+)
+
+var loggedLines = []string{
+	"stdout line 1\n", "stdout line 2\n", "stdout line 3\n", "stdout line 4\n", "stdout line 5\n", "stderr line on stderr\n",
+}
+
+func newFaultBench(t *testing.T) *faultBench {
+	b := &faultBench{t: t, dead: deadSocket(t), transport: engineTransport(t), logger: logrus.New()}
+	password := fromHarness(t, "DOCKEREXEC_TEST_PASSWORD")
+	b.canaries = []string{
+		canaryValue, canaryArgument, canaryOption,
+		password, engineAuth(t), base64.StdEncoding.EncodeToString([]byte(fromHarness(t, "DOCKEREXEC_TEST_USER") + ":" + password)),
+	}
+	b.logger.SetOutput(io.Discard)
+	b.logger.SetLevel(logrus.DebugLevel)
+	b.logger.AddHook(b)
+
+	var err error
+	b.client, err = engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:2375"), engineapi.WithHTTPClient(&http.Client{Transport: b.transport}))
+	require.NoError(t, err)
+	ping, err := b.client.Ping(t.Context())
+	require.NoError(t, err)
+	b.client.NegotiateAPIVersionPing(ping)
+	warmImage(t, b.client)
+	inspected, err := b.client.ImageInspect(t.Context(), fromHarness(t, "DOCKEREXEC_TEST_IMAGE"))
+	require.NoError(t, err)
+	require.NotEmpty(t, inspected.RepoDigests)
+	b.image, b.reference = inspected.ID, inspected.RepoDigests[0]
+
+	start := func(args ...string) *ContainerAdapter {
+		adapter, err := NewContainerAdapter(b.client, nil, b.task(args...), nil)
+		require.NoError(t, err)
+		require.NoError(t, adapter.Create(t.Context()))
+		require.NoError(t, adapter.Start(t.Context()))
+		return adapter
+	}
+	began := time.Now()
+	b.running = start("sleep", "1h")
+	b.timeout = max(faultTimeout, 5*time.Since(began))
+	b.logged = start("print", "5", "line")
+	_, err = b.logged.Wait(t.Context())
+	require.NoError(t, err)
+	return b
+}
+
+// task is a task that needs no pull and joins no network, for speed, with a
+// canary wherever a task may have something to hide.
+func (b *faultBench) task(args ...string) *api.Task {
+	task := engineTask(b.t, append(args, canaryArgument)...)
+	spec(task).Image = b.image
+	spec(task).Env = []string{"SECRET=" + canaryValue}
+	task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("none"))}
+	return task
+}
+
+func (b *faultBench) close() {
+	for _, adapter := range []*ContainerAdapter{b.running, b.logged} {
+		assert.NoError(b.t, adapter.Remove(context.WithoutCancel(b.t.Context())))
+	}
+	b.transport.CloseIdleConnections()
+}
+
+// Levels and Fire have the bench read every log line.
+func (b *faultBench) Levels() []logrus.Level { return logrus.AllLevels }
+
+// Fire looks for canaries in a log line.
+func (b *faultBench) Fire(entry *logrus.Entry) error {
+	line, err := entry.String()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lineCount++
+	b.lookLocked(line)
+	return err
+}
+
+func (b *faultBench) lookLocked(text string) {
+	for _, canary := range b.canaries {
+		if strings.Contains(text, canary) {
+			b.leaked = append(b.leaked, text)
+		}
+	}
+}
+
+func (b *faultBench) leaks() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.leaked
+}

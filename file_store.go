@@ -1,0 +1,294 @@
+package dockerexec
+
+import (
+	"crypto/rand"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/pkg/errors"
+)
+
+// fileStore keeps the secrets and configs of tasks as files of this host, at
+// <dir>/<engine ID>/<task ID>/<source>. The folders are this process's user's
+// alone, and no link in them is followed. Nothing is remembered: what is there
+// is looked up each time, also by other processes.
+type fileStore struct {
+	dir      string
+	inMemory func(*os.File) (bool, error)
+	chown    func(f *os.File, uid, gid int) error
+}
+
+func newFileStore(dir string) fileStore {
+	return fileStore{dir: filepath.Clean(dir), inMemory: inMemory, chown: (*os.File).Chown}
+}
+
+// filePayload is a file and what is in it.
+type filePayload struct {
+	taskFile
+	payload []byte
+}
+
+// folder is where the files of a task are.
+func (s fileStore) folder(engineID, taskID string) string {
+	return filepath.Join(s.dir, engineID, taskID)
+}
+
+// changingFiles guards the folders while tasks come and go, also those of other
+// Engines, which may have the same.
+var changingFiles sync.Mutex
+
+// writeTries bounds how often write begins anew because another process has
+// removed a folder under it, as remove does with one that is empty.
+const writeTries = 3
+
+// errReplaced says that another process was at work.
+var errReplaced = errors.New("it was replaced while it was opened")
+
+// write writes files of a task, each at once or not at all, also over those that
+// are there; made says whether the task had no folder. After an error it has
+// none if it had none.
+func (s fileStore) write(engineID, taskID string, files []filePayload) (made bool, err error) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	for try := 1; ; try++ {
+		made, err = s.tryWrite(engineID, taskID, files)
+		if err == nil {
+			return made, nil
+		}
+		if made {
+			_ = s.removeLocked(engineID, taskID) // the first error counts
+		}
+		if try == writeTries || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errReplaced) {
+			break
+		}
+	}
+	err = errors.Wrapf(err, "write the files of secrets and configs to %s", s.folder(engineID, taskID))
+	if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
+		err = errors.WithMessagef(err, "user %d, who is not root", user)
+	}
+	return false, err
+}
+
+func (s fileStore) tryWrite(engineID, taskID string, files []filePayload) (made bool, err error) {
+	top, err := s.makeTop()
+	if err != nil {
+		return false, err
+	}
+	defer top.Close()
+	engine, _, err := makeFolder(top, engineID)
+	if err != nil {
+		return false, err
+	}
+	defer engine.Close()
+	task, made, err := makeFolder(engine, taskID)
+	if err != nil {
+		return made, err
+	}
+	defer task.Close()
+	for _, f := range files {
+		if err := s.writeFile(task, f); err != nil {
+			return made, errors.Wrapf(err, "%v", f.dependency)
+		}
+	}
+	return made, nil
+}
+
+// writeFile gives the file its name last, so that under it there is never half
+// a file.
+func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
+	name := "new." + rand.Text()
+	file, err := folder.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer folder.Remove(name) //nolint:errcheck // gone if all went well
+	_, err = file.Write(f.payload)
+	if err == nil {
+		err = s.chown(file, f.uid, f.gid)
+	}
+	if err == nil { // after the owner, whose change takes some bits away
+		err = file.Chmod(f.mode)
+	}
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = folder.Rename(name, f.source)
+	}
+	return err
+}
+
+// missing returns those of a task's files that are not there.
+func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFile, error) {
+	folder, err := s.open(engineID, taskID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return files, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	var missing []taskFile
+	for _, f := range files {
+		if info, err := folder.Lstat(f.source); err != nil || !info.Mode().IsRegular() {
+			missing = append(missing, f)
+		}
+	}
+	return missing, nil
+}
+
+// remove removes the folder of a task, if there is one, and that of the engine
+// if it was the last.
+func (s fileStore) remove(engineID, taskID string) error {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	return s.removeLocked(engineID, taskID)
+}
+
+func (s fileStore) removeLocked(engineID, taskID string) error {
+	engine, err := s.open(engineID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = engine.RemoveAll(taskID)
+	engine.Close()
+	if err != nil {
+		return errors.Wrapf(err, "remove the files of secrets and configs in %s", s.folder(engineID, taskID))
+	}
+	if top, err := s.open(); err == nil {
+		_ = top.Remove(engineID) // fails while it has other tasks
+		top.Close()
+	}
+	return nil
+}
+
+// tasks lists the tasks that have a folder, in the order of their IDs.
+func (s fileStore) tasks(engineID string) ([]string, error) {
+	engine, err := s.open(engineID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer engine.Close()
+	entries, err := fs.ReadDir(engine.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	var tasks []string
+	for _, entry := range entries {
+		if entry.IsDir() {
+			tasks = append(tasks, entry.Name())
+		}
+	}
+	slices.Sort(tasks)
+	return tasks, nil
+}
+
+// open opens the store's folder, or the one below it that names lead to.
+func (s fileStore) open(names ...string) (*os.Root, error) {
+	info, err := os.Lstat(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := enter("", s.dir, info, os.OpenRoot)
+	for _, name := range names {
+		if err != nil {
+			return nil, err
+		}
+		above := folder
+		if info, err = above.Lstat(name); err == nil {
+			folder, err = enter(above.Name(), name, info, above.OpenRoot)
+		}
+		above.Close()
+	}
+	return folder, err
+}
+
+// enter opens the folder that info is about, and nothing that took its place.
+func enter(above, name string, info fs.FileInfo, open func(string) (*os.Root, error)) (*os.Root, error) {
+	if !info.IsDir() {
+		return nil, errors.Errorf("%s is no folder, or a link to one", filepath.Join(above, name))
+	}
+	folder, err := open(name)
+	if err != nil {
+		return nil, err
+	}
+	if opened, err := folder.Stat("."); err != nil || !os.SameFile(info, opened) {
+		folder.Close()
+		return nil, errors.Wrap(errReplaced, filepath.Join(above, name))
+	}
+	return folder, nil
+}
+
+// makeTop opens the store's folder and makes what lacks of it. Nothing is made
+// on what is not a memory file system.
+func (s fileStore) makeTop() (*os.Root, error) {
+	if err := s.checkMemory(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := enter("", s.dir, info, os.OpenRoot)
+	if err != nil {
+		return nil, err
+	}
+	if owner := uidOf(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != os.Geteuid() {
+		folder.Close()
+		return nil, errors.Errorf("others may replace what is in %s; make it the folder of this process's user, and writable to nobody else", s.dir)
+	}
+	return folder, nil
+}
+
+// checkMemory looks at the folder, or at the first above it that is there.
+func (s fileStore) checkMemory() error {
+	for at := s.dir; ; at = filepath.Dir(at) {
+		folder, err := os.Open(at)
+		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer folder.Close()
+		is, err := s.inMemory(folder)
+		if err == nil && !is {
+			err = errors.Errorf("%s is not on a memory file system, and secrets must not reach a disk; name a folder on a tmpfs with WithSecretsDir", at)
+		}
+		return err
+	}
+}
+
+// makeFolder opens a folder that is this process's user's alone, and makes it if
+// it is not there.
+func makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err error) {
+	if err := above.Mkdir(name, 0o700); err == nil {
+		made = true
+	} else if !errors.Is(err, fs.ErrExist) {
+		return nil, false, err
+	}
+	info, err := above.Lstat(name)
+	if err != nil {
+		return nil, made, err
+	}
+	if folder, err = enter(above.Name(), name, info, above.OpenRoot); err != nil {
+		return nil, made, err
+	}
+	if info.Mode().Perm() != 0o700 || uidOf(info) != os.Geteuid() {
+		folder.Close()
+		return nil, made, errors.Errorf("%s is open to others, or theirs; remove it", folder.Name())
+	}
+	return folder, made, nil
+}

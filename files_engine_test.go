@@ -1,0 +1,373 @@
+//go:build linux
+
+package dockerexec
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+	engineapi "github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const canary = "canary-payload"
+
+// secretsDir is a folder in memory that the engine sees.
+func secretsDir(t testing.TB) string {
+	t.Helper()
+	fromHarness(t, "DOCKEREXEC_TEST_HOST")
+	dir, err := os.MkdirTemp("/run", "dockerexec-test-") //nolint:usetesting // t.TempDir is on a disk
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	return filepath.Join(dir, "secrets") // which is still to be made
+}
+
+// filesAdapter is an adapter as a new process has it; its task is removed at the
+// end, and must leave nothing.
+func filesAdapter(t testing.TB, client *engineapi.Client, dir string, task *api.Task, deps exec.DependencyGetter) *ContainerAdapter {
+	t.Helper()
+	adapter, err := NewEngine(client, WithSecretsDir(dir)).Adapter(goldenNode(), task, deps)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, adapter.Remove(context.WithoutCancel(t.Context()))) })
+	return adapter
+}
+
+// output is what a container has written to stdout and stderr, in that order.
+func output(t testing.TB, adapter *ContainerAdapter) (string, string) {
+	t.Helper()
+	answer, err := adapter.Inspect(t.Context())
+	require.NoError(t, err)
+	// Not through the adapter, which adds times.
+	body, err := adapter.engine.client.ContainerLogs(t.Context(), answer.ID, container.LogsOptions{ShowStdout: true, ShowStderr: true})
+	require.NoError(t, err)
+	var stdout, stderr bytes.Buffer
+	_, err = stdcopy.StdCopy(&stdout, &stderr, body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	return stdout.String(), stderr.String()
+}
+
+// runToEnd runs a task and returns its exit code.
+func runToEnd(t testing.TB, adapter *ContainerAdapter) int {
+	t.Helper()
+	require.NoError(t, adapter.PullImage(t.Context()))
+	require.NoError(t, adapter.Create(t.Context()))
+	require.NoError(t, adapter.Start(t.Context()))
+	ended, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+	return ended.State.ExitCode
+}
+
+// filesDeps have a payload with the canary each, and two templates.
+func filesDeps() getters {
+	deps := stores(canary + ` on {{.Node.Hostname}} for {{.Service.Name}} with {{config "/etc/app/app.conf"}}`)
+	deps.secrets.(exec.SecretsManager).Add(api.Secret{ID: "s1", Spec: api.SecretSpec{Data: []byte(canary + " secret\n")}})
+	deps.configs.(exec.ConfigsManager).Add(api.Config{ID: "c1", Spec: api.ConfigSpec{Data: []byte(canary + " config\n")}})
+	return deps
+}
+
+func addFiles(task *api.Task) {
+	spec(task).Secrets = []*api.SecretReference{
+		secretFile("s1", &api.FileTarget{Name: "password", UID: "1000", GID: "2000", Mode: 0o400}),
+		secretFile("s1", &api.FileTarget{Name: "/etc/app/password", UID: "0", GID: "0", Mode: 0o444}),
+		secretFile("template", &api.FileTarget{Name: "tls/template", UID: "1000", GID: "1000", Mode: 0o440}),
+	}
+	spec(task).Configs = []*api.ConfigReference{
+		configFile("c1", &api.FileTarget{Name: "web.conf", UID: "1000", GID: "0", Mode: 0o640}),
+		configFile("c1", &api.FileTarget{Name: "/etc/app/app.conf", UID: "4000000000", GID: "4000000001", Mode: 0o404}),
+		configFile("c1", &api.FileTarget{Name: "/etc/hosts", Mode: 0o444}),
+	}
+}
+
+// A process without rights in a container that is read-only sees each file as
+// its reference has it, and nothing that outlives the task has a payload.
+func TestEngineSecretsAndConfigsFromInside(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	task := engineTask(t, "ids", "--", "stat",
+		"/run/secrets/password", "/etc/app/password", "/run/secrets/tls/template", "/web.conf", "/etc/app/app.conf", "/etc/hosts",
+		"--", "cat", "/run/secrets/password", "/run/secrets/tls/template", "/web.conf", "/etc/app/app.conf", "/etc/hosts", "--", "write", "/web.conf", "mine")
+	task.ServiceAnnotations.Name = "web"
+	spec(task).User, spec(task).ReadOnly = "1000:1000", true
+	addFiles(task)
+	adapter := filesAdapter(t, client, dir, task, filesDeps())
+	ctx, lines := logged(t)
+	require.NoError(t, adapter.PullImage(ctx))
+	require.NoError(t, adapter.Create(ctx))
+	require.NoError(t, adapter.Start(ctx))
+	ended, err := adapter.Wait(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 1, ended.State.ExitCode, "the write")
+	stdout, stderr := output(t, adapter)
+	assert.Equal(t, `uid=1000 gid=1000 groups=1000
+/run/secrets/password 0400 1000 2000 22
+/etc/app/password 0444 0 0 22
+/run/secrets/tls/template 0440 1000 1000 60
+/web.conf 0640 1000 0 22
+/etc/app/app.conf 0404 4000000000 4000000001 22
+/etc/hosts 0444 0 0 22
+canary-payload secret
+canary-payload on node-1 for web with canary-payload config
+canary-payload config
+canary-payload config
+canary-payload config
+`, stdout)
+	assert.Equal(t, "testtask: write: open /web.conf: read-only file system\n", stderr)
+	assert.NotContains(t, strings.Join(lines(5), "\n"), canary)
+
+	// What is left on the engine.
+	answer, raw, err := client.ContainerInspectWithRaw(ctx, ended.ID, true)
+	require.NoError(t, err)
+	assert.NotContains(t, string(raw), canary)
+	assert.Len(t, answer.HostConfig.Mounts, 6)
+	changes, err := client.ContainerDiff(ctx, ended.ID)
+	require.NoError(t, err)
+	text, err := json.Marshal(changes)
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), canary)
+	exported, err := client.ContainerExport(ctx, ended.ID)
+	require.NoError(t, err)
+	sizes := sizesOf(t, exported)
+	for _, name := range []string{"run/secrets/password", "etc/app/password", "run/secrets/tls/template", "web.conf", "etc/app/app.conf"} {
+		size, is := sizes[name]
+		assert.True(t, is, "the place of %s", name)
+		assert.Zero(t, size, name)
+	}
+	commit, err := client.ContainerCommit(ctx, ended.ID, container.CommitOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := client.ImageRemove(context.Background(), commit.ID, image.RemoveOptions{})
+		assert.NoError(t, err)
+	})
+	saved, err := client.ImageSave(ctx, []string{commit.ID})
+	require.NoError(t, err)
+	everything, err := io.ReadAll(saved)
+	require.NoError(t, err)
+	require.NoError(t, saved.Close())
+	assert.NotContains(t, string(everything), canary)
+
+	assert.Len(t, tree(t, dir), 2+6)
+	require.NoError(t, adapter.Remove(ctx))
+	assert.Empty(t, tree(t, dir))
+}
+
+// sizesOf lists the files of a tar stream, none of which has the canary in it.
+func sizesOf(t testing.TB, stream io.ReadCloser) map[string]int64 {
+	t.Helper()
+	defer stream.Close()
+	sizes := map[string]int64{}
+	for files := tar.NewReader(stream); ; {
+		header, err := files.Next()
+		if err == io.EOF {
+			return sizes
+		}
+		require.NoError(t, err)
+		sizes[header.Name] = header.Size
+		content, err := io.ReadAll(files)
+		require.NoError(t, err)
+		assert.NotContains(t, string(content), canary, header.Name)
+	}
+}
+
+// Mounts above the files come first, whatever their kind; a volume keeps an
+// empty file.
+func TestEngineSecretsBelowMounts(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	for name, m := range map[string]api.Mount{
+		"tmpfs":              {Type: api.MountTypeTmpfs, Target: "/run"},
+		"tmpfs with options": {Type: api.MountTypeTmpfs, Target: "/run/secrets", TmpfsOptions: &api.Mount_TmpfsOptions{Options: "mode=755"}},
+		"volume":             {Type: api.MountTypeVolume, Target: "/run/secrets"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := engineTask(t, "cat", "/run/secrets/s1")
+			spec(task).Mounts = []api.Mount{m}
+			spec(task).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "s1", Mode: 0o400})}
+			adapter := filesAdapter(t, client, dir, task, filesDeps())
+			assert.Equal(t, 0, runToEnd(t, adapter))
+			stdout, _ := output(t, adapter)
+			assert.Equal(t, canary+" secret\n", stdout)
+		})
+	}
+}
+
+// The host was restarted: the container is there and its files are not. A
+// new process starts it.
+func TestEngineStartsAContainerWhoseFilesAreGone(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	task := engineTask(t, "cat", "/run/secrets/password", "/web.conf")
+	addFiles(task)
+	first := filesAdapter(t, client, dir, task, filesDeps())
+	require.NoError(t, first.PullImage(t.Context()))
+	require.NoError(t, first.Create(t.Context()))
+	require.NoError(t, os.RemoveAll(dir))
+
+	second := filesAdapter(t, client, dir, task, filesDeps())
+	require.NoError(t, second.Start(t.Context()))
+	ended, err := second.Wait(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 0, ended.State.ExitCode)
+	stdout, _ := output(t, second)
+	assert.Equal(t, "canary-payload secret\ncanary-payload config\n", stdout)
+
+	// The same by way of a create.
+	require.NoError(t, os.RemoveAll(dir))
+	third := filesAdapter(t, client, dir, task, filesDeps())
+	assert.Equal(t, exec.ErrTaskPrepared, third.Create(t.Context()))
+	assert.Len(t, tree(t, dir), 2+6)
+	require.NoError(t, third.Remove(t.Context()))
+	assert.Empty(t, tree(t, dir))
+}
+
+// A task that ran while its process was away has its files, and one that is gone
+// has not.
+func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	made := func(args ...string) (*ContainerAdapter, *api.Task) {
+		task := engineTask(t, args...)
+		spec(task).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "s1", Mode: 0o400})}
+		adapter := filesAdapter(t, client, dir, task, filesDeps())
+		require.NoError(t, adapter.PullImage(t.Context()))
+		require.NoError(t, adapter.Create(t.Context()))
+		return adapter, task
+	}
+	_, created := made("exit", "0")
+	runs, running := made("sleep", "1h")
+	require.NoError(t, runs.Start(t.Context()))
+	exits, exited := made("exit", "0")
+	require.NoError(t, exits.Start(t.Context()))
+	_, err := exits.Wait(t.Context())
+	require.NoError(t, err)
+	_, gone := made("exit", "0")
+	require.NoError(t, client.ContainerRemove(t.Context(), "testenginesweepsfilesofgonetasks.1."+gone.ID, container.RemoveOptions{Force: true}))
+
+	info, err := client.Info(t.Context())
+	require.NoError(t, err)
+	folders := func() []string {
+		entries, err := os.ReadDir(filepath.Join(dir, info.ID))
+		require.NoError(t, err)
+		var names []string
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		return names
+	}
+	require.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, gone.ID}, folders())
+	_, next := made("exit", "0") // in a new Engine
+	assert.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, next.ID}, folders())
+}
+
+// The process has a container of its own, and the folder of the files there is
+// not the host's.
+func TestEngineThatIsElsewhereDoesNotSeeTheFiles(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	task := engineTask(t, "exit", "0")
+	addFiles(task)
+	adapter := filesAdapter(t, client, dir, task, filesDeps())
+	require.NoError(t, adapter.PullImage(t.Context()))
+
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlock it: the thread ends, and its mounts with it
+		done <- func() error {
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
+			if err := syscall.Unshare(syscall.CLONE_FS | syscall.CLONE_NEWNS); err != nil {
+				return err
+			}
+			if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+				return err
+			}
+			if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=700"); err != nil {
+				return err
+			}
+			return adapter.Create(t.Context())
+		}()
+	}()
+	err := <-done
+	require.ErrorContains(t, err, "the engine does not see the files in "+dir+"/")
+	require.ErrorContains(t, err, "mount the host's "+dir+" there at the same path, or name a folder that both see with WithSecretsDir: ")
+	assert.False(t, exec.IsTemporary(err), err)
+	t.Log(err)
+	_, err = adapter.Inspect(t.Context())
+	assert.True(t, IsUnknownContainer(err), err)
+	assert.Empty(t, tree(t, dir), "the engine has made nothing in the place of a file")
+}
+
+func TestEngineRefusesFilesOnADisk(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "exit", "0")
+	addFiles(task)
+	dir := filepath.Join(fromHarness(t, "DOCKEREXEC_TEST_DIR"), "secrets")
+	err := filesAdapter(t, client, dir, task, filesDeps()).Create(t.Context())
+	require.ErrorContains(t, err, "is not on a memory file system")
+	assert.NoDirExists(t, dir)
+}
+
+// The engine stops before the removal and is back for the next try.
+func TestEngineRemovesFilesOnceItIsBack(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	task := engineTask(t, "sleep", "1h")
+	addFiles(task)
+	adapter := filesAdapter(t, client, dir, task, filesDeps())
+	require.NoError(t, adapter.PullImage(t.Context()))
+	require.NoError(t, adapter.Create(t.Context()))
+	require.NoError(t, adapter.Start(t.Context()))
+	controlEngine(t, "stop")
+	again := filesAdapter(t, client, dir, task, filesDeps()) // a process that was not there before
+	for _, a := range []*ContainerAdapter{adapter, again} {
+		require.True(t, exec.IsTemporary(a.Remove(t.Context())))
+	}
+	assert.Len(t, tree(t, dir), 2+6)
+	controlEngine(t, "start")
+	require.NoError(t, again.Remove(t.Context()))
+	assert.Empty(t, tree(t, dir))
+}
+
+// As an agent has it: the task comes before its secret, and is driven to its end
+// and removed.
+func TestEngineExecutorDeliversSecrets(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	executor := NewExecutor(client, nil, WithSecretsDir(dir))
+	_, err := executor.Describe(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "node-7"}}))
+	task := engineTask(t, "cat", "/run/secrets/late", "/web.conf")
+	spec(task).Secrets = []*api.SecretReference{secretFile("late", &api.FileTarget{Name: "late", Mode: 0o400})}
+	spec(task).Configs = []*api.ConfigReference{configFile("c1", &api.FileTarget{Name: "web.conf", Mode: 0o400})}
+	ctlr := engineController(t, executor, task)
+	warmImage(t, client)
+	executor.(exec.ConfigsProvider).Configs().Add(api.Config{ID: "c1", Spec: api.ConfigSpec{
+		Data: []byte(`{{.Node.Hostname}} {{secret "late"}}`), Templating: &api.Driver{Name: "golang"}}})
+
+	err = ctlr.Prepare(t.Context())
+	require.ErrorContains(t, err, `secret "name-of-late" (late) is not there yet`)
+	require.True(t, exec.IsTemporary(err))
+	assert.Empty(t, tree(t, dir))
+	executor.(exec.SecretsProvider).Secrets().Add(api.Secret{ID: "late", Spec: api.SecretSpec{Data: []byte("here\n")}})
+
+	driven := taskAt(task.Copy(), api.TaskStateAccepted)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	drive(ctx, t, driven, ctlr, api.TaskStateCompleted)
+	require.Equal(t, api.TaskStateCompleted, driven.Status.State, driven.Status.Err)
+	stdout, _ := output(t, ctlr.adapter)
+	assert.Equal(t, "here\nnode-7 here\n", stdout)
+	require.NoError(t, ctlr.Remove(ctx))
+	assert.Empty(t, tree(t, dir))
+}

@@ -1,0 +1,77 @@
+package dockerexec
+
+import "sync"
+
+// networkOwner says what is known about a network: its ID on the engine, and
+// whether this package made it.
+type networkOwner struct {
+	id   string
+	ours bool
+}
+
+// sharedNetworks is what the adapters of one Engine know about networks, by
+// name: which tasks count on it, and what the last CreateNetworks found. A task
+// counts from its CreateNetworks to its RemoveNetworks. The zero value is ready.
+type sharedNetworks struct {
+	mu       sync.Mutex
+	networks map[string]*sharedNetwork
+}
+
+type sharedNetwork struct {
+	tasks map[string]bool // their IDs
+	owner *networkOwner   // nil: not known
+}
+
+func (s *sharedNetworks) at(name string) *sharedNetwork {
+	n := s.networks[name]
+	if n == nil {
+		if s.networks == nil {
+			s.networks = map[string]*sharedNetwork{}
+		}
+		n = &sharedNetwork{tasks: map[string]bool{}}
+		s.networks[name] = n
+	}
+	return n
+}
+
+// join has the task count on the network, before it asks for it: whoever leaves
+// meanwhile must not take the network away.
+func (s *sharedNetworks) join(name, task string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at(name).tasks[task] = true
+}
+
+// learn notes what the network is. One that was made here stays so, also where
+// no label says it.
+func (s *sharedNetworks) learn(name string, owner networkOwner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.at(name)
+	if n.owner != nil && n.owner.id == owner.id && n.owner.ours {
+		return
+	}
+	n.owner = &owner
+}
+
+// leave ends what the task counts on. It returns what is known of the network,
+// or nil, and whether other tasks count on it.
+func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.networks[name]
+	if n == nil {
+		return nil, false
+	}
+	delete(n.tasks, task)
+	return n.owner, len(n.tasks) > 0
+}
+
+// forget drops what is known of the network, unless a task has joined meanwhile.
+func (s *sharedNetworks) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := s.networks[name]; n != nil && len(n.tasks) == 0 {
+		delete(s.networks, name)
+	}
+}
