@@ -3,10 +3,12 @@ package dockerexec
 import (
 	"bytes"
 	"context"
+	"sync"
 	"testing"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
@@ -302,4 +304,37 @@ func TestEnginePullWithAWrongPassword(t *testing.T) {
 	assert.NotContains(t, err.Error(), "canary-password")
 	assert.NotContains(t, err.Error(), spec(task).PullOptions.RegistryAuth)
 	t.Log(err)
+}
+
+// Several tasks that ask for one network at once get one network.
+func TestEngineOneNetworkForTasksAtOnce(t *testing.T) {
+	client := engineClient(t)
+	e := NewEngine(client)
+	for name, ipam := range map[string]*api.IPAMOptions{
+		"dockerexec-at-once-any":    nil,
+		"dockerexec-at-once-subnet": {Configs: []*api.IPAMConfig{{Subnet: "10.222.1.0/24"}}},
+	} {
+		const tasks = 8
+		var adapters [tasks]*ContainerAdapter
+		for i := range adapters {
+			task := engineTask(t, "exit", "0")
+			attach(task, name, "")
+			task.Networks[0].Network.IPAM = ipam
+			var err error
+			adapters[i], err = e.Adapter(nil, task, nil)
+			require.NoError(t, err)
+		}
+		var group sync.WaitGroup
+		for _, adapter := range adapters {
+			group.Go(func() { assert.NoError(t, adapter.CreateNetworks(t.Context())) })
+		}
+		group.Wait()
+		list, err := client.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", name))})
+		require.NoError(t, err)
+		t.Logf("%s: %d tasks, %d networks", name, tasks, len(list))
+		assert.Len(t, list, 1)
+		for _, adapter := range adapters {
+			assert.NoError(t, adapter.RemoveNetworks(t.Context()))
+		}
+	}
 }

@@ -27,8 +27,8 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 		if wanted.predefined {
 			continue
 		}
-		a.engine.networks.join(wanted.name, a.config.task.ID)
-		if err := a.createNetwork(ctx, wanted); err != nil {
+		shared := a.engine.networks.join(wanted.name, a.config.task.ID)
+		if err := shared.alone(ctx, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
 			a.engine.networks.leave(wanted.name, a.config.task.ID)
 			return err
 		}

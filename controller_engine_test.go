@@ -187,35 +187,60 @@ func TestEngineRequestsOfATask(t *testing.T) {
 	assert.NotZero(t, driven.Status.GetContainer().PID)
 }
 
+// A hundred tasks with two networks each come and go. Then there is no container,
+// network, goroutine, descriptor or connection more than before them, and not 5 %
+// more live heap than after the first twenty.
 func TestEngineManyTasksLeaveNothing(t *testing.T) {
-	client, _ := plainClient(t)
+	client, counting := plainClient(t)
 	executor := NewExecutor(client, nil)
 	warmImage(t, client)
-	began := time.Now()
-	var group sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for i := range 100 {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			task := taskAt(engineTask(t, "exit", "0"), api.TaskStateAccepted)
-			attach(task, fmt.Sprintf("dockerexec-many-%d-a", i), fmt.Sprintf("10.215.%d.0/24", i))
-			attach(task, fmt.Sprintf("dockerexec-many-%d-b", i), fmt.Sprintf("10.216.%d.0/24", i))
-			made, err := executor.Controller(task)
-			if !assert.NoError(t, err) {
-				return
-			}
-			drive(t.Context(), t, task, made, api.TaskStateCompleted)
-			assert.Equal(t, api.TaskStateCompleted, task.Status.State, task.Status.Err)
-			assert.NoError(t, made.Remove(t.Context()))
-			assert.NoError(t, made.Close())
-		})
+	transport := counting.RoundTripper.(*http.Transport)
+	transport.CloseIdleConnections()
+	before := measure()
+	t.Logf("before: %v", before)
+	var warm, now measures
+	for batch := range 5 {
+		began := time.Now()
+		var group sync.WaitGroup
+		slots := make(chan struct{}, 8)
+		for i := 20 * batch; i < 20*(batch+1); i++ {
+			slots <- struct{}{}
+			group.Go(func() {
+				defer func() { <-slots }()
+				task := taskAt(engineTask(t, "exit", "0"), api.TaskStateAccepted)
+				spec(task).Env = []string{"SEEN_IF_KEPT=" + strings.Repeat("x", 4<<10)}
+				attach(task, fmt.Sprintf("dockerexec-many-%d-a", i), fmt.Sprintf("10.215.%d.0/24", i))
+				attach(task, fmt.Sprintf("dockerexec-many-%d-b", i), fmt.Sprintf("10.216.%d.0/24", i))
+				made, err := executor.Controller(task)
+				if !assert.NoError(t, err) {
+					return
+				}
+				drive(t.Context(), t, task, made, api.TaskStateCompleted)
+				assert.Equal(t, api.TaskStateCompleted, task.Status.State, task.Status.Err)
+				assert.NoError(t, made.Remove(t.Context()))
+				assert.NoError(t, made.Close())
+			})
+		}
+		group.Wait()
+		counting.counted() // which are the test's own memory
+		now = measure()
+		if batch == 0 {
+			warm = now
+		}
+		t.Logf("%d tasks, the last 20 in %v: %v", 20*(batch+1), time.Since(began).Round(time.Millisecond), now)
 	}
-	group.Wait()
+	growth := 100 * (float64(now.heap)/float64(warm.heap) - 1)
+	t.Logf("the heap has grown by %.1f %% since the first 20 tasks", growth)
+	assert.Less(t, growth, 5.0)
 	left, err := leftOn(fromHarness(t, "DOCKEREXEC_TEST_HOST"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
-	t.Logf("100 tasks with two networks each in %v", time.Since(began).Round(time.Millisecond))
+	transport.CloseIdleConnections()
+	for late := time.Now().Add(10 * time.Second); !now.within(before) && time.Now().Before(late); now = measure() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Logf("in the end: %v", now)
+	assert.True(t, now.within(before))
 }
 
 func TestEngineHealth(t *testing.T) {

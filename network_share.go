@@ -1,6 +1,9 @@
 package dockerexec
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // networkOwner says what is known about a network: its ID on the engine, and
 // whether this package made it.
@@ -18,8 +21,9 @@ type sharedNetworks struct {
 }
 
 type sharedNetwork struct {
-	tasks map[string]bool // their IDs
-	owner *networkOwner   // nil: not known
+	tasks    map[string]bool // their IDs
+	owner    *networkOwner   // nil: not known
+	creation chan struct{}   // full while one of the tasks creates it
 }
 
 func (s *sharedNetworks) at(name string) *sharedNetwork {
@@ -28,7 +32,7 @@ func (s *sharedNetworks) at(name string) *sharedNetwork {
 		if s.networks == nil {
 			s.networks = map[string]*sharedNetwork{}
 		}
-		n = &sharedNetwork{tasks: map[string]bool{}}
+		n = &sharedNetwork{tasks: map[string]bool{}, creation: make(chan struct{}, 1)}
 		s.networks[name] = n
 	}
 	return n
@@ -36,10 +40,25 @@ func (s *sharedNetworks) at(name string) *sharedNetwork {
 
 // join has the task count on the network, before it asks for it: whoever leaves
 // meanwhile must not take the network away.
-func (s *sharedNetworks) join(name, task string) {
+func (s *sharedNetworks) join(name, task string) *sharedNetwork {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at(name).tasks[task] = true
+	n := s.at(name)
+	n.tasks[task] = true
+	return n
+}
+
+// alone calls create while no other task does. Engine 20.10 looks for a
+// network of that name when it begins to create one, and not again: of several
+// that are asked for at once it makes several, or refuses them for their subnet.
+func (n *sharedNetwork) alone(ctx context.Context, create func() error) error {
+	select {
+	case n.creation <- struct{}{}:
+		defer func() { <-n.creation }()
+		return create()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // learn notes what the network is. One that was made here stays so, also where

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
@@ -236,4 +239,52 @@ func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
 			assert.Equal(t, want, requests)
 		})
 	}
+}
+
+// Engine 20.10 looks for a network of that name when it begins to make one, and not
+// again: several that are asked for at once become several networks of one name, or
+// all but one are refused for their subnet.
+func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		made := map[string]int{}
+		client := newFakeClient(t)
+		client.networkCreate = func(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
+			mu.Lock()
+			there := made[name] > 0
+			mu.Unlock()
+			if there {
+				return network.CreateResponse{}, networkTaken(name)
+			}
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			made[name]++
+			return network.CreateResponse{ID: "id-" + name}, nil
+		}
+		client.networkInspect = func(_ context.Context, name string) (network.Inspect, error) {
+			return engineNetwork(name, "id-"+name, "bridge", "10.1.0.0/24", ours), nil
+		}
+		e := NewEngine(client)
+		var group sync.WaitGroup
+		begin := time.Now()
+		for _, id := range []string{"a", "b", "c"} {
+			group.Go(func() { assert.NoError(t, sharer(t, e, id).CreateNetworks(t.Context())) })
+		}
+		group.Go(func() {
+			other := sharer(t, e, "d", func(task *api.Task) { task.Networks[0].Network = namedNetwork("other") })
+			assert.NoError(t, other.CreateNetworks(t.Context()))
+			assert.Equal(t, time.Second, time.Since(begin), "another network waits for none of them")
+		})
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		group.Go(func() {
+			time.Sleep(time.Millisecond)
+			assert.Equal(t, context.DeadlineExceeded, sharer(t, e, "e").CreateNetworks(impatient))
+		})
+		group.Wait()
+		assert.Equal(t, map[string]int{"backend": 1, "other": 1}, made)
+		require.NoError(t, sharer(t, e, "f").CreateNetworks(t.Context()), "nobody holds the others up for ever")
+	})
 }

@@ -39,6 +39,10 @@ import (
 // sets. Without one they are skipped, or fail if DOCKEREXEC_TEST_REQUIRED is set.
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(measuresAt); path != "" {
+		mainMeasured(path)
+		return
+	}
 	log.L.Logger.SetLevel(logrus.WarnLevel) // SwarmKit has gRPC's lines there too
 	goleak.VerifyTestMain(leavesNothing{m})
 }
@@ -159,6 +163,8 @@ var builtIn string
 type swarm struct {
 	t      testing.TB
 	engine *engineapi.Client
+	binary func() (string, error) // what the node runs
+	env    []string               // and with which variables more
 	api    api.ControlClient
 	conn   *grpc.ClientConn
 	flags  []string
@@ -176,11 +182,16 @@ type swarm struct {
 // removes all services, stops the node and checks that it leaves no container.
 func newSwarm(t testing.TB, flags ...string) *swarm {
 	t.Helper()
+	return newSwarmOf(t, build, nil, flags...)
+}
+
+func newSwarmOf(t testing.TB, binary func() (string, error), env []string, flags ...string) *swarm {
+	t.Helper()
 	engine := engineClient(t)
 	dir, err := shortDir()
 	require.NoError(t, err)
 	s := &swarm{
-		t: t, engine: engine, dir: dir, log: filepath.Join(dir, "log"),
+		t: t, engine: engine, binary: binary, env: env, dir: dir, log: filepath.Join(dir, "log"),
 		flags: append([]string{"-state-dir", filepath.Join(dir, "state"), "-control", filepath.Join(dir, "control"),
 			"-listen", freeAddress(t), "-host", fromHarness(t, "DOCKEREXEC_TEST_HOST")}, flags...),
 		tasks: control.NewTasks(),
@@ -223,7 +234,7 @@ func (s *swarm) start() {
 // launch starts a swarmnode and returns what it says once it is ready.
 func (s *swarm) launch(flags ...string) (node *exec.Cmd, ready string) {
 	s.t.Helper()
-	binary, err := build()
+	binary, err := s.binary()
 	require.NoError(s.t, err)
 	output, err := os.OpenFile(s.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	require.NoError(s.t, err)
@@ -232,6 +243,7 @@ func (s *swarm) launch(flags ...string) (node *exec.Cmd, ready string) {
 	require.NoError(s.t, err)
 	defer out.Close()
 	node = exec.Command(binary, flags...)
+	node.Env = append(os.Environ(), s.env...)
 	node.Stdout, node.Stderr = in, output
 	err = node.Start()
 	in.Close()
