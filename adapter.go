@@ -103,7 +103,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 const createTries = 3
 
 // Create creates the task's container, after the files of its secrets and
-// configs; if it fails, it leaves no file that it has written. It returns [exec.ErrTaskPrepared], bare,
+// configs; if it fails, it leaves none where there were none. It returns [exec.ErrTaskPrepared], bare,
 // when the container is there already, and an error that names the holder when a
 // container that is not this task's has the name: that one is left alone by this
 // adapter. A new adapter does not know of it; look at the label before it stops
@@ -119,13 +119,12 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 			log.G(a.logContext(ctx)).Warn(warning)
 		}
 	})
-	config, undo, err := a.provide(ctx)
+	config, created, err := a.provide(ctx)
 	if err != nil {
 		return err
 	}
-	if err = a.createOrAdopt(ctx, version, config); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
-		undo()
-	}
+	err = a.createOrAdopt(ctx, version, config)
+	created(err != nil && err != exec.ErrTaskPrepared) //nolint:errorlint // bare
 	return err
 }
 

@@ -10,10 +10,10 @@ import (
 )
 
 // provide gets and writes what the task's references need, and returns the task
-// as the container is created for it. undo removes what was made; it is called
-// if the create fails.
-func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, undo func(), err error) {
-	undo = func() {}
+// as the container is created for it. created is to be called after the create;
+// it removes what was made if that has failed.
+func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, created func(failed bool), err error) {
+	created = func(bool) {}
 	var credential []byte
 	if d, _ := a.config.credentialConfig(); d != nil { // checked by newContainerConfig
 		if credential, err = a.payloads.get(*d); err != nil {
@@ -29,16 +29,21 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		if err != nil {
 			return nil, nil, err
 		}
+		folder = a.engine.files.folder(engineID, a.config.task.ID)
+		ended := creating(folder)
 		made, err := a.writeFiles(engineID, a.config.files)
 		if err != nil {
+			ended()
 			return nil, nil, err
 		}
-		if made {
-			undo = func() { _ = a.engine.files.remove(engineID, a.config.task.ID) } // the create's error counts
+		created = func(failed bool) {
+			ended()
+			if failed && made {
+				_ = a.engine.files.remove(engineID, a.config.task.ID) // the create's error counts
+			}
 		}
-		folder = a.engine.files.folder(engineID, a.config.task.ID)
 	}
-	return a.config.withDependencies(folder, credential), undo, nil
+	return a.config.withDependencies(folder, credential), created, nil
 }
 
 // provideMissing writes those files of the task again that have gone, as all
@@ -102,7 +107,7 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 		return nil
 	}
 	host, err := a.engine.fileHost(ctx)
-	if err != nil || host.refusal != "" { // there were none
+	if err != nil || host.engineID == "" { // there were none
 		return err
 	}
 	return a.engine.files.remove(host.engineID, a.config.task.ID)

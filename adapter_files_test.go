@@ -467,6 +467,43 @@ func TestSweep(t *testing.T) {
 		assert.Contains(t, lines(logrus.DebugLevel), "files of a task without a container removed")
 		assert.Empty(t, lines(logrus.InfoLevel))
 	})
+	t.Run("beside the create of another Engine", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			store, release := newTestStore(t), make(chan struct{})
+			other := newFilesClient(t)
+			create := other.containerCreate
+			other.containerCreate = func(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networking *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
+				<-release
+				return create(ctx, config, hostConfig, networking, platform, name)
+			}
+			created := asynchronously(func() error {
+				return newFilesAdapter(t, other, store, ownedTask(), stores()).Create(t.Context())
+			})
+			synctest.Wait() // the other Engine's create is under way
+			client := newFilesClient(t)
+			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+				if release != nil { // and ends before the sweep removes
+					close(release)
+					release = nil
+					synctest.Wait()
+				}
+				return nil, nil
+			}
+			require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
+			require.NoError(t, created())
+			tasks, err := store.tasks("engine-1")
+			require.NoError(t, err)
+			assert.Equal(t, []string{"ours", "taskid"}, tasks)
+
+			// Later, and without its container, they are left over.
+			time.Sleep(time.Second)
+			require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
+			tasks, err = store.tasks("engine-1")
+			require.NoError(t, err)
+			assert.Equal(t, []string{"ours"}, tasks)
+		})
+	})
 	t.Run("once an Engine", func(t *testing.T) {
 		t.Parallel()
 		client, store := newFilesClient(t), withLeftovers(t)

@@ -27,8 +27,8 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 		if wanted.predefined {
 			continue
 		}
-		shared := a.engine.networks.join(wanted.name, a.config.task.ID)
-		if err := shared.alone(ctx, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
+		a.engine.networks.join(wanted.name, a.config.task.ID)
+		if err := a.engine.networks.alone(ctx, wanted.name, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
 			a.engine.networks.leave(wanted.name, a.config.task.ID)
 			return err
 		}
@@ -100,33 +100,40 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 		if n.predefined {
 			continue
 		}
-		owner, others := a.engine.networks.leave(n.name, a.config.task.ID)
-		if others {
-			continue
-		}
-		if owner == nil {
-			found, err := a.findNetwork(ctx, n.name)
-			if err != nil {
-				return err
-			}
-			if found == nil {
-				continue
-			}
-			asked := ownerOf(found)
-			owner = &asked
-		}
-		if err := a.removeNetwork(ctx, n.name, *owner); err != nil {
+		if err := a.engine.networks.alone(ctx, n.name, func() error { return a.leaveNetwork(ctx, n.name) }); err != nil {
 			return err
 		}
-		a.engine.networks.forget(n.name)
 	}
 	return nil
 }
 
-func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) error {
-	if !owner.ours {
+// leaveNetwork ends what the task counts on, and removes the network if it was
+// the last one.
+func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error {
+	owner, others := a.engine.networks.leave(name, a.config.task.ID)
+	if others {
 		return nil
 	}
+	if owner == nil {
+		found, err := a.findNetwork(ctx, name)
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			asked := ownerOf(found)
+			owner = &asked
+		}
+	}
+	if owner != nil && owner.ours {
+		if err := a.removeNetwork(ctx, name, *owner); err != nil {
+			return err
+		}
+	}
+	a.engine.networks.forget(name)
+	return nil
+}
+
+func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) error {
 	awaited, err := a.isAwaited(ctx, name)
 	if err != nil {
 		return engineError(ctx, err, "remove network %s: list the containers that count on it", name)

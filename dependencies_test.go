@@ -208,7 +208,7 @@ func TestReferencesWithoutAGetter(t *testing.T) {
 	t.Parallel()
 	withSecret, withConfig := plainTask(), plainTask()
 	spec(withSecret).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "s"})}
-	spec(withConfig).Configs = []*api.ConfigReference{{ConfigID: "c1", Target: &api.ConfigReference_Runtime{Runtime: &api.RuntimeTarget{}}}}
+	spec(withConfig).Configs = []*api.ConfigReference{{ConfigID: "c1", Target: &api.ConfigReference_File{File: &api.FileTarget{Name: "c"}}}}
 	const noSecret = `dockerexec: task field Spec.Container.Secrets[0]: secret "name-of-s1" (s1): the adapter was given no getter of secrets`
 	const noConfig = `dockerexec: task field Spec.Container.Configs[0]: config "c1": the adapter was given no getter of configs`
 	for _, test := range []struct {

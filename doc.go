@@ -112,7 +112,7 @@ templates are expanded. Create writes them to files of this host, in a folder on
 memory file system, from which the engine mounts them one by one; Start writes
 those again that are missing, and Remove removes them once the container is gone.
 So they are in no image, and not in the container's writable layer. A create that
-fails leaves none.
+fails leaves none, unless the task had some before: their container may be there.
 
 This needs an engine on this host, reached by a socket or a loopback address, both
 on Linux, and an executor that may give files away, as root may. The executor sees
@@ -132,7 +132,8 @@ container on the engine, and none if the engine does not list its containers.
     to try again.
   - A fault of the engine that passes (away, restarting, overloaded, no answer
     in time, or one that is cut short), or a secret or config that is not there
-    yet: temporary, see exec.IsTemporary. The agent tries again.
+    yet: temporary, see exec.IsTemporary. The agent tries again. A pull that hangs
+    is final, after its stall time-out: it would hang again.
   - [ErrImageRequired], [ErrContainerDestroyed], exec.ErrTaskPrepared,
     exec.ErrRuntimeUnsupported: bare.
   - All else: what failed on which object, with the engine's own error behind it

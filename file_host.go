@@ -15,7 +15,7 @@ import (
 // fileHost is what decides where an Engine's tasks have their secrets and
 // configs as files, or why they cannot have them.
 type fileHost struct {
-	engineID string
+	engineID string // empty: it has none, or cannot have files here at any time
 	refusal  string // empty: they can
 }
 
@@ -41,7 +41,7 @@ func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
 		return *known, nil
 	}
 	host, err := e.askFileHost(ctx)
-	if err == nil && host.refusal == "" {
+	if err == nil && host.engineID != "" {
 		err = e.sweepFiles(ctx, host.engineID)
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func (e *Engine) askFileHost(ctx context.Context) (fileHost, error) {
 	}
 	host := fileHost{engineID: info.ID}
 	if !restrictedName(strings.ReplaceAll(info.ID, ":", ".")) { // it becomes a folder's name
-		host.refusal = "the engine has no ID that could name the folder of its files"
+		return fileHost{refusal: "the engine has no ID that could name the folder of its files"}, nil
 	}
 	for _, option := range info.SecurityOptions {
 		switch name, _, _ := strings.Cut(option, ","); name {

@@ -109,7 +109,7 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 	if err == nil {
 		err = s.chown(file, f.uid, f.gid)
 	}
-	if err == nil { // after the owner, whose change takes some bits away
+	if err == nil {
 		err = file.Chmod(f.mode)
 	}
 	if closeErr := file.Close(); err == nil {
@@ -124,13 +124,16 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 // missing returns those of a task's files that are not there.
 func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFile, error) {
 	folder, err := s.open(engineID, taskID)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write begins anew
 		return files, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer folder.Close()
+	if err := s.checkOwners(); err != nil {
+		return nil, err
+	}
 	var missing []taskFile
 	for _, f := range files {
 		if info, err := folder.Lstat(f.source); err != nil || !info.Mode().IsRegular() {
@@ -145,11 +148,17 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 func (s fileStore) remove(engineID, taskID string) error {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
+	if folder := s.folder(engineID, taskID); creations[folder].running == 0 {
+		delete(creations, folder)
+	}
 	return s.removeLocked(engineID, taskID)
 }
 
 func (s fileStore) removeLocked(engineID, taskID string) error {
 	engine, err := s.open(engineID)
+	for try := 1; try < writeTries && errors.Is(err, errReplaced); try++ {
+		engine, err = s.open(engineID)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -237,19 +246,36 @@ func (s fileStore) makeTop() (*os.Root, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	info, err := os.Lstat(s.dir)
+	folder, err := s.open()
 	if err != nil {
 		return nil, err
 	}
-	folder, err := enter("", s.dir, info, os.OpenRoot)
-	if err != nil {
-		return nil, err
-	}
-	if owner := uidOf(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != os.Geteuid() {
+	if err := s.checkOwners(); err != nil {
 		folder.Close()
-		return nil, errors.Errorf("others may replace what is in %s; make it the folder of this process's user, and writable to nobody else", s.dir)
+		return nil, err
 	}
 	return folder, nil
+}
+
+// checkOwners refuses a folder that somebody else could put another one in the
+// place of, or in the place of one above it.
+func (s fileStore) checkOwners() error {
+	real, err := filepath.EvalSymlinks(filepath.Dir(s.dir)) // as /var/run may be one
+	if err != nil {
+		return err
+	}
+	for at := filepath.Join(real, filepath.Base(s.dir)); ; at = filepath.Dir(at) {
+		info, err := os.Lstat(at)
+		if err != nil {
+			return err
+		}
+		if owner := uidOf(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != os.Geteuid() {
+			return errors.Errorf("others may replace what is in %s; make it the folder of this process's user or root, and writable to nobody else", at)
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
 }
 
 // checkMemory looks at the folder, or at the first above it that is there.
@@ -288,7 +314,7 @@ func makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err er
 	}
 	if info.Mode().Perm() != 0o700 || uidOf(info) != os.Geteuid() {
 		folder.Close()
-		return nil, made, errors.Errorf("%s is open to others, or theirs; remove it", folder.Name())
+		return nil, made, errors.Errorf("%s is open to others, or another user's; executors of several users need a folder each, see WithSecretsDir", folder.Name())
 	}
 	return folder, made, nil
 }

@@ -191,6 +191,10 @@ func TestStoreFailures(t *testing.T) {
 			require.NoError(t, os.MkdirAll(s.dir, 0o700))
 			at(*s, func(path string) error { return os.Chmod(path, 0o770) })("")
 		}, "others may replace what is in ", nil},
+		{"others may write above it", func(t *testing.T, s *fileStore) {
+			require.NoError(t, os.MkdirAll(s.dir, 0o700))
+			require.NoError(t, os.Chmod(filepath.Dir(s.dir), 0o777)) //nolint:gosec // that is the point
+		}, "others may replace what is in ", nil},
 		{"the engine's folder is a link", func(t *testing.T, s *fileStore) {
 			require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "elsewhere"), 0o700))
 			at(*s, func(path string) error { return os.Symlink("elsewhere", path) })("engine")
@@ -202,7 +206,7 @@ func TestStoreFailures(t *testing.T) {
 		{"the engine's folder is open", func(t *testing.T, s *fileStore) {
 			require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "engine"), 0o700))
 			at(*s, func(path string) error { return os.Chmod(path, 0o755) })("engine")
-		}, "secrets/engine is open to others, or theirs; remove it", []string{"engine drwxr-xr-x"}},
+		}, "secrets/engine is open to others, or another user's; executors of several users need a folder each, see WithSecretsDir", []string{"engine drwxr-xr-x"}},
 		{"a folder in the file's place", func(t *testing.T, s *fileStore) {
 			require.NoError(t, os.MkdirAll(filepath.Join(s.dir, "engine/t1/secret.0"), 0o700))
 		}, "file exists", []string{"engine drwx------", "engine/t1 drwx------", "engine/t1/secret.0 drwx------"}},

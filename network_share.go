@@ -21,9 +21,10 @@ type sharedNetworks struct {
 }
 
 type sharedNetwork struct {
-	tasks    map[string]bool // their IDs
-	owner    *networkOwner   // nil: not known
-	creation chan struct{}   // full while one of the tasks creates it
+	tasks map[string]bool // their IDs
+	owner *networkOwner   // nil: not known
+	gate  chan struct{}   // full while one of the tasks creates or removes it
+	users int             // of the gate
 }
 
 func (s *sharedNetworks) at(name string) *sharedNetwork {
@@ -32,7 +33,7 @@ func (s *sharedNetworks) at(name string) *sharedNetwork {
 		if s.networks == nil {
 			s.networks = map[string]*sharedNetwork{}
 		}
-		n = &sharedNetwork{tasks: map[string]bool{}, creation: make(chan struct{}, 1)}
+		n = &sharedNetwork{tasks: map[string]bool{}, gate: make(chan struct{}, 1)}
 		s.networks[name] = n
 	}
 	return n
@@ -40,22 +41,32 @@ func (s *sharedNetworks) at(name string) *sharedNetwork {
 
 // join has the task count on the network, before it asks for it: whoever leaves
 // meanwhile must not take the network away.
-func (s *sharedNetworks) join(name, task string) *sharedNetwork {
+func (s *sharedNetworks) join(name, task string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.at(name)
-	n.tasks[task] = true
-	return n
+	s.at(name).tasks[task] = true
 }
 
-// alone calls create while no other task does. Engine 20.10 looks for a
-// network of that name when it begins to create one, and not again: of several
-// that are asked for at once it makes several, or refuses them for their subnet.
-func (n *sharedNetwork) alone(ctx context.Context, create func() error) error {
+// alone calls do while no other task creates or removes the network. Engine
+// 20.10 looks for a network of that name when it begins to create one, and not
+// again: of several that are asked for at once it makes several, or refuses them
+// for their subnet. And a network must not go under a task that has just been
+// told that it is there.
+func (s *sharedNetworks) alone(ctx context.Context, name string, do func() error) error {
+	s.mu.Lock()
+	n := s.at(name)
+	n.users++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		n.users--
+		s.dropLocked(name)
+		s.mu.Unlock()
+	}()
 	select {
-	case n.creation <- struct{}{}:
-		defer func() { <-n.creation }()
-		return create()
+	case n.gate <- struct{}{}:
+		defer func() { <-n.gate }()
+		return do()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -83,6 +94,7 @@ func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others b
 		return nil, false
 	}
 	delete(n.tasks, task)
+	s.dropLocked(name)
 	return n.owner, len(n.tasks) > 0
 }
 
@@ -91,6 +103,13 @@ func (s *sharedNetworks) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := s.networks[name]; n != nil && len(n.tasks) == 0 {
+		n.owner = nil
+	}
+}
+
+// dropLocked drops a network of which nothing is known or waited for.
+func (s *sharedNetworks) dropLocked(name string) {
+	if n := s.networks[name]; n.users == 0 && n.owner == nil && len(n.tasks) == 0 {
 		delete(s.networks, name)
 	}
 }

@@ -288,3 +288,33 @@ func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
 		require.NoError(t, sharer(t, e, "f").CreateNetworks(t.Context()), "nobody holds the others up for ever")
 	})
 }
+
+// A task that joins while the last one before it removes the network has one in
+// the end.
+func TestANetworkIsThereForATaskThatJoinsDuringItsRemoval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var options network.CreateOptions
+		client := sharing(t, &options)
+		remove, release := client.networkRemove, make(chan struct{})
+		client.networkRemove = func(ctx context.Context, id string) error {
+			<-release
+			return remove(ctx, id)
+		}
+		engine := NewEngine(client)
+		a, b := sharer(t, engine, "a"), sharer(t, engine, "b")
+		require.NoError(t, a.CreateNetworks(t.Context()))
+		left := asynchronously(func() error { return a.RemoveNetworks(t.Context()) })
+		synctest.Wait()
+		joined := asynchronously(func() error { return b.CreateNetworks(t.Context()) })
+		synctest.Wait()
+		close(release)
+		require.NoError(t, left())
+		require.NoError(t, joined())
+		_, err := client.NetworkInspect(t.Context(), "backend", network.InspectOptions{})
+		require.NoError(t, err)
+
+		require.NoError(t, b.RemoveNetworks(t.Context()))
+		assert.Empty(t, engine.networks.networks, "nothing is remembered of a network that is gone")
+	})
+}

@@ -97,8 +97,10 @@ func WithLogRate(bytesPerSecond int) Option {
 // mounted there. What lacks of it is made, for this process's user alone. The
 // default, and what an empty path stands for, is /run/dockerexec/secrets.
 //
-// Executors may share it. A task whose container is to be started after a change
-// of the folder cannot start: its container looks for the files where they were.
+// Executors of one user may share it; one that starts may cost the creates of
+// another one a retry. A task whose container is to be started after a change of
+// the folder cannot start: its container looks for the files where they were.
+// Those that are there are not removed any more, until the host restarts.
 func WithSecretsDir(dir string) Option {
 	return func(o *options) {
 		if o.secretsDir = dir; dir == "" {

@@ -58,6 +58,11 @@ func (c *containerConfig) translateFiles() ([]taskFile, error) {
 			return nil, refuse(d.path+".ConfigID", "is empty")
 		}
 		if ref.GetRuntime() != nil { // it is for the engine, see credentialConfig
+			if used, err := c.credentialConfig(); err != nil {
+				return nil, err
+			} else if used == nil || used.id != d.id {
+				return nil, refuse(d.path+".Target", "is for a container's CredentialSpec, and the task's names another config or none")
+			}
 			continue
 		}
 		if ref.GetFile() == nil {

@@ -18,7 +18,7 @@ func TestFilesOfATask(t *testing.T) {
 	}, newTestConfig(t, goldenTask(t, "secrets")).files)
 	assert.Equal(t, []taskFile{
 		{dependency{"Spec.Container.Configs[0]", true, "c1", "web-conf"}, "config.0", "/web.conf", 1000, 2000, 0o640},
-		{dependency{"Spec.Container.Configs[2]", true, "c1", ""}, "config.2", "/etc/web/web.conf", 0, 0, 0o444},
+		{dependency{"Spec.Container.Configs[1]", true, "c1", ""}, "config.1", "/etc/web/web.conf", 0, 0, 0o444},
 	}, newTestConfig(t, goldenTask(t, "configs")).files)
 
 	for name, want := range map[string]string{
@@ -77,6 +77,9 @@ func TestFilesThatAreRefused(t *testing.T) {
 		{"config without target", func(task *api.Task) {
 			spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}}
 		}, "Spec.Container.Configs[0].Target: is not set: a config arrives as a file or by another field, or not at all"},
+		{"runtime target that nothing uses", func(task *api.Task) {
+			spec(task).Configs = []*api.ConfigReference{{ConfigID: "c", Target: &api.ConfigReference_Runtime{Runtime: &api.RuntimeTarget{}}}}
+		}, "Spec.Container.Configs[0].Target: is for a container's CredentialSpec, and the task's names another config or none"},
 		{"target nil", func(task *api.Task) {
 			spec(task).Secrets = []*api.SecretReference{{SecretID: "s", Target: &api.SecretReference_File{}}}
 		}, "Spec.Container.Secrets[0].File: is nil"},

@@ -171,6 +171,7 @@ type swarm struct {
 	dir    string
 
 	node    *exec.Cmd    // nil: it does not run
+	nodeID  string       // empty: it has never run
 	log     string       // the file with its output, of all its starts
 	watched <-chan error // nil: nobody watches
 	unwatch context.CancelFunc
@@ -219,6 +220,7 @@ func (s *swarm) start() {
 	s.t.Helper()
 	node, ready := s.launch(s.flags...)
 	require.Regexp(s.t, `^node \w{25} is ready, control socket /`, ready)
+	s.nodeID = strings.Fields(ready)[1]
 	s.node = node
 	// A connection from before would first have to learn that this is another process.
 	var err error
@@ -310,7 +312,11 @@ func (s *swarm) end() {
 
 // sweep removes the containers that a failed test leaves, for those after it.
 func (s *swarm) sweep() {
-	list, err := s.engine.ContainerList(context.Background(), container.ListOptions{All: true, Filters: ofTasks()})
+	if s.nodeID == "" {
+		return
+	}
+	list, err := s.engine.ContainerList(context.Background(), container.ListOptions{All: true,
+		Filters: filters.NewArgs(filters.Arg("label", "com.docker.swarm.node.id="+s.nodeID))})
 	for _, c := range list {
 		err = s.engine.ContainerRemove(context.Background(), c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	}
