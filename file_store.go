@@ -260,11 +260,11 @@ func (s fileStore) makeTop() (*os.Root, error) {
 // checkOwners refuses a folder that somebody else could put another one in the
 // place of, or in the place of one above it.
 func (s fileStore) checkOwners() error {
-	real, err := filepath.EvalSymlinks(filepath.Dir(s.dir)) // as /var/run may be one
+	above, err := filepath.EvalSymlinks(filepath.Dir(s.dir)) // as /var/run may be one
 	if err != nil {
 		return err
 	}
-	for at := filepath.Join(real, filepath.Base(s.dir)); ; at = filepath.Dir(at) {
+	for at := filepath.Join(above, filepath.Base(s.dir)); ; at = filepath.Dir(at) {
 		info, err := os.Lstat(at)
 		if err != nil {
 			return err

@@ -91,7 +91,7 @@ func TestPullStall(t *testing.T) {
 					}
 				})
 				w(layerMessage("b", "Pull complete", 0, 0, ""))
-				every(1000, 100*time.Millisecond, func(i int) { w(layerMessage("a", "Downloading", 1<<20, 3<<20, "")) })
+				every(1000, 100*time.Millisecond, func(int) { w(layerMessage("a", "Downloading", 1<<20, 3<<20, "")) })
 			},
 			after: 1100*time.Second + 40*time.Second,
 			err:   "stalled: no advance for 40s; it came to 1 of 2 layers, 1.05MB of 3.147MB",
