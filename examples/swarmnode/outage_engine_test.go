@@ -164,8 +164,11 @@ func TestEngineNodeOutlivesTheContainers(t *testing.T) {
 			}
 			t.Logf("engine away for %v; %d tasks ended (number by exit code: %v) and were replaced %v after its return",
 				back.Sub(begin).Round(time.Millisecond), len(ended), codes, replaced.Round(time.Millisecond))
-			require.Len(t, s.tasks.History(service), 2*replicas, "each task is replaced once")
-			require.Len(t, s.processes(service), replicas)
+			// One task more, which comes after whatever the outage has set off.
+			s.update(service, func(spec *api.ServiceSpec) { spec.GetReplicated().Replicas = replicas + 1 })
+			s.awaitRunning(service, replicas+1)
+			require.Len(t, s.tasks.History(service), 2*replicas+1, "each task is replaced once")
+			require.Len(t, s.processes(service), replicas+1)
 		})
 	}
 }
