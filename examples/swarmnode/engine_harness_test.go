@@ -315,10 +315,12 @@ func (s *swarm) sweep() {
 	if s.nodeID == "" {
 		return
 	}
-	list, err := s.engine.ContainerList(context.Background(), container.ListOptions{All: true,
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	list, err := s.engine.ContainerList(ctx, container.ListOptions{All: true,
 		Filters: filters.NewArgs(filters.Arg("label", "com.docker.swarm.node.id="+s.nodeID))})
 	for _, c := range list {
-		err = s.engine.ContainerRemove(context.Background(), c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
+		err = s.engine.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	}
 	s.t.Logf("containers removed: %d (%v)", len(list), err)
 }
