@@ -272,7 +272,7 @@ func (m *taskMaker) change(v reflect.Value) {
 		element := reflect.New(v.Type().Elem()).Elem()
 		m.fill(element)
 		v.Set(reflect.Append(v, element))
-	case v.Kind() == reflect.Struct:
+	case v.Kind() == reflect.Struct && v.NumField() > 0:
 		i := m.next() % v.NumField()
 		f := v.Field(i)
 		switch {
