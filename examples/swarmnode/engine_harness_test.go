@@ -310,24 +310,6 @@ func (s *swarm) end() {
 	assert.NoError(s.t, os.RemoveAll(s.dir))
 }
 
-// races are the race detector's reports in a log, but for one race that SwarmKit
-// has with itself: its agent starts a task's next operation, after one that is to be
-// tried again, while the one before still reads its context.
-func races(log string) (reports []string) {
-	for _, report := range strings.Split(log, "==================\n") {
-		if !strings.Contains(report, "WARNING: DATA RACE") {
-			continue
-		}
-		accesses, _, _ := strings.Cut(report, "(running) created at:")
-		known := strings.Contains(accesses, "agent/task.go:114 ") && strings.Contains(accesses, "agent/task.go:134 ") &&
-			!strings.Contains(accesses, "github.com/dockerexec/")
-		if !known {
-			reports = append(reports, report)
-		}
-	}
-	return reports
-}
-
 // sweep removes the containers that a failed test leaves, for those after it.
 func (s *swarm) sweep() {
 	if s.nodeID == "" {
