@@ -355,7 +355,10 @@ func (k *soak) known() map[string]*api.Task {
 	return known
 }
 
-func (k *soak) did(what string) { k.done[what]++ }
+func (k *soak) did(what string) {
+	k.done[what]++
+	k.t.Logf("%s %s", time.Now().UTC().Format("15:04:05.000"), what)
+}
 
 // converge lets jobs be services, and waits until each service has its tasks. Those
 // with a health check are made anew, since engine 20.10 never again checks a
@@ -390,7 +393,8 @@ func (k *soak) differences() (wrong []string) {
 		case task == nil && k.orphans[c.ID] && c.State != container.StateRunning:
 			orphans++
 		case task == nil:
-			wrong = append(wrong, fmt.Sprintf("container %v %s of no task", c.Names, c.State))
+			wrong = append(wrong, fmt.Sprintf("container %v %s of no task, %q, left by an end of the node: %v; its task was: %s; it is: %s",
+				c.Names, c.State, k.hit[taskOf(c)], k.orphans[c.ID], k.past(c.Labels["com.docker.swarm.service.id"], taskOf(c)), k.inspected(c.ID)))
 		case seen[task.ID]:
 			wrong = append(wrong, fmt.Sprintf("two containers of task %s", task.ID))
 		case running(task) != (c.State == container.StateRunning):
@@ -404,17 +408,27 @@ func (k *soak) differences() (wrong []string) {
 	for id, task := range known {
 		had := task.Status.GetContainer() != nil && task.Status.GetContainer().ContainerID != ""
 		if !seen[id] && (running(task) || had && k.hit[id] != "removal of a container") {
-			wrong = append(wrong, fmt.Sprintf("no container of task %s %s, after %q; it was: %s", id, describe(task), k.hit[id], k.past(task)))
+			wrong = append(wrong, fmt.Sprintf("no container of task %s %s, after %q; it was: %s", id, describe(task), k.hit[id], k.past(task.ServiceID, id)))
 		}
 	}
 	return wrong
 }
 
-// past are the states that a task was in.
-func (k *soak) past(task *api.Task) string {
+// inspected is the state of a container.
+func (k *soak) inspected(id string) string {
+	k.t.Helper()
+	answer, err := k.engine.ContainerInspect(k.t.Context(), id)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("created %s, %+v", answer.Created, *answer.State)
+}
+
+// past are the states that a task of a service was in.
+func (k *soak) past(service, task string) string {
 	var states []string
-	for _, versions := range k.tasks.History(task.ServiceID) {
-		if versions[0].ID == task.ID {
+	for _, versions := range k.tasks.History(service) {
+		if versions[0].ID == task {
 			for _, version := range versions {
 				states = append(states, version.Status.Timestamp.String()+" "+describe(version))
 			}
