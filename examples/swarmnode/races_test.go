@@ -8,9 +8,10 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// races are the race detector's reports in a log, but for races that SwarmKit's
-// agent has with itself: about variables of its taskManager, between that one's loop
-// and the operations and timers that it starts.
+// races are the race detector's reports in a log, but for those of SwarmKit's agent
+// with itself: about variables of its taskManager, between that one's loop and the
+// operations and timers that it starts, and about the contexts that it hands them in
+// such a variable.
 func races(log string) (reports []string) {
 	for _, report := range strings.Split(log, "==================\n") {
 		if strings.Contains(report, "WARNING: DATA RACE") && !isTaskManagers(report) {
@@ -20,28 +21,74 @@ func races(log string) (reports []string) {
 	return reports
 }
 
-// accesses finds the two accesses of a report, each with the function that made it.
-var accesses = regexp.MustCompile(`(?i)(?:read|write) at 0x[0-9a-f]+ by [^\n]*:\n\s*(\S+)`)
+// access finds where a report tells of an access.
+var access = regexp.MustCompile(`(?i)(?:read|write) at 0x[0-9a-f]+ by [^\n]*:\n`)
 
 func isTaskManagers(report string) bool {
-	found := accesses.FindAllStringSubmatch(report, -1)
-	for _, access := range found {
-		if !strings.HasPrefix(access[1], "github.com/moby/swarmkit/v2/agent.(*taskManager).run") {
+	found := access.FindAllStringIndex(report, -1)
+	if len(found) != 2 {
+		return false
+	}
+	theirs, contexts := 0, 0
+	for _, end := range found {
+		stack, _, _ := strings.Cut(report[end[1]:], "\n\n")
+		within, caller := accessIn(stack)
+		switch {
+		case strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*taskManager).run"):
+			theirs++
+		case within == "context":
+		default:
 			return false
 		}
+		if within == "context" {
+			contexts++
+		}
 	}
-	return len(found) == 2
+	return theirs == 2 || theirs == 1 && contexts == 2
+}
+
+// accessIn tells of an access by its stack whether it was in package context, and
+// the first function that is of no package of Go's own for contexts and what they
+// are made of.
+func accessIn(stack string) (within, caller string) {
+	for line := range strings.Lines(stack) {
+		switch {
+		case strings.HasPrefix(line, "   "): // a file
+		case strings.HasPrefix(line, "  context."):
+			within = "context"
+		case !strings.HasPrefix(line, "  sync"):
+			return within, strings.TrimSpace(line)
+		}
+	}
+	return within, ""
 }
 
 func TestRaces(t *testing.T) {
 	report := func(one, other string) string {
-		return "==================\nWARNING: DATA RACE\nRead at 0x00c000d60a88 by goroutine 6928:\n  " + one +
-			"\n      task.go:173 +0x34\n\nPrevious write at 0x00c000d60a88 by main goroutine:\n  " + other +
-			"\n      task.go:234 +0x4dc\n\nGoroutine 6928 (running) created at:\n  time.goFunc()\n==================\n"
+		stack := func(functions string) (lines string) {
+			for function := range strings.SplitSeq(functions, " < ") {
+				lines += "  " + function + "\n      file.go:173 +0x34\n"
+			}
+			return lines
+		}
+		return "==================\nWARNING: DATA RACE\nRead at 0x00c000d60a88 by goroutine 6928:\n" + stack(one) +
+			"\nPrevious write at 0x00c000d60a88 by main goroutine:\n" + stack(other) +
+			"\nGoroutine 6928 (running) created at:\n  time.goFunc()\n==================\n"
 	}
-	const theirs, ours = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()", "github.com/dockerexec/dockerexec.(*controller).Wait()"
-	assert.Empty(t, races("level=info\n"+report(theirs, theirs)+"level=info\n"))
-	for _, report := range []string{report(theirs, ours), report(ours, theirs), report(ours, ours), "WARNING: DATA RACE\nunreadable"} {
-		assert.Len(t, races("level=info\n"+report+"level=info\n"), 1)
+	const (
+		loop  = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()"
+		ours  = "github.com/dockerexec/dockerexec.(*controller).Wait()"
+		makes = "context.withCancel() < context.WithCancel() < " + loop
+		uses  = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
+	)
+	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes)} {
+		assert.Empty(t, races("level=info\n"+report+"level=info\n"))
+	}
+	for _, report := range []string{
+		report(loop, ours), report(ours, loop), report(ours, ours), report(uses, uses), report(ours, makes), report(uses, loop),
+		report("sync/atomic.LoadInt64() < "+ours, makes),
+		"WARNING: DATA RACE\nunreadable",
+	} {
+		assert.Len(t, races("level=info\n"+report+"level=info\n"), 1, report)
 	}
 }

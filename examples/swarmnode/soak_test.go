@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -437,6 +438,9 @@ func (k *soak) past(service, task string) string {
 	return strings.Join(states, "; ")
 }
 
+// lostStart is how an engine refuses to start what runs already, unknown to it.
+var lostStart = regexp.MustCompile(`: (already exists|id already in use|mkdir \S+: file exists)$`)
+
 // checkEnds sees that no task has failed but those that were made to.
 func (k *soak) checkEnds() {
 	k.t.Helper()
@@ -446,16 +450,23 @@ func (k *soak) checkEnds() {
 		for _, task := range k.ended(id) {
 			cause := k.hit[task.ID]
 			container := task.Status.GetContainer()
-			isJob := task.ServiceAnnotations.Name == "jobs" && (task.Status.State == api.TaskStateCompleted || container != nil && container.ExitCode == 3)
+			isJob := task.ServiceAnnotations.Name == "jobs" && !slices.Contains(task.Spec.GetContainer().Args, "1h")
+			code := int32(0)
+			if container != nil {
+				code = container.ExitCode
+			}
 			switch {
-			case cause == "" && isJob:
+			case cause != "":
+			case isJob && (task.Status.State == api.TaskStateCompleted || code == 3):
 				cause = "end of a job"
-			case cause == "" && container != nil && container.ExitCode == 128 &&
-				(strings.HasSuffix(task.Status.Err, ": already exists") || strings.HasSuffix(task.Status.Err, ": id already in use")):
+			case isJob && code == 255:
+				// The code that an engine gives what ended while it was away.
+				cause = "end of a job without the engine"
+			case code == 128 && lostStart.MatchString(task.Status.Err):
 				// The engine ended while it started the container, and lost sight of it: it
 				// refuses another start, now or later.
 				cause = "end of the engine within its start"
-			case cause == "":
+			default:
 				assert.Fail(k.t, "a task has ended without cause", "%s of service %s: %s", task.ID, task.ServiceAnnotations.Name, describe(task))
 			}
 			ends[fmt.Sprintf("%v after %s", task.Status.State, cause)]++
