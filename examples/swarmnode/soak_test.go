@@ -261,6 +261,10 @@ func (k *soak) onEngine() []container.Summary {
 	return list
 }
 
+func (k *soak) onEngineRunning() []container.Summary {
+	return slices.DeleteFunc(k.onEngine(), func(c container.Summary) bool { return c.State != container.StateRunning })
+}
+
 func taskOf(c container.Summary) string { return c.Labels["com.docker.swarm.task.id"] }
 
 func (k *soak) killContainer() {
@@ -274,7 +278,7 @@ func (k *soak) removeContainer() {
 }
 
 func (k *soak) hitOne(what string, hit func(id string) error) {
-	list := slices.DeleteFunc(k.onEngine(), func(c container.Summary) bool { return c.State != container.StateRunning })
+	list := k.onEngineRunning()
 	if len(list) == 0 {
 		return
 	}
@@ -287,9 +291,13 @@ func (k *soak) hitOne(what string, hit func(id string) error) {
 }
 
 // endEngine ends the engine, one way or the other, and starts it a while later.
-// Orders are given meanwhile.
+// Orders are given meanwhile. An engine that is stopped while no container runs
+// keeps none, not even those that it is about to start.
 func (k *soak) endEngine(meanwhile func()) {
 	way := []string{"kill", "stop"}[k.random.IntN(2)]
+	if len(k.onEngineRunning()) == 0 {
+		way = "kill"
+	}
 	k.did(way + " of the engine")
 	controlEngine(k.t, way)
 	for range k.random.IntN(3) {
@@ -467,7 +475,8 @@ func (k *soak) checkEnds() {
 				// refuses another start, now or later.
 				cause = "end of the engine within its start"
 			default:
-				assert.Fail(k.t, "a task has ended without cause", "%s of service %s: %s", task.ID, task.ServiceAnnotations.Name, describe(task))
+				assert.Fail(k.t, "a task has ended without cause", "%s of service %s: %s; it was: %s",
+					task.ID, task.ServiceAnnotations.Name, describe(task), k.past(task.ServiceID, task.ID))
 			}
 			ends[fmt.Sprintf("%v after %s", task.Status.State, cause)]++
 		}
