@@ -42,9 +42,13 @@ type faultRow struct {
 	sample  string           // how it begins, if not with what comes at once
 	others  map[string]answerInstead
 	options []Option
-	untimed bool                     // no request time-out applies, so the caller's context ends it
 	waits   bool                     // a 409 is waited for, as long as the request time-out
 	needs   func(b *faultBench) bool // what the engine must be for this row; nil: any
+
+	// untimed: no time-out applies to the request, so the caller's context alone
+	// ends the wait for an answer that comes never, or slowly. That is faultCancel
+	// once more, and no cell of its own.
+	untimed bool
 }
 
 // faultCell is one cell of the matrix while it runs.
@@ -159,11 +163,8 @@ func (c *faultCell) underFault() (next error) {
 		case <-ctx.Done():
 			return
 		}
-		switch {
-		case c.fault == faultCancel:
+		if c.fault == faultCancel {
 			cancel()
-		case c.row.untimed && (c.fault == faultNever || c.fault == faultSlow):
-			time.AfterFunc(100*time.Millisecond, cancel)
 		}
 		if c.row.onHit != nil {
 			c.row.onHit(c)

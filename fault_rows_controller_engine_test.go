@@ -214,7 +214,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Logs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft cct c", untimed: true,
+			name: "controller Logs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft --t c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged); c.control(api.TaskStateRunning) }, op: controllerLogs, done: allPublished,
 			says: map[fault]string{fault404: noContainer},
 		},

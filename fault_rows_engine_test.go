@@ -1,8 +1,6 @@
 package dockerexec
 
-import (
-	"slices"
-)
+import "slices"
 
 // What engines say with a status; the others of the matrix are a proxy's.
 var (

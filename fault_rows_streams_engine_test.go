@@ -1,8 +1,6 @@
 package dockerexec
 
-import (
-	"github.com/stretchr/testify/assert"
-)
+import "github.com/stretchr/testify/assert"
 
 // streamFaultRows are those of the adapter's events and logs.
 func streamFaultRows() []*faultRow {
@@ -26,7 +24,7 @@ func streamFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "Logs: logs", target: "GET containers/*/logs", kinds: "tttee bb fftft cct c", untimed: true,
+			name: "Logs: logs", target: "GET containers/*/logs", kinds: "tttee bb fftft --t c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: readRawLogs,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -36,7 +34,7 @@ func streamFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "PublishLogs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft cct c", untimed: true,
+			name: "PublishLogs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft --t c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: publishLogs(false), done: allPublished,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -46,12 +44,12 @@ func streamFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "PublishLogs, followed: logs", target: "GET containers/*/logs", kinds: "rrrrr fb bbrfr ccr c", untimed: true,
+			name: "PublishLogs, followed: logs", target: "GET containers/*/logs", kinds: "rrrrr fb bbrfr --r c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: publishLogs(true), done: allPublished,
 			says: map[fault]string{fault404: noContainer, fault409: "can not get logs from container which is dead or marked for removal"},
 		},
 		{
-			name: "PublishLogs, followed while it runs: logs", target: "GET containers/*/logs", kinds: "rrrrr fr bbrfr ccr c", endless: true, untimed: true,
+			name: "PublishLogs, followed while it runs: logs", target: "GET containers/*/logs", kinds: "rrrrr fr bbrfr --r c", endless: true, untimed: true,
 			setup: func(c *faultCell) {
 				spec(c.task).Args = []string{"print", "5", "line", "--", "sleep", "1h"}
 				c.useStarted()
