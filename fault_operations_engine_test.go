@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	pkgerrors "github.com/pkg/errors"
@@ -78,6 +80,48 @@ func kill(c *faultCell) {
 	assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.adapter.config.name(), "KILL"))
 }
 
+func killByID(c *faultCell) {
+	assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.id, "KILL"))
+}
+
+// killIfGone ends a container of which the engine's answer says that it is gone,
+// so that its end is waited for.
+func killIfGone(c *faultCell) {
+	if c.fault == fault404 {
+		kill(c)
+	}
+}
+
+// removeIt is another caller's removal.
+func removeIt(c *faultCell) {
+	assert.NoError(c, c.bench.client.ContainerRemove(c.ctx(), c.adapter.config.name(), container.RemoveOptions{Force: true}))
+}
+
+// waitRenamed is a wait during which the container gets another name.
+func waitRenamed(ctx context.Context, c *faultCell) error {
+	c.adapter.containerID.Store(nil)
+	ended := make(chan struct{})
+	var renaming sync.WaitGroup
+	renamed := false
+	renaming.Go(func() {
+		for c.adapter.containerID.Load() == nil { // the wait has not yet seen which container it is
+			select {
+			case <-ended:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+		renamed = assert.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.adapter.config.name()+"-renamed"))
+	})
+	err := waitFor137(ctx, c)
+	close(ended)
+	renaming.Wait()
+	if renamed {
+		assert.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.adapter.config.name()))
+	}
+	return err
+}
+
 func waitFor137(ctx context.Context, c *faultCell) error {
 	answer, err := c.adapter.Wait(ctx)
 	if err != nil {
@@ -99,6 +143,20 @@ func controllerWait(ctx context.Context, c *faultCell) error {
 		assert.Equal(c, 137, coded.ExitCode())
 	}
 	return nil
+}
+
+// controllerStartSick starts what turns out unhealthy, or finds that it was
+// stopped for that.
+func controllerStartSick(ctx context.Context, c *faultCell) error {
+	err := c.ctlr.Start(ctx)
+	if err == exec.ErrTaskStarted {
+		return nil
+	}
+	if _, ended := err.(exec.ExitCoder); ended {
+		assert.Equal(c, ErrContainerUnhealthy, pkgerrors.Cause(err))
+		return nil
+	}
+	return err
 }
 
 func readRawLogs(ctx context.Context, c *faultCell) error {

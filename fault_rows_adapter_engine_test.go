@@ -88,6 +88,13 @@ func adapterFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
+			name: "Create, adopting: connect", target: "POST networks/*/connect", kinds: "ttt-t -- fftft ttt c",
+			setup: func(c *faultCell) { c.join(2); c.use(); c.createHalfConnected(); c.about = c.network(1) },
+			op:    onAdapter((*ContainerAdapter).Create), done: isConnected,
+			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: noNetwork},
+		},
+		{
 			name: "Create: cores", target: "GET info", kinds: "ttttt ft fftft ttt c",
 			setup: (*faultCell).useManyCores, op: onAdapter((*ContainerAdapter).Create), done: isCreated, again: exec.ErrTaskPrepared,
 		},

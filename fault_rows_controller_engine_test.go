@@ -57,6 +57,15 @@ func controllerFaultRows() []*faultRow {
 			others: map[string]answerInstead{"POST images/create": {404, "manifest for NAME not found: manifest unknown: manifest unknown"}},
 		},
 		{
+			name: "controller Prepare: inspect image by digest", target: "GET images/*", kinds: "ttttt st sstst ttt c",
+			setup: func(c *faultCell) {
+				spec(c.task).Image = c.bench.reference
+				c.control(api.TaskStateAccepted)
+				c.about = c.bench.reference
+			},
+			op: onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+		},
+		{
 			name: "controller Prepare: create", target: "POST containers/create", kinds: "ttttt ft frtft ttt c",
 			setup: func(c *faultCell) { c.control(api.TaskStateAccepted) },
 			op:    onController((*controller).Prepare), done: isPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
@@ -77,11 +86,35 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: "No such container: 0123456789ab"},
 		},
 		{
+			name: "controller Prepare: cores", target: "GET info", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.useManyCores(); c.control(api.TaskStateAccepted) },
+			op:    onController((*controller).Prepare), done: isPrepared, left: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+		},
+		{
+			name: "controller Prepare: create with all cores", target: "POST containers/create", nth: 2, kinds: "ttttt ft frtft ttt c",
+			setup: func(c *faultCell) { c.useManyCores(); c.control(api.TaskStateAccepted) },
+			op:    onController((*controller).Prepare), done: isPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
+		},
+		{
 			name: "controller Prepare, again: inspect", target: "GET containers/*/json", kinds: "ttttt ft pftft ttt c",
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStatePreparing) },
 			op:    onController((*controller).Prepare), done: isPrepared,
 			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
 			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Prepare, again: connect", target: "POST networks/*/connect", kinds: "ttt-t -- pftft ttt c",
+			setup: func(c *faultCell) {
+				c.join(2)
+				c.use()
+				c.createHalfConnected()
+				c.control(api.TaskStatePreparing)
+				c.about = c.network(1)
+			},
+			op: onController((*controller).Prepare), done: isConnected,
+			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: noNetwork},
 		},
 		{
 			name: "controller Start: inspect", target: "GET containers/*/json", kinds: "ttttt ft fftft ttt c",
@@ -97,16 +130,15 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start: create a vanished network", target: "POST networks/create", kinds: "ttttt ft fttft ttt c",
-			setup: func(c *faultCell) {
-				c.join(1)
-				require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
-				c.useCreated()
-				require.NoError(c, c.bench.client.NetworkRemove(c.ctx(), c.network(0)))
-				c.control(api.TaskStateStarting)
-				c.about = c.network(0)
-			},
-			op: onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
+			setup: func(c *faultCell) { c.controlVanishedNetwork(); c.about = c.network(0) },
+			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
 			says: map[fault]string{fault409: "network with name NAME already exists"},
+		},
+		{
+			name: "controller Start: start after a vanished network", target: "POST containers/*/start", nth: 2, kinds: "ttt-t -- fftft ttt c",
+			setup: (*faultCell).controlVanishedNetwork,
+			op:    onController((*controller).Start), done: startedOnce, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
 		},
 		{
 			name: "controller Start, health: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
@@ -122,6 +154,12 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
+			name: "controller Start, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- bfrfr rrr c",
+			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useCreated(); c.control(api.TaskStateStarting) },
+			op:    controllerStartSick, done: isStopped, onHit: killIfGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
 			name: "controller Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 		},
@@ -133,12 +171,7 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Wait, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- bfrfr rrr c",
 			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useStarted(); c.control(api.TaskStateRunning) },
-			op:    controllerWait, done: isStopped,
-			onHit: func(c *faultCell) {
-				if c.fault == fault404 { // which says that it is gone, so its end is waited for
-					kill(c)
-				}
-			},
+			op:    controllerWait, done: isStopped, onHit: killIfGone,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
@@ -160,6 +193,12 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: "Cannot kill container: NAME: Container 0123456789ab is not running"},
 		},
 		{
+			name: "controller Terminate, named: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:   onController((*controller).Terminate),
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
 			name: "controller Remove: stop", target: "POST containers/*/stop", kinds: "rrr-r -- ssrsr rrr c",
 			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
@@ -168,6 +207,12 @@ func controllerFaultRows() []*faultRow {
 			name: "controller Remove: remove", target: "DELETE containers/*", kinds: "rrr-r -- brrfr rrr c",
 			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone, waits: true,
 			says: map[fault]string{fault404: noContainer, fault409: beingRemoved},
+		},
+		{
+			name: "controller Remove: inspect until gone", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone, onHit: removeIt,
+			others: map[string]answerInstead{"DELETE containers/*": {409, beingRemoved}},
+			says:   map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller Remove: list who needs a network", target: "GET containers/json", kinds: "rrrrr fr ffrfr rrr c",

@@ -24,6 +24,11 @@ func streamFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
+			name: "Wait, renamed: inspect by ID", target: "GET containers/<ID>/json", kinds: "rrrrr fr dfrfr rrr c",
+			setup: func(c *faultCell) { c.useStarted(); c.id = c.seen().ID }, op: waitRenamed, onHit: killByID,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
 			name: "Logs: logs", target: "GET containers/*/logs", kinds: "tttee bb fftft --t c", untimed: true,
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: readRawLogs,
 			says: map[fault]string{fault404: noContainer},

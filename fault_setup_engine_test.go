@@ -71,6 +71,25 @@ func (c *faultCell) controlAnew() {
 	c.control(api.TaskStateRunning)
 }
 
+// createHalfConnected makes the container without its last network, as an engine
+// below [severalNetworks] does when the connect is lost.
+func (c *faultCell) createHalfConnected() {
+	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+	require.NoError(c, c.fresh().Create(c.ctx()))
+	last := c.network(len(c.task.Networks) - 1)
+	require.NoError(c, c.bench.client.NetworkDisconnect(c.ctx(), last, c.adapter.config.name(), false))
+	require.NotContains(c, c.seen().NetworkSettings.Networks, last)
+}
+
+// controlVanishedNetwork makes the controller of a container whose network is gone.
+func (c *faultCell) controlVanishedNetwork() {
+	c.join(1)
+	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+	c.useCreated()
+	require.NoError(c, c.bench.client.NetworkRemove(c.ctx(), c.network(0)))
+	c.control(api.TaskStateStarting)
+}
+
 // startStranger has somebody else's container have the task's name.
 func (c *faultCell) startStranger() {
 	name := c.adapter.config.name()
