@@ -86,6 +86,21 @@ func (e *simEngine) NetworkRemove(ctx context.Context, id string) error {
 	return err
 }
 
+func (e *simEngine) NetworkConnect(ctx context.Context, name, id string, _ *network.EndpointSettings) error {
+	_, err := simCall(ctx, e, "NetworkConnect", name, func() (struct{}, error) {
+		c, err := e.find(id)
+		if err != nil {
+			return struct{}{}, err
+		}
+		if _, there := e.networks[name]; !there {
+			return struct{}{}, notFound("network %s not found", name)
+		}
+		c.networks = append(c.networks, name)
+		return struct{}{}, nil
+	})
+	return err
+}
+
 func (e *simEngine) VolumeCreate(ctx context.Context, options volume.CreateOptions) (volume.Volume, error) {
 	return simCall(ctx, e, "VolumeCreate", options.Name, func() (volume.Volume, error) { return volume.Volume{Name: options.Name}, nil })
 }
@@ -140,6 +155,10 @@ func (e *simEngine) ContainerInspect(ctx context.Context, name string) (containe
 			return container.InspectResponse{}, err
 		}
 		state, config, settings := c.state, c.config, c.ports
+		settings.Networks = map[string]*network.EndpointSettings{}
+		for _, n := range c.networks {
+			settings.Networks[n] = &network.EndpointSettings{}
+		}
 		return container.InspectResponse{
 			ContainerJSONBase: &container.ContainerJSONBase{ID: c.id, Name: "/" + c.name, State: &state},
 			Config:            &config,

@@ -61,7 +61,7 @@ func (c *controller) findPrepared(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.step(ctx, func(ctx context.Context) error {
+	return c.stepWithNetworks(ctx, func(ctx context.Context) error {
 		version, err := c.adapter.ready(ctx)
 		if err != nil {
 			return err

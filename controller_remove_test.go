@@ -158,6 +158,35 @@ func TestRemoveInOrder(t *testing.T) {
 	}
 }
 
+// A start that has been answered is over: a Remove that comes at once stops the
+// container before it removes it. Other methods, which want the same lock, make
+// the two meet.
+func TestRemoveStopsWhatHasJustStarted(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		sim := newSimEngine(t)
+		ctlr := newSimController(t, sim, plainTask())
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		ctx, cancel := context.WithCancel(t.Context())
+		var others sync.WaitGroup
+		for range 4 {
+			others.Go(func() {
+				for ctx.Err() == nil {
+					assert.NoError(t, ctlr.Update(t.Context(), nil))
+				}
+			})
+		}
+		sim.forgetCalls()
+		require.NoError(t, ctlr.Start(t.Context()))
+		require.NoError(t, ctlr.Remove(t.Context()))
+		cancel()
+		others.Wait()
+		require.Equal(t, []string{
+			"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid", "ContainerStop web.1.taskid", "ContainerRemove web.1.taskid",
+		}, sim.called())
+	}
+}
+
 // The agent calls Remove once and then forgets the task.
 func TestRemoveOutlastsAnEngineThatIsAway(t *testing.T) {
 	t.Parallel()

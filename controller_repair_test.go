@@ -145,6 +145,31 @@ func TestVanishedNetworksAreMadeAgain(t *testing.T) {
 	}
 }
 
+// The same for a container that an interrupted Prepare left without one of its
+// networks, as below API 1.44 it may: to the engine that network was not in use.
+func TestAVanishedNetworkIsMadeAgainForAnAdoptedContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		require.NoError(t, newSimController(t, sim, networkedTask()).Prepare(t.Context()))
+		sim.with("web.1.taskid", func(c *simContainer) {
+			c.networks = []string{"backend"}
+			delete(sim.networks, "frontend")
+		})
+		sim.forgetCalls()
+		ctlr := newSimController(t, sim, taskAt(networkedTask(), api.TaskStatePreparing))
+		assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(t.Context()))
+		assert.Equal(t, []string{
+			"ContainerInspect web.1.taskid", "NetworkConnect frontend",
+			"NetworkCreate backend", "NetworkInspect backend", "NetworkCreate frontend",
+			"NetworkConnect frontend",
+		}, sim.called())
+		require.NoError(t, ctlr.Start(t.Context()))
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Empty(t, sim.left())
+	})
+}
+
 // The start's 404 is about a network only if it says so.
 func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
 	t.Parallel()

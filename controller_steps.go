@@ -21,8 +21,9 @@ func (c *controller) step(ctx context.Context, call func(context.Context) error)
 	go func() {
 		defer c.release()
 		ctx := context.WithoutCancel(ctx)
-		ended <- call(ctx)
+		err := call(ctx)
 		c.undo(ctx)
+		ended <- err // last: a Remove after the answer does its work itself, with a stop first
 	}()
 	select {
 	case err := <-ended:

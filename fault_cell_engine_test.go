@@ -24,7 +24,7 @@ import (
 // faultRow is one request of one operation.
 type faultRow struct {
 	name   string // "operation: request"
-	target string // the request, as faultPlan has it
+	target string // the request, as faultPlan has it; <ID> is the container's
 	nth    int    // the how many-th of those; 0: the first
 	every  bool   // all of them
 	kinds  string // how the operation ends, by fault; see faultKinds
@@ -36,15 +36,22 @@ type faultRow struct {
 	// What the operation, called again, ends with: after a request that was not
 	// carried out, after one that was, and after success.
 	unmade, made, again error
+	// The same after its caller has left it, if a step that goes on makes more than
+	// the request; nil: as made.
+	left error
 
 	says    map[fault]string // what an engine says with a status here; NAME is c.about
 	endless bool             // the answer has no end
 	sample  string           // how it begins, if not with what comes at once
 	others  map[string]answerInstead
 	options []Option
-	untimed bool                     // no request time-out applies, so the caller's context ends it
 	waits   bool                     // a 409 is waited for, as long as the request time-out
 	needs   func(b *faultBench) bool // what the engine must be for this row; nil: any
+
+	// untimed: no time-out applies to the request, so the caller's context alone
+	// ends the wait for an answer that comes never, or slowly. That is faultCancel
+	// once more, and no cell of its own.
+	untimed bool
 }
 
 // faultCell is one cell of the matrix while it runs.
@@ -64,6 +71,7 @@ type faultCell struct {
 	adapter   *ContainerAdapter
 	ctlr      *controller
 	about     string // what the errors must name
+	id        string // the container's, for rows that need it
 	pushed    string // an image of the cell's own
 	volume    string
 	shared    bool     // the task is another cell's too
@@ -149,7 +157,7 @@ func (c *faultCell) caller() (context.Context, context.CancelFunc) {
 func (c *faultCell) underFault() (next error) {
 	ctx, cancel := c.caller()
 	hit := c.proxy.arm(&faultPlan{
-		fault: c.fault, target: c.row.target, nth: c.nth(), message: c.message(), others: c.others(),
+		fault: c.fault, target: c.target(), nth: c.nth(), message: c.message(), others: c.others(),
 		endless: c.row.endless, sample: c.row.sample,
 	})
 	var onHit sync.WaitGroup
@@ -159,11 +167,8 @@ func (c *faultCell) underFault() (next error) {
 		case <-ctx.Done():
 			return
 		}
-		switch {
-		case c.fault == faultCancel:
+		if c.fault == faultCancel {
 			cancel()
-		case c.row.untimed && (c.fault == faultNever || c.fault == faultSlow):
-			time.AfterFunc(100*time.Millisecond, cancel)
 		}
 		if c.row.onHit != nil {
 			c.row.onHit(c)
@@ -198,6 +203,8 @@ func (c *faultCell) underFault() (next error) {
 	case !believed && strings.IndexByte("srpS", got) >= 0:
 		c.check("at once")
 		return c.row.again
+	case c.fault == faultCancel && c.row.left != nil:
+		return c.row.left
 	case c.fault.carriedOut():
 		return c.row.made
 	}
@@ -240,6 +247,8 @@ func (c *faultCell) nth() int {
 	return max(c.row.nth, 1)
 }
 
+func (c *faultCell) target() string { return strings.ReplaceAll(c.row.target, "<ID>", c.id) }
+
 func (c *faultCell) words(text string) string { return strings.ReplaceAll(text, "NAME", c.about) }
 
 func (c *faultCell) others() map[string]answerInstead {
@@ -257,7 +266,7 @@ func (c *faultCell) kindOf(ctx context.Context, err error, seen []string) byte {
 	case err == nil:
 		asked := 0
 		for _, request := range seen {
-			if matchesPattern(c.row.target, request) {
+			if matchesPattern(c.target(), request) {
 				asked++
 			}
 		}

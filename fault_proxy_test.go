@@ -11,86 +11,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	engineapi "github.com/docker/docker/client"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// fault is what befalls one request on its way to the engine and back.
-type fault string
-
-const (
-	faultRefused fault = "refused" // nobody listens
-	faultReset   fault = "reset"   // the connection is reset, the engine saw nothing
-	faultHeader  fault = "header"  // reset in the midst of the answer's header
-	faultBody    fault = "body"    // reset in the midst of the answer's body
-	faultCut     fault = "cut"     // closed at any byte of the answer
-	faultGarbled fault = "garbled" // a body that is no JSON
-	faultEmpty   fault = "empty"   // no body
-	fault404     fault = "404"
-	fault409     fault = "409"
-	fault429     fault = "429"
-	fault500     fault = "500"
-	fault503     fault = "503"
-	faultNever   fault = "never"  // neither the engine nor the client hears anything
-	faultSlow    fault = "slow"   // the answer comes at one byte a second
-	faultLost    fault = "lost"   // closed without any byte of the answer
-	faultCancel  fault = "cancel" // the caller's context ends while the answer is held back
-)
-
-// faults are all of them, in the order of the matrix's columns.
-var faults = []fault{
-	faultRefused, faultReset, faultHeader, faultBody, faultCut,
-	faultGarbled, faultEmpty,
-	fault404, fault409, fault429, fault500, fault503,
-	faultNever, faultSlow, faultLost, faultCancel,
-}
-
-// carriedOut reports whether the engine does what the request asks for.
-func (f fault) carriedOut() bool {
-	switch f {
-	case faultHeader, faultBody, faultCut, faultGarbled, faultEmpty, faultSlow, faultLost, faultCancel:
-		return true
-	default:
-		return false
-	}
-}
-
-// status is that of an answer which the engine did not give, or 0.
-func (f fault) status() int {
-	status, _ := strconv.Atoi(string(f))
-	return status
-}
-
-// notJSON is the body of a garbled answer. As a log's it has no frames.
-const notJSON = "<html><body>It works!</body></html>"
-
-// faultPlan says which request gets a fault.
-type faultPlan struct {
-	fault   fault
-	target  string // "METHOD path" without the version; a * is anything
-	nth     int    // the how many-th of the requests that match; 0: every one
-	message string // what an answer with a status says
-	endless bool   // the answer has no end; what comes of it at once is taken
-	sample  string // instead of what comes at once, where nothing does
-	others  map[string]answerInstead
-}
-
-// answerInstead is what requests that match a pattern are answered, every time.
-type answerInstead struct {
-	status  int
-	message string
-}
 
 // faultProxy stands before an engine as its client's transport. The faults are
 // those of real connections, for which each faulty request has a new one.
@@ -215,24 +145,6 @@ func (p *faultProxy) planned() fault {
 		return ""
 	}
 	return p.plan.fault
-}
-
-// matchesPattern reports whether text is pattern, in which one * is anything.
-func matchesPattern(pattern, text string) bool {
-	before, after, found := strings.Cut(pattern, "*")
-	if !found {
-		return pattern == text
-	}
-	return len(text) >= len(before)+len(after) && strings.HasPrefix(text, before) && strings.HasSuffix(text, after)
-}
-
-// asked is a request as patterns have it.
-func asked(r *http.Request) string {
-	path := strings.TrimPrefix(r.URL.Path, "/")
-	if version, rest, found := strings.Cut(path, "/"); found && strings.HasPrefix(version, "v1.") {
-		path = rest
-	}
-	return r.Method + " " + path
 }
 
 // RoundTrip is the client's side: it finds out whether a request gets the fault.
@@ -467,94 +379,4 @@ func (p *faultProxy) close() {
 	p.server.CloseClientConnections()
 	p.server.Close()
 	p.handlers.Wait()
-}
-
-// The faults are what they are called, as a client without any package sees them.
-func TestFaultsOnTheWire(t *testing.T) {
-	t.Parallel()
-	const body = `{"Id":"0123456789","Warnings":[]}` + "\n"
-	var carriedOut sync.Map
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		text, _ := io.ReadAll(r.Body)
-		carriedOut.Store(string(text), true)
-		_, _ = io.WriteString(w, body)
-	}))
-	defer upstream.Close()
-	address, err := url.Parse(upstream.URL)
-	require.NoError(t, err)
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", address.Host)
-	}}
-	defer transport.CloseIdleConnections()
-	dead := deadSocket(t)
-
-	for f, want := range map[fault]struct {
-		err    error  // of the request, or of reading its answer
-		status int    // 0: none came
-		body   string // if there is no error
-	}{
-		faultRefused: {err: syscall.ECONNREFUSED},
-		faultReset:   {err: syscall.ECONNRESET},
-		faultHeader:  {err: io.ErrUnexpectedEOF}, // net/http forgets the reset
-		faultBody:    {err: syscall.ECONNRESET, status: 200},
-		faultGarbled: {status: 200, body: "<html><body>It works!</body></html>"},
-		faultEmpty:   {status: 200},
-		fault404:     {status: 404, body: `{"message":"not \"this\""}` + "\n"},
-		fault503:     {status: 503, body: `{"message":"not \"this\""}` + "\n"},
-		faultNever:   {err: context.DeadlineExceeded},
-		faultSlow:    {err: context.DeadlineExceeded},
-		faultLost:    {err: io.EOF},
-		faultCancel:  {err: context.DeadlineExceeded},
-	} {
-		t.Run(string(f), func(t *testing.T) {
-			p := newFaultProxy(transport, dead)
-			defer p.close()
-			ask := func() (status int, text string, err error) {
-				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-				defer cancel()
-				request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://engine/v1.41/containers/create", strings.NewReader(string(f)))
-				require.NoError(t, err)
-				answer, err := (&http.Client{Transport: p}).Do(request)
-				if err != nil {
-					return 0, "", err
-				}
-				defer answer.Body.Close()
-				all, err := io.ReadAll(answer.Body)
-				return answer.StatusCode, string(all), err
-			}
-			hit := p.arm(&faultPlan{fault: f, target: "POST containers/create", nth: 1, message: `not "this"`})
-			status, text, err := ask()
-			<-hit
-			assert.Equal(t, want.status, status)
-			if want.err != nil {
-				assert.ErrorIs(t, err, want.err)
-			} else if assert.NoError(t, err) {
-				assert.Equal(t, want.body, text)
-			}
-			_, done := carriedOut.Load(string(f))
-			assert.Equal(t, f.carriedOut(), done)
-			_, _, err = p.disarm()
-			require.NoError(t, err)
-
-			status, text, err = ask()
-			require.NoError(t, err)
-			assert.Equal(t, 200, status)
-			assert.Equal(t, body, text)
-			assert.Zero(t, p.settled(5*time.Second), "connections")
-		})
-	}
-
-	// No cut leaves a whole answer.
-	p := newFaultProxy(transport, dead)
-	defer p.close()
-	for range 200 {
-		p.arm(&faultPlan{fault: faultCut, target: "* containers/create"})
-		answer, err := (&http.Client{Transport: p}).Post("http://engine/containers/create", "text/plain", nil)
-		if err == nil {
-			_, err = io.ReadAll(answer.Body)
-			answer.Body.Close()
-		}
-		_, where, _ := p.disarm()
-		assert.Error(t, err, where)
-	}
 }

@@ -1,0 +1,267 @@
+package dockerexec
+
+import (
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/require"
+)
+
+// controllerFaultRows are those of the executor and its controllers.
+func controllerFaultRows() []*faultRow {
+	return []*faultRow{
+		{
+			name: "Describe: information", target: "GET info", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: engine information" }, op: describeIt,
+		},
+		{
+			name: "Describe: plugins", target: "GET plugins", kinds: "ttttt ft sftft ttt c",
+			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: plugins" }, op: describeIt,
+		},
+		{
+			name: "controller Prepare: create network", target: "POST networks/create", kinds: "ttttt ft fttft ttt c",
+			setup: func(c *faultCell) { c.join(1); c.mount(); c.control(api.TaskStateAccepted); c.about = c.network(0) },
+			op:    onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault409: "network with name NAME already exists"},
+		},
+		{
+			name: "controller Prepare: inspect network", target: "GET networks/*", kinds: "ttttt ft tftft ttt c",
+			setup: func(c *faultCell) {
+				c.join(1)
+				c.control(api.TaskStateAccepted)
+				require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+				c.about = c.network(0)
+			},
+			op: onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: noNetwork},
+		},
+		{
+			name: "controller Prepare: create volume", target: "POST volumes/create", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.join(1); c.mount(); c.control(api.TaskStateAccepted); c.about = c.volume },
+			op:    onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+		},
+		{
+			name: "controller Prepare: pull", target: "POST images/create", kinds: "rrrrr sr ffrrr fsr c",
+			setup: func(c *faultCell) { c.push(); c.control(api.TaskStateAccepted); c.about = c.pushed },
+			op:    onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+			says:    map[fault]string{fault404: "manifest for NAME not found: manifest unknown: manifest unknown"},
+			options: []Option{WithPullAttempts(2)},
+		},
+		{
+			name: "controller Prepare: inspect image", target: "GET images/*", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) {
+				spec(c.task).Image = fromHarness(c.bench.t, "DOCKEREXEC_TEST_IMAGE")
+				c.control(api.TaskStateAccepted)
+				c.about = spec(c.task).Image
+			},
+			op: onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+			others: map[string]answerInstead{"POST images/create": {404, "manifest for NAME not found: manifest unknown: manifest unknown"}},
+		},
+		{
+			name: "controller Prepare: inspect image by digest", target: "GET images/*", kinds: "ttttt st sstst ttt c",
+			setup: func(c *faultCell) {
+				spec(c.task).Image = c.bench.reference
+				c.control(api.TaskStateAccepted)
+				c.about = c.bench.reference
+			},
+			op: onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
+		},
+		{
+			name: "controller Prepare: create", target: "POST containers/create", kinds: "ttttt ft frtft ttt c",
+			setup: func(c *faultCell) { c.control(api.TaskStateAccepted) },
+			op:    onController((*controller).Prepare), done: isPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
+		},
+		{
+			name: "controller Prepare: inspect the holder", target: "GET containers/*/json", kinds: "ttttt ft pftft ttt c",
+			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateAccepted) },
+			op:    onController((*controller).Prepare), done: isPrepared,
+			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Prepare: connect", target: "POST networks/*/connect", kinds: "ttt-t -- fftft ttt c", needs: oneNetworkAtATime,
+			setup: func(c *faultCell) { c.join(2); c.control(api.TaskStateAccepted); c.about = c.network(1) },
+			op:    onController((*controller).Prepare), done: isConnected,
+			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: "No such container: 0123456789ab"},
+		},
+		{
+			name: "controller Prepare: cores", target: "GET info", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.useManyCores(); c.control(api.TaskStateAccepted) },
+			op:    onController((*controller).Prepare), done: isPrepared, left: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+		},
+		{
+			name: "controller Prepare: create with all cores", target: "POST containers/create", nth: 2, kinds: "ttttt ft frtft ttt c",
+			setup: func(c *faultCell) { c.useManyCores(); c.control(api.TaskStateAccepted) },
+			op:    onController((*controller).Prepare), done: isPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
+		},
+		{
+			name: "controller Prepare, again: inspect", target: "GET containers/*/json", kinds: "ttttt ft pftft ttt c",
+			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStatePreparing) },
+			op:    onController((*controller).Prepare), done: isPrepared,
+			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Prepare, again: connect", target: "POST networks/*/connect", kinds: "ttt-t -- pftft ttt c",
+			setup: func(c *faultCell) {
+				c.join(2)
+				c.use()
+				c.createHalfConnected()
+				c.control(api.TaskStatePreparing)
+				c.about = c.network(1)
+			},
+			op: onController((*controller).Prepare), done: isConnected,
+			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: noNetwork},
+		},
+		{
+			name: "controller Start: inspect", target: "GET containers/*/json", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting) },
+			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Start: start", target: "POST containers/*/start", kinds: "ttt-t -- fftft ttt c",
+			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting) },
+			op:    onController((*controller).Start), done: startedOnce, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
+		},
+		{
+			name: "controller Start: create a vanished network", target: "POST networks/create", kinds: "ttttt ft fttft ttt c",
+			setup: func(c *faultCell) { c.controlVanishedNetwork(); c.about = c.network(0) },
+			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault409: "network with name NAME already exists"},
+		},
+		{
+			name: "controller Start: start after a vanished network", target: "POST containers/*/start", nth: 2, kinds: "ttt-t -- fftft ttt c",
+			setup: (*faultCell).controlVanishedNetwork,
+			op:    onController((*controller).Start), done: startedOnce, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
+		},
+		{
+			name: "controller Start, health: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
+			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
+			op:    onController((*controller).Start), done: startedOnce,
+			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
+		},
+		{
+			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2, kinds: "rrrrr fr dfrfr rrr c",
+			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
+			op:    onController((*controller).Start), done: startedOnce,
+			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Start, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- bfrfr rrr c",
+			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useCreated(); c.control(api.TaskStateStarting) },
+			op:    controllerStartSick, done: isStopped, onHit: killIfGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
+		},
+		{
+			name: "controller Wait: inspect", target: "GET containers/*/json", kinds: "rrrrr fr dfrfr rrr c",
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Wait, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- bfrfr rrr c",
+			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useStarted(); c.control(api.TaskStateRunning) },
+			op:    controllerWait, done: isStopped, onHit: killIfGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Shutdown: stop", target: "POST containers/*/stop", kinds: "ttt-t -- bftft ttt c",
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:   onController((*controller).Shutdown),
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Shutdown, named: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:   onController((*controller).Shutdown),
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Terminate: kill", target: "POST containers/*/kill", kinds: "ttt-t -- bbtft ttt c",
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:   onController((*controller).Terminate),
+			says: map[fault]string{fault404: noContainer, fault409: "Cannot kill container: NAME: Container 0123456789ab is not running"},
+		},
+		{
+			name: "controller Terminate, named: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:   onController((*controller).Terminate),
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove: stop", target: "POST containers/*/stop", kinds: "rrr-r -- ssrsr rrr c",
+			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove: remove", target: "DELETE containers/*", kinds: "rrr-r -- brrfr rrr c",
+			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone, waits: true,
+			says: map[fault]string{fault404: noContainer, fault409: beingRemoved},
+		},
+		{
+			name: "controller Remove: inspect until gone", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone, onHit: removeIt,
+			others: map[string]answerInstead{"DELETE containers/*": {409, beingRemoved}},
+			says:   map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove: list who needs a network", target: "GET containers/json", kinds: "rrrrr fr ffrfr rrr c",
+			setup: func(c *faultCell) { c.controlStarted(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
+		},
+		{
+			name: "controller Remove: remove network", target: "DELETE networks/*", kinds: "rrr-r -- bfrfr rrr c",
+			setup: func(c *faultCell) { c.controlStarted(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
+			says: map[fault]string{fault404: noNetwork},
+		},
+		{
+			name: "controller Remove, anew: inspect", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			setup: (*faultCell).controlAnew, op: onController((*controller).Remove), done: allGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove, anew: inspect network", target: "GET networks/*", kinds: "rrrrr fr bfrfr rrr c",
+			setup: func(c *faultCell) { c.controlAnew(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
+			says: map[fault]string{fault404: noNetwork},
+		},
+		{
+			name: "controller Shutdown, a stranger's: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			setup: (*faultCell).controlStranger, op: onController((*controller).Shutdown), done: strangerRuns,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove, a stranger's: inspect", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			setup: (*faultCell).controlStranger, op: onController((*controller).Remove), done: strangerRuns,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller ContainerStatus: inspect", target: "GET containers/*/json", kinds: "nnnnn fn nfnfn nnn c",
+			setup: func(c *faultCell) { c.share(c.bench.running); c.control(api.TaskStateRunning) }, op: containerStatusOf,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller PortStatus: inspect", target: "GET containers/*/json", kinds: "nnnnn fn nfnfn nnn c",
+			setup: func(c *faultCell) { c.share(c.bench.running); c.control(api.TaskStateRunning) }, op: portStatusOf,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Logs: inspect", target: "GET containers/*/json", kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.share(c.bench.logged); c.control(api.TaskStateRunning) }, op: controllerLogs, done: allPublished,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Logs: logs", target: "GET containers/*/logs", kinds: "ttttt fb fftft --t c", untimed: true,
+			setup: func(c *faultCell) { c.share(c.bench.logged); c.control(api.TaskStateRunning) }, op: controllerLogs, done: allPublished,
+			says: map[fault]string{fault404: noContainer},
+		},
+	}
+}

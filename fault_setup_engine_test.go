@@ -1,0 +1,176 @@
+package dockerexec
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/require"
+)
+
+// What a cell's task has, and how far it has come.
+
+func (c *faultCell) use() {
+	var err error
+	c.adapter, err = c.engine.Adapter(nil, c.task, nil)
+	require.NoError(c, err)
+	c.about = c.adapter.config.name()
+}
+
+func (c *faultCell) useCreated() {
+	c.use()
+	require.NoError(c, c.fresh().Create(c.ctx()))
+}
+
+func (c *faultCell) useStarted() {
+	c.useCreated()
+	require.NoError(c, c.fresh().Start(c.ctx()))
+}
+
+// untilReady waits until the container has logged all that it will.
+func (c *faultCell) untilReady() {
+	require.Eventually(c, func() bool {
+		sink := &logSink{}
+		return c.adapter.PublishLogs(c.ctx(), api.LogSubscriptionOptions{}, sink) == nil && len(sink.lines()) == len(loggedLines)+1
+	}, time.Minute, 10*time.Millisecond)
+}
+
+// share has the cell look at a task that others look at too.
+func (c *faultCell) share(adapter *ContainerAdapter) {
+	c.shared, c.task = true, adapter.config.task.Copy()
+	c.use()
+}
+
+// control makes the controller of a task that has come as far as state.
+func (c *faultCell) control(state api.TaskState) {
+	made, err := c.executor.Controller(taskAt(c.task, state))
+	require.NoError(c, err)
+	c.ctlr = made.(*controller)
+	c.adapter = c.ctlr.adapter
+	c.about = c.adapter.config.name()
+}
+
+// controlStarted makes a controller that has made its task's container.
+func (c *faultCell) controlStarted() {
+	c.join(1)
+	c.control(api.TaskStateAccepted)
+	require.NoError(c, c.ctlr.Prepare(c.ctx()))
+	require.NoError(c, c.ctlr.Start(c.ctx()))
+}
+
+// controlAnew makes one that has not.
+func (c *faultCell) controlAnew() {
+	c.join(1)
+	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+	c.useStarted()
+	c.control(api.TaskStateRunning)
+}
+
+// createHalfConnected makes the container without its last network, as an engine
+// below [severalNetworks] does when the connect is lost.
+func (c *faultCell) createHalfConnected() {
+	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+	require.NoError(c, c.fresh().Create(c.ctx()))
+	last := c.network(len(c.task.Networks) - 1)
+	require.NoError(c, c.bench.client.NetworkDisconnect(c.ctx(), last, c.adapter.config.name(), false))
+	require.NotContains(c, c.seen().NetworkSettings.Networks, last)
+}
+
+// controlVanishedNetwork makes the controller of a container whose network is gone.
+func (c *faultCell) controlVanishedNetwork() {
+	c.join(1)
+	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+	c.useCreated()
+	require.NoError(c, c.bench.client.NetworkRemove(c.ctx(), c.network(0)))
+	c.control(api.TaskStateStarting)
+}
+
+// startStranger has somebody else's container have the task's name.
+func (c *faultCell) startStranger() {
+	name := c.adapter.config.name()
+	made, err := c.bench.client.ContainerCreate(c.ctx(), &container.Config{Image: c.bench.image, Cmd: []string{"sleep", "1h"}},
+		&container.HostConfig{NetworkMode: "none"}, nil, nil, name)
+	require.NoError(c, err)
+	c.stranger = made.ID
+	require.NoError(c, c.bench.client.ContainerStart(c.ctx(), name, container.StartOptions{}))
+}
+
+func (c *faultCell) controlStranger() {
+	c.rename()
+	c.control(api.TaskStateRunning)
+	c.startStranger()
+}
+
+func (c *faultCell) network(i int) string { return fmt.Sprintf("dockerexec-fault-%d-%d", c.number, i) }
+
+// join has the task join networks of its own.
+func (c *faultCell) join(networks int) {
+	c.task.Networks = nil
+	for i := range networks {
+		n := 2*c.number + i
+		attach(c.task, c.network(i), fmt.Sprintf("10.%d.%d.0/24", 224+n>>8, n&255))
+	}
+}
+
+func (c *faultCell) useNetworks() {
+	c.join(2)
+	c.use()
+	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
+	c.about = c.network(0)
+}
+
+// mount gives the task a volume of its own.
+func (c *faultCell) mount() {
+	c.volume = fmt.Sprintf("dockerexec-fault-%d", c.number)
+	spec(c.task).Mounts = []api.Mount{{
+		Type: api.MountTypeVolume, Source: c.volume, Target: "/data",
+		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{
+			Name: "local", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": canaryOption},
+		}},
+	}}
+}
+
+func (c *faultCell) rename() { c.task.Annotations.Name = fmt.Sprintf("dockerexec-fault-%d", c.number) }
+
+func (c *faultCell) useManyCores() {
+	c.task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 1e12}}
+	c.use()
+}
+
+// checkHealth has the container be healthy as long as it has the file.
+func (c *faultCell) checkHealth(file string) {
+	spec(c.task).Healthcheck = &api.HealthConfig{
+		Test: []string{"CMD", "/testtask", "health", file}, Retries: 1,
+		Interval: gogotypes.DurationProto(100 * time.Millisecond), Timeout: gogotypes.DurationProto(10 * time.Second),
+	}
+}
+
+// push gives the task an image of its own that is in the registry and not on the
+// engine.
+func (c *faultCell) push() {
+	ref := fmt.Sprintf("%s/dockerexec-fault-%d:1", fromHarness(c.bench.t, "DOCKEREXEC_TEST_REGISTRY"), c.number)
+	read := func(body io.ReadCloser, err error) {
+		require.NoError(c, err)
+		defer body.Close()
+		text, err := io.ReadAll(body)
+		require.NoError(c, err)
+		require.NotContains(c, string(text), `"error"`)
+	}
+	client := c.bench.client
+	read(client.ImageImport(c.ctx(), image.ImportSource{Source: bytes.NewReader(randomTar(c.bench.t, 1<<10)), SourceName: "-"}, ref, image.ImportOptions{}))
+	c.pushed = ref
+	read(client.ImagePush(c.ctx(), ref, image.PushOptions{RegistryAuth: engineAuth(c.bench.t)}))
+	_, err := client.ImageRemove(c.ctx(), ref, image.RemoveOptions{Force: true, PruneChildren: true})
+	require.NoError(c, err)
+	spec(c.task).Image = ref
+}
+
+// oneNetworkAtATime is an engine at whose API version a create joins one network.
+func oneNetworkAtATime(b *faultBench) bool {
+	return !atLeast(b.client.ClientVersion(), severalNetworks)
+}
