@@ -93,6 +93,9 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 		{name: "owner", set: func(_ *filesClient, s *fileStore) {
 			s.chown = func(*os.File, int, int) error { return syscall.EPERM }
 		}, want: `secret "name-of-s1" (s1): operation not permitted`},
+		{name: "no rights", set: func(_ *filesClient, s *fileStore) {
+			s.user, s.inMemory = 1000, func(*os.File) (bool, error) { return false, syscall.EACCES }
+		}, want: "dockerexec: task field Spec.Container.Secrets[0]: user 1000 is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir"},
 		{name: "on a disk", set: func(_ *filesClient, s *fileStore) {
 			s.inMemory = func(*os.File) (bool, error) { return false, nil }
 		}, want: "dockerexec: task field Spec.Container.Secrets[0]: "},
@@ -340,4 +343,26 @@ func TestCredentialSpecFromAConfig(t *testing.T) {
 	adapter, err = NewEngine(newFakeClient(t)).Adapter(nil, task, getters{configs: configFunc(func(string) (*api.Config, error) { return nil, nil })})
 	require.NoError(t, err)
 	require.True(t, exec.IsTemporary(adapter.Create(t.Context())))
+}
+
+// A container from before WithSecretsDir was changed looks for its files where
+// they were.
+func TestFilesInTheFolderOfBefore(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	unseen := answer{`invalid mount config for type "bind": bind source path does not exist: /run/before/engine-1/taskid/secret.0`, cerrdefs.ErrInvalidArgument}
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return unseen }
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	err := adapter.Start(t.Context())
+	require.EqualError(t, err, "start container web.1.taskid: the container was made with its files in another folder than "+store.dir+
+		", and they are gone there; name that folder with WithSecretsDir again, or have the task replaced: "+unseen.Error())
+	assert.False(t, exec.IsTemporary(err))
+
+	// One whose path ends as this one, and one of another task.
+	unseen.text = "bind source path does not exist: /mnt" + store.dir + "/engine-1/taskid/secret.0"
+	err = adapter.Start(t.Context())
+	require.ErrorContains(t, err, ": the container was made with its files in another folder than "+store.dir+", ")
+	unseen.text = "bind source path does not exist: " + store.dir + "/engine-1/taskid2/secret.0"
+	err = adapter.Start(t.Context())
+	require.EqualError(t, err, "start container web.1.taskid: "+unseen.Error())
 }

@@ -61,3 +61,36 @@ func TestEngineRefusesFilesOnADisk(t *testing.T) {
 	require.ErrorContains(t, err, "is not on a memory file system")
 	assert.NoDirExists(t, dir)
 }
+
+// A container from before WithSecretsDir was changed starts as long as its files
+// are where they were.
+func TestEngineStartsAContainerWithFilesInTheFolderOfBefore(t *testing.T) {
+	client, before, now := engineClient(t), secretsDir(t), secretsDir(t)
+	info, err := client.Info(t.Context())
+	require.NoError(t, err)
+	for _, gone := range []bool{false, true} {
+		task := engineTask(t, "cat", "/run/secrets/password")
+		addFiles(task)
+		first := filesAdapter(t, client, before, task, filesDeps())
+		require.NoError(t, first.PullImage(t.Context()))
+		require.NoError(t, first.Create(t.Context()))
+		if gone {
+			require.NoError(t, os.RemoveAll(before))
+		}
+		second := filesAdapter(t, client, now, task, filesDeps())
+		err := second.Start(t.Context())
+		if !gone {
+			require.NoError(t, err)
+			_, err := second.Wait(t.Context())
+			require.NoError(t, err)
+			stdout, _ := output(t, second)
+			assert.Equal(t, canary+" secret\n", stdout)
+			continue
+		}
+		t.Log(err)
+		assert.False(t, exec.IsTemporary(err))
+		require.ErrorContains(t, err, "the container was made with its files in another folder than "+now+
+			", and they are gone there; name that folder with WithSecretsDir again, or have the task replaced: ")
+		require.ErrorContains(t, err, before+"/"+info.ID+"/"+task.ID+"/")
+	}
+}
