@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -72,7 +73,7 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context) error {
 	if _, err := a.fileEngine(ctx); err != nil {
 		return err
 	}
-	if err := a.engine.files.checkMemory(); err != nil {
+	if err := a.engine.files.check(); err != nil {
 		return refuse(a.config.files[0].path, "%v", err)
 	}
 	return nil
@@ -132,7 +133,11 @@ func (a *ContainerAdapter) explain(err error) error {
 		return err
 	}
 	folder := a.engine.files.folder(host.engineID, a.config.task.ID)
-	if !strings.Contains(err.Error(), folder) { // a mount of the task's own
+	switch below := filepath.Join("/", host.engineID, a.config.task.ID) + "/"; {
+	case strings.Contains(err.Error(), " "+folder+"/"):
+	case strings.Contains(err.Error(), below):
+		return errors.Wrapf(err, "the container was made with its files in another folder than %s, and they are gone there; name that folder with WithSecretsDir again, or have the task replaced", a.engine.files.dir)
+	default: // a mount of the task's own
 		return err
 	}
 	if missing, lookErr := a.engine.files.missing(host.engineID, a.config.task.ID, a.config.files); lookErr != nil || len(missing) > 0 {

@@ -6,18 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
-	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,60 +21,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// filesClient is a client of an engine of this host with the ID engine-1.
-type filesClient struct {
-	*fakeClient
-	address       string
-	containerList func(ctx context.Context, options container.ListOptions) ([]container.Summary, error)
-}
-
-func newFilesClient(t testing.TB) *filesClient {
-	client := &filesClient{fakeClient: newFakeClient(t), address: "unix:///run/docker.sock"}
-	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
-	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
-	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
-	client.creating(nil)
-	return client
-}
-
-func (c *filesClient) DaemonHost() string { return c.address }
-
-func (c *filesClient) ContainerList(ctx context.Context, options container.ListOptions) ([]container.Summary, error) {
-	c.record("ContainerList", fmt.Sprint(options.All, " ", options.Filters.Get("label")), c.containerList != nil)
-	return c.containerList(ctx, options)
-}
-
-// newFilesEngine is an Engine with its files in a folder that counts as memory.
-func newFilesEngine(t testing.TB, client engineapi.APIClient, store fileStore) *Engine {
-	t.Helper()
-	engine := NewEngine(client, WithSecretsDir(store.dir))
-	engine.files = store
-	return engine
-}
-
-func newFilesAdapter(t testing.TB, client engineapi.APIClient, store fileStore, task *api.Task, deps exec.DependencyGetter) *ContainerAdapter {
-	t.Helper()
-	adapter, err := newFilesEngine(t, client, store).Adapter(goldenNode(), task, deps)
-	require.NoError(t, err)
-	return adapter
-}
-
-// ownedTask has a secret and a config that belong to this process's user.
-func ownedTask() *api.Task {
-	task := plainTask()
-	spec(task).Secrets = []*api.SecretReference{secretFile("s1", ownFile("password", 0o400))}
-	spec(task).Configs = []*api.ConfigReference{configFile("c1", ownFile("/etc/web.conf", 0o444))}
-	return task
-}
-
-// written is what ownedTask has in its store.
-var written = []string{
-	"engine-1 drwx------",
-	"engine-1/taskid drwx------",
-	"engine-1/taskid/config.0 -r--r--r-- payload of c1",
-	"engine-1/taskid/secret.0 -r-------- payload of s1",
-}
 
 func TestFilesLiveWithTheContainer(t *testing.T) {
 	t.Parallel()
@@ -151,6 +93,9 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 		{name: "owner", set: func(_ *filesClient, s *fileStore) {
 			s.chown = func(*os.File, int, int) error { return syscall.EPERM }
 		}, want: `secret "name-of-s1" (s1): operation not permitted`},
+		{name: "no rights", set: func(_ *filesClient, s *fileStore) {
+			s.user, s.inMemory = 1000, func(*os.File) (bool, error) { return false, syscall.EACCES }
+		}, want: "dockerexec: task field Spec.Container.Secrets[0]: user 1000 is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir"},
 		{name: "on a disk", set: func(_ *filesClient, s *fileStore) {
 			s.inMemory = func(*os.File) (bool, error) { return false, nil }
 		}, want: "dockerexec: task field Spec.Container.Secrets[0]: "},
@@ -328,323 +273,6 @@ func TestStartWithoutAContainerLeavesNoFiles(t *testing.T) {
 	}
 }
 
-// A process that takes over knows nothing of what the one before it wrote.
-func TestRemoveOfAnotherProcessRemovesTheFiles(t *testing.T) {
-	t.Parallel()
-	gone := answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}
-	for name, removal := range map[string]error{"container there": nil, "container gone": gone} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client, store := newFilesClient(t), newTestStore(t)
-			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-			client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return removal }
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-				return []container.Summary{{Labels: ofThisTask}}, nil // so that no sweep removes them
-			}
-			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()))
-			assert.Empty(t, tree(t, store.dir))
-		})
-	}
-}
-
-func TestRemoveKeepsTheFilesOfWhatIsNotRemoved(t *testing.T) {
-	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
-	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
-	require.NoError(t, adapter.Create(t.Context()))
-	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return errAway }
-	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
-	assert.Equal(t, written, tree(t, store.dir))
-	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
-	require.NoError(t, adapter.Remove(t.Context()))
-	assert.Empty(t, tree(t, store.dir))
-}
-
-// The engine goes away between the container's removal and that of the files.
-func TestRemoveOfFilesIsTriedAgain(t *testing.T) {
-	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
-	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-	client.info = func(context.Context) (system.Info, error) { return system.Info{}, errAway }
-	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
-	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
-	assert.Equal(t, written, tree(t, store.dir))
-	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, errAway }
-	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
-	assert.Equal(t, written, tree(t, store.dir))
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		return []container.Summary{{Labels: ofThisTask}}, nil
-	}
-	require.NoError(t, adapter.Remove(t.Context()))
-	assert.Empty(t, tree(t, store.dir))
-}
-
-// A stranger has the name of the task's container; the task's files are its own.
-func TestRemoveBesideAStrangersContainer(t *testing.T) {
-	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
-	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
-	require.NoError(t, adapter.Create(t.Context()))
-	client.creating(nameTaken)
-	client.inspecting(inspected("c9", container.StateRunning, nil), nil)
-	require.Error(t, adapter.Create(t.Context()))
-	client.containerRemove = nil // is not called
-	require.NoError(t, adapter.Remove(t.Context()))
-	assert.Empty(t, tree(t, store.dir))
-}
-
-// A controller that finds no container, or a stranger's, removes the files too.
-func TestControllerRemovesFilesWithoutAContainer(t *testing.T) {
-	t.Parallel()
-	for name, answer := range map[string]func() (container.InspectResponse, error){
-		"no container": func() (container.InspectResponse, error) {
-			return container.InspectResponse{}, notFound("No such container: web.1.taskid")
-		},
-		"a stranger's container": func() (container.InspectResponse, error) { return inspected("c9", container.StateRunning, nil), nil },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client, store := newFilesClient(t), newTestStore(t)
-			client.inspecting(answer())
-			_, err := store.write("engine-1", "taskid", []filePayload{testFile("secret.0", "a", 0o400)})
-			require.NoError(t, err)
-			lists := 0
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-				if lists++; lists == 1 {
-					return nil, errAway // and is tried again
-				}
-				return []container.Summary{{Labels: ofThisTask}}, nil
-			}
-			client.containerRemove = nil // is not called
-			ctlr := newController(newFilesAdapter(t, client, store, ownedTask(), stores()), api.TaskStateRunning)
-			require.NoError(t, ctlr.Remove(t.Context()))
-			assert.Empty(t, tree(t, store.dir))
-		})
-	}
-}
-
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	withLeftovers := func(t *testing.T) fileStore {
-		store := newTestStore(t)
-		for _, task := range []string{"ended", "running", "ours"} {
-			_, err := store.write("engine-1", task, []filePayload{testFile("secret.0", task, 0o400)})
-			require.NoError(t, err)
-		}
-		_, err := store.write("engine-2", "ended", []filePayload{testFile("secret.0", "other", 0o400)})
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(store.dir, "engine-1", "note"), nil, 0o600))
-		return store
-	}
-	left := func(t *testing.T, store fileStore) []string {
-		tasks, err := store.tasks("engine-1")
-		require.NoError(t, err)
-		others, err := store.tasks("engine-2")
-		require.NoError(t, err)
-		assert.Equal(t, []string{"ended"}, others)
-		assert.FileExists(t, filepath.Join(store.dir, "engine-1", "note"))
-		return tasks
-	}
-	running := []container.Summary{{Labels: map[string]string{"com.docker.swarm.task.id": "running"}}, {Labels: map[string]string{"com.docker.swarm.task": ""}}, {}}
-	task := ownedTask()
-	task.ID = "ours"
-
-	t.Run("before the first task", func(t *testing.T) {
-		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-			assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
-			// Another process's task comes, and its container with it.
-			_, err := store.write("engine-1", "meanwhile", []filePayload{testFile("secret.0", "", 0o400)})
-			require.NoError(t, err)
-			return running, nil
-		}
-		ctx, lines := logged(t)
-		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
-		assert.Equal(t, []string{"meanwhile", "ours", "running"}, left(t, store))
-		assert.Equal(t, []string{"Info ", "ContainerList true [com.docker.swarm.task]", "ContainerCreate web.1.ours"}, client.called())
-		assert.Contains(t, lines(logrus.DebugLevel), "files of a task without a container removed")
-		assert.Empty(t, lines(logrus.InfoLevel))
-	})
-	t.Run("beside the create of another Engine", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			store, release := newTestStore(t), make(chan struct{})
-			other := newFilesClient(t)
-			create := other.containerCreate
-			other.containerCreate = func(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networking *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
-				<-release
-				return create(ctx, config, hostConfig, networking, platform, name)
-			}
-			created := asynchronously(func() error {
-				return newFilesAdapter(t, other, store, ownedTask(), stores()).Create(t.Context())
-			})
-			synctest.Wait() // the other Engine's create is under way
-			client := newFilesClient(t)
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-				if release != nil { // and ends before the sweep removes
-					close(release)
-					release = nil
-					synctest.Wait()
-				}
-				return nil, nil
-			}
-			require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
-			require.NoError(t, created())
-			tasks, err := store.tasks("engine-1")
-			require.NoError(t, err)
-			assert.Equal(t, []string{"ours", "taskid"}, tasks)
-
-			// Later, and without its container, they are left over.
-			time.Sleep(time.Second)
-			require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
-			tasks, err = store.tasks("engine-1")
-			require.NoError(t, err)
-			assert.Equal(t, []string{"ours"}, tasks)
-		})
-	})
-	t.Run("once an Engine", func(t *testing.T) {
-		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
-		engine := newFilesEngine(t, client, store)
-		for range 2 {
-			adapter, err := engine.Adapter(nil, task, stores())
-			require.NoError(t, err)
-			require.NoError(t, adapter.Create(t.Context()))
-			_, err = store.write("engine-1", "later", []filePayload{testFile("secret.0", "", 0o400)})
-			require.NoError(t, err)
-		}
-		assert.Equal(t, []string{"later", "ours", "running"}, left(t, store))
-	})
-	t.Run("nothing without files", func(t *testing.T) {
-		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		require.NoError(t, newFilesAdapter(t, client, store, plainTask(), nil).Create(t.Context()))
-		assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
-		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
-	})
-	t.Run("engine away", func(t *testing.T) {
-		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, errAway }
-		adapter := newFilesAdapter(t, client, store, task, stores())
-		err := adapter.Create(t.Context())
-		require.ErrorContains(t, err, "secrets and configs: list of containers: ")
-		require.True(t, exec.IsTemporary(err))
-		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
-		require.NoError(t, adapter.Create(t.Context()))
-		assert.Equal(t, []string{"ours", "running"}, left(t, store))
-	})
-	t.Run("list refused", func(t *testing.T) {
-		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-			return running, answer{"no", cerrdefs.ErrPermissionDenied}
-		}
-		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
-		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
-	})
-	t.Run("cancelled", func(t *testing.T) {
-		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		ctx, cancel := context.WithCancel(t.Context())
-		client.containerList = func(ctx context.Context, _ container.ListOptions) ([]container.Summary, error) {
-			cancel()
-			return nil, ctx.Err()
-		}
-		assert.Equal(t, context.Canceled, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
-		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
-	})
-}
-
-// Engines whose tasks cannot have files. Nothing is written, and a Remove is
-// nothing to do.
-func TestFilesOnEnginesThatCannotHaveThem(t *testing.T) {
-	t.Parallel()
-	const before = "dockerexec: task field Spec.Container.Secrets[0]: "
-	for _, test := range []struct {
-		name  string
-		set   func(*filesClient)
-		dir   string
-		want  string
-		calls []string
-	}{
-		{name: "on another host", set: func(c *filesClient) { c.address = "tcp://user:canary@10.0.0.1:2376" },
-			want: "the engine at tcp://10.0.0.1:2376 is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"},
-		{name: "relative folder", dir: "secrets", want: "WithSecretsDir names secrets, which is not an absolute path"},
-		{name: "rootless", set: withSecurity("name=seccomp,profile=default", "name=rootless", "name=cgroupns"), calls: []string{"Info "},
-			want: "the engine is rootless, and runs beside other mounts and users than those of this host"},
-		{name: "remapped users", set: withSecurity("name=userns"), calls: []string{"Info "},
-			want: "the engine maps the users of containers to others (userns-remap): a file would have another owner inside"},
-		{name: "SELinux", set: withSecurity("name=selinux"), calls: []string{"Info "},
-			want: "the engine labels containers (SELinux), and would keep them from reading a file that it has not labelled"},
-		{name: "no ID", set: func(c *filesClient) {
-			c.info = func(context.Context) (system.Info, error) { return system.Info{}, nil }
-		}, calls: []string{"Info "}, want: "the engine has no ID that could name the folder of its files"},
-		{name: "odd ID", set: func(c *filesClient) {
-			c.info = func(context.Context) (system.Info, error) { return system.Info{ID: "../etc"}, nil }
-		}, calls: []string{"Info "}, want: "the engine has no ID that could name the folder of its files"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			client, store := newFilesClient(t), newTestStore(t)
-			if test.set != nil {
-				test.set(client)
-			}
-			if test.dir != "" {
-				store.dir = test.dir
-			} else {
-				require.NoError(t, os.MkdirAll(store.dir, 0o700))
-			}
-			client.containerCreate, client.containerStart = nil, nil // are not called
-			adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
-			require.EqualError(t, adapter.CreateNetworks(t.Context()), before+test.want)
-			require.EqualError(t, adapter.CreateVolumes(t.Context()), before+test.want)
-			for range 2 {
-				err := adapter.Create(t.Context())
-				require.EqualError(t, err, before+test.want)
-				assert.False(t, exec.IsTemporary(err))
-				require.EqualError(t, adapter.Start(t.Context()), before+test.want)
-			}
-			require.NoError(t, adapter.Remove(t.Context()))
-			assert.Equal(t, append(test.calls, "ContainerRemove web.1.taskid"), client.called())
-			assert.Empty(t, tree(t, store.dir))
-		})
-	}
-}
-
-func withSecurity(options ...string) func(*filesClient) {
-	return func(c *filesClient) {
-		c.info = func(context.Context) (system.Info, error) {
-			return system.Info{ID: "engine-1", SecurityOptions: options}, nil
-		}
-	}
-}
-
-// 20.10's IDs have colons.
-func TestFilesOfAnEngineIDWithColons(t *testing.T) {
-	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
-	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "B77S:VOG2"}, nil }
-	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-	assert.Contains(t, tree(t, store.dir), "B77S:VOG2/taskid drwx------")
-}
-
-func TestOnThisHost(t *testing.T) {
-	t.Parallel()
-	for address, want := range map[string]bool{
-		"unix:///run/docker.sock": true, "npipe:////./pipe/docker_engine": true, "unix://@abstract": true,
-		"tcp://localhost:2375": true, "tcp://127.0.0.1:2375": true, "http://127.1.2.3": true, "https://[::1]:2376": true,
-		"tcp://10.0.0.1:2375": false, "http://docker.example.com": false, "tcp://[fd00::1]:2375": false, "tcp://localhost.example.com:1": false,
-		"ssh://localhost": false, "": false, "fd://": false, "tcp://[": false,
-	} {
-		assert.Equal(t, want, onThisHost(address), address)
-	}
-}
-
 // The agent has a container of its own, and the folder of the files is not the
 // host's.
 func TestFilesThatTheEngineDoesNotSee(t *testing.T) {
@@ -717,46 +345,24 @@ func TestCredentialSpecFromAConfig(t *testing.T) {
 	require.True(t, exec.IsTemporary(adapter.Create(t.Context())))
 }
 
-// One asks the engine; the others wait for it, each as long as its context lasts.
-func TestFirstTasksWithFilesAtOnce(t *testing.T) {
+// A container from before WithSecretsDir was changed looks for its files where
+// they were.
+func TestFilesInTheFolderOfBefore(t *testing.T) {
 	t.Parallel()
-	store := newTestStore(t)
-	synctest.Test(t, func(t *testing.T) {
-		client := newFilesClient(t)
-		client.info = func(context.Context) (system.Info, error) {
-			time.Sleep(time.Minute)
-			return system.Info{ID: "engine-1"}, nil
-		}
-		engine := newFilesEngine(t, client, store)
-		var all sync.WaitGroup
-		for i := range 20 {
-			all.Go(func() {
-				task := ownedTask()
-				task.ID = fmt.Sprint("task", i)
-				adapter, err := engine.Adapter(nil, task, stores())
-				if !assert.NoError(t, err) {
-					return
-				}
-				ctx, cancel := t.Context(), context.CancelFunc(func() {})
-				if i == 19 {
-					time.Sleep(time.Second) // so that another one asks
-					ctx, cancel = context.WithTimeout(ctx, time.Second)
-				}
-				defer cancel()
-				begin := time.Now()
-				err = adapter.Create(ctx)
-				if i == 19 {
-					assert.Equal(t, context.DeadlineExceeded, err)
-					assert.Equal(t, time.Second, time.Since(begin))
-					return
-				}
-				assert.NoError(t, err)
-				assert.NoError(t, adapter.Start(ctx))
-				assert.NoError(t, adapter.Remove(ctx))
-			})
-		}
-		all.Wait()
-		assert.Len(t, client.called(), 1+19*3)
-		assert.Empty(t, tree(t, store.dir))
-	})
+	client, store := newFilesClient(t), newTestStore(t)
+	unseen := answer{`invalid mount config for type "bind": bind source path does not exist: /run/before/engine-1/taskid/secret.0`, cerrdefs.ErrInvalidArgument}
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return unseen }
+	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+	err := adapter.Start(t.Context())
+	require.EqualError(t, err, "start container web.1.taskid: the container was made with its files in another folder than "+store.dir+
+		", and they are gone there; name that folder with WithSecretsDir again, or have the task replaced: "+unseen.Error())
+	assert.False(t, exec.IsTemporary(err))
+
+	// One whose path ends as this one, and one of another task.
+	unseen.text = "bind source path does not exist: /mnt" + store.dir + "/engine-1/taskid/secret.0"
+	err = adapter.Start(t.Context())
+	require.ErrorContains(t, err, ": the container was made with its files in another folder than "+store.dir+", ")
+	unseen.text = "bind source path does not exist: " + store.dir + "/engine-1/taskid2/secret.0"
+	err = adapter.Start(t.Context())
+	require.EqualError(t, err, "start container web.1.taskid: "+unseen.Error())
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
 	gogotypes "github.com/gogo/protobuf/types"
@@ -312,94 +311,4 @@ func TestEngineHostPorts(t *testing.T) {
 	assert.EqualValues(t, 8081, task.Status.PortStatus.Ports[2].TargetPort)
 	assert.NotZero(t, task.Status.PortStatus.Ports[2].PublishedPort)
 	assert.Equal(t, api.PublishModeHost, task.Status.PortStatus.Ports[2].PublishMode)
-}
-
-// A new process takes a task up where the one before was killed.
-func TestEngineAdoption(t *testing.T) {
-	client, _ := plainClient(t)
-	warmImage(t, client)
-	for _, test := range []struct {
-		state api.TaskState
-		start bool
-	}{{api.TaskStatePreparing, false}, {api.TaskStateStarting, false}, {api.TaskStateStarting, true}, {api.TaskStateRunning, true}} {
-		t.Run(fmt.Sprintf("%v started %t", test.state, test.start), func(t *testing.T) {
-			task := engineTask(t, "sleep", "1h")
-			attach(task, "dockerexec-adopt-a", "10.218.1.0/24")
-			attach(task, "dockerexec-adopt-b", "10.218.2.0/24")
-			before, err := NewExecutor(client, nil).Controller(task)
-			require.NoError(t, err)
-			require.NoError(t, before.Prepare(t.Context()))
-			if test.start {
-				require.NoError(t, before.Start(t.Context()))
-			}
-			made, err := before.(*controller).adapter.Inspect(t.Context())
-			require.NoError(t, err)
-
-			taskAt(task, test.state)
-			ctlr := engineController(t, NewExecutor(client, nil), task)
-			drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
-			require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-			status, err := ctlr.ContainerStatus(t.Context())
-			require.NoError(t, err)
-			assert.Equal(t, made.ID, status.ContainerID)
-			if test.start {
-				assert.Equal(t, made.State.Pid, int(status.PID))
-			}
-			wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
-			require.NoError(t, client.ContainerKill(t.Context(), made.ID, "KILL"))
-			require.EqualError(t, wait(), "task: non-zero exit (137)")
-			require.NoError(t, ctlr.Remove(t.Context()))
-			assert.Empty(t, leftOfTask(t, client, task))
-		})
-	}
-}
-
-// What the reference has made has its names and labels; its networks have no
-// label. Its tasks go on, and its networks are used and left.
-func TestEngineTakesOverFromTheReference(t *testing.T) {
-	client := engineClient(t)
-	warmImage(t, client)
-	ctx := t.Context()
-	task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateRunning)
-	attach(task, "dockerexec-theirs", "10.219.1.0/24")
-	theirs, err := client.NetworkCreate(ctx, "dockerexec-theirs", network.CreateOptions{Driver: "bridge",
-		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.219.1.0/24"}}}})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, client.NetworkRemove(context.WithoutCancel(ctx), theirs.ID)) })
-	name := task.ServiceAnnotations.Name + ".1." + task.ID
-	made, err := client.ContainerCreate(ctx, &container.Config{Image: spec(task).Image, Cmd: spec(task).Args, Labels: map[string]string{
-		"com.docker.swarm.task":         "",
-		"com.docker.swarm.task.id":      task.ID,
-		"com.docker.swarm.task.name":    name,
-		"com.docker.swarm.node.id":      task.NodeID,
-		"com.docker.swarm.service.id":   task.ServiceID,
-		"com.docker.swarm.service.name": task.ServiceAnnotations.Name,
-	}}, nil, &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"dockerexec-theirs": {}}}, nil, name)
-	require.NoError(t, err)
-	require.NoError(t, client.ContainerStart(ctx, made.ID, container.StartOptions{}))
-	started, err := client.ContainerInspect(ctx, made.ID)
-	require.NoError(t, err)
-
-	ctlr := engineController(t, NewExecutor(client, nil), task)
-	ended, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	status, err := exec.Do(ended, task, ctlr)
-	assert.Equal(t, exec.ErrTaskRetry, err)
-	assert.Equal(t, api.TaskStateRunning, status.State)
-	now, err := client.ContainerInspect(ctx, made.ID)
-	require.NoError(t, err)
-	assert.Equal(t, started.State.StartedAt, now.State.StartedAt)
-
-	// A new task beside it uses its network.
-	second := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
-	second.Networks = task.Networks
-	beside := engineController(t, NewExecutor(client, nil), second)
-	drive(ctx, t, second, beside, api.TaskStateRunning)
-	require.Equal(t, api.TaskStateRunning, second.Status.State, second.Status.Err)
-
-	for _, c := range []*controller{ctlr, beside} {
-		require.NoError(t, c.Shutdown(ctx))
-		require.NoError(t, c.Remove(ctx))
-	}
-	assert.Equal(t, []string{"network dockerexec-theirs"}, leftOfTask(t, client, task))
 }

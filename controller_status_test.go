@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -157,10 +158,14 @@ func TestPortsOutliveAnInterruption(t *testing.T) {
 // B96: a code beyond 31 bits is the same number in the text and in the error.
 func TestLargeExitCodes(t *testing.T) {
 	t.Parallel()
+	code := uint64(3221225477)
+	if code > math.MaxInt {
+		t.Skip("the client's type has no room for such a code here")
+	}
 	err := ExitError(container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{ID: "c0",
-		State: &container.State{Status: container.StateExited, ExitCode: 3221225477}}}, nil)
+		State: &container.State{Status: container.StateExited, ExitCode: int(code)}}}, nil)
 	require.EqualError(t, err, "task: non-zero exit (3221225477)")
-	assert.Equal(t, 3221225477, err.(exec.ExitCoder).ExitCode())
+	assert.EqualValues(t, code, err.(exec.ExitCoder).ExitCode())
 }
 
 func TestExitErrorHasTheStatus(t *testing.T) {

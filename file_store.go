@@ -17,12 +17,14 @@ import (
 // is looked up each time, also by other processes.
 type fileStore struct {
 	dir      string
+	user     int // that this process acts as; 0 is root
 	inMemory func(*os.File) (bool, error)
 	chown    func(f *os.File, uid, gid int) error
+	owner    func(fs.FileInfo) int
 }
 
 func newFileStore(dir string) fileStore {
-	return fileStore{dir: filepath.Clean(dir), inMemory: inMemory, chown: (*os.File).Chown}
+	return fileStore{dir: filepath.Clean(dir), user: os.Geteuid(), inMemory: inMemory, chown: (*os.File).Chown, owner: uidOf}
 }
 
 // filePayload is a file and what is in it.
@@ -65,11 +67,15 @@ func (s fileStore) write(engineID, taskID string, files []filePayload) (made boo
 			break
 		}
 	}
-	err = errors.Wrapf(err, "write the files of secrets and configs to %s", s.folder(engineID, taskID))
-	if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
-		err = errors.WithMessagef(err, "user %d, who is not root", user)
+	return false, errors.Wrapf(s.explain(err), "write the files of secrets and configs to %s", s.folder(engineID, taskID))
+}
+
+// explain tells a user who is not root what it takes to do without.
+func (s fileStore) explain(err error) error {
+	if s.user == 0 || !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
-	return false, err
+	return errors.Wrapf(err, "user %d is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir and have each file owned by this user in its reference", s.user)
 }
 
 func (s fileStore) tryWrite(engineID, taskID string, files []filePayload) (made bool, err error) {
@@ -78,12 +84,12 @@ func (s fileStore) tryWrite(engineID, taskID string, files []filePayload) (made 
 		return false, err
 	}
 	defer top.Close()
-	engine, _, err := makeFolder(top, engineID)
+	engine, _, err := s.makeFolder(top, engineID)
 	if err != nil {
 		return false, err
 	}
 	defer engine.Close()
-	task, made, err := makeFolder(engine, taskID)
+	task, made, err := s.makeFolder(engine, taskID)
 	if err != nil {
 		return made, err
 	}
@@ -127,12 +133,18 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write begins anew
 		return files, nil
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defer folder.Close()
+		err = s.checkOwners()
 	}
-	defer folder.Close()
-	if err := s.checkOwners(); err != nil {
-		return nil, err
+	if err == nil { // as another user may have made it, in a folder for all
+		var info fs.FileInfo
+		if info, err = folder.Stat("."); err == nil {
+			err = s.checkOwn(folder, info)
+		}
+	}
+	if err != nil {
+		return nil, errors.Wrapf(s.explain(err), "look for the files of secrets and configs in %s", s.folder(engineID, taskID))
 	}
 	var missing []taskFile
 	for _, f := range files {
@@ -162,13 +174,12 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = engine.RemoveAll(taskID)
+		engine.Close()
 	}
-	err = engine.RemoveAll(taskID)
-	engine.Close()
 	if err != nil {
-		return errors.Wrapf(err, "remove the files of secrets and configs in %s", s.folder(engineID, taskID))
+		return errors.Wrapf(s.explain(err), "remove the files of secrets and configs in %s", s.folder(engineID, taskID))
 	}
 	if top, err := s.open(); err == nil {
 		_ = top.Remove(engineID) // fails while it has other tasks
@@ -269,7 +280,7 @@ func (s fileStore) checkOwners() error {
 		if err != nil {
 			return err
 		}
-		if owner := uidOf(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != os.Geteuid() {
+		if owner := s.owner(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != s.user {
 			return errors.Errorf("others may replace what is in %s; make it the folder of this process's user or root, and writable to nobody else", at)
 		}
 		if at == filepath.Dir(at) {
@@ -277,6 +288,9 @@ func (s fileStore) checkOwners() error {
 		}
 	}
 }
+
+// check tells early that nothing could be written, as far as a look can tell.
+func (s fileStore) check() error { return s.explain(s.checkMemory()) }
 
 // checkMemory looks at the folder, or at the first above it that is there.
 func (s fileStore) checkMemory() error {
@@ -299,7 +313,7 @@ func (s fileStore) checkMemory() error {
 
 // makeFolder opens a folder that is this process's user's alone, and makes it if
 // it is not there.
-func makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err error) {
+func (s fileStore) makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err error) {
 	if err := above.Mkdir(name, 0o700); err == nil {
 		made = true
 	} else if !errors.Is(err, fs.ErrExist) {
@@ -312,9 +326,16 @@ func makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err er
 	if folder, err = enter(above.Name(), name, info, above.OpenRoot); err != nil {
 		return nil, made, err
 	}
-	if info.Mode().Perm() != 0o700 || uidOf(info) != os.Geteuid() {
+	if err := s.checkOwn(folder, info); err != nil {
 		folder.Close()
-		return nil, made, errors.Errorf("%s is open to others, or another user's; executors of several users need a folder each, see WithSecretsDir", folder.Name())
+		return nil, made, err
 	}
 	return folder, made, nil
+}
+
+func (s fileStore) checkOwn(folder *os.Root, info fs.FileInfo) error {
+	if info.Mode().Perm() != 0o700 || s.owner(info) != s.user {
+		return errors.Errorf("%s is open to others, or another user's; executors of several users need a folder each, see WithSecretsDir", folder.Name())
+	}
+	return nil
 }

@@ -10,9 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -269,54 +267,6 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 	require.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, gone.ID}, folders())
 	_, next := made("exit", "0") // in a new Engine
 	assert.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, next.ID}, folders())
-}
-
-// The process has a container of its own, and the folder of the files there is
-// not the host's.
-func TestEngineThatIsElsewhereDoesNotSeeTheFiles(t *testing.T) {
-	client, dir := engineClient(t), secretsDir(t)
-	task := engineTask(t, "exit", "0")
-	addFiles(task)
-	adapter := filesAdapter(t, client, dir, task, filesDeps())
-	require.NoError(t, adapter.PullImage(t.Context()))
-
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock it: the thread ends, and its mounts with it
-		done <- func() error {
-			if err := os.MkdirAll(dir, 0o700); err != nil {
-				return err
-			}
-			if err := syscall.Unshare(syscall.CLONE_FS | syscall.CLONE_NEWNS); err != nil {
-				return err
-			}
-			if err := syscall.Mount("none", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-				return err
-			}
-			if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=700"); err != nil {
-				return err
-			}
-			return adapter.Create(t.Context())
-		}()
-	}()
-	err := <-done
-	require.ErrorContains(t, err, "the engine does not see the files in "+dir+"/")
-	require.ErrorContains(t, err, "mount the host's "+dir+" there at the same path, or name a folder that both see with WithSecretsDir: ")
-	assert.False(t, exec.IsTemporary(err), err)
-	t.Log(err)
-	_, err = adapter.Inspect(t.Context())
-	assert.True(t, IsUnknownContainer(err), err)
-	assert.Empty(t, tree(t, dir), "the engine has made nothing in the place of a file")
-}
-
-func TestEngineRefusesFilesOnADisk(t *testing.T) {
-	client := engineClient(t)
-	task := engineTask(t, "exit", "0")
-	addFiles(task)
-	dir := filepath.Join(fromHarness(t, "DOCKEREXEC_TEST_DIR"), "secrets")
-	err := filesAdapter(t, client, dir, task, filesDeps()).Create(t.Context())
-	require.ErrorContains(t, err, "is not on a memory file system")
-	assert.NoDirExists(t, dir)
 }
 
 // The engine stops before the removal and is back for the next try.

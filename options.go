@@ -98,9 +98,9 @@ func WithLogRate(bytesPerSecond int) Option {
 // default, and what an empty path stands for, is /run/dockerexec/secrets.
 //
 // Executors of one user may share it; one that starts may cost the creates of
-// another one a retry. A task whose container is to be started after a change of
-// the folder cannot start: its container looks for the files where they were.
-// Those that are there are not removed any more, until the host restarts.
+// another one a retry. After a change of the folder a container of before starts
+// only if its files are still where they were. They are not removed any more,
+// until the host restarts.
 func WithSecretsDir(dir string) Option {
 	return func(o *options) {
 		if o.secretsDir = dir; dir == "" {

@@ -7,9 +7,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=hack/lib.sh
+source "$root/hack/lib.sh"
 if [[ ${1-} != --here ]]; then
-	# shellcheck source=hack/lib.sh
-	source "$root/hack/lib.sh"
 	need_go
 	# Downloads and compiles all that runtask needs: where it runs there is no network.
 	go -C "$root/examples" build -o /dev/null ./runtask
@@ -24,10 +24,6 @@ PATH=$dir:$PATH
 cd "$dir"
 readonly port=18080 wrong=wrong-canary-password
 
-fail() {
-	printf '\ndemo FAILED: %s\n' "$*" >&2
-	exit 1
-}
 heading() { printf '\n== %s\n' "$*"; }
 checked() { printf '  ok: %s\n' "$*"; }
 
@@ -35,13 +31,6 @@ checked() { printf '  ok: %s\n' "$*"; }
 shows() {
 	grep -Eq -- "$2" "$1" || fail "the output does not show $3 (no line matches $2)"
 	checked "$3"
-}
-
-# things: all containers, volumes and networks of the engine.
-things() {
-	docker ps --all --format 'container {{.Names}}'
-	docker volume ls --format 'volume {{.Name}}'
-	docker network ls --format 'network {{.Name}}' | sort
 }
 
 nothing_left() {

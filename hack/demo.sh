@@ -8,9 +8,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=hack/lib.sh
+source "$root/hack/lib.sh"
 if [[ ${1-} != --here ]]; then
-	# shellcheck source=hack/lib.sh
-	source "$root/hack/lib.sh"
 	need_go
 	# Downloads and compiles all that is needed: where it runs there is no network.
 	go -C "$root/examples" build -o /dev/null ./swarmnode
@@ -23,18 +23,6 @@ dir=$(mktemp -d "$DOCKEREXEC_TEST_DIR/demo.XXXXXX")
 export DOCKER_HOST=$DOCKEREXEC_TEST_HOST
 GOPROXY=off GOTOOLCHAIN=local go -C "$root/examples" build -o "$dir/" ./swarmnode ./swarmdemo
 cd "$dir"
-
-fail() {
-	printf '\ndemo FAILED: %s\n' "$*" >&2
-	exit 1
-}
-
-# things: all containers, volumes and networks of the engine.
-things() {
-	docker ps --all --format 'container {{.Names}}'
-	docker volume ls --format 'volume {{.Name}}'
-	docker network ls --format 'network {{.Name}}' | sort
-}
 
 before=$(things)
 status=0

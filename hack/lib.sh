@@ -136,3 +136,16 @@ install_packages() (
 			xargs --no-run-if-empty -n 1 systemctl disable --quiet 2>/dev/null || true
 	fi
 )
+
+# fail WHY: ends a demo.
+fail() {
+	printf '\ndemo FAILED: %s\n' "$*" >&2
+	exit 1
+}
+
+# things: all containers, volumes and networks of the engine at DOCKER_HOST.
+things() {
+	docker ps --all --format 'container {{.Names}}'
+	docker volume ls --format 'volume {{.Name}}'
+	docker network ls --format 'network {{.Name}}' | sort
+}

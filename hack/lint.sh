@@ -67,6 +67,15 @@ platforms() {
 	return "$status"
 }
 
+# The package's tests too, and on 32 bits. Those of a whole node are for a Unix.
+vet_platforms() {
+	local platform status=0
+	for platform in linux/386 darwin/arm64 windows/amd64; do
+		CGO_ENABLED=0 GOOS=${platform%/*} GOARCH=${platform#*/} go vet ./... || { echo "go vet finds this on $platform" && status=1; }
+	done
+	return "$status"
+}
+
 scripts() {
 	if ! command -v shellcheck >/dev/null; then
 		[[ -z ${CI:-} ]] || { echo "shellcheck is missing" && return 1; }
@@ -83,6 +92,7 @@ check "go mod tidy" tidy
 check "go line" go_line
 check "go list" one_package
 check "builds for other platforms" platforms
+check "go vet for other platforms" vet_platforms
 check "the README, as an importer" hack/importer.sh
 check shellcheck scripts
 ((${#failed[@]} == 0)) || die "failed: $(printf '%s; ' "${failed[@]}")"
