@@ -146,10 +146,11 @@ func controllerWait(ctx context.Context, c *faultCell) error {
 }
 
 // controllerStartSick starts what turns out unhealthy, or finds that it was
-// stopped for that.
+// stopped for that before.
 func controllerStartSick(ctx context.Context, c *faultCell) error {
+	stopped := c.seen().State.Status == container.StateExited
 	err := c.ctlr.Start(ctx)
-	if err == exec.ErrTaskStarted {
+	if stopped && err == exec.ErrTaskStarted {
 		return nil
 	}
 	if _, ended := err.(exec.ExitCoder); ended {
