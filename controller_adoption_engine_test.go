@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -102,4 +105,85 @@ func TestEngineTakesOverFromTheReference(t *testing.T) {
 		require.NoError(t, c.Remove(ctx))
 	}
 	assert.Equal(t, []string{"network dockerexec-theirs"}, leftOfTask(t, client, task))
+}
+
+// What is made here the reference finds and removes: it goes by the name of the
+// container and of the network, and has its events by a label. These are its
+// requests.
+func TestEngineGivesBackToTheReference(t *testing.T) {
+	client := engineClient(t)
+	warmImage(t, client)
+	ctx := t.Context()
+	task := engineTask(t, "sleep", "1h")
+	task.ServiceAnnotations.Name, task.ServiceID, task.NodeID = "gives-back", "service-1", "node-1"
+	attach(task, "dockerexec-back", "10.219.2.0/24")
+	ctlr := engineController(t, NewExecutor(client, nil), task)
+	require.NoError(t, ctlr.Prepare(ctx))
+	require.NoError(t, ctlr.Close())
+	name := "gives-back.1." + task.ID
+
+	// Created and not started.
+	created, err := client.ContainerInspect(ctx, name)
+	require.NoError(t, err)
+	assert.Equal(t, "created", created.State.Status)
+	require.NoError(t, client.ContainerStart(ctx, name, container.StartOptions{}))
+
+	// Running.
+	running, err := client.ContainerInspect(ctx, name)
+	require.NoError(t, err)
+	assert.Equal(t, "running", running.State.Status)
+	for label, want := range map[string]string{
+		"com.docker.swarm.task":         "",
+		"com.docker.swarm.task.id":      task.ID,
+		"com.docker.swarm.task.name":    name,
+		"com.docker.swarm.node.id":      "node-1",
+		"com.docker.swarm.service.id":   "service-1",
+		"com.docker.swarm.service.name": "gives-back",
+	} {
+		got, has := running.Config.Labels[label]
+		assert.True(t, has, label)
+		assert.Equal(t, want, got, label)
+	}
+	_, err = client.NetworkCreate(ctx, "dockerexec-back", network.CreateOptions{Driver: "bridge"})
+	require.ErrorContains(t, err, "network with name dockerexec-back already exists", "which it takes for its own")
+	_, err = client.ContainerCreate(ctx, &container.Config{Image: spec(task).Image}, nil, nil, nil, name)
+	require.ErrorContains(t, err, "Conflict. The container name")
+	assert.NotContains(t, err.Error(), "Conflict. The name", "by which it would take the container for its own")
+
+	// Stopped.
+	ectx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	messages, errs := client.Events(ectx, events.ListOptions{Since: "0", Filters: filters.NewArgs(
+		filters.Arg("type", "container"), filters.Arg("name", name), filters.Arg("label", "com.docker.swarm.task.id="+task.ID))})
+	grace := 10
+	require.NoError(t, client.ContainerStop(ctx, name, container.StopOptions{Timeout: &grace}))
+	for died := false; !died; {
+		select {
+		case m := <-messages:
+			assert.Equal(t, name, m.Actor.Attributes["name"])
+			died = m.Action == events.ActionDie
+		case err := <-errs:
+			require.NoError(t, err)
+		}
+	}
+
+	// Removed, the network first.
+	require.NoError(t, client.NetworkRemove(ctx, "dockerexec-back"))
+	require.NoError(t, client.ContainerRemove(ctx, name, container.RemoveOptions{RemoveVolumes: true, Force: true}))
+	assert.Empty(t, leftOfTask(t, client, task))
+}
+
+// Before a container the reference removes its networks, and gives up at the
+// engine's own.
+func TestEngineRefusesTheReferenceItsOwnNetwork(t *testing.T) {
+	client := engineClient(t)
+	warmImage(t, client)
+	task := engineTask(t, "sleep", "1h")
+	task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("bridge"))}
+	ctlr := engineController(t, NewExecutor(client, nil), task)
+	require.NoError(t, ctlr.Prepare(t.Context()))
+	require.NoError(t, ctlr.Start(t.Context()))
+	require.NoError(t, ctlr.Shutdown(t.Context()))
+	err := client.NetworkRemove(t.Context(), "bridge")
+	require.True(t, cerrdefs.IsPermissionDenied(err), err)
 }

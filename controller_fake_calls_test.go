@@ -223,14 +223,17 @@ func (e *simEngine) ContainerLogs(ctx context.Context, name string, _ container.
 func (e *simEngine) Events(ctx context.Context, _ events.ListOptions) (<-chan events.Message, <-chan error) {
 	messages, errs := make(chan events.Message, 1024), make(chan error, 1)
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.calls = append(e.calls, "Events")
-	if e.fault != nil {
-		if err := e.fault("Events"); err != nil {
+	fault := e.fault
+	e.mu.Unlock()
+	if fault != nil {
+		if err := fault("Events"); err != nil {
 			errs <- err
 			return messages, errs
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.streams[messages] = errs
 	context.AfterFunc(ctx, func() {
 		e.mu.Lock()

@@ -112,7 +112,7 @@ func TestVanishedNetworksAreMadeAgain(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				sim := newSimEngine(t)
-				ctlr, task := inState(t, sim, api.TaskStateStarting, false)
+				ctlr, task := inState(t, sim, api.TaskStateStarting, nil)
 				left := test.vanishes
 				sim.fails(func(call string) error {
 					if strings.HasPrefix(call, "ContainerStart") && left > 0 {
@@ -176,7 +176,7 @@ func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := newSimEngine(t)
 		sim.images["example/web:1"] = image.InspectResponse{}
-		ctlr, _ := inState(t, sim, api.TaskStateStarting, false)
+		ctlr, _ := inState(t, sim, api.TaskStateStarting, nil)
 		sim.fails(func(call string) error {
 			if strings.HasPrefix(call, "ContainerStart") {
 				return notFound("No such container: web.1.taskid")

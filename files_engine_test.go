@@ -321,3 +321,15 @@ func TestEngineExecutorDeliversSecrets(t *testing.T) {
 	require.NoError(t, ctlr.Remove(ctx))
 	assert.Empty(t, tree(t, dir))
 }
+
+// The reference, after this package, removes the container and knows of no files.
+func TestEngineFilesStayWhereTheReferenceRemoves(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	task := engineTask(t, "cat", "/run/secrets/password")
+	addFiles(task)
+	adapter := filesAdapter(t, client, dir, task, filesDeps())
+	assert.Equal(t, 0, runToEnd(t, adapter))
+	require.NoError(t, client.ContainerRemove(t.Context(), task.ServiceAnnotations.Name+".1."+task.ID, container.RemoveOptions{RemoveVolumes: true, Force: true}))
+	assert.Len(t, tree(t, dir), 2+6)
+	require.NoError(t, os.RemoveAll(dir))
+}
