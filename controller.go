@@ -156,39 +156,6 @@ func (c *controller) Wait(ctx context.Context) error {
 	})
 }
 
-// Shutdown stops the container, after it has ended a running Prepare or Start. A
-// container that is not there, or does not run, is no error.
-func (c *controller) Shutdown(ctx context.Context) error {
-	return c.stop(ctx, c.adapter.Shutdown)
-}
-
-// Terminate is Shutdown without grace.
-func (c *controller) Terminate(ctx context.Context) error {
-	return c.stop(ctx, c.adapter.Terminate)
-}
-
-func (c *controller) stop(ctx context.Context, stop func(context.Context) error) error {
-	return c.run(ctx, opAsking, func(ctx context.Context) error {
-		c.mu.Lock()
-		c.interruptLocked(opMaking, context.Canceled)
-		c.portsAt = time.Time{}
-		c.mu.Unlock()
-		if err := c.settle(ctx); err != nil {
-			return err
-		}
-		if c.named {
-			answer, err := c.adapter.Inspect(ctx)
-			if c.adapter.gone(err) || err == nil && c.checkOwner(answer) != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return stop(ctx)
-	})
-}
-
 // Logs publishes the container's log; see [ContainerAdapter.PublishLogs]. It
 // ends with ctx and with Close.
 func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, options api.LogSubscriptionOptions) error {

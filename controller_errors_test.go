@@ -162,16 +162,20 @@ func TestFinalErrorsEndATask(t *testing.T) {
 						delete(sim.images, "example/web:1")
 					}
 					ctlr, task := inState(t, sim, operation.state, operation.stop)
+					final := errFinal
+					if operation.name == "Shutdown" {
+						final = errRefused // anything else is tried again
+					}
 					sim.fails(func(made string) error {
 						if strings.HasPrefix(made, call) {
-							return errFinal
+							return final
 						}
 						return nil
 					})
 					status, err := exec.Do(t.Context(), task, ctlr)
 					require.NoError(t, err)
 					assert.Equal(t, operation.failed, status.State)
-					assert.Contains(t, status.Err, "something is wrong")
+					assert.Contains(t, status.Err, final.text)
 				})
 			})
 		}

@@ -12,9 +12,9 @@ import (
 
 // Remove removes the container, whatever it does, and then those of the task's
 // networks that nobody else uses. It ends a running Prepare, Start and Wait;
-// after it, nothing is made any more. A fault of the engine that passes is
-// tried again until ctx ends: the agent calls Remove once. What it did not
-// finish it does when it is called again.
+// after it, nothing is made any more. Whatever the engine fails to do is tried
+// again until ctx ends, with pauses, unless the engine refuses it: the agent calls
+// Remove once. What it did not finish it does when it is called again.
 //
 // A container that is not proven to be the task's is left alone.
 func (c *controller) Remove(ctx context.Context) error {
@@ -50,8 +50,8 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 	} else {
 		err = c.adapter.removeFiles(ctx)
 	}
-	if unfinished(ctx, err) {
-		return err
+	if err != nil && (ctx.Err() != nil || mayMend(err)) {
+		return err // the networks go after the container
 	}
 	if networksErr := c.adapter.RemoveNetworks(ctx); err == nil {
 		err = networksErr

@@ -110,7 +110,8 @@ func hasEnded(answer container.InspectResponse) bool {
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
-		if err := c.persist(ctx, c.adapter.Shutdown); err != nil {
+		stop := func(ctx context.Context) error { return c.stopped(ctx, c.adapter.Shutdown(ctx)) }
+		if err := c.persist(ctx, stop); err != nil {
 			return err
 		}
 		var err error

@@ -164,6 +164,8 @@ The lines of the event stream, which belongs to no task, carry none of these.
 	         a followed log was lost, or has a gap
 	         the pull failed and the image on the engine is used instead
 	         a field that is warned about
+	         a container, or a task's network, cannot be stopped or removed for now
+	         (once until it is)
 	info     the event stream is restored, with the length of the gap
 	debug    all else
 

@@ -362,7 +362,7 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Wait, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- bfrfr rrr c",
+			name: "controller Wait, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- brrrr rrr c",
 			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useStarted(); c.control(api.TaskStateRunning) },
 			op:    controllerWait, done: isStopped,
 			onHit: func(c *faultCell) {
@@ -373,19 +373,19 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Shutdown: stop", target: "POST containers/*/stop", kinds: "ttt-t -- bftft ttt c",
+			name: "controller Shutdown: stop", target: "POST containers/*/stop", kinds: "ttt-t -- btttt ttt c",
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Shutdown, named: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			name: "controller Shutdown, named: inspect", target: "GET containers/*/json", kinds: "ttttt tt btttt ttt c",
 			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Terminate: kill", target: "POST containers/*/kill", kinds: "ttt-t -- bbtft ttt c",
+			name: "controller Terminate: kill", target: "POST containers/*/kill", kinds: "ttt-t -- bbttt ttt c",
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Terminate),
 			says: map[fault]string{fault404: noContainer, fault409: "Cannot kill container: NAME: Container 0123456789ab is not running"},
@@ -396,36 +396,36 @@ func faultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Remove: remove", target: "DELETE containers/*", kinds: "rrr-r -- brrfr rrr c",
+			name: "controller Remove: remove", target: "DELETE containers/*", kinds: "rrr-r -- brrrr rrr c",
 			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone, waits: true,
 			says: map[fault]string{fault404: noContainer, fault409: beingRemoved},
 		},
 		{
-			name: "controller Remove: list who needs a network", target: "GET containers/json", kinds: "rrrrr fr ffrfr rrr c",
+			name: "controller Remove: list who needs a network", target: "GET containers/json", kinds: "rrrrr fr frrrr rrr c",
 			setup: func(c *faultCell) { c.controlStarted(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
 		},
 		{
-			name: "controller Remove: remove network", target: "DELETE networks/*", kinds: "rrr-r -- bfrfr rrr c",
+			name: "controller Remove: remove network", target: "DELETE networks/*", kinds: "rrr-r -- brrrr rrr c",
 			setup: func(c *faultCell) { c.controlStarted(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "controller Remove, anew: inspect", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			name: "controller Remove, anew: inspect", target: "GET containers/*/json", kinds: "rrrrr fr brrrr rrr c",
 			setup: (*faultCell).controlAnew, op: onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Remove, anew: inspect network", target: "GET networks/*", kinds: "rrrrr fr bfrfr rrr c",
+			name: "controller Remove, anew: inspect network", target: "GET networks/*", kinds: "rrrrr fr brrrr rrr c",
 			setup: func(c *faultCell) { c.controlAnew(); c.about = c.network(0) }, op: onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "controller Shutdown, a stranger's: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			name: "controller Shutdown, a stranger's: inspect", target: "GET containers/*/json", kinds: "ttttt tt btttt ttt c",
 			setup: (*faultCell).controlStranger, op: onController((*controller).Shutdown), done: strangerRuns,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Remove, a stranger's: inspect", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			name: "controller Remove, a stranger's: inspect", target: "GET containers/*/json", kinds: "rrrrr fr brrrr rrr c",
 			setup: (*faultCell).controlStranger, op: onController((*controller).Remove), done: strangerRuns,
 			says: map[fault]string{fault404: noContainer},
 		},
