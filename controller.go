@@ -31,6 +31,7 @@ type controller struct {
 	begun      bool // a container of the task may be there
 	own        bool // the container under the task's name is certain to be the task's
 	sick       bool // the container was unhealthy, and is stopped for that
+	startLost  bool // the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
 	portsAt time.Time       // when, for the PortStatus that follows; zero: too long ago
@@ -52,6 +53,7 @@ func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 		gate:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		begun:      state >= api.TaskStatePreparing,
+		startLost:  startMayBeLost(state),
 	}
 }
 

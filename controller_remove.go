@@ -16,7 +16,9 @@ import (
 // again until ctx ends, with pauses, unless the engine refuses it: the agent calls
 // Remove once. What it did not finish it does when it is called again.
 //
-// A container that is not proven to be the task's is left alone.
+// A container that may have been started without the engine's knowledge is watched
+// before: the engine would only forget it, and leave its process. A container that
+// is not proven to be the task's is left alone.
 func (c *controller) Remove(ctx context.Context) error {
 	c.mu.Lock()
 	c.removed = true
@@ -39,6 +41,9 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 		return err
 	}
 	if removable {
+		if _, err := c.awaitLostStart(ctx); err != nil {
+			return err
+		}
 		if graceful {
 			if err := c.adapter.Shutdown(ctx); unfinished(ctx, err) {
 				return err

@@ -8,7 +8,8 @@ import (
 )
 
 // Shutdown stops the container, after it has ended a running Prepare or Start. A
-// container that is not there, or does not run, is no error. A stop that fails
+// container that is not there, or does not run, is no error; one that may have
+// been started without the engine's knowledge is watched first. A stop that fails
 // while the container runs is a temporary error, unless the engine refuses it:
 // once a task has ended, the agent asks for no stop.
 func (c *controller) Shutdown(ctx context.Context) error {
@@ -38,8 +39,16 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 				return tryAgain(ctx, err)
 			}
 		}
+		if _, err := c.awaitLostStart(ctx); err != nil {
+			return err
+		}
 		return c.stopped(ctx, stop(ctx))
 	})
+}
+
+// end stops the container of a task that goes on until it has ended.
+func (c *controller) end(ctx context.Context) error {
+	return c.stopped(ctx, c.adapter.Shutdown(ctx))
 }
 
 // stopped returns what a stop that ended with err comes to. The engine may fail

@@ -172,6 +172,12 @@ var (
 	networkVanished = phrase{"20.10 to 29", []string{"network", "not found"}}
 	// The 409 to a removal while the engine is at it already.
 	removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
+	// The 500 to the start of a container whose earlier start the engine has lost.
+	lostStart = []phrase{
+		{"20.10 to 29", []string{"task ", ": already exists"}},
+		{"20.10", []string{"id already in use"}},
+		{"20.10 to 29", []string{"mkdir ", ": file exists"}},
+	}
 	// The 409 to a request for the log of a container that is about to be removed.
 	logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}
 )
@@ -254,6 +260,12 @@ func IsUnknownContainer(err error) bool {
 // a stopped container with 304, which the client takes for success.
 func IsStoppedContainer(err error) bool {
 	return matches(err, stoppedContainerPhrases, "", aContainer, cerrdefs.ErrNotModified)
+}
+
+// isLostStart reports whether err, a start's, says that containerd has the
+// container's process already.
+func isLostStart(err error) bool {
+	return err != nil && matches(err, lostStart, "", aContainer)
 }
 
 // matches is the one rule of all classifiers: err says one of the phrases,
