@@ -137,10 +137,20 @@ func isPassing(err error) bool {
 		stderrors.As(err, &netErr) && netErr.Timeout(),
 		engineapi.IsErrConnectionFailed(err),
 		tooNewClient.in(normalize(err.Error()), ""),
+		isLostContainerd(err),
 		isCutShort(err):
 		return true
 	}
 	return false
+}
+
+// isLostContainerd reports whether the engine answered that its containerd has
+// gone, or that it is about to end itself. Newer engines say so with 503 where they
+// notice, and with 500 elsewhere. What a runtime says of a container's own process
+// may have any words in it.
+func isLostContainerd(err error) bool {
+	return cerrdefs.IsInternal(err) && matches(err, lostContainerd, "", aContainer) &&
+		!strings.Contains(normalize(err.Error()), "oci runtime")
 }
 
 // isCutShort reports whether err says only in words that an answer ended early.
@@ -172,6 +182,13 @@ var (
 	networkVanished = phrase{"20.10 to 29", []string{"network", "not found"}}
 	// The 409 to a removal while the engine is at it already.
 	removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
+	// The 500 of an engine whose containerd has gone, or that ends itself.
+	lostContainerd = []phrase{
+		{"29", []string{"unavailable: error reading from server: "}},
+		{"29", []string{"unavailable: connection error: desc = "}},
+		{"29", []string{"grpc: the client connection is closing"}},
+		{"29, of a network while the engine stops", []string{": database not open"}},
+	}
 	// The 500 to the start of a container whose earlier start the engine has lost.
 	lostStart = []phrase{
 		{"20.10 to 29", []string{"task ", ": already exists"}},
