@@ -31,6 +31,7 @@ type controller struct {
 	begun      bool // a container of the task may be there
 	own        bool // the container under the task's name is certain to be the task's
 	sick       bool // the container was unhealthy, and is stopped for that
+	createLost bool // a create was not answered, and the engine may be at it
 	startLost  bool // the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
@@ -49,7 +50,7 @@ var (
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	return &controller{
 		adapter:    adapter,
-		named:      adapter.config.task.Annotations.Name != "",
+		named:      adapter.config.isNamed(),
 		gate:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		begun:      state >= api.TaskStatePreparing,
@@ -139,7 +140,7 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
 		answer, err := c.adapter.watch(ctx, func(answer container.InspectResponse) (bool, error) {
-			if err := c.checkOwner(answer); err != nil {
+			if err := c.adapter.checkOwner(answer); err != nil {
 				return false, err
 			}
 			switch answer.State.Status {

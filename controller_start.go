@@ -29,7 +29,7 @@ func (c *controller) Start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.checkOwner(answer); err != nil {
+		if err := c.adapter.checkOwner(answer); err != nil {
 			return err
 		}
 		if isStray(answer) {

@@ -32,7 +32,7 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 		}
 		if c.named {
 			answer, err := c.adapter.Inspect(ctx)
-			if c.adapter.gone(err) || err == nil && c.checkOwner(answer) != nil {
+			if c.adapter.gone(err) || err == nil && c.adapter.checkOwner(answer) != nil {
 				return nil
 			}
 			if err != nil {

@@ -88,8 +88,9 @@ does not have, and a CPU limit above the host's cores, which is capped to them.
 
 Containers, networks and volumes are found again by name and label, so a new
 adapter in a new process goes on where another one stopped. The container's name
-is SwarmKit's; a container of that name is the task's only if its label
-com.docker.swarm.task.id says so. Networks made here carry the label
+is SwarmKit's. A container of that name is another's if its label
+com.docker.swarm.task.id names another task; without a label it is the task's if
+the name has the task's ID in it, and never taken for what a create was to make. Networks made here carry the label
 com.dockerexec.network, and only such networks are removed.
 
 # Networks

@@ -186,6 +186,8 @@ var (
 	lostContainerd = []phrase{
 		{"29", []string{"unavailable: error reading from server: "}},
 		{"29", []string{"unavailable: connection error: desc = "}},
+		{"20.10", []string{"connection error: desc = transport: ", ": unavailable"}},
+		{"20.10", []string{"transport is closing: unavailable"}},
 		{"29", []string{"grpc: the client connection is closing"}},
 		{"29, of a network while the engine stops", []string{": database not open"}},
 	}

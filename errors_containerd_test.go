@@ -31,8 +31,12 @@ func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
 		{"network create", "failed to update bridge store for object type *bridge.networkConfiguration: database not open", cerrdefs.ErrInternal, true},
 		{"network create", "failed to update store for object type *libnetwork.Network: database not open", cerrdefs.ErrInternal, true},
 		{"network remove", "error while removing network: error deleting network from store: database not open", cerrdefs.ErrInternal, true},
+		// 20.10, containerd killed
+		{"start", `connection error: desc = "transport: Error while dialing dial unix /run/docker/containerd/containerd.sock: connect: connection refused": unavailable`, cerrdefs.ErrInternal, true},
+		{"start", "transport is closing: unavailable", cerrdefs.ErrInternal, true},
 
 		{"start", `failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "unavailable: error reading from server: EOF": executable file not found in $PATH: unknown`, cerrdefs.ErrInternal, false},
+		{"start", `OCI runtime create failed: container_linux.go:380: starting container process caused: exec: "transport is closing: unavailable": executable file not found in $PATH: unknown`, cerrdefs.ErrInternal, false},
 		{"start", "driver failed programming external connectivity on endpoint web: Bind for 0.0.0.0:80 failed: port is already allocated", cerrdefs.ErrInternal, false},
 		{"create", "No such image: unavailable: error reading from server: EOF", cerrdefs.ErrNotFound, false},
 		{"create", "invalid mount config: Unavailable: connection error: desc = x", cerrdefs.ErrInvalidArgument, false},
