@@ -98,13 +98,15 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	return nil
 }
 
-// createTries bounds how often Create goes after a name that is taken by a
-// container which is gone when looked at.
+// createTries bounds how often Create goes after a name that is taken while the
+// engine shows no container of that name: it was removed since, or the engine is
+// still at an earlier create, which it shows when it is done.
 const createTries = 3
 
 // Create creates the task's container, after the files of its secrets and
 // configs; if it fails, it leaves none where there were none. It returns [exec.ErrTaskPrepared], bare,
-// when the container is there already, and an error that names the holder when a
+// when the container is there already, a temporary error while the engine is still
+// at an earlier create of it, and an error that names the holder when a
 // container that is not this task's has the name: that one is left alone by this
 // adapter. A new adapter does not know of it; look at the label before it stops
 // or removes a container whose name was chosen by somebody (Annotations.Name), as
@@ -130,6 +132,7 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 
 func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
 	name := config.name()
+	var pauses backoff
 	for try := 1; ; try++ {
 		made, err := a.create(ctx, version, config)
 		if err != nil && config.maxCPUs == 0 && tooManyCPUs.in(normalize(err.Error()), "") {
@@ -157,8 +160,11 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		if !IsUnknownContainer(inspectErr) {
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
 		}
-		if try == createTries { // the engine holds the name of a container that it has lost
-			return engineError(ctx, err, "create container %s, %d times, while the engine shows no container of that name", name, try)
+		if try == createTries {
+			return exec.MakeTemporary(errors.Wrapf(err, "create container %s, %d times, while the engine shows no container of that name", name, try))
+		}
+		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
+			return err
 		}
 	}
 }
@@ -193,13 +199,11 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig)
 // adopt takes the container that has the task's name for the task's own if its
 // label says so. conflict is what the engine said.
 func (a *ContainerAdapter) adopt(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
-	var id, owner string
+	var id string
 	if holder.ContainerJSONBase != nil {
 		id = holder.ID
 	}
-	if holder.Config != nil {
-		owner = holder.Config.Labels[labelTaskID]
-	}
+	owner := labelOf(holder)
 	if owner != a.config.task.ID {
 		a.setStranger(true)
 		if owner == "" {

@@ -117,6 +117,7 @@ func TestCreateGivesUpOnANameThatNobodyHolds(t *testing.T) {
 	err := newTestAdapter(t, client, plainTask()).Create(t.Context())
 	require.ErrorIs(t, err, nameTaken)
 	require.ErrorContains(t, err, "create container web.1.taskid, 3 times, while the engine shows no container of that name")
+	assert.True(t, exec.IsTemporary(err))
 	assert.Len(t, client.called(), 6)
 }
 

@@ -86,7 +86,9 @@ func TestControllerRemovesFilesWithoutAContainer(t *testing.T) {
 		"no container": func() (container.InspectResponse, error) {
 			return container.InspectResponse{}, notFound("No such container: web.1.taskid")
 		},
-		"a stranger's container": func() (container.InspectResponse, error) { return inspected("c9", container.StateRunning, nil), nil },
+		"a stranger's container": func() (container.InspectResponse, error) {
+			return inspected("c9", container.StateRunning, map[string]string{labelTaskID: "other"}), nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -31,6 +31,8 @@ type controller struct {
 	begun      bool // a container of the task may be there
 	own        bool // the container under the task's name is certain to be the task's
 	sick       bool // the container was unhealthy, and is stopped for that
+	createLost bool // a create was not answered, and the engine may be at it
+	startLost  bool // the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
 	portsAt time.Time       // when, for the PortStatus that follows; zero: too long ago
@@ -48,10 +50,11 @@ var (
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	return &controller{
 		adapter:    adapter,
-		named:      adapter.config.task.Annotations.Name != "",
+		named:      adapter.config.isNamed(),
 		gate:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		begun:      state >= api.TaskStatePreparing,
+		startLost:  startMayBeLost(state),
 	}
 }
 
@@ -137,7 +140,7 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
 		answer, err := c.adapter.watch(ctx, func(answer container.InspectResponse) (bool, error) {
-			if err := c.checkOwner(answer); err != nil {
+			if err := c.adapter.checkOwner(answer); err != nil {
 				return false, err
 			}
 			switch answer.State.Status {
@@ -153,39 +156,6 @@ func (c *controller) Wait(ctx context.Context) error {
 			return err
 		}
 		return c.finish(ctx, answer)
-	})
-}
-
-// Shutdown stops the container, after it has ended a running Prepare or Start. A
-// container that is not there, or does not run, is no error.
-func (c *controller) Shutdown(ctx context.Context) error {
-	return c.stop(ctx, c.adapter.Shutdown)
-}
-
-// Terminate is Shutdown without grace.
-func (c *controller) Terminate(ctx context.Context) error {
-	return c.stop(ctx, c.adapter.Terminate)
-}
-
-func (c *controller) stop(ctx context.Context, stop func(context.Context) error) error {
-	return c.run(ctx, opAsking, func(ctx context.Context) error {
-		c.mu.Lock()
-		c.interruptLocked(opMaking, context.Canceled)
-		c.portsAt = time.Time{}
-		c.mu.Unlock()
-		if err := c.settle(ctx); err != nil {
-			return err
-		}
-		if c.named {
-			answer, err := c.adapter.Inspect(ctx)
-			if c.adapter.gone(err) || err == nil && c.checkOwner(answer) != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return stop(ctx)
 	})
 }
 

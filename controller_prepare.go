@@ -39,8 +39,13 @@ func (c *controller) Prepare(ctx context.Context) error {
 func (c *controller) created(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.begun = true                                             // also after an error: the engine may not have told all
-	c.own = c.own || err == nil || err == exec.ErrTaskPrepared //nolint:errorlint // bare
+	c.begun = true // also after an error: the engine may not have told all
+	switch {
+	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
+		c.own, c.createLost = true, false
+	case exec.IsTemporary(err) && !neverArrived(err):
+		c.createLost = true
+	}
 	return err
 }
 
@@ -55,7 +60,7 @@ func (c *controller) findPrepared(ctx context.Context) error {
 		return nil
 	}
 	answer, err := c.adapter.Inspect(ctx)
-	if c.adapter.gone(err) || err == nil && c.labelOf(answer) != c.adapter.config.task.ID {
+	if c.adapter.gone(err) || err == nil && labelOf(answer) != c.adapter.config.task.ID {
 		return nil // Create says what is wrong with another one
 	}
 	if err != nil {

@@ -4,19 +4,20 @@ import (
 	"context"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
-	"github.com/pkg/errors"
 )
 
 // Remove removes the container, whatever it does, and then those of the task's
 // networks that nobody else uses. It ends a running Prepare, Start and Wait;
-// after it, nothing is made any more. A fault of the engine that passes is
-// tried again until ctx ends: the agent calls Remove once. What it did not
-// finish it does when it is called again.
+// after it, nothing is made any more. Whatever the engine fails to do is tried
+// again until ctx ends, with pauses, unless the engine refuses it: the agent calls
+// Remove once. What it did not finish it does when it is called again. After a
+// create without an answer it looks for the container for five seconds.
 //
-// A container that is not proven to be the task's is left alone.
+// A container that may have been started without the engine's knowledge is watched
+// before: the engine would only forget it, and leave its process. A container that
+// is not proven to be the task's is left alone.
 func (c *controller) Remove(ctx context.Context) error {
 	c.mu.Lock()
 	c.removed = true
@@ -39,6 +40,9 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 		return err
 	}
 	if removable {
+		if _, err := c.awaitLostStart(ctx); err != nil {
+			return err
+		}
 		if graceful {
 			if err := c.adapter.Shutdown(ctx); unfinished(ctx, err) {
 				return err
@@ -50,8 +54,8 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 	} else {
 		err = c.adapter.removeFiles(ctx)
 	}
-	if unfinished(ctx, err) {
-		return err
+	if err != nil && (ctx.Err() != nil || mayMend(err)) {
+		return err // the networks go after the container
 	}
 	if networksErr := c.adapter.RemoveNetworks(ctx); err == nil {
 		err = networksErr
@@ -64,40 +68,29 @@ func unfinished(ctx context.Context, err error) bool {
 	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
 }
 
-// removable reports whether there is a container, and whether it is the task's:
-// this controller made it under a name that only the task has, or its label
-// says so.
+// lostCreateTime is how long a removal looks for the container of a create of
+// which the answer was lost. An engine shows one only when its volumes have been
+// filled from the image, and the agent asks for no second removal.
+const lostCreateTime = 5 * time.Second
+
+// removable reports whether there is a container, and whether it is the task's.
 func (c *controller) removable(ctx context.Context) (bool, error) {
-	c.mu.Lock()
-	own := c.own
-	c.mu.Unlock()
-	if own && !c.named {
-		return true, nil
-	}
-	answer, err := c.adapter.Inspect(ctx)
-	if c.adapter.gone(err) {
-		return false, nil
-	}
-	return err == nil && c.labelOf(answer) == c.adapter.config.task.ID, err
-}
-
-// labelOf is the ID of the task that a container belongs to, or empty.
-func (c *controller) labelOf(answer container.InspectResponse) string {
-	if answer.Config == nil {
-		return ""
-	}
-	return answer.Config.Labels[labelTaskID]
-}
-
-// checkOwner refuses a container that is not the task's. Without a label the
-// name decides, which usually has the task's ID in it.
-func (c *controller) checkOwner(answer container.InspectResponse) error {
-	switch owner := c.labelOf(answer); {
-	case owner == c.adapter.config.task.ID, owner == "" && !c.named:
-		return nil
-	case owner == "":
-		return errors.Errorf("container %s (%s) belongs to no task", c.adapter.config.name(), shortID(answer.ID))
-	default:
-		return errors.Errorf("container %s (%s) belongs to task %s", c.adapter.config.name(), shortID(answer.ID), owner)
+	for began := time.Now(); ; {
+		c.mu.Lock()
+		own, lost := c.own, c.createLost
+		c.mu.Unlock()
+		if own && !c.named {
+			return true, nil
+		}
+		answer, err := c.adapter.Inspect(ctx)
+		if !c.adapter.gone(err) {
+			return err == nil && c.adapter.checkOwner(answer) == nil, err
+		}
+		if !lost || time.Since(began) >= lostCreateTime {
+			return false, nil
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return false, err
+		}
 	}
 }

@@ -244,11 +244,11 @@ func TestRemoveGoesOnAfterAFault(t *testing.T) {
 			require.NoError(t, ctlr.Shutdown(t.Context()))
 			sim.fails(func(call string) error {
 				if strings.HasPrefix(call, "ContainerRemove") {
-					return errFinal
+					return errRefused
 				}
 				return nil
 			})
-			require.EqualError(t, ctlr.Remove(t.Context()), "remove container web.1.taskid: Error response from daemon: something is wrong")
+			require.EqualError(t, ctlr.Remove(t.Context()), "remove container web.1.taskid: Error response from daemon: authorization denied by plugin guard: no")
 			assert.Equal(t, []string{"container web.1.taskid"}, sim.left())
 		})
 	})

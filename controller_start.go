@@ -14,6 +14,9 @@ import (
 // unhealthy is stopped; the error has its exit code, and [ErrContainerUnhealthy]
 // as its cause.
 //
+// A container of which the engine lost an earlier start may come to life by
+// itself, without network and log. It is stopped, and the start has failed.
+//
 // A container that ends before it was healthy is a failed task if its exit code
 // is not 0. With 0 it has done its work, so the answer is [exec.ErrTaskStarted],
 // and the Wait that follows completes the task.
@@ -26,8 +29,11 @@ func (c *controller) Start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.checkOwner(answer); err != nil {
+		if err := c.adapter.checkOwner(answer); err != nil {
 			return err
+		}
+		if isStray(answer) {
+			return c.endStray(ctx)
 		}
 		if answer.State.Status != container.StateCreated {
 			// A Start that was interrupted, perhaps with its process, goes on
@@ -39,7 +45,17 @@ func (c *controller) Start(ctx context.Context) error {
 			}
 			return exec.ErrTaskStarted
 		}
-		if err := c.stepWithNetworks(ctx, c.adapter.Start); err != nil {
+		if err := c.stepWithNetworks(ctx, c.startContainer); err != nil {
+			if !isLostStart(err) {
+				return err
+			}
+			runs, awaitErr := c.awaitLostStart(ctx)
+			if awaitErr != nil {
+				return awaitErr
+			}
+			if runs {
+				return c.endStray(ctx)
+			}
 			return err
 		}
 		if !hasHealthcheck(answer) {
@@ -110,7 +126,7 @@ func hasEnded(answer container.InspectResponse) bool {
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
-		if err := c.persist(ctx, c.adapter.Shutdown); err != nil {
+		if err := c.persist(ctx, c.end); err != nil {
 			return err
 		}
 		var err error

@@ -58,7 +58,7 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 	err = c.run(ctx, opAsking, func(ctx context.Context) error {
 		answer, err := c.adapter.Inspect(ctx)
 		switch {
-		case err == nil && c.checkOwner(answer) == nil:
+		case err == nil && c.adapter.checkOwner(answer) == nil:
 			c.notePorts(answer)
 			seen = &answer
 			return nil

@@ -7,6 +7,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
+	"github.com/sirupsen/logrus"
 )
 
 // step makes one call that makes something on the engine. If ctx ends it
@@ -99,17 +100,27 @@ func (c *controller) stepWithNetworks(ctx context.Context, call func(context.Con
 // persist calls call until it succeeds, fails for good, or ctx ends.
 func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
 	var pauses backoff
+	level := logrus.WarnLevel
 	for {
 		err := call(ctx)
 		if ctx.Err() != nil && err != nil {
 			return ctx.Err()
 		}
-		if err == nil || !exec.IsTemporary(err) {
+		if err == nil || !mayMend(err) {
 			return err
 		}
-		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("the engine is away, trying again")
+		log.G(c.adapter.logContext(ctx)).WithError(err).Log(level, "the engine fails to stop or remove a container, trying again")
+		level = logrus.DebugLevel
 		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
 			return err
 		}
 	}
+}
+
+// mayMend reports whether what failed with err may succeed when it is tried long
+// enough: a fault that passes, or what the engine says while something is busy or
+// broken. A refusal stays, and so does an error without a class, which is no
+// engine's answer.
+func mayMend(err error) bool {
+	return exec.IsTemporary(err) || cerrdefs.IsInternal(err) || cerrdefs.IsConflict(err)
 }

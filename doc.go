@@ -88,8 +88,9 @@ does not have, and a CPU limit above the host's cores, which is capped to them.
 
 Containers, networks and volumes are found again by name and label, so a new
 adapter in a new process goes on where another one stopped. The container's name
-is SwarmKit's; a container of that name is the task's only if its label
-com.docker.swarm.task.id says so. Networks made here carry the label
+is SwarmKit's. A container of that name is another's if its label
+com.docker.swarm.task.id names another task; without a label it is the task's if
+the name has the task's ID in it, and never taken for what a create was to make. Networks made here carry the label
 com.dockerexec.network, and only such networks are removed.
 
 # Networks
@@ -164,6 +165,8 @@ The lines of the event stream, which belongs to no task, carry none of these.
 	         a followed log was lost, or has a gap
 	         the pull failed and the image on the engine is used instead
 	         a field that is warned about
+	         a container, or a task's network, cannot be stopped or removed for now
+	         (once until it is)
 	info     the event stream is restored, with the length of the gap
 	debug    all else
 

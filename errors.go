@@ -137,10 +137,20 @@ func isPassing(err error) bool {
 		stderrors.As(err, &netErr) && netErr.Timeout(),
 		engineapi.IsErrConnectionFailed(err),
 		tooNewClient.in(normalize(err.Error()), ""),
+		isLostContainerd(err),
 		isCutShort(err):
 		return true
 	}
 	return false
+}
+
+// isLostContainerd reports whether the engine answered that its containerd has
+// gone, or that it is about to end itself. Newer engines say so with 503 where they
+// notice, and with 500 elsewhere. What a runtime says of a container's own process
+// may have any words in it.
+func isLostContainerd(err error) bool {
+	return cerrdefs.IsInternal(err) && matches(err, lostContainerd, "", aContainer) &&
+		!strings.Contains(normalize(err.Error()), "oci runtime")
 }
 
 // isCutShort reports whether err says only in words that an answer ended early.
@@ -172,6 +182,21 @@ var (
 	networkVanished = phrase{"20.10 to 29", []string{"network", "not found"}}
 	// The 409 to a removal while the engine is at it already.
 	removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
+	// The 500 of an engine whose containerd has gone, or that ends itself.
+	lostContainerd = []phrase{
+		{"29", []string{"unavailable: error reading from server: "}},
+		{"29", []string{"unavailable: connection error: desc = "}},
+		{"20.10", []string{"connection error: desc = transport: ", ": unavailable"}},
+		{"20.10", []string{"transport is closing: unavailable"}},
+		{"29", []string{"grpc: the client connection is closing"}},
+		{"29, of a network while the engine stops", []string{": database not open"}},
+	}
+	// The 500 to the start of a container whose earlier start the engine has lost.
+	lostStart = []phrase{
+		{"20.10 to 29", []string{"task ", ": already exists"}},
+		{"20.10", []string{"id already in use"}},
+		{"20.10 to 29", []string{"mkdir ", ": file exists"}},
+	}
 	// The 409 to a request for the log of a container that is about to be removed.
 	logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}
 )
@@ -254,6 +279,12 @@ func IsUnknownContainer(err error) bool {
 // a stopped container with 304, which the client takes for success.
 func IsStoppedContainer(err error) bool {
 	return matches(err, stoppedContainerPhrases, "", aContainer, cerrdefs.ErrNotModified)
+}
+
+// isLostStart reports whether err, a start's, says that containerd has the
+// container's process already.
+func isLostStart(err error) bool {
+	return err != nil && matches(err, lostStart, "", aContainer)
 }
 
 // matches is the one rule of all classifiers: err says one of the phrases,

@@ -96,8 +96,8 @@ func (a *ContainerAdapter) isOwn(answer container.InspectResponse) error {
 	if answer.Config == nil || answer.Config.Labels == nil { // a fake's; engines always send them
 		return nil
 	}
-	if owner := answer.Config.Labels[labelTaskID]; owner != a.config.task.ID {
-		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), labelTaskID, owner)
+	if a.checkOwner(answer) != nil {
+		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), labelTaskID, labelOf(answer))
 	}
 	return nil
 }
