@@ -78,7 +78,7 @@ func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
 		{container.Unhealthy, nil, api.TaskStateFailed, "task: non-zero exit (0): dockerexec: unhealthy container"},
 		{container.Healthy, []string{"write", "/tmp/ok", "1", "--"}, api.TaskStateCompleted, ""},
 	} {
-		t.Run(string(test.health), func(t *testing.T) {
+		t.Run(test.health, func(t *testing.T) {
 			task := checked(t, 500*time.Millisecond, test.args...)
 			adapter := engineController(t, executor, task).adapter
 			require.NoError(t, adapter.Create(t.Context()))
