@@ -44,9 +44,9 @@ func TestWhetherAContainerHasEnded(t *testing.T) {
 	}
 }
 
-// lostStart is what an engine shows of a container that it took up while it ran,
+// endedUnseen is what an engine shows of a container that it took up while it ran,
 // without having seen its start, once that has exited.
-func lostStart(code int) container.State {
+func endedUnseen(code int) container.State {
 	return container.State{Status: container.StateCreated, StartedAt: "0001-01-01T00:00:00Z", FinishedAt: "2026-11-24T02:34:00.457721431Z", ExitCode: code}
 }
 
@@ -58,7 +58,7 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 			sim := newSimEngine(t)
 			ctlr, task := runningTask(t, sim, plainTask())
 			time.AfterFunc(time.Hour, func() {
-				sim.with(taskName, func(c *simContainer) { c.state = lostStart(3); sim.emit(c, events.ActionDie) })
+				sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(3); sim.emit(c, events.ActionDie) })
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 			defer cancel()
@@ -73,7 +73,7 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			sim := newSimEngine(t)
 			ctlr, _ := runningTask(t, sim, plainTask())
-			sim.with(taskName, func(c *simContainer) { c.state = lostStart(4) })
+			sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(4) })
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 			defer cancel()
 			answer, err := ctlr.adapter.Wait(ctx)
@@ -87,7 +87,7 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 			sim := newSimEngine(t)
 			ctlr := newSimController(t, sim, plainTask())
 			require.NoError(t, ctlr.Prepare(t.Context()))
-			sim.with(taskName, func(c *simContainer) { c.state = lostStart(0) })
+			sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(0) })
 			assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(t.Context()))
 			assert.NotContains(t, sim.called(), "ContainerStart web.1.taskid")
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
@@ -100,7 +100,7 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			sim, ctlr, _ := starting(t)
 			time.AfterFunc(time.Hour, func() {
-				sim.with(taskName, func(c *simContainer) { c.state = lostStart(5); sim.emit(c, events.ActionDie) })
+				sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(5); sim.emit(c, events.ActionDie) })
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 			defer cancel()
@@ -112,8 +112,8 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 func TestTheLogOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 	t.Parallel()
 	for _, states := range [][]container.State{
-		{lostStart(0)}, // ended before anybody asks
-		{{Status: container.StateCreated}, {Status: container.StateCreated}, lostStart(0)}, // while its start is waited for
+		{endedUnseen(0)}, // ended before anybody asks
+		{{Status: container.StateCreated}, {Status: container.StateCreated}, endedUnseen(0)}, // while its start is waited for
 	} {
 		bubble(t, func(t *testing.T) {
 			client := newFakeClient(t)
