@@ -374,9 +374,11 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 }
 
 // gone reports whether the engine's answer to a call on the container itself
-// means that there is none: 404 has no other meaning there.
+// means that there is none: 404 has no other meaning there. Only the engine's own
+// words count: "does not exist" may be said of a layer, and what this package
+// puts before it names the container.
 func (a *ContainerAdapter) gone(err error) bool {
-	return IsUnknownContainer(err) || cerrdefs.IsNotFound(err)
+	return IsUnknownContainer(errors.Cause(err)) || cerrdefs.IsNotFound(err)
 }
 
 func (a *ContainerAdapter) setStranger(stranger bool) {

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 )
@@ -135,23 +134,13 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 // Wait waits until the container has ended and returns nil if it exited with 0,
 // else an error with its code and status, as [ExitError] makes it. A container
 // that is or becomes unhealthy is stopped, and the error has
-// [ErrContainerUnhealthy] as its cause. A container that is gone or is being
-// removed is [ErrContainerDestroyed]. An engine that is away ends nothing.
+// [ErrContainerUnhealthy] as its cause; so has that of one whose last checks had
+// failed when it ended. A container that is gone or is being
+// removed is [ErrContainerDestroyed]. An engine that is away ends nothing, nor
+// does an answer that says nothing about the container, unless it is a refusal.
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
-		answer, err := c.adapter.watch(ctx, func(answer container.InspectResponse) (bool, error) {
-			if err := c.adapter.checkOwner(answer); err != nil {
-				return false, err
-			}
-			switch answer.State.Status {
-			case container.StateExited, container.StateDead:
-				return true, nil
-			case container.StateRemoving:
-				return false, ErrContainerDestroyed
-			default: // created, running, paused, restarting
-				return c.isSick(answer), nil
-			}
-		})
+		answer, err := c.watch(ctx, c.isSick)
 		if err != nil {
 			return err
 		}

@@ -229,7 +229,7 @@ func BenchmarkWaitingTask(b *testing.B) {
 	var ours, baseline float64
 	for b.Loop() {
 		ours = memoryOfWaits(b, tasks, func(ctx context.Context, n int, waits func()) {
-			_, _ = adapters[n].watch(ctx, func(container.InspectResponse) (bool, error) {
+			_, _ = adapters[n].watch(ctx, nil, func(container.InspectResponse) (bool, error) {
 				waits()
 				return false, nil
 			})

@@ -88,12 +88,6 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 	}
 }
 
-// isUnstarted reports whether the container has never run, as far as the engine
-// knows. One whose start was lost is created again once it has ended.
-func isUnstarted(answer container.InspectResponse) bool {
-	return answer.State.Status == container.StateCreated && (answer.State.FinishedAt == "" || answer.State.FinishedAt == noTime)
-}
-
 // isStray reports whether the container runs although the engine does not know
 // that it was started.
 func isStray(answer container.InspectResponse) bool {

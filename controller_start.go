@@ -25,7 +25,7 @@ func (c *controller) Start(ctx context.Context) error {
 		if err := c.settle(ctx); err != nil {
 			return err
 		}
-		answer, err := c.adapter.Inspect(ctx)
+		answer, err := c.inspect(ctx)
 		if err != nil {
 			return err
 		}
@@ -35,7 +35,7 @@ func (c *controller) Start(ctx context.Context) error {
 		if isStray(answer) {
 			return c.endStray(ctx)
 		}
-		if answer.State.Status != container.StateCreated {
+		if !isUnstarted(answer) {
 			// A Start that was interrupted, perhaps with its process, goes on
 			// waiting.
 			if answer.State.Status == container.StateRunning && !isWell(answer) {
@@ -65,64 +65,9 @@ func (c *controller) Start(ctx context.Context) error {
 	})
 }
 
-// hasHealthcheck reports whether the engine checks the container's health: a
-// check of the image counts, and the task may have turned that off.
-func hasHealthcheck(answer container.InspectResponse) bool {
-	if answer.Config == nil || answer.Config.Healthcheck == nil {
-		return false
-	}
-	test := answer.Config.Healthcheck.Test
-	return len(test) > 0 && test[0] != "NONE"
-}
-
-func (c *controller) untilHealthy(ctx context.Context) error {
-	answer, err := c.adapter.watch(ctx, func(answer container.InspectResponse) (bool, error) {
-		switch answer.State.Status {
-		case container.StateExited, container.StateDead:
-			return true, nil
-		case container.StateRemoving:
-			return false, ErrContainerDestroyed
-		case container.StateRunning:
-			return isWell(answer) || c.isSick(answer), nil
-		default: // created, paused, restarting
-			return false, nil
-		}
-	})
-	if err != nil {
-		return err
-	}
-	if !hasEnded(answer) && !c.isSick(answer) {
-		return nil
-	}
-	if err := c.finish(ctx, answer); err != nil {
-		return err
-	}
-	return exec.ErrTaskStarted
-}
-
-// isWell reports whether a running container is healthy, or not checked.
-func isWell(answer container.InspectResponse) bool {
-	health := answer.State.Health
-	return health == nil || health.Status != container.Starting && health.Status != container.Unhealthy
-}
-
-// isSick reports whether the container is to be stopped for its health. Once it
-// is, that is not taken back.
-func (c *controller) isSick(answer container.InspectResponse) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if health := answer.State.Health; health != nil && health.Status == container.Unhealthy {
-		c.sick = true
-	}
-	return c.sick
-}
-
-func hasEnded(answer container.InspectResponse) bool {
-	return answer.State.Status == container.StateExited || answer.State.Status == container.StateDead
-}
-
 // finish makes the exit error of a container that has ended. One that has not
-// is unhealthy, and stopped.
+// is unhealthy, and stopped. Another process may have done that: what the engine
+// keeps of the checks tells.
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
@@ -130,7 +75,7 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 			return err
 		}
 		var err error
-		if answer, err = c.adapter.Wait(ctx); err != nil {
+		if answer, err = c.watch(ctx, func(container.InspectResponse) bool { return false }); err != nil {
 			return err
 		}
 	}
@@ -138,7 +83,7 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	c.mu.Lock()
 	sick := c.sick
 	c.mu.Unlock()
-	if sick {
+	if sick || failedChecks(answer) {
 		return ExitError(answer, ErrContainerUnhealthy)
 	}
 	return ExitError(answer, nil)

@@ -127,6 +127,13 @@ The folder is <secrets folder>/<engine's ID>/<task's ID>. Before the first task 
 secrets or configs an Engine removes those folders there whose tasks have no
 container on the engine, and none if the engine does not list its containers.
 
+# Health
+
+The controllers of [NewExecutor] stop a container once the engine calls it unhealthy
+and as many of its checks have failed in a row as its task or image says (3 if
+neither does). A pause is no reason, though engines call a paused container
+unhealthy. Nor is a container judged while it is paused.
+
 # Errors
 
   - A context that ended: its bare error, which SwarmKit's agent takes for a reason
@@ -144,6 +151,9 @@ After any of them the call may be repeated: what was carried out although its
 answer was lost is found again and counts as done. What an engine answers is
 believed: 404 to a removal or a stop means that there is nothing to remove. An
 answer that is no JSON is an error of the last kind, as whoever gives it is no engine.
+The controllers of [NewExecutor] are more patient where the end of a call would be
+the end of a task whose container may run: their Start and Wait take no answer to an
+inspect for the last word but 404 and a refusal (400, 401, 403, 501).
 
 The classifiers, such as [IsUnknownContainer], go by what the engine says, since
 engines differ in the class they give it.
@@ -163,11 +173,14 @@ The lines of the event stream, which belongs to no task, carry none of these.
 
 	warning  the event stream was lost (once an outage)
 	         a followed log was lost, or has a gap
+	         the engine answers to an inspect, but says nothing about the container
+	         that a controller waits for (once until it does)
 	         the pull failed and the image on the engine is used instead
 	         a field that is warned about
 	         a container, or a task's network, cannot be stopped or removed for now
 	         (once until it is)
 	info     the event stream is restored, with the length of the gap
+	         a container is inspected again
 	debug    all else
 
 Nothing that is tried again is logged as an error. Credentials, environment

@@ -306,7 +306,7 @@ func TestNothingIsLeftOfASubscription(t *testing.T) {
 		}
 		running(client, "running")
 		look := errors.New("seen enough")
-		_, err := adapter.watch(t.Context(), func(container.InspectResponse) (bool, error) { return false, look })
+		_, err := adapter.watch(t.Context(), nil, func(container.InspectResponse) (bool, error) { return false, look })
 		assert.Equal(t, look, err)
 		assert.Equal(t, context.Canceled, source.latest().ctx.Err())
 		assert.Nil(t, adapter.engine.stream.run)

@@ -117,7 +117,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "controller Start: inspect", target: "GET containers/*/json", kinds: "ttttt ft fftft ttt c",
+			name: "controller Start: inspect", target: "GET containers/*/json", kinds: "ttttt tt ftttt ttt c",
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
 			says: map[fault]string{fault404: noContainer},
@@ -147,7 +147,7 @@ func controllerFaultRows() []*faultRow {
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
 		},
 		{
-			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2, kinds: "rrrrr fr dfrfr rrr c",
+			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2, kinds: "rrrrr rr drrrr rrr c",
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController((*controller).Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
@@ -164,7 +164,7 @@ func controllerFaultRows() []*faultRow {
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 		},
 		{
-			name: "controller Wait: inspect", target: "GET containers/*/json", kinds: "rrrrr fr dfrfr rrr c",
+			name: "controller Wait: inspect", target: "GET containers/*/json", kinds: "rrrrr rr drrrr rrr c",
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 			says: map[fault]string{fault404: noContainer},
 		},

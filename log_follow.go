@@ -74,7 +74,7 @@ func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) 
 			}
 		case err != nil:
 			return !exec.IsTemporary(err), err
-		case answer.State.Status != container.StateCreated || p.container != "" && p.container != answer.ID:
+		case !isUnstarted(answer) || p.container != "" && p.container != answer.ID:
 			p.advanced = true
 			return false, nil
 		}

@@ -140,12 +140,10 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 		return true, err
 	}
 	p.container = answer.ID
-	switch answer.State.Status {
-	case container.StateCreated:
-		if follow {
-			return p.awaitStart(ctx)
-		}
-	case container.StateExited, container.StateDead, container.StateRemoving:
+	switch {
+	case isUnstarted(answer) && follow:
+		return p.awaitStart(ctx)
+	case hasEnded(answer), answer.State.Status == container.StateRemoving:
 		// Read to the end without following, also after having followed: 20.10 is
 		// known to end that before the last lines.
 		follow = false

@@ -23,25 +23,19 @@ const (
 
 // Wait waits until the task's container has exited, or is dead, and returns the
 // engine's record of it, with the exit code in State; see [ExitError]. A
-// container that is created, running, paused or restarting is waited for.
+// container that is created, running, paused or restarting is waited for. One
+// that is created and has the time of its end has exited: its engine, which was
+// killed within the start, did not see the start.
 //
 // It returns [ErrContainerDestroyed], bare, if there is no container, if it is
 // being removed, or if another one has taken its name since Wait first looked;
-// ctx.Err(), bare, if ctx ends; or the engine's refusal to inspect. An engine
+// ctx.Err(), bare, if ctx ends; or what else the engine answers to an inspect,
+// which need not say that the container does not run: call Wait again. An engine
 // that is away does not end it, and it makes no request meanwhile: the stream
 // that all adapters of the [Engine] share looks for the engine alone. An exit
 // that happened in that time is reported once the stream is open again.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
-	return a.watch(ctx, func(answer container.InspectResponse) (bool, error) {
-		switch answer.State.Status {
-		case container.StateExited, container.StateDead:
-			return true, nil
-		case container.StateRemoving:
-			return false, ErrContainerDestroyed
-		default: // created, running, paused, restarting
-			return false, nil
-		}
-	})
+	return a.watch(ctx, nil, atEnd)
 }
 
 // watch hands look what the engine says about the task's container until look
@@ -49,8 +43,9 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // it is on the event stream and that is open, then after each event of the
 // container, whenever the stream was opened, once more proofTime later, and every
 // inspectInterval. State is never nil in what look gets. The errors are those of
-// Wait.
-func (a *ContainerAdapter) watch(ctx context.Context, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
+// Wait, but those of an inspect that are odd: as after a fault that passes it is
+// inspected again then, with pauses and one warning.
+func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
 	sub := a.subscriber()
@@ -63,6 +58,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, look func(container.Inspec
 	var (
 		pinned string // the container's ID
 		pauses backoff
+		lost   time.Time // since when the answers have been odd; zero: they are not
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
@@ -77,6 +73,10 @@ func (a *ContainerAdapter) watch(ctx context.Context, look func(container.Inspec
 		switch {
 		case err == nil:
 			pauses = backoff{}
+			if !lost.IsZero() {
+				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(lost).Round(time.Millisecond))
+				lost = time.Time{}
+			}
 			if done, err := look(answer); err != nil {
 				return none, err
 			} else if done {
@@ -84,9 +84,15 @@ func (a *ContainerAdapter) watch(ctx context.Context, look func(container.Inspec
 			}
 		case ctx.Err() != nil:
 			return none, ctx.Err()
-		case isPassing(err):
+		case isPassing(err), odd != nil && odd(err):
 			next = coalesceTime + pauses.next()
-			log.G(a.logContext(ctx)).WithError(err).Debug("container not inspected, trying again")
+			logger := log.G(a.logContext(ctx)).WithError(err)
+			if lost.IsZero() && !isPassing(err) {
+				lost = time.Now()
+				logger.Warn("container not inspected; it will be looked at again")
+			} else {
+				logger.Debug("container not inspected, trying again")
+			}
 		default:
 			return none, err
 		}

@@ -65,7 +65,7 @@ func TestWatchJudgesHealthByInspect(t *testing.T) {
 		errUnhealthy := errors.New("shut it down")
 		done := make(chan error, 1)
 		go func() {
-			_, err := newTestAdapter(t, client, plainTask()).watch(t.Context(), func(answer container.InspectResponse) (bool, error) {
+			_, err := newTestAdapter(t, client, plainTask()).watch(t.Context(), nil, func(answer container.InspectResponse) (bool, error) {
 				if answer.State.Health.Status == container.Unhealthy {
 					return false, errUnhealthy
 				}
