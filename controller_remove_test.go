@@ -160,16 +160,15 @@ func TestRemoveInOrder(t *testing.T) {
 
 // A start that has been answered is over: a Remove that comes at once stops the
 // container before it removes it. Other methods, which want the same lock, make
-// the two meet.
+// the two meet. They take all the processor they get, so no test runs beside this one.
 func TestRemoveStopsWhatHasJustStarted(t *testing.T) {
-	t.Parallel()
 	for range 100 {
 		sim := newSimEngine(t)
 		ctlr := newSimController(t, sim, plainTask())
 		require.NoError(t, ctlr.Prepare(t.Context()))
 		ctx, cancel := context.WithCancel(t.Context())
 		var others sync.WaitGroup
-		for range 4 {
+		for range 2 {
 			others.Go(func() {
 				for ctx.Err() == nil {
 					assert.NoError(t, ctlr.Update(t.Context(), nil))
