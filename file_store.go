@@ -127,12 +127,12 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write begins anew
 		return files, nil
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		defer folder.Close()
+		err = s.checkOwners()
 	}
-	defer folder.Close()
-	if err := s.checkOwners(); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Wrapf(err, "look for the files of secrets and configs in %s", s.folder(engineID, taskID))
 	}
 	var missing []taskFile
 	for _, f := range files {
@@ -162,11 +162,10 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = engine.RemoveAll(taskID)
+		engine.Close()
 	}
-	err = engine.RemoveAll(taskID)
-	engine.Close()
 	if err != nil {
 		return errors.Wrapf(err, "remove the files of secrets and configs in %s", s.folder(engineID, taskID))
 	}
@@ -183,13 +182,13 @@ func (s fileStore) tasks(engineID string) ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
+	var entries []fs.DirEntry
+	if err == nil {
+		defer engine.Close()
+		entries, err = fs.ReadDir(engine.FS(), ".")
 	}
-	defer engine.Close()
-	entries, err := fs.ReadDir(engine.FS(), ".")
 	if err != nil {
-		return nil, err
+		return nil, errors.Wrapf(err, "list the tasks with files of secrets and configs in %s", filepath.Join(s.dir, engineID))
 	}
 	var tasks []string
 	for _, entry := range entries {
