@@ -346,3 +346,18 @@ func (c *containerConfig) stopOptions() container.StopOptions {
 	timeout, _ := c.stopTimeout() // checked by newContainerConfig
 	return container.StopOptions{Timeout: timeout}
 }
+
+// duration translates a duration that must not be negative. nil is 0.
+func duration(path string, d *gogotypes.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	value, err := gogotypes.DurationFromProto(d)
+	if err != nil {
+		return 0, refuse(path, "%d seconds and %d nanoseconds are no duration", d.Seconds, d.Nanos)
+	}
+	if value < 0 {
+		return 0, refuse(path, "%v is negative", value)
+	}
+	return value, nil
+}
