@@ -10,24 +10,24 @@ import (
 	"github.com/pkg/errors"
 )
 
-// firstLogCheck is when a follower that waits for the start looks for the second
-// time: an engine answers before it has subscribed.
-const firstLogCheck = time.Second
-
 // awaitStart returns when the container may have been started, or was removed
 // after it had been seen: the caller looks. It is a pass that read nothing.
 func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	messages, closed, err := p.adapter.Events(ctx)
-	if err != nil {
-		cancel()
-		return !exec.IsTemporary(err), err
+	stream := &p.adapter.engine.stream
+	sub := p.adapter.subscriber()
+	sub.hints = make(chan bool, 1)
+	if err := stream.subscribe(ctx, sub); err != nil {
+		return false, err
 	}
-	defer func() {
-		cancel()
-		<-closed
-	}()
-	for check := firstLogCheck; ; check = jittered(inspectInterval) {
+	defer stream.leave(sub)
+	for {
+		if err := stream.untilOpen(ctx, sub); err != nil {
+			return false, err
+		}
+		select {
+		case <-sub.hints: // what it hints at is seen now
+		default:
+		}
 		answer, err := p.adapter.Inspect(ctx)
 		switch {
 		case p.adapter.gone(err):
@@ -40,15 +40,9 @@ func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) 
 			p.advanced = true
 			return false, nil
 		}
-		timer := time.NewTimer(check)
-		select {
-		case <-messages:
-		case <-timer.C:
-		case <-closed:
-			timer.Stop()
-			return false, ctx.Err()
+		if err := sub.untilHint(ctx, jittered(stream.inspectInterval())); err != nil {
+			return false, err
 		}
-		timer.Stop()
 	}
 }
 
