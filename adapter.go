@@ -32,6 +32,7 @@ type ContainerAdapter struct {
 	engine   *Engine
 	config   *containerConfig
 	payloads payloads
+	late     func() (*containerConfig, payloads, error) // see making; nil: config and payloads are the whole task
 
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 
@@ -70,11 +71,15 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 // ready agrees on the API version and refuses a task that asks for what this
 // version or the engine's host does not have, before anything is made.
 func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error) {
+	config, _, err := a.making()
+	if err != nil {
+		return "", err
+	}
 	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
 	if err != nil {
 		return "", err
 	}
-	if err := a.config.checkVersion(version); err != nil {
+	if err := config.checkVersion(version); err != nil {
 		return "", err
 	}
 	return version, a.checkFiles(ctx)
@@ -87,7 +92,11 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
 	}
-	for _, v := range a.config.volumes() {
+	config, _, err := a.making()
+	if err != nil {
+		return err
+	}
+	for _, v := range config.volumes() {
 		_, err := request(ctx, a.engine, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})

@@ -15,9 +15,13 @@ import (
 // it removes what was made if that has failed.
 func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, created func(failed bool), err error) {
 	created = func(bool) {}
+	whole, payloads, err := a.making()
+	if err != nil {
+		return nil, nil, err
+	}
 	var credential []byte
-	if d, _ := a.config.credentialConfig(); d != nil { // checked by newContainerConfig
-		if credential, err = a.payloads.get(*d); err != nil {
+	if d, _ := whole.credentialConfig(); d != nil { // checked by newContainerConfig
+		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
 		if len(credential) == 0 || !utf8.Valid(credential) {
@@ -25,14 +29,14 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		}
 	}
 	var folder string
-	if len(a.config.files) > 0 {
+	if len(whole.files) > 0 {
 		engineID, err := a.fileEngine(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
 		folder = a.engine.files.folder(engineID, a.config.task.ID)
 		ended := creating(folder)
-		made, err := a.writeFiles(engineID, a.config.files)
+		made, err := a.writeFiles(engineID, whole.files)
 		if err != nil {
 			ended()
 			return nil, nil, err
@@ -44,7 +48,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 			}
 		}
 	}
-	return a.config.withDependencies(folder, credential), created, nil
+	return whole.withDependencies(folder, credential), created, nil
 }
 
 // provideMissing writes those files of the task again that have gone, as all
@@ -91,9 +95,13 @@ func (a *ContainerAdapter) fileEngine(ctx context.Context) (string, error) {
 
 // writeFiles writes nothing before it has all payloads.
 func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile) (made bool, err error) {
+	_, payloads, err := a.making()
+	if err != nil {
+		return false, err
+	}
 	var complete []filePayload
 	for _, f := range files {
-		payload, err := a.payloads.get(f.dependency)
+		payload, err := payloads.get(f.dependency)
 		if err != nil {
 			return false, err
 		}

@@ -45,30 +45,56 @@ type containerConfig struct {
 // newContainerConfig translates a task that node runs. All that the task alone
 // decides is checked here, so that the methods cannot fail.
 func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerConfig, error) {
+	c, err := newNamedConfig(task)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.expand(node, true); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// newNamedConfig is the part of newContainerConfig that comes before the
+// templates: what names the container is there, and no element is nil.
+func newNamedConfig(task *api.Task) (*containerConfig, error) {
 	if task == nil {
 		return nil, errors.New("dockerexec: the task is nil")
 	}
-	switch runtime := task.Spec.Runtime.(type) {
-	case *api.TaskSpec_Container:
-		if runtime == nil || runtime.Container == nil {
-			return nil, refuse("Spec.Container", "is nil")
-		}
-		if runtime.Container.Image == "" {
-			return nil, ErrImageRequired
-		}
-	default:
-		return nil, exec.ErrRuntimeUnsupported
+	if err := checkRuntime(task); err != nil {
+		return nil, err
 	}
 	needs, err := checkFields(task)
 	if err != nil {
 		return nil, err
 	}
-	c := &containerConfig{task: task.Copy(), node: templateNode(node), needs: needs}
-	if err := c.checkName(); err != nil {
-		return nil, err
+	c := &containerConfig{task: task.Copy(), needs: needs}
+	return c, c.checkName()
+}
+
+// checkRuntime refuses what is no container, and one without an image.
+func checkRuntime(task *api.Task) error {
+	switch runtime := task.Spec.Runtime.(type) {
+	case *api.TaskSpec_Container:
+		if runtime == nil || runtime.Container == nil {
+			return refuse("Spec.Container", "is nil")
+		}
+		if runtime.Container.Image == "" {
+			return ErrImageRequired
+		}
+		return nil
+	default:
+		return exec.ErrRuntimeUnsupported
 	}
-	if err := expandTemplates(c.node, c.task); err != nil {
-		return nil, err
+}
+
+// expand is the rest of newContainerConfig: it expands the templates, and checks
+// what the task is then. If the node is not known, and the task depends on it, the
+// error is errNodeUnknown, bare.
+func (c *containerConfig) expand(node *api.NodeDescription, known bool) error {
+	c.node = templateNode(node)
+	if err := expandTemplates(c.node, known, c.task); err != nil {
+		return err
 	}
 	if c.platform() != nil {
 		c.needs = append(c.needs, need{"Spec.Placement.Platforms", platformSince})
@@ -83,10 +109,13 @@ func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerCo
 		func() (err error) { c.files, err = c.translateFiles(); return err },
 	} {
 		if err := check(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return c, nil
+	if spec := c.spec(); !known && len(spec.Secrets)+len(spec.Configs) > 0 { // their templates are not here to look at
+		return errNodeUnknown
+	}
+	return nil
 }
 
 func (c *containerConfig) spec() *api.ContainerSpec { return c.task.Spec.GetContainer() }
@@ -316,4 +345,19 @@ func (c *containerConfig) stopTimeout() (*int, error) {
 func (c *containerConfig) stopOptions() container.StopOptions {
 	timeout, _ := c.stopTimeout() // checked by newContainerConfig
 	return container.StopOptions{Timeout: timeout}
+}
+
+// duration translates a duration that must not be negative. nil is 0.
+func duration(path string, d *gogotypes.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	value, err := gogotypes.DurationFromProto(d)
+	if err != nil {
+		return 0, refuse(path, "%d seconds and %d nanoseconds are no duration", d.Seconds, d.Nanos)
+	}
+	if value < 0 {
+		return 0, refuse(path, "%v is negative", value)
+	}
+	return value, nil
 }

@@ -38,6 +38,7 @@ func filesController(t testing.TB, sim *simEngine, store fileStore, task *api.Ta
 	t.Helper()
 	made := NewExecutor(filesSim{sim}, nil, WithSecretsDir(store.dir))
 	made.(*executor).engine.files = store
+	require.NoError(t, made.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-1"}}))
 	made.(exec.SecretsProvider).Secrets().Add(api.Secret{ID: "s1", Spec: api.SecretSpec{Data: []byte("payload of s1")}})
 	made.(exec.ConfigsProvider).Configs().Add(api.Config{ID: "c1", Spec: api.ConfigSpec{Data: []byte("payload of c1")}})
 	ctlr, err := made.Controller(task)

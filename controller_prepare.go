@@ -3,7 +3,6 @@ package dockerexec
 import (
 	"context"
 
-	"github.com/docker/docker/api/types/image"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 )
@@ -81,17 +80,14 @@ func (c *controller) pull(ctx context.Context) error {
 	if pullErr == nil || ctx.Err() != nil || exec.IsTemporary(pullErr) {
 		return pullErr
 	}
-	name := c.adapter.config.image()
-	answer, err := request(ctx, c.adapter.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
-		return c.adapter.engine.client.ImageInspect(ctx, name)
-	})
-	if ctx.Err() != nil || isPassing(err) {
-		return engineError(ctx, err, "inspect image %s", name)
+	present, err := c.adapter.imagePresent(ctx)
+	if err != nil {
+		return err
 	}
-	if err != nil || !runsOn(answer, c.adapter.config.platform()) {
+	if !present {
 		return pullErr
 	}
-	log.G(c.adapter.logContext(ctx)).WithField("image", name).WithError(pullErr).
+	log.G(c.adapter.logContext(ctx)).WithField("image", c.adapter.config.image()).WithError(pullErr).
 		Warn("pull failed, the image on the engine is used instead")
 	return nil
 }

@@ -33,7 +33,7 @@ a pull, with the last of them.
 
 # Engine calls
 
-The adapter's, which the controllers stand on. For a task that uses nothing beyond the reference's features each method makes
+The adapter's. For a task that uses nothing beyond the reference's features each method makes
 these calls on the client and no other, so that a fake needs no more:
 
 	PullImage       ImagePull
@@ -68,11 +68,42 @@ Further calls are made only where something needs them:
 	                ContainerList then, if an earlier process left files
 	any             Ping, once an Engine, on a *client.Client: see below
 
+# Controllers
+
+The controllers of [NewExecutor] stand on the adapter, and ask the engine more, since a controller may take up a task that
+another process left. A fake under them needs these calls as well:
+
+	Prepare           CreateNetworks, CreateVolumes, PullImage, Create;
+	                  ContainerInspect first, but for a new task's first Prepare;
+	                  ImageInspect, when the pull fails;
+	                  CreateNetworks and Create again, when a network has vanished
+	Start             ContainerInspect, Start; Wait's calls, if there is a health check;
+	                  Shutdown and Wait, when it fails;
+	                  CreateNetworks and Start again, when a network has vanished
+	Wait              Wait; Shutdown, when the container is unhealthy
+	Shutdown          Shutdown; ContainerInspect first, for a task with a name of its own
+	Terminate         Terminate; the same
+	Remove            Shutdown, Remove, RemoveNetworks; ContainerInspect first, unless
+	                  this controller made the container under a name of the task's alone
+	ContainerStatus   ContainerInspect
+	PortStatus        ContainerInspect, unless ContainerStatus has just asked
+	Logs              PublishLogs
+	Update, Close     none
+
+Names of the adapter's methods stand for their calls above. Describe calls Info and PluginList.
+
+What creates or starts something on the engine, once begun, goes on after the context of Prepare or Start has ended, which
+return at once: the engine would carry it out all the same. The next call of the controller waits for it, as long as its
+own context allows, and what it made after a Remove is removed again. [WithRequestTimeout] bounds it.
+
 # API version
 
 On a *client.Client whose version the user has not fixed, an Engine pings and
 negotiates once, before its first other request, and so sets the client's
-version. A failed ping is a passing fault. Any other client, a fake, counts as of
+version. A failed ping is a passing fault. The version is agreed for good: an engine
+that is replaced by one that is too old for it answers every call with "client version
+… is too new", a temporary error, until the process starts again. The client's version
+cannot be changed safely while others use it. Any other client, a fake, counts as of
 the newest version. A task that uses a field which the version in use does not
 have is refused by the first method that would make something.
 
@@ -109,7 +140,7 @@ of [NewExecutor] when a start fails for want of it.
 
 A container sees each as a read-only file with the name, owner and mode of its
 reference: secrets with a relative name under /run/secrets, configs under /. Their
-templates are expanded. Create writes them to files of this host, in a folder on a
+templates are expanded. Create writes them to files of this host, in a directory on a
 memory file system, from which the engine mounts them one by one; Start writes
 those again that are missing, and Remove removes them once the container is gone.
 So they are in no image, and not in the container's writable layer. A create that
@@ -117,14 +148,14 @@ fails leaves none, unless the task had some before: their container may be there
 
 This needs an engine on this host, reached by a socket or a loopback address, both
 on Linux, and an executor that may give files away, as root may. The executor sees
-the folder at the same path as the engine; see [WithSecretsDir]. An engine on
+the directory at the same path as the engine; see [WithSecretsDir]. An engine on
 another host, a rootless one, one that remaps users and one with SELinux labels
 are refused, by the first method that would make something. A config that is a
 Windows container's credential spec is no file: it is part of the create's request,
 and whoever may inspect the container can read it.
 
-The folder is <secrets folder>/<engine's ID>/<task's ID>. Before the first task with
-secrets or configs an Engine removes those folders there whose tasks have no
+The directory is <secrets directory>/<engine's ID>/<task's ID>. Before the first task with
+secrets or configs an Engine removes those directories there whose tasks have no
 container on the engine, and none if the engine does not list its containers.
 
 # Health
@@ -171,7 +202,7 @@ They carry the fields task.id, service.id and node.id, and where they apply
 container.id, image and network.name; a pull's also attempt, layer and status.
 The lines of the event stream, which belongs to no task, carry none of these.
 
-	warning  the event stream was lost (once an outage)
+	warning  the event stream was lost, or is refused (once an outage)
 	         a followed log was lost, or has a gap
 	         the engine answers to an inspect, but says nothing about the container
 	         that a controller waits for (once until it does)

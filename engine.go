@@ -61,7 +61,7 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 // field at fault; [ErrImageRequired] and [exec.ErrRuntimeUnsupported] come bare.
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	if e == nil || e.client == nil {
-		return nil, errors.New("dockerexec: the engine's client is nil")
+		return nil, errNoClient
 	}
 	config, err := newContainerConfig(node, task)
 	if err != nil {
@@ -73,6 +73,8 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 	}
 	return newContainerAdapter(e, config, payloads), nil
 }
+
+var errNoClient = errors.New("dockerexec: the engine's client is nil")
 
 // apiVersion agrees with the engine on an API version, once, before the first
 // other request.

@@ -23,8 +23,9 @@ var (
 	// ErrImageRequired is returned, bare, for a task that names no image.
 	ErrImageRequired = errors.New("dockerexec: image required")
 
-	// ErrContainerDestroyed is returned, bare, when the container of a task is
-	// gone, is being removed, or another one has taken its name.
+	// ErrContainerDestroyed is returned, bare, by Wait when the container of a
+	// task is gone, is being removed, or another one has taken its name; in a
+	// controller also by a Start that waits for its health.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 
 	// ErrContainerUnhealthy is the cause of a task's failure when its health
@@ -257,7 +258,8 @@ func IsActiveEndpointError(err error) bool {
 }
 
 // IsNetworkExistError reports whether the engine refused to create the network
-// name because there is one of that name. nil is false.
+// name because there is one of that name. nil is false. An empty name matches
+// only an error that says no more than its class.
 func IsNetworkExistError(err error, name string) bool {
 	return matches(err, networkExistPhrases, name, aNetwork, cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists)
 }

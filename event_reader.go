@@ -208,18 +208,24 @@ func (r *streamRun) wellAgain(ctx context.Context) {
 // long to pause before the next one.
 func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	rd := &r.reader
-	r.lost()
+	refused := isAnswer(err) && !isPassing(err)
+	r.lost(refused)
 	if rd.good || !rd.open.IsZero() && time.Since(rd.open) > longestPause {
 		rd.outage.pauses = backoff{}
 	}
 	rd.outage.away = true
 	pause := rd.outage.pauses.next()
 	entry := log.G(ctx).WithError(err)
+	switch {
+	case !rd.outage.since.IsZero():
+		entry.WithField("pause", pause).Debug("event stream not restored yet")
+	case refused:
+		entry.Warn("event stream refused, containers are inspected every ten seconds until it is opened")
+	default:
+		entry.Warn("event stream lost, it is opened again as soon as the engine answers")
+	}
 	if rd.outage.since.IsZero() {
 		rd.outage.since = time.Now()
-		entry.Warn("event stream lost, it is opened again as soon as the engine answers")
-	} else {
-		entry.WithField("pause", pause).Debug("event stream not restored yet")
 	}
 	return pause
 }
@@ -269,8 +275,3 @@ func (m *eventMemory) add(key eventKey) {
 	m.keys[m.oldest] = key
 	m.oldest = (m.oldest + 1) % rememberedEvents
 }
-
-const (
-	firstPause   = 100 * time.Millisecond
-	longestPause = 5 * time.Second
-)

@@ -54,6 +54,10 @@ type streamRun struct {
 	opens  int           // how often the stream has been open
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
+	// closed while the engine answers and refuses the stream; a new one when it
+	// does not
+	refused   chan struct{}
+	isRefused bool
 
 	reader eventReader // the goroutine's own
 }
@@ -79,6 +83,8 @@ func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 			byTask: map[string][]*subscriber{},
 			byName: map[string][]*subscriber{},
 			open:   make(chan struct{}),
+
+			refused: make(chan struct{}),
 		}
 		go s.run.read(own, s.left)
 	}
@@ -86,7 +92,8 @@ func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 	return nil
 }
 
-// untilOpen waits until the stream is open.
+// untilOpen waits until the stream is open. Who wants hints alone goes on without
+// a stream that the engine refuses.
 func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	s.mu.Lock()
 	run := sub.run
@@ -94,13 +101,27 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 		s.mu.Unlock()
 		return ctx.Err()
 	}
-	open := run.open
+	open, refused := run.open, run.refused
 	s.mu.Unlock()
+	if sub.hints == nil {
+		refused = nil
+	}
 	select {
 	case <-open:
+	case <-refused:
 	case <-ctx.Done():
 	}
 	return ctx.Err()
+}
+
+// inspectInterval is how often to inspect without a hint.
+func (s *eventStream) inspectInterval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run != nil && s.run.isRefused {
+		return refusedInterval
+	}
+	return inspectInterval
 }
 
 // leaveAfter has sub leave when ctx ends, and then closes its second channel.
@@ -181,16 +202,30 @@ func (r *streamRun) opened() int {
 	r.opens++
 	r.isOpen = true
 	close(r.open)
+	r.setRefusedLocked(false)
 	r.hintAllLocked()
 	return r.opens
 }
 
-// lost has subscribers that come now wait for the next opening.
-func (r *streamRun) lost() {
+// lost has subscribers that come now wait for the next opening, or go on without
+// one if the engine refuses the stream.
+func (r *streamRun) lost(refused bool) {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
 	if r.isOpen {
 		r.isOpen = false
 		r.open = make(chan struct{})
 	}
+	r.setRefusedLocked(refused)
+}
+
+func (r *streamRun) setRefusedLocked(refused bool) {
+	switch {
+	case refused && !r.isRefused:
+		close(r.refused)
+		r.hintAllLocked()
+	case !refused && r.isRefused:
+		r.refused = make(chan struct{})
+	}
+	r.isRefused = refused
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/agent/secrets"
 	"github.com/moby/swarmkit/v2/api"
-	"github.com/pkg/errors"
 )
 
 // executor is what NewExecutor returns.
@@ -28,6 +27,7 @@ type executor struct {
 	mu       sync.Mutex
 	node     *api.NodeDescription // nil: not described so far
 	hostname string               // the node's name in the swarm; empty: not configured so far
+	platform *api.Platform        // as the swarm knows it, until the engine is described
 }
 
 var (
@@ -50,11 +50,17 @@ var (
 //     for [ContainerAdapter].
 //   - Configure takes note of the node's hostname, which the agent may have
 //     overridden: from then on {{.Node.Hostname}} in a task is that name, and
-//     before that the engine's. It never fails.
+//     before that the engine's. Before either is known, as when the agent starts
+//     while the engine is away, Prepare and Start of a task whose templates say
+//     something of the node, or which has secrets or configs, fail with a
+//     temporary error. Configure never fails.
 //   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for
 //     overlay networks.
 //   - Controller makes a controller without any I/O. It never changes the task,
-//     and refuses one that cannot run as asked, as [Engine.Adapter] does. The
+//     and refuses one that cannot run as asked, as [Engine.Adapter] does. From the
+//     state PREPARING on, when a container of it may be there, Prepare and Start
+//     refuse the task instead: a container that runs is waited for, stopped and
+//     removed like any other. The
 //     controller has SwarmKit's optional interfaces [exec.ControllerLogs],
 //     [exec.ContainerStatuser] and [exec.PortStatuser].
 //   - The executor has [exec.SecretsProvider] and [exec.ConfigsProvider], so the
@@ -79,7 +85,7 @@ func (e *executor) Secrets() exec.SecretsManager { return e.secrets }
 // Configs returns the store into which the agent puts the node's configs.
 func (e *executor) Configs() exec.ConfigsManager { return e.configs }
 
-// Configure takes note of the node's hostname.
+// Configure takes note of what the swarm calls the node.
 func (e *executor) Configure(_ context.Context, node *api.Node) error {
 	if node == nil || node.Description == nil || node.Description.Hostname == "" {
 		return nil
@@ -87,6 +93,7 @@ func (e *executor) Configure(_ context.Context, node *api.Node) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.hostname = node.Description.Hostname
+	e.platform = node.Description.Platform.Copy()
 	return nil
 }
 
@@ -95,7 +102,10 @@ func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return 
 
 // Controller makes the controller of one task.
 func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
-	adapter, err := e.engine.Adapter(e.nodeDescription(), task, getters{e.secrets, e.configs})
+	adapter, err := e.engine.lateAdapter(e.nodeDescription, task, getters{e.secrets, e.configs})
+	if err != nil && task != nil && task.Status.State >= api.TaskStatePreparing {
+		adapter, err = e.engine.refusedAdapter(task, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +119,7 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 	if e.node == nil && e.hostname == "" {
 		return nil
 	}
-	node := &api.NodeDescription{}
+	node := &api.NodeDescription{Platform: e.platform}
 	if e.node != nil {
 		node = e.node.Copy()
 	}
@@ -122,7 +132,7 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 // Describe asks the engine what node this is.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	if e.engine.client == nil {
-		return nil, errors.New("dockerexec: the engine's client is nil")
+		return nil, errNoClient
 	}
 	info, err := request(ctx, e.engine, 0, e.engine.client.Info)
 	if err != nil {

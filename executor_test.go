@@ -174,7 +174,6 @@ func TestHostnameInTemplatesIsTheAgents(t *testing.T) {
 	t.Parallel()
 	client := newInfoClient(t)
 	executor := NewExecutor(client, nil)
-	assert.Equal(t, []string{"ON=/"}, created(t, executor, client)) // B2: nothing is known
 	_, err := executor.Describe(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"ON=engine-host/linux"}, created(t, executor, client))
@@ -223,6 +222,7 @@ func TestExecutorIsSafeForConcurrentUse(t *testing.T) {
 func TestSecretsAndConfigsAreRestrictedToTheTask(t *testing.T) {
 	t.Parallel()
 	made := NewExecutor(newFakeClient(t), nil)
+	require.NoError(t, made.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-1"}}))
 	made.(exec.SecretsProvider).Secrets().Add(api.Secret{ID: "s1"}, api.Secret{ID: "s2"})
 	made.(exec.ConfigsProvider).Configs().Add(api.Config{ID: "c1"}, api.Config{ID: "c2"})
 	task := plainTask()

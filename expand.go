@@ -9,16 +9,18 @@ import (
 
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/template"
+	"github.com/pkg/errors"
 )
 
 // expandTemplates expands, in place, the templates of a task that is the
 // package's own copy: the values of the environment, the hostname, and of mounts
-// source, target, volume labels and driver options.
+// source, target, volume labels and driver options. Where the node is not known
+// a template that says something of it ends in errNodeUnknown, bare.
 //
 // NOTE: template.ExpandContainerSpec does the same, but its errors show the
 // values of environment variables.
-func expandTemplates(node *api.NodeDescription, task *api.Task) error {
-	x := expander{template.NewContext(node, task)}
+func expandTemplates(node *api.NodeDescription, known bool, task *api.Task) error {
+	x := expander{template.NewContext(node, task), known}
 	spec := task.Spec.GetContainer()
 	for i, entry := range spec.Env {
 		name, value, found := strings.Cut(entry, "=")
@@ -69,9 +71,25 @@ func templateNode(node *api.NodeDescription) *api.NodeDescription {
 	return &api.NodeDescription{Hostname: node.Hostname, Platform: platform}
 }
 
-type expander struct{ template.Context }
+type expander struct {
+	template.Context
+	known bool // the node is
+}
+
+// errNodeUnknown is the error of a task whose templates say something of a node
+// that is still to be described.
+var errNodeUnknown = errors.New("dockerexec: the task's templates say something of the node, and the engine has not described it yet")
+
+// saysNode reports whether a template looks at more of the node than its ID,
+// which the task itself has.
+func saysNode(value string) bool {
+	return strings.Contains(value, "{{") && strings.Contains(strings.ReplaceAll(value, ".Node.ID", ""), ".Node")
+}
 
 func (x *expander) expand(path string, value *string) error {
+	if !x.known && saysNode(*value) {
+		return errNodeUnknown
+	}
 	expanded, err := x.Expand(*value)
 	if err != nil {
 		return refuse(path, "its template cannot be expanded: %v", err)
@@ -86,10 +104,11 @@ func (x *expander) expand(path string, value *string) error {
 // expandHidden expands a value that may be a secret. The parser's errors quote
 // it, so they are not shown.
 func (x *expander) expandHidden(path string, value *string) error {
-	if x.expand(path, value) != nil {
+	err := x.expand(path, value)
+	if err != nil && err != errNodeUnknown { //nolint:errorlint // bare
 		return refuse(path, "its template cannot be expanded (the value is not shown)")
 	}
-	return nil
+	return err
 }
 
 // expandMap expands the values of m. Driver options may hold passwords.

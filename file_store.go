@@ -194,13 +194,13 @@ func (s fileStore) tasks(engineID string) ([]string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
+	var entries []fs.DirEntry
+	if err == nil {
+		defer engine.Close()
+		entries, err = fs.ReadDir(engine.FS(), ".")
 	}
-	defer engine.Close()
-	entries, err := fs.ReadDir(engine.FS(), ".")
 	if err != nil {
-		return nil, err
+		return nil, errors.Wrapf(err, "list the tasks with files of secrets and configs in %s", filepath.Join(s.dir, engineID))
 	}
 	var tasks []string
 	for _, entry := range entries {

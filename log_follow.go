@@ -2,70 +2,32 @@ package dockerexec
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
-	"golang.org/x/time/rate"
 )
-
-// logPace spreads bytes over time. nil is no limit.
-type logPace struct {
-	limiter *rate.Limiter
-	owed    int // bytes that have not been waited for yet
-	slice   int // from so many on they are
-}
-
-func newLogPace(bytesPerSecond int) *logPace {
-	if bytesPerSecond <= 0 {
-		return nil
-	}
-	return &logPace{
-		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
-		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // to ask the limiter for each line would cost more than the line
-	}
-}
-
-// wait returns when n bytes more may go out, or ctx has ended.
-func (p *logPace) wait(ctx context.Context, n int) error {
-	if p == nil {
-		return nil
-	}
-	p.owed += n
-	for p.owed >= p.slice {
-		take := min(p.owed, p.limiter.Burst())
-		p.owed -= take
-		// WaitN would fail at once where ctx has a deadline before the end.
-		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
-			if err := sleep(ctx, delay); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// firstLogCheck is when a follower that waits for the start looks for the second
-// time: an engine answers before it has subscribed.
-const firstLogCheck = time.Second
 
 // awaitStart returns when the container may have been started, or was removed
 // after it had been seen: the caller looks. It is a pass that read nothing.
 func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	messages, closed, err := p.adapter.Events(ctx)
-	if err != nil {
-		cancel()
-		return !exec.IsTemporary(err), err
+	stream := &p.adapter.engine.stream
+	sub := p.adapter.subscriber()
+	sub.hints = make(chan bool, 1)
+	if err := stream.subscribe(ctx, sub); err != nil {
+		return false, err
 	}
-	defer func() {
-		cancel()
-		<-closed
-	}()
-	for check := firstLogCheck; ; check = inspectInterval*9/10 + rand.N(inspectInterval/5) {
+	defer stream.leave(sub)
+	for {
+		if err := stream.untilOpen(ctx, sub); err != nil {
+			return false, err
+		}
+		select {
+		case <-sub.hints: // what it hints at is seen now
+		default:
+		}
 		answer, err := p.adapter.Inspect(ctx)
 		switch {
 		case p.adapter.gone(err):
@@ -78,15 +40,9 @@ func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) 
 			p.advanced = true
 			return false, nil
 		}
-		timer := time.NewTimer(check)
-		select {
-		case <-messages:
-		case <-timer.C:
-		case <-closed:
-			timer.Stop()
-			return false, ctx.Err()
+		if err := sub.untilHint(ctx, jittered(stream.inspectInterval())); err != nil {
+			return false, err
 		}
-		timer.Stop()
 	}
 }
 

@@ -33,15 +33,17 @@ type networkConfig struct {
 }
 
 // difference says in what found is not the network that is wanted, and is empty
-// when it is. Driver and subnets count only where the task names some: an
-// engine's default driver depends on its system.
+// when it is. Driver and subnets count only where the task names some, subnets for
+// each family by itself: an engine's default driver depends on its system, and it
+// picks a subnet for each family that has none.
 func (n networkConfig) difference(found *network.Inspect) string {
 	var differences []string
 	if driver := n.options.Driver; driver != "" && found.Driver != driver {
 		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
 	}
 	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
-		wanted, has := subnets(n.options.IPAM.Config), subnets(found.IPAM.Config)
+		wanted := subnets(n.options.IPAM.Config, nil)
+		has := subnets(found.IPAM.Config, wanted)
 		if !slices.Equal(wanted, has) {
 			differences = append(differences, fmt.Sprintf("subnets %v, the task wants %v", has, wanted))
 		}
@@ -55,14 +57,18 @@ func (n networkConfig) difference(found *network.Inspect) string {
 	return strings.Join(differences, "; ")
 }
 
-// subnets are those of an address configuration, in one spelling and order.
-func subnets(configs []network.IPAMConfig) []string {
+// subnets are those of an address configuration, in one spelling and order; of
+// the families that like has, unless that is empty.
+func subnets(configs []network.IPAMConfig, like []string) []string {
 	var all []string
 	for _, c := range configs {
-		if prefix, err := netip.ParsePrefix(c.Subnet); err == nil {
-			all = append(all, prefix.Masked().String())
-		} else if c.Subnet != "" {
-			all = append(all, c.Subnet)
+		subnet := c.Subnet
+		if prefix, err := netip.ParsePrefix(subnet); err == nil {
+			subnet = prefix.Masked().String()
+		}
+		sameFamily := func(other string) bool { return strings.Contains(other, ":") == strings.Contains(subnet, ":") }
+		if subnet != "" && (len(like) == 0 || slices.ContainsFunc(like, sameFamily)) {
+			all = append(all, subnet)
 		}
 	}
 	slices.Sort(all)

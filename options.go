@@ -48,7 +48,7 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// WithPullObserver has observe called with the progress of every pull: for
+// WithPullObserver calls observe with the progress of every pull: for
 // each [ContainerAdapter.PullImage] that waits, with the context of that very
 // call (put the task in it), never twice at the same time for one call, at most
 // ten times a second, and never after the call returned. A slow observer delays
@@ -79,7 +79,13 @@ func WithPullAttempts(attempts int) Option {
 // WithRequestTimeout bounds each engine call except pulls, events and logs,
 // which may rightly take as long as they like. A stop may take the task's grace
 // period and this time on top. A call that takes longer fails with a temporary
-// error. The default is two minutes; 0 or less turns it off.
+// error. The engine may go on with it: a create or start that timed out can still
+// be carried out, and is found when the call is repeated. The default is two
+// minutes; 0 or less turns it off.
+//
+// Without a time-out a call takes as long as its context. A controller's creates
+// and starts go on after theirs has ended, so one that the engine never answers
+// then never ends, and what comes after it for the task waits for it.
 func WithRequestTimeout(timeout time.Duration) Option {
 	return func(o *options) { o.requestTimeout = max(timeout, 0) }
 }
@@ -91,14 +97,14 @@ func WithLogRate(bytesPerSecond int) Option {
 	return func(o *options) { o.logRate = max(bytesPerSecond, 0) }
 }
 
-// WithSecretsDir names the folder for the secrets and configs of tasks: an
+// WithSecretsDir names the directory for the secrets and configs of tasks: an
 // absolute path, on a memory file system (tmpfs or ramfs), which the engine sees
-// at the same path. An executor in a container of its own needs the host's folder
-// mounted there. What lacks of it is made, for this process's user alone. The
-// default, and what an empty path stands for, is /run/dockerexec/secrets.
+// at the same path. An executor in a container of its own needs the host's directory
+// mounted there. Missing directories are created with mode 0700. The default, and
+// what an empty path stands for, is /run/dockerexec/secrets.
 //
 // Executors of one user may share it; one that starts may cost the creates of
-// another one a retry. After a change of the folder a container of before starts
+// another one a retry. After a change of the directory a container of before starts
 // only if its files are still where they were. They are not removed any more,
 // until the host restarts.
 func WithSecretsDir(dir string) Option {

@@ -29,6 +29,16 @@ func receiveWithin[T any](limit time.Duration, done <-chan T) (received T) {
 	return received
 }
 
+// jittered is d, give or take a tenth, so that what many wait for does not come
+// all at once.
+func jittered(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }
+
+// The first limit and the last one of a backoff.
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
 // backoff spaces tries: each pause is a random part of a limit, which doubles
 // from firstPause to longestPause. The zero value is ready for use.
 type backoff struct{ limit time.Duration }

@@ -95,24 +95,32 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 }
 
 // digestPresent reports whether ref names a digest that is on the engine, for
-// the task's platform. Whatever else the engine answers is left to the pull;
-// only that it is away is an error.
+// the task's platform.
 func (a *ContainerAdapter) digestPresent(ctx context.Context, ref reference.Named) (bool, error) {
 	if _, digested := ref.(reference.Canonical); !digested {
 		return false, nil
 	}
+	present, err := a.imagePresent(ctx)
+	if present {
+		log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")
+	}
+	return present, err
+}
+
+// imagePresent reports whether the task's image is on the engine, for the task's
+// platform. Only that the engine is away is an error; whatever else it answers
+// means that it has no such image.
+func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
+	name := a.config.image()
 	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
-		return a.engine.client.ImageInspect(ctx, a.config.image())
+		return a.engine.client.ImageInspect(ctx, name)
 	})
-	if err != nil {
-		if ctx.Err() != nil || (isPassing(err) && !cerrdefs.IsNotFound(err)) {
-			return false, engineError(ctx, err, "inspect image %s", a.config.image())
-		}
+	switch {
+	case err == nil:
+		return runsOn(answer, a.config.platform()), nil
+	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
+		return false, engineError(ctx, err, "inspect image %s", name)
+	default:
 		return false, nil
 	}
-	if !runsOn(answer, a.config.platform()) {
-		return false, nil
-	}
-	log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")
-	return true, nil
 }

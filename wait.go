@@ -13,6 +13,9 @@ const (
 	// inspectInterval is how often a watch inspects without any hint, give or
 	// take a tenth. The ECS agent does the same.
 	inspectInterval = 5 * time.Minute
+	// refusedInterval is the same while the engine refuses the event stream.
+	// An end is seen soon, and a hundred tasks make ten requests a second.
+	refusedInterval = 10 * time.Second
 	// coalesceTime is how long a hint waits for the others of a burst: an end is
 	// kill, die and stop, milliseconds apart.
 	coalesceTime = 20 * time.Millisecond
@@ -33,7 +36,9 @@ const (
 // which need not say that the container does not run: call Wait again. An engine
 // that is away does not end it, and it makes no request meanwhile: the stream
 // that all adapters of the [Engine] share looks for the engine alone. An exit
-// that happened in that time is reported once the stream is open again.
+// that happened in that time is reported once the stream is open again. Where the
+// engine, or a proxy before it, answers but refuses the stream, Wait inspects
+// every ten seconds.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -69,7 +74,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		default:
 		}
 		answer, err := a.inspectPinned(ctx, &pinned)
-		next := inspectInterval*9/10 + rand.N(inspectInterval/5)
+		next := jittered(stream.inspectInterval())
 		switch {
 		case err == nil:
 			pauses = backoff{}

@@ -2,25 +2,15 @@ package dockerexec
 
 import (
 	"fmt"
-	"net/netip"
-	"path"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/api"
-	"github.com/pkg/errors"
 )
-
-// refuse is the error of a task that cannot run as asked. path names the field
-// in the task. It never shows a value that may be a secret.
-func refuse(path, format string, args ...any) error {
-	return errors.Errorf("dockerexec: task field %s: %s", path, fmt.Sprintf(format, args...))
-}
 
 // need is a field of a task that the engine has only from some API version on.
 type need struct{ path, since string }
@@ -162,55 +152,4 @@ func join(path, name string) string {
 		return name
 	}
 	return path + "." + name
-}
-
-// duration translates a duration that must not be negative. nil is 0.
-func duration(path string, d *gogotypes.Duration) (time.Duration, error) {
-	if d == nil {
-		return 0, nil
-	}
-	value, err := gogotypes.DurationFromProto(d)
-	if err != nil {
-		return 0, refuse(path, "%d seconds and %d nanoseconds are no duration", d.Seconds, d.Nanos)
-	}
-	if value < 0 {
-		return 0, refuse(path, "%v is negative", value)
-	}
-	return value, nil
-}
-
-// isAbsolute reports whether p is an absolute path on Linux or Windows: the
-// engine need not run on the agent's system.
-func isAbsolute(p string) bool {
-	drive := len(p) >= 3 && p[1] == ':' && (p[2] == '\\' || p[2] == '/')
-	return path.IsAbs(p) || drive || strings.HasPrefix(p, `\\`)
-}
-
-// cleanPath is p in the form in which two paths are compared.
-func cleanPath(p string) string {
-	return path.Clean(strings.ReplaceAll(p, `\`, "/"))
-}
-
-// isLocal reports whether the relative path p stays under its base.
-func isLocal(p string) bool {
-	clean := cleanPath(p)
-	return !isAbsolute(p) && clean != ".." && !strings.HasPrefix(clean, "../")
-}
-
-// restrictedName reports whether name is one that engines allow for containers,
-// which also is safe in the path of a request.
-func restrictedName(name string) bool {
-	for i, r := range name {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
-		if !letter && (i == 0 || !strings.ContainsRune("_.-", r)) {
-			return false
-		}
-	}
-	return len(name) > 1
-}
-
-// isIP reports whether s is an IP address.
-func isIP(s string) bool {
-	_, err := netip.ParseAddr(s)
-	return err == nil
 }

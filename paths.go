@@ -1,0 +1,24 @@
+package dockerexec
+
+import (
+	"path"
+	"strings"
+)
+
+// isAbsolute reports whether p is an absolute path on Linux or Windows: the
+// engine need not run on the agent's system.
+func isAbsolute(p string) bool {
+	drive := len(p) >= 3 && p[1] == ':' && (p[2] == '\\' || p[2] == '/')
+	return path.IsAbs(p) || drive || strings.HasPrefix(p, `\\`)
+}
+
+// cleanPath is p in the form in which two paths are compared.
+func cleanPath(p string) string {
+	return path.Clean(strings.ReplaceAll(p, `\`, "/"))
+}
+
+// isLocal reports whether the relative path p stays under its base.
+func isLocal(p string) bool {
+	clean := cleanPath(p)
+	return !isAbsolute(p) && clean != ".." && !strings.HasPrefix(clean, "../")
+}
