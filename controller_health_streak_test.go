@@ -177,3 +177,42 @@ func TestAStopForHealthOutlivesTheProcess(t *testing.T) {
 		})
 	}
 }
+
+// Nothing but a running container is healthy, also if nothing is said of its
+// health.
+func TestStartIsNotContentWithAContainerThatDoesNotRun(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim, ctlr, _ := starting(t)
+		sim.started = func(c *simContainer) { c.state = container.State{Status: container.StatePaused, Paused: true} }
+		time.AfterFunc(time.Hour, func() {
+			sim.with(taskName, func(c *simContainer) {
+				c.state = container.State{Status: container.StateRunning, Running: true, Health: probed(container.Healthy, 0)}
+				sim.emit(c, events.ActionUnPause)
+			})
+		})
+		before := time.Now()
+		require.NoError(t, ctlr.Start(t.Context()))
+		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+	})
+}
+
+// A stop that has nothing to do does not make an end.
+func TestAStopForHealthIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		sim.fails(func(call string) error {
+			if call == "ContainerStop web.1.taskid" {
+				return notFound("No such container: web.1.taskid")
+			}
+			return nil
+		})
+		sim.health(taskName, container.Unhealthy)
+		time.AfterFunc(time.Hour, func() { sim.exit(taskName, 9) })
+		before := time.Now()
+		require.EqualError(t, ctlr.Wait(t.Context()), "task: non-zero exit (9): dockerexec: unhealthy container")
+		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+	})
+}

@@ -206,3 +206,32 @@ func TestTheAdaptersWaitReportsOddAnswers(t *testing.T) {
 		assert.False(t, exec.IsTemporary(err))
 	})
 }
+
+// Wait and Start, also while it waits for health, have nothing to do with a
+// container of somebody else.
+func TestAStrangersContainerIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	belongs := func(sim *simEngine, task string) {
+		sim.with(taskName, func(c *simContainer) {
+			c.config.Labels = map[string]string{labelTaskID: task}
+			sim.emit(c, "rename")
+		})
+	}
+	const want = "container web.1.taskid (container-00) belongs to task other"
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		belongs(sim, "other")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		assert.EqualError(t, ctlr.Wait(ctx), want)
+		assert.EqualError(t, ctlr.Start(ctx), want)
+	})
+	bubble(t, func(t *testing.T) {
+		sim, ctlr, _ := starting(t)
+		time.AfterFunc(time.Minute, func() { belongs(sim, "other") })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		assert.EqualError(t, ctlr.Start(ctx), want)
+	})
+}
