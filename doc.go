@@ -145,6 +145,14 @@ answer was lost is found again and counts as done. What an engine answers is
 believed: 404 to a removal or a stop means that there is nothing to remove. An
 answer that is no JSON is an error of the last kind, as whoever gives it is no engine.
 
+The controllers of [NewExecutor] go further, since the agent asks for no stop of a
+task that has ended, and once for its removal. Their Shutdown and Terminate return
+a temporary error while the container runs, and their Remove goes on until its
+context ends; unless the engine refuses what it is asked for (400, 401, 403, 501), or
+the error has no class of an engine's answer. Once the answer to a create or a start
+was lost, they do not believe at once that there is no container, or that it was
+never started: they look again for 5 and 20 seconds.
+
 The classifiers, such as [IsUnknownContainer], go by what the engine says, since
 engines differ in the class they give it.
 
