@@ -63,7 +63,7 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 		switch {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
-		case c.adapter.gone(err), err == nil && c.adapter.checkOwner(answer) != nil:
+		case c.adapter.gone(err):
 			c.setStartLost(false)
 		case err != nil:
 			return false, tryAgain(ctx, err)

@@ -3,7 +3,10 @@ package dockerexec
 import (
 	"bytes"
 	"os"
+	osexec "os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +28,27 @@ func startsOnHost(id string) bool {
 	return false
 }
 
+// engineProcess returns how to kill the engine faster than controlEngine does.
+func engineProcess(t *testing.T) (kill func()) {
+	t.Helper()
+	controlEngine(t, "pid")
+	pid := func() (int, error) {
+		out, err := osexec.Command(os.Getenv("DOCKEREXEC_TEST_ENGINE"), "pid").Output()
+		if err != nil {
+			return 0, err
+		}
+		return strconv.Atoi(strings.TrimSpace(string(out)))
+	}
+	number, err := pid()
+	require.NoError(t, err)
+	process, err := os.FindProcess(number)
+	require.NoError(t, err)
+	return func() {
+		require.NoError(t, process.Kill())
+		require.Eventually(t, func() bool { _, err := pid(); return err != nil }, time.Minute, 10*time.Millisecond)
+	}
+}
+
 // The engine is killed within a start, at the worst moment if the test is lucky.
 // What it makes of the container then, a task that is stopped has none that runs,
 // and one that is started has its network.
@@ -32,7 +56,7 @@ func TestEngineKilledWithinAStart(t *testing.T) {
 	client, _ := plainClient(t)
 	executor := NewExecutor(client, nil)
 	warmImage(t, client)
-	for round := range 6 {
+	for round := range 8 {
 		task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
 		attach(task, "dockerexec-lost-start", "10.218.0.0/24")
 		ctlr := engineController(t, executor, task)
@@ -40,6 +64,7 @@ func TestEngineKilledWithinAStart(t *testing.T) {
 		require.Equal(t, api.TaskStateReady, task.Status.State, task.Status.Err)
 		prepared, err := ctlr.adapter.Inspect(t.Context())
 		require.NoError(t, err)
+		kill := engineProcess(t)
 		begun := make(chan error, 1)
 		go func() { begun <- ctlr.Start(t.Context()) }()
 		ended := false
@@ -50,7 +75,7 @@ func TestEngineKilledWithinAStart(t *testing.T) {
 			default:
 			}
 		}
-		controlEngine(t, "kill")
+		kill()
 		if !ended {
 			err = <-begun
 		}
