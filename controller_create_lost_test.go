@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -114,19 +115,34 @@ func TestRemoveLooksForALostCreate(t *testing.T) {
 			assert.Equal(t, context.DeadlineExceeded, ctlr.Remove(ctx))
 		})
 	})
-	for name, err := range map[string]error{"the create was refused": errRefused, "there was no engine": errAway} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr := newSimController(t, sim, plainTask())
-				sim.fails(failing("ContainerCreate", err))
-				require.Error(t, ctlr.Prepare(t.Context()))
-				sim.fails(nil)
-				began := time.Now()
-				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Zero(t, time.Since(began))
-			})
+	t.Run("the create was refused", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := newSimController(t, sim, plainTask())
+			sim.fails(failing("ContainerCreate", errRefused))
+			require.Error(t, ctlr.Prepare(t.Context()))
+			sim.fails(nil)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Zero(t, time.Since(began))
 		})
-	}
+	})
+	t.Run("a later create was answered", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			task := plainTask()
+			task.Annotations.Name = "web"
+			ctlr := newSimController(t, sim, task)
+			sim.fails(failing("ContainerCreate", io.ErrUnexpectedEOF))
+			require.Error(t, ctlr.Prepare(t.Context()))
+			sim.fails(nil)
+			require.NoError(t, ctlr.Prepare(t.Context()))
+			require.NoError(t, ctlr.adapter.Remove(t.Context()))
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Zero(t, time.Since(began))
+		})
+	})
 }

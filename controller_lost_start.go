@@ -2,12 +2,9 @@ package dockerexec
 
 import (
 	"context"
-	stderrors "errors"
-	"syscall"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
@@ -39,15 +36,10 @@ func (c *controller) startContainer(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.setStartLost(false)
-	case isLostStart(err), exec.IsTemporary(err) && !neverArrived(err):
+	case isLostStart(err), exec.IsTemporary(err): // a client's words do not tell what was sent
 		c.setStartLost(true)
 	}
 	return err
-}
-
-// neverArrived reports whether err says that there was no engine to ask.
-func neverArrived(err error) bool {
-	return engineapi.IsErrConnectionFailed(err) || stderrors.Is(err, syscall.ECONNREFUSED)
 }
 
 func (c *controller) setStartLost(lost bool) {
@@ -71,7 +63,7 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 		switch {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
-		case c.adapter.gone(err), err == nil && c.adapter.checkOwner(answer) != nil:
+		case c.adapter.gone(err):
 			c.setStartLost(false)
 		case err != nil:
 			return false, tryAgain(ctx, err)

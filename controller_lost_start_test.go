@@ -10,6 +10,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
@@ -116,6 +117,18 @@ func TestAStartThatTheEngineLost(t *testing.T) {
 			runsNot(t, sim)
 		})
 	})
+	t.Run("it is stopped whatever that takes", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr := preparedTask(t)
+			comesToLife(sim, 0)
+			time.Sleep(time.Second)
+			sim.fails(failing("ContainerStop", errNoExitEvent))
+			time.AfterFunc(time.Minute, func() { sim.fails(nil) })
+			require.EqualError(t, ctlr.Start(t.Context()), strayStopped)
+			runsNot(t, sim)
+		})
+	})
 	t.Run("it came to life before the second start", func(t *testing.T) {
 		t.Parallel()
 		bubble(t, func(t *testing.T) {
@@ -161,6 +174,11 @@ func TestAnEndWatchesForALostStart(t *testing.T) {
 		}{
 			{"the start was cut off", func(t *testing.T, sim *simEngine, ctlr *controller) *controller {
 				sim.fails(failing("ContainerStart", io.ErrUnexpectedEOF))
+				assert.True(t, exec.IsTemporary(ctlr.Start(t.Context())))
+				return ctlr
+			}},
+			{"the engine may never have heard of it", func(t *testing.T, sim *simEngine, ctlr *controller) *controller {
+				sim.fails(failing("ContainerStart", engineapi.ErrorConnectionFailed(""))) //nolint:staticcheck // as the client has it, also when an answer is cut off
 				assert.True(t, exec.IsTemporary(ctlr.Start(t.Context())))
 				return ctlr
 			}},
@@ -253,6 +271,19 @@ func TestAnEndWatchesForALostStart(t *testing.T) {
 				assert.Equal(t, 6*time.Second, time.Since(began))
 			})
 		})
+		t.Run(end.name+", it has come to life and ended", func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim, _ := preparedTask(t)
+				ctlr := newSimController(t, sim, taskAt(plainTask(), api.TaskStateStarting))
+				sim.with(taskName, func(c *simContainer) { // as engines have it then
+					c.state = container.State{Status: container.StateCreated, StartedAt: "0001-01-01T00:00:00Z", FinishedAt: "2026-11-24T02:37:48.188748557Z"}
+				})
+				began := time.Now()
+				require.NoError(t, end.call(ctlr, t.Context()))
+				assert.Zero(t, time.Since(began))
+			})
+		})
 		t.Run(end.name+", ended with its context", func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
@@ -279,12 +310,6 @@ func TestAnEndDoesNotWaitInVain(t *testing.T) {
 			"started": func(t *testing.T, sim *simEngine, ctlr *controller) *controller {
 				require.NoError(t, ctlr.Start(t.Context()))
 				sim.exit(taskName, 0)
-				return ctlr
-			},
-			"the engine was away at its start": func(t *testing.T, sim *simEngine, ctlr *controller) *controller {
-				sim.fails(failing("ContainerStart", errAway))
-				assert.True(t, exec.IsTemporary(ctlr.Start(t.Context())))
-				sim.fails(nil)
 				return ctlr
 			},
 			"started after a start that was cut off": func(t *testing.T, sim *simEngine, ctlr *controller) *controller {

@@ -42,7 +42,7 @@ func (c *controller) created(err error) error {
 	switch {
 	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
 		c.own, c.createLost = true, false
-	case exec.IsTemporary(err) && !neverArrived(err):
+	case exec.IsTemporary(err):
 		c.createLost = true
 	}
 	return err

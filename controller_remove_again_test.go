@@ -38,6 +38,9 @@ func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 					tries := strings.Count(strings.Join(sim.called(), "\n"), faulty)
 					assert.Greater(t, tries, 700) // 5 s apart at most
 					assert.Less(t, tries, 3000)
+					if faulty == "ContainerRemove" { // the networks wait for it
+						assert.Equal(t, 2, strings.Count(strings.Join(sim.called(), "\n"), "NetworkInspect"))
+					}
 					assert.Empty(t, sim.left())
 					assert.Equal(t, []string{"the engine fails to stop or remove a container, trying again"}, lines(logrus.WarnLevel))
 				})

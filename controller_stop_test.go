@@ -177,3 +177,26 @@ func TestTheStopOfAnUnhealthyContainerIsTriedAgain(t *testing.T) {
 		sim.with(taskName, func(c *simContainer) { assert.Equal(t, container.StateExited, c.state.Status) })
 	})
 }
+
+// An engine may fail to see the end that its stop has brought about.
+func TestAnUnhealthyContainerThatHasEndedIsNotStoppedAgain(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
+		stops := 0
+		sim.fails(func(call string) error {
+			if !strings.HasPrefix(call, "ContainerStop") {
+				return nil
+			}
+			if stops++; stops == 3 {
+				sim.exit(taskName, 137)
+			}
+			return errNoExitEvent
+		})
+		sim.health(taskName, container.Unhealthy)
+		require.ErrorIs(t, wait(), ErrContainerUnhealthy)
+		assert.Equal(t, 3, stops)
+	})
+}

@@ -186,6 +186,14 @@ The controllers of [NewExecutor] are more patient where the end of a call would 
 the end of a task whose container may run: their Start and Wait take no answer to an
 inspect for the last word but 404 and a refusal (400, 401, 403, 501).
 
+The controllers of [NewExecutor] go further, since the agent asks for no stop of a
+task that has ended, and once for its removal. Their Shutdown and Terminate return
+a temporary error while the container runs, and their Remove goes on until its
+context ends; unless the engine refuses what it is asked for (400, 401, 403, 501), or
+the error has no class of an engine's answer. Once the answer to a create or a start
+was lost, they do not believe at once that there is no container, or that it was
+never started: they look again for 5 and 20 seconds.
+
 The classifiers, such as [IsUnknownContainer], go by what the engine says, since
 engines differ in the class they give it.
 

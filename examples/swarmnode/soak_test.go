@@ -446,6 +446,9 @@ func (k *soak) past(service, task string) string {
 	return strings.Join(states, "; ")
 }
 
+// cameToLife is what a task ends with whose container ran, unknown to the engine.
+const cameToLife = ": the engine ended within it; the container ran without network and log, and was stopped"
+
 // lostStart is how an engine refuses to start what runs already, unknown to it.
 var lostStart = regexp.MustCompile(`: (already exists|id already in use|mkdir \S+: file exists)$`)
 
@@ -470,9 +473,10 @@ func (k *soak) checkEnds() {
 			case isJob && code == 255:
 				// The code that an engine gives what ended while it was away.
 				cause = "end of a job without the engine"
-			case code == 128 && lostStart.MatchString(task.Status.Err):
+			case code == 128 && lostStart.MatchString(task.Status.Err), strings.HasSuffix(task.Status.Err, cameToLife):
 				// The engine ended while it started the container, and lost sight of it: it
-				// refuses another start, now or later.
+				// refuses another start, now or later, or finds the container later, which
+				// is stopped then.
 				cause = "end of the engine within its start"
 			default:
 				assert.Fail(k.t, "a task has ended without cause", "%s of service %s: %s; it was: %s",
