@@ -107,7 +107,7 @@ func TestEngineKilledWithinAStart(t *testing.T) {
 		err = again(func() error { return ctlr.Start(t.Context()) })
 		after, inspectErr := ctlr.adapter.Inspect(t.Context())
 		require.NoError(t, inspectErr)
-		if err == nil || err == exec.ErrTaskStarted { //nolint:errorlint // bare
+		if err == nil || err == exec.ErrTaskStarted {
 			assert.NotEmpty(t, after.NetworkSettings.Networks["dockerexec-lost-start"].IPAddress)
 		} else {
 			assert.False(t, after.State.Running)

@@ -7,7 +7,6 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
-	"github.com/sirupsen/logrus"
 )
 
 // step makes one call that makes something on the engine. If ctx ends it
@@ -100,8 +99,7 @@ func (c *controller) stepWithNetworks(ctx context.Context, call func(context.Con
 // persist calls call until it succeeds, fails for good, or ctx ends.
 func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
 	var pauses backoff
-	level := logrus.WarnLevel
-	for {
+	for warned := false; ; warned = true {
 		err := call(ctx)
 		if ctx.Err() != nil && err != nil {
 			return ctx.Err()
@@ -109,8 +107,12 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 		if err == nil || !mayMend(err) {
 			return err
 		}
-		log.G(c.adapter.logContext(ctx)).WithError(err).Log(level, "the engine fails to stop or remove a container, trying again")
-		level = logrus.DebugLevel
+		logger := log.G(c.adapter.logContext(ctx)).WithError(err)
+		say := logger.Warn
+		if warned {
+			say = logger.Debug
+		}
+		say("the engine fails to stop or remove a container, trying again")
 		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func TestAStopThatFailsLooksAtTheContainer(t *testing.T) {
 						return
 					}
 					require.ErrorContains(t, err, test.want)
-					_, outermost := err.(interface{ Temporary() bool }) //nolint:errorlint // as the agent asks
+					_, outermost := err.(interface{ Temporary() bool })
 					assert.Equal(t, test.temporary, outermost)
 				})
 			})

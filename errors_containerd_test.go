@@ -45,7 +45,7 @@ func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
 		t.Run(test.call+": "+test.text, func(t *testing.T) {
 			t.Parallel()
 			err := engineError(t.Context(), simError{test.text, test.class}, "%s container web", test.call)
-			_, outermost := err.(interface{ Temporary() bool }) //nolint:errorlint // as the agent asks
+			_, outermost := err.(interface{ Temporary() bool })
 			assert.Equal(t, test.passing, outermost)
 		})
 	}
