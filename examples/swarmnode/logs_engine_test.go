@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/require"
 )
@@ -36,25 +34,11 @@ func TestEngineNodeLogs(t *testing.T) {
 				require.Equal(t, lines, n)
 				t.Logf("%s, follow %t: %d lines of %d bytes in %.1f s; the node's memory %d MiB, %d MiB before", tt.name, follow,
 					n, size, time.Since(begin).Seconds(), s.memory()>>20, memory>>20)
-				s.clientLog(service)
 				s.await(service, "a task that is done", func(tasks []*api.Task) bool {
 					return len(tasks) == 1 && tasks[0].Status.State == api.TaskStateCompleted
 				})
 			}
 		})
-	}
-}
-
-func (s *swarm) clientLog(service string) {
-	for _, c := range s.containers(service) {
-		for range 3 {
-			begin := time.Now()
-			body, err := s.engine.ContainerLogs(s.t.Context(), c.ID, container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true})
-			require.NoError(s.t, err)
-			written, err := stdcopy.StdCopy(io.Discard, io.Discard, body)
-			require.NoError(s.t, err)
-			s.t.Logf("client %d %v", written, time.Since(begin))
-		}
 	}
 }
 
