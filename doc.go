@@ -144,7 +144,8 @@ not asked. Before a container is created only its Engine knows: there a task
 counts on its networks from CreateNetworks to RemoveNetworks, and the last one to
 leave takes the network. A network that goes in spite of all this, say between
 another process's CreateNetworks and its Create, is made again by the controllers
-of [NewExecutor] when a start fails for want of it.
+of [NewExecutor] when a create or a start fails for want of it. One with ConfigFrom
+carries no label, as engines take none there: only its own Engine removes it.
 
 # Secrets and configs
 
