@@ -408,8 +408,8 @@ func (a *ContainerAdapter) nameTaken() bool {
 // Logs returns the container's log as the engine sends it, in one request:
 // each line with its time in front, without limit and without resuming;
 // multiplexed with the engine's 8-byte frame headers unless the container has a
-// TTY. The caller closes the reader. See [ContainerAdapter.PublishLogs] for log
-// messages.
+// TTY. The caller closes the reader. See [ContainerAdapter.PublishLogs] for the
+// options, and for log messages.
 func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
 	engineOptions, err := logsOptions(options)
 	if err != nil {

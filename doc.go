@@ -210,9 +210,9 @@ task that has ended, and only once for its removal. But for a refusal (400, 401,
 501), which is final unless it is that of the event stream:
 
   - Start and Wait take no answer to an inspect for the end of the container but
-    404, and one that shows the end.
-  - Shutdown and Terminate return a temporary error as long as the engine does not
-    show that the container has ended.
+    404, and one that shows that it has ended, is being removed or is another's.
+  - Shutdown and Terminate return a temporary error for a stop that failed, unless
+    the engine shows that the container has ended or is gone.
   - A stop for health goes on until the container has ended, and Remove after what
     passes, 409 and 500; both as long as their context.
   - After a create whose answer was lost, Remove looks for the container for 5
