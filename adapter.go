@@ -27,7 +27,8 @@ import (
 // Errors: the bare error of a context that ended; a temporary error (see
 // [exec.IsTemporary]) for a fault of the engine that will pass; the package's
 // and SwarmKit's sentinels bare; else an error that says what failed on which
-// object. It is safe for concurrent use.
+// object. It is safe for concurrent use, and has nothing to close. The zero value
+// cannot be used: see [Engine.Adapter].
 type ContainerAdapter struct {
 	engine   *Engine
 	config   *containerConfig
@@ -44,8 +45,8 @@ type ContainerAdapter struct {
 
 // NewContainerAdapter makes an adapter that stands alone: it shares no event
 // stream and no pull with any other. To run more than one task make an [Engine]
-// and take adapters from it. secrets may be nil, as in [Engine.Adapter]; a task
-// that references a config is refused.
+// and take adapters from it. All is as in [Engine.Adapter], but that a task which
+// references a config is refused; secrets may be nil.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -113,13 +114,13 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 const createTries = 3
 
 // Create creates the task's container, after the files of its secrets and
-// configs; if it fails, it leaves none where there were none. It returns [exec.ErrTaskPrepared], bare,
-// when the container is there already, a temporary error while the engine is still
-// at an earlier create of it, and an error that names the holder when a
-// container that is not this task's has the name: that one is left alone by this
-// adapter. A new adapter does not know of it; look at the label before it stops
-// or removes a container whose name was chosen by somebody (Annotations.Name), as
-// the controllers of [NewExecutor] do.
+// configs; if it fails, it leaves none where there were none. It returns
+// [exec.ErrTaskPrepared], bare, when the container is there already, a temporary
+// error while the engine is still at an earlier create of it, and an error that
+// names the holder when a container that is not this task's has the name: that one
+// is left alone by this adapter. A new adapter does not know of it; look at the
+// label before it stops or removes a container whose name was chosen by somebody
+// (Annotations.Name), as the controllers of [NewExecutor] do.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
 	version, err := a.ready(ctx)
 	if err != nil {
@@ -289,9 +290,9 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	return engineError(ctx, a.explain(err), "start container %s", a.config.name())
 }
 
-// Inspect returns the engine's record of the container. State is never nil. An
-// engine that has no such container answers with an error that
-// [IsUnknownContainer] recognises.
+// Inspect returns the engine's record of the container. State is never nil: an
+// answer without it is an error. An engine that has no such container answers with
+// an error that [IsUnknownContainer] recognises.
 func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	return a.checkInspect(ctx, answer, err)
@@ -407,8 +408,8 @@ func (a *ContainerAdapter) nameTaken() bool {
 // Logs returns the container's log as the engine sends it, in one request:
 // each line with its time in front, without limit and without resuming;
 // multiplexed with the engine's 8-byte frame headers unless the container has a
-// TTY. The caller closes the reader. See [ContainerAdapter.PublishLogs] for log
-// messages.
+// TTY. The caller closes the reader. See [ContainerAdapter.PublishLogs] for the
+// options, and for log messages.
 func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
 	engineOptions, err := logsOptions(options)
 	if err != nil {

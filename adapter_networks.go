@@ -14,11 +14,13 @@ import (
 	"github.com/pkg/errors"
 )
 
-// CreateNetworks creates the task's networks in sorted order. One that exists
-// with the same driver and subnets is used, whoever made it; one that differs is
-// an error which names both. The engine's own networks (bridge, host, none) are
-// used and never created. Networks made here carry a label, by which
-// [ContainerAdapter.RemoveNetworks] knows them again.
+// CreateNetworks creates the task's networks in sorted order. One that exists is
+// used, whoever made it, if it has the driver that the task names, the subnets of
+// each family for which the task names some, IPv6 if that is asked for, and is
+// internal or not as asked; one that differs is an error which names both. The
+// engine's own networks (bridge, host, none) are used and never created. Networks
+// made here carry a label, by which [ContainerAdapter.RemoveNetworks] knows them
+// again.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err

@@ -39,7 +39,8 @@ var (
 // [exec.ContainerStatuser]; return it unwrapped, since SwarmKit's agent looks no
 // deeper. cause, which may be nil, is what errors.Is and
 // errors.Cause find behind it, such as [ErrContainerUnhealthy]; a cause makes
-// the error not nil whatever the code.
+// the error not nil whatever the code. So does an answer without a state, which
+// tells of no end; that error has no code.
 func ExitError(ended container.InspectResponse, cause error) error {
 	if ended.ContainerJSONBase == nil || ended.State == nil {
 		return errors.New("dockerexec: the engine's answer about the container has no state")

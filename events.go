@@ -21,9 +21,10 @@ var eventActions = []events.Action{
 }
 
 // Events subscribes to the events of the task's container. All adapters of an
-// [Engine] share one request; Events returns once that is established. While
-// the engine is away it waits, as long as ctx allows; its only error is
-// ctx.Err(), bare. Any number of subscriptions may be made at the same time.
+// [Engine] share one request; Events returns once that is established. While the
+// engine is away, or refuses the request, it waits, as long as ctx allows; its
+// only error is ctx.Err(), bare. Any number of subscriptions may be made at the
+// same time.
 //
 // The first channel delivers the events of create, start, kill, stop, die, oom,
 // destroy, rename, pause, unpause and health_status, in the engine's order and

@@ -60,9 +60,9 @@ var (
 //     and refuses one that cannot run as asked, as [Engine.Adapter] does. From the
 //     state PREPARING on, when a container of it may be there, Prepare and Start
 //     refuse the task instead: a container that runs is waited for, stopped and
-//     removed like any other. The
-//     controller has SwarmKit's optional interfaces [exec.ControllerLogs],
-//     [exec.ContainerStatuser] and [exec.PortStatuser].
+//     removed like any other. The controller is safe for concurrent use, and the
+//     agent closes it. It has SwarmKit's optional interfaces
+//     [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser].
 //   - The executor has [exec.SecretsProvider] and [exec.ConfigsProvider], so the
 //     agent delivers both. Cluster volumes are not provided.
 //

@@ -5,18 +5,13 @@ import (
 	"time"
 )
 
-// The defaults of the options, each with the source of its number.
+// The defaults of the options, which say where each comes from.
 const (
-	// containerd raised its own from one minute to five, for slow disks.
 	defaultPullStallTimeout = 5 * time.Minute
-	// The engine itself retries each layer five times; more would multiply.
-	defaultPullAttempts = 3
-	// cri-dockerd and the ECS agent allow two minutes for an engine call.
-	defaultRequestTimeout = 2 * time.Minute
-	// Bytes a second; what the swarm executor inside the engine allows.
-	defaultLogRate = 10 << 20
-	// On systemd's hosts /run is a tmpfs, and the engine keeps its own there.
-	defaultSecretsDir = "/run/dockerexec/secrets"
+	defaultPullAttempts     = 3
+	defaultRequestTimeout   = 2 * time.Minute
+	defaultLogRate          = 10 << 20
+	defaultSecretsDir       = "/run/dockerexec/secrets"
 )
 
 // Option changes one setting of an [Engine] and of every adapter it makes.
@@ -59,8 +54,9 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 
 // WithPullStallTimeout bounds how long a pull may go on without any advance: no
 // byte more of any layer, no layer in a later phase. The wait for the engine's
-// first message counts too; extracting has a longer limit of its own. The
-// default is five minutes; 0 or less turns it off.
+// first message counts too; extracting has a longer limit of its own. The default
+// is five minutes, to which containerd raised its own for slow disks; 0 or less
+// turns it off.
 //
 // An engine with the containerd image store reports a download only for each
 // whole MiB. So a layer may take 20 seconds to begin, and there each MiB twice as
@@ -70,8 +66,8 @@ func WithPullStallTimeout(timeout time.Duration) Option {
 }
 
 // WithPullAttempts sets how often a pull is tried in all when the registry or
-// the connection to it fails in a passing way. The default is 3; less than 1
-// counts as 1.
+// the connection to it fails in a passing way. The default is 3: the engine itself
+// tries each layer five times, and more would multiply. Less than 1 counts as 1.
 func WithPullAttempts(attempts int) Option {
 	return func(o *options) { o.pullAttempts = max(attempts, 1) }
 }
@@ -81,7 +77,7 @@ func WithPullAttempts(attempts int) Option {
 // period and this time on top. A call that takes longer fails with a temporary
 // error. The engine may go on with it: a create or start that timed out can still
 // be carried out, and is found when the call is repeated. The default is two
-// minutes; 0 or less turns it off.
+// minutes, as cri-dockerd and the ECS agent allow; 0 or less turns it off.
 //
 // Without a time-out a call takes as long as its context. A controller's creates
 // and starts go on after theirs has ended, so one that the engine never answers
@@ -92,7 +88,8 @@ func WithRequestTimeout(timeout time.Duration) Option {
 
 // WithLogRate bounds the bytes a second, over time, that each
 // [ContainerAdapter.PublishLogs] hands on; one second's worth may come at once.
-// The default is 10 MiB; 0 or less turns it off.
+// The default is 10 MiB, as in the swarm executor inside the engine; 0 or less
+// turns it off.
 func WithLogRate(bytesPerSecond int) Option {
 	return func(o *options) { o.logRate = max(bytesPerSecond, 0) }
 }
@@ -100,8 +97,10 @@ func WithLogRate(bytesPerSecond int) Option {
 // WithSecretsDir names the directory for the secrets and configs of tasks: an
 // absolute path, on a memory file system (tmpfs or ramfs), which the engine sees
 // at the same path. An executor in a container of its own needs the host's directory
-// mounted there. Missing directories are created with mode 0700. The default, and
-// what an empty path stands for, is /run/dockerexec/secrets.
+// mounted there; one that is not root needs a directory of its own user's, and can
+// give files to nobody else. Missing directories are created with mode 0700. The
+// default, and what an empty path stands for, is /run/dockerexec/secrets: on systemd's
+// hosts /run is a tmpfs, and the engine keeps its own there.
 //
 // Executors of one user may share it; one that starts may cost the creates of
 // another one a retry. After a change of the directory a container of before starts

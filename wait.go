@@ -11,10 +11,9 @@ import (
 
 const (
 	// inspectInterval is how often a watch inspects without any hint, give or
-	// take a tenth. The ECS agent does the same.
+	// take a tenth.
 	inspectInterval = 5 * time.Minute
 	// refusedInterval is the same while the engine refuses the event stream.
-	// An end is seen soon, and a hundred tasks make ten requests a second.
 	refusedInterval = 10 * time.Second
 	// coalesceTime is how long a hint waits for the others of a burst: an end is
 	// kill, die and stop, milliseconds apart.
@@ -36,9 +35,10 @@ const (
 // which need not say that the container does not run: call Wait again. An engine
 // that is away does not end it, and it makes no request meanwhile: the stream
 // that all adapters of the [Engine] share looks for the engine alone. An exit
-// that happened in that time is reported once the stream is open again. Where the
-// engine, or a proxy before it, answers but refuses the stream, Wait inspects
-// every ten seconds.
+// that happened in that time is reported once the stream is open again. Without
+// any event it inspects every five minutes, as the ECS agent does, and every ten
+// seconds where the engine, or a proxy before it, answers but refuses the stream:
+// a hundred tasks then make ten requests a second.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
