@@ -37,6 +37,9 @@ type ContainerAdapter struct {
 
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 
+	// Whether the engine was asked for it, since the controller last cleared them.
+	createSent, startSent atomic.Bool
+
 	mu       sync.Mutex
 	stranger bool // Create found the name taken by a container that is not the task's
 
@@ -167,7 +170,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		if inspectErr == nil {
 			return a.adopt(ctx, version, holder, err)
 		}
-		if !IsUnknownContainer(inspectErr) {
+		if !a.gone(inspectErr) {
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
 		}
 		if try == createTries {
@@ -183,6 +186,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
 	config = config.forVersion(version)
 	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+		a.createSent.Store(true)
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
 			firstNetworks(config, version), config.platform(), config.name())
 	})
@@ -282,6 +286,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 		return err
 	}
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		a.startSent.Store(true)
 		return a.engine.client.ContainerStart(ctx, a.config.name(), container.StartOptions{})
 	})
 	if IsUnknownContainer(err) {

@@ -34,6 +34,7 @@ type containerConfig struct {
 	node       *api.NodeDescription // a copy, for the templates of secrets and configs; nil: not known
 	needs      []need               // what checkVersion checks
 	files      []taskFile           // the secrets and configs that are files
+	maybeFiles bool                 // files cannot tell, see late_task.go
 	maxCPUs    int                  // cap of the CPU limit; 0: none
 	oldSysctls bool                 // for an engine below the API version interfaceSysctls
 

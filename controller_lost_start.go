@@ -32,11 +32,12 @@ func startMayBeLost(state api.TaskState) bool {
 
 // startContainer is the adapter's Start, and takes note of whether it may be lost.
 func (c *controller) startContainer(ctx context.Context) error {
+	c.adapter.startSent.Store(false)
 	err := c.adapter.Start(ctx)
 	switch {
 	case err == nil:
 		c.setStartLost(false)
-	case isLostStart(err), exec.IsTemporary(err): // a client's words do not tell what was sent
+	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load(): // a client's words do not tell what arrived
 		c.setStartLost(true)
 	}
 	return err

@@ -29,6 +29,7 @@ func (c *controller) Prepare(ctx context.Context) error {
 			return err
 		}
 		return c.stepWithNetworks(ctx, func(ctx context.Context) error {
+			c.adapter.createSent.Store(false)
 			return c.created(c.adapter.Create(ctx))
 		})
 	})
@@ -42,7 +43,7 @@ func (c *controller) created(err error) error {
 	switch {
 	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
 		c.own, c.createLost = true, false
-	case exec.IsTemporary(err):
+	case exec.IsTemporary(err) && c.adapter.createSent.Load():
 		c.createLost = true
 	}
 	return err

@@ -86,7 +86,13 @@ func (c *controller) removable(ctx context.Context) (bool, error) {
 		if !c.adapter.gone(err) {
 			return err == nil && c.adapter.checkOwner(answer) == nil, err
 		}
-		if !lost || time.Since(began) >= lostCreateTime {
+		if !lost {
+			return false, nil
+		}
+		if time.Since(began) >= lostCreateTime {
+			c.mu.Lock()
+			c.createLost = false
+			c.mu.Unlock()
 			return false, nil
 		}
 		if err := sleep(ctx, time.Second); err != nil {

@@ -54,11 +54,16 @@ func (c *controller) end(ctx context.Context) error {
 // stopped returns what a stop that ended with err comes to. The engine may fail
 // to see an end that it has brought about.
 func (c *controller) stopped(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || exec.IsTemporary(err) || isRefusal(err) {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case exec.IsTemporary(err), isRefusal(err):
 		return err
 	}
 	answer, inspectErr := c.adapter.Inspect(ctx)
-	if c.adapter.gone(inspectErr) || inspectErr == nil && hasEnded(answer) {
+	if c.adapter.gone(inspectErr) || inspectErr == nil && (hasEnded(answer) || isUnstarted(answer)) {
 		return nil
 	}
 	return tryAgain(ctx, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/moby/swarmkit/v2/agent/exec"
 )
 
 // watch waits until the container has ended, or done says so of one that has
@@ -27,8 +26,8 @@ func (c *controller) watch(ctx context.Context, done func(container.InspectRespo
 // error, for the agent to call again: the container may run.
 func (c *controller) inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := c.adapter.Inspect(ctx)
-	if err != nil && ctx.Err() == nil && c.isOdd(err) {
-		err = exec.MakeTemporary(err)
+	if err != nil && !c.adapter.gone(err) {
+		err = tryAgain(ctx, err)
 	}
 	return answer, err
 }

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types/container"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -119,6 +121,12 @@ func (e requestTimeoutError) Error() string {
 // Temporary has the agent try again.
 func (requestTimeoutError) Temporary() bool { return true }
 
+// What a proxy answers that does not reach the engine.
+var (
+	badGateway     = errhttp.ToNative(http.StatusBadGateway)
+	gatewayTimeout = errhttp.ToNative(http.StatusGatewayTimeout)
+)
+
 // isPassing reports whether err is a fault of the engine, or of the way to it,
 // that will pass by itself: the engine is away, restarting or overloaded, or did
 // not answer in time.
@@ -131,6 +139,8 @@ func isPassing(err error) bool {
 	case exec.IsTemporary(err),
 		cerrdefs.IsUnavailable(err),       // 503
 		cerrdefs.IsResourceExhausted(err), // 429
+		stderrors.Is(err, badGateway),
+		stderrors.Is(err, gatewayTimeout),
 		stderrors.Is(err, io.EOF),
 		stderrors.Is(err, io.ErrUnexpectedEOF),
 		stderrors.Is(err, syscall.ECONNREFUSED),
@@ -197,7 +207,7 @@ var (
 	lostStart = []phrase{
 		{"20.10 to 29", []string{"task ", ": already exists"}},
 		{"20.10", []string{"id already in use"}},
-		{"20.10 to 29", []string{"mkdir ", ": file exists"}},
+		{"20.10 to 29", []string{"mkdir ", "/containerd/", ": file exists"}},
 	}
 	// The 409 to a request for the log of a container that is about to be removed.
 	logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}

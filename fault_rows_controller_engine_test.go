@@ -154,7 +154,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Start, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- bfrfr rrr c",
+			name: "controller Start, health: stop", target: "POST containers/*/stop", kinds: "rrr-r -- brrrr rrr c",
 			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    controllerStartSick, done: isStopped, onHit: killIfGone,
 			says: map[fault]string{fault404: noContainer},
@@ -209,7 +209,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: beingRemoved},
 		},
 		{
-			name: "controller Remove: inspect until gone", target: "GET containers/*/json", kinds: "rrrrr fr bfrfr rrr c",
+			name: "controller Remove: inspect until gone", target: "GET containers/*/json", kinds: "rrrrr fr brrrr rrr c",
 			setup: (*faultCell).controlStarted, op: onController((*controller).Remove), done: allGone, onHit: removeIt,
 			others: map[string]answerInstead{"DELETE containers/*": {409, beingRemoved}},
 			says:   map[fault]string{fault404: noContainer},

@@ -41,7 +41,8 @@ func (e *Engine) lateAdapter(node func() *api.NodeDescription, task *api.Task, d
 	if err != errNodeUnknown { //nolint:errorlint // bare
 		return nil, err
 	}
-	named.files, _ = named.translateFiles() // making has the error
+	files, filesErr := named.translateFiles() // making has the error
+	named.files, named.maybeFiles = files, filesErr != nil
 	adapter := newContainerAdapter(e, named, payloads{})
 	var mu sync.Mutex
 	adapter.late = func() (*containerConfig, payloads, error) {
@@ -100,15 +101,14 @@ func remainsOf(task *api.Task) *containerConfig {
 		Spec: api.TaskSpec{Runtime: &api.TaskSpec_Container{Container: &api.ContainerSpec{
 			Image:           spec.Image,
 			StopGracePeriod: spec.StopGracePeriod,
-			Secrets:         spec.Secrets,
-			Configs:         spec.Configs,
 		}}},
 	}
 	if _, err := checkFields(remains); err != nil { // an element may be nil
-		left := remains.Spec.GetContainer()
-		remains.Networks, left.Secrets, left.Configs = nil, nil, nil
+		remains.Networks = nil
 	}
-	config := &containerConfig{task: remains.Copy()}
-	config.files, _ = config.translateFiles() // what is wrong with them is refused already
-	return config
+	return &containerConfig{
+		task: remains.Copy(),
+		maybeFiles: slices.ContainsFunc(spec.Secrets, func(ref *api.SecretReference) bool { return ref != nil }) ||
+			slices.ContainsFunc(spec.Configs, func(ref *api.ConfigReference) bool { return ref != nil }),
+	}
 }

@@ -61,18 +61,21 @@ func serveMeasures(path string) error {
 
 // measures are what a process has in use.
 type measures struct {
-	Goroutines int // but for those of Retries
+	Goroutines int // but for those of Retries and Updates
 	// Retries are goroutines that SwarmKit's agent leaves for ever when a task is
 	// removed within the second before an operation of it is to be tried again.
-	Retries     int
+	Retries int
+	// Updates are goroutines of the manager that update services, each with one for
+	// what it watches. They outlast the service if that is removed meanwhile.
+	Updates     int
 	Descriptors int
 	Connections int    // among the descriptors
 	Heap        uint64 // bytes of live objects, once all garbage is collected
 }
 
 func (m measures) String() string {
-	return fmt.Sprintf("%d goroutines (and %d lost by SwarmKit), %d descriptors of which %d connections, heap %.2f MiB",
-		m.Goroutines, m.Retries, m.Descriptors, m.Connections, float64(m.Heap)/(1<<20))
+	return fmt.Sprintf("%d goroutines (and %d lost by SwarmKit's agent, %d in updates), %d descriptors of which %d connections, heap %.2f MiB",
+		m.Goroutines, m.Retries, m.Updates, m.Descriptors, m.Connections, float64(m.Heap)/(1<<20))
 }
 
 // within says whether nothing is more than in other, but for heap and retries.
@@ -90,7 +93,9 @@ func ownMeasures() measures {
 	var stacks strings.Builder
 	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 2)
 	m.Retries = strings.Count(stacks.String(), "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()")
-	m.Goroutines -= m.Retries
+	const updater = "github.com/moby/swarmkit/v2/manager/orchestrator/update.(*Updater)."
+	m.Updates = 2*strings.Count(stacks.String(), updater+"updateTask(") + strings.Count(stacks.String(), updater+"Run(")
+	m.Goroutines -= m.Retries + m.Updates
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
 		m.Descriptors++
