@@ -74,6 +74,54 @@ func TestTheTriesOfACreateAreSpaced(t *testing.T) {
 	})
 }
 
+// What fails before the engine is asked leaves nothing to look for.
+func TestRemoveLooksForNoCreateThatWasNotSent(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr := newSimController(t, sim, plainTask())
+		ctlr.adapter.late = func() (*containerConfig, payloads, error) {
+			if len(sim.called()) == 0 {
+				return ctlr.adapter.config, payloads{}, nil
+			}
+			return nil, payloads{}, exec.MakeTemporary(errNodeUnknown)
+		}
+		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
+		sim.forgetCalls()
+		began := time.Now()
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Zero(t, time.Since(began))
+		assert.NotContains(t, sim.called(), "ContainerCreate web.1.taskid")
+	})
+}
+
+// A removal that is tried again does not look for the container each time.
+func TestRemoveLooksForALostCreateOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		task := plainTask()
+		attach(task, "n1", "10.1.0.0/24")
+		ctlr := newSimController(t, sim, task)
+		slowCreate(sim, 1000*time.Hour)
+		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
+		tries := 0
+		sim.fails(func(call string) error {
+			if strings.HasPrefix(call, "NetworkRemove ") {
+				if tries++; tries <= 3 {
+					return errAway
+				}
+			}
+			return nil
+		})
+		began := time.Now()
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Equal(t, 4, tries)
+		assert.GreaterOrEqual(t, time.Since(began), 5*time.Second)
+		assert.Less(t, time.Since(began), 9*time.Second) // with the pauses between the tries
+	})
+}
+
 func TestRemoveLooksForALostCreate(t *testing.T) {
 	t.Parallel()
 	lose := func(t *testing.T, sim *simEngine, after time.Duration) *controller {

@@ -39,6 +39,33 @@ func comesToLife(sim *simEngine, after time.Duration) {
 	})
 }
 
+// An ordinary answer that has words of a lost start in it.
+func TestAnAnswerThatIsNoLostStart(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"error while creating mount source path '/mnt/x': mkdir /mnt/x: file exists",
+		"network web already exists",
+	} {
+		assert.False(t, isLostStart(simError{text, cerrdefs.ErrInternal}), text)
+	}
+}
+
+// A Start that fails before the engine is asked leaves nothing to wait for.
+func TestShutdownWaitsForNoStartThatWasNotSent(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim, ctlr := preparedTask(t)
+		ctlr.adapter.late = func() (*containerConfig, payloads, error) {
+			return nil, payloads{}, exec.MakeTemporary(errNodeUnknown)
+		}
+		require.True(t, exec.IsTemporary(ctlr.Start(t.Context())))
+		assert.NotContains(t, sim.called(), "ContainerStart web.1.taskid")
+		began := time.Now()
+		require.NoError(t, ctlr.Shutdown(t.Context()))
+		assert.Zero(t, time.Since(began))
+	})
+}
+
 // preparedTask is one that is about to be started.
 func preparedTask(t *testing.T) (*simEngine, *controller) {
 	t.Helper()

@@ -74,6 +74,7 @@ func TestAStopThatFailsLooksAtTheContainer(t *testing.T) {
 		{"it has exited", errNoExitEvent, ended(container.StateExited), "", false},
 		{"it is dead", errNoExitEvent, ended(container.StateDead), "", false},
 		{"it is gone", errNoExitEvent, gone, "", false},
+		{"it has never run", errNoExitEvent, ended(container.StateCreated), "", false},
 		{"it runs", errNoExitEvent, nil, "did not receive an exit event", true},
 		{"it runs, says a fake", assert.AnError, nil, "assert.AnError", true},
 		{"it cannot be looked at", errNoExitEvent, func(sim *simEngine) {

@@ -202,6 +202,7 @@ var (
 		{"20.10", []string{"transport is closing: unavailable"}},
 		{"29", []string{"grpc: the client connection is closing"}},
 		{"29, of a network while the engine stops", []string{": database not open"}},
+		{"20.10, of a network while the engine stops", []string{"failed to update store for object type", ": open : no such file or directory"}},
 	}
 	// The 500 to the start of a container whose earlier start the engine has lost.
 	lostStart = []phrase{

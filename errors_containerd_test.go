@@ -34,6 +34,8 @@ func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
 		// 20.10, containerd killed
 		{"start", `connection error: desc = "transport: Error while dialing dial unix /run/docker/containerd/containerd.sock: connect: connection refused": unavailable`, cerrdefs.ErrInternal, true},
 		{"start", "transport is closing: unavailable", cerrdefs.ErrInternal, true},
+		// 20.10, on its way down
+		{"start", "failed to update store for object type *libnetwork.endpoint: open : no such file or directory", cerrdefs.ErrInternal, true},
 
 		{"start", `failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "unavailable: error reading from server: EOF": executable file not found in $PATH: unknown`, cerrdefs.ErrInternal, false},
 		{"start", `OCI runtime create failed: container_linux.go:380: starting container process caused: exec: "transport is closing: unavailable": executable file not found in $PATH: unknown`, cerrdefs.ErrInternal, false},

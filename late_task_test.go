@@ -167,6 +167,27 @@ func TestRefusedTaskWithNilElements(t *testing.T) {
 	})
 }
 
+// The files of a refused task go with its container, whatever its references are
+// refused for.
+func TestRefusedTaskLeavesNoFiles(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	require.NotEmpty(t, tree(t, store.dir))
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		return []container.Summary{{Labels: ofThisTask}}, nil // so that no sweep removes them
+	}
+	task := ownedTask()
+	spec(task).Secrets = append(spec(task).Secrets, secretFile("s2", ownFile("odd", 0o4755)))
+	engine := newFilesEngine(t, client, store)
+	_, refusal := engine.Adapter(goldenNode(), task, stores())
+	require.Error(t, refusal)
+	adapter, err := engine.refusedAdapter(task, refusal)
+	require.NoError(t, err)
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Empty(t, tree(t, store.dir))
+}
+
 // nodeTask is one whose request depends on the node.
 func nodeTask(state api.TaskState) *api.Task {
 	task := taskAt(plainTask(), state)
