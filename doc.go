@@ -190,9 +190,9 @@ stopped, and the start has failed.
 
   - A context that ended: its bare error, which SwarmKit's agent takes for a reason
     to try again.
-  - A fault of the engine that passes (away, restarting, without its containerd,
-    overloaded, still at an earlier create, no answer in time, or one that is cut
-    short), or a secret, config or description of the node that is not there yet:
+  - A fault of the engine that passes (away, restarting, out of reach of a proxy,
+    without its containerd, overloaded, still at an earlier create, no answer in
+    time, or one that is cut short), or a secret, config or description of the node that is not there yet:
     temporary, see exec.IsTemporary. The agent tries again. A pull that hangs is
     final, after its stall time-out: it would hang again.
   - [ErrImageRequired], [ErrContainerDestroyed], exec.ErrTaskPrepared,

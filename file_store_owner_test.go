@@ -34,7 +34,7 @@ func asUser(f func(user int)) {
 // folderForAll is a folder in which each user may make others, as in /dev/shm.
 func folderForAll(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "dockerexec-test") // a test's own folder keeps others out
+	dir, err := os.MkdirTemp("/dev/shm", "dockerexec-test") //nolint:usetesting // a test's own folder keeps others out
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o777|fs.ModeSticky))
