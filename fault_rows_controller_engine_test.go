@@ -193,7 +193,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: "Cannot kill container: NAME: Container 0123456789ab is not running"},
 		},
 		{
-			name: "controller Terminate, named: inspect", target: "GET containers/*/json", kinds: "ttttt ft bftft ttt c",
+			name: "controller Terminate, named: inspect", target: "GET containers/*/json", kinds: "ttttt tt btttt ttt c",
 			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Terminate),
 			says: map[fault]string{fault404: noContainer},
