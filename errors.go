@@ -156,6 +156,17 @@ func isPassing(err error) bool {
 	return false
 }
 
+// hasStatus reports whether err is an answer with a status of HTTP, be it one for
+// which there is no class.
+func hasStatus(err error) bool {
+	for status := http.StatusBadRequest; status < 600; status++ {
+		if stderrors.Is(err, errhttp.ToNative(status)) {
+			return true
+		}
+	}
+	return false
+}
+
 // isLostContainerd reports whether the engine answered that its containerd has
 // gone, or that it is about to end itself. Newer engines say so with 503 where they
 // notice, and with 500 elsewhere. What a runtime says of a container's own process

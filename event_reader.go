@@ -2,6 +2,8 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
+	stderrors "errors"
 	"fmt"
 	"io"
 	"slices"
@@ -20,6 +22,10 @@ const (
 	// it has kept at once, so what has not come back by then is lost. It is also
 	// when every watch inspects once more: an engine answers before it subscribes.
 	proofTime = time.Second
+	// refusedAfter is how long the stream may be lost until whoever answers to the
+	// request with a fault that passes, or not at all, counts as refusing it. It
+	// leaves an engine the time to restart behind a proxy that answers meanwhile.
+	refusedAfter = time.Minute
 	// lookBack is how far the first request goes back, for the time between an
 	// engine's answer and its subscribing.
 	lookBack = 5 * time.Second
@@ -47,10 +53,11 @@ type eventReader struct {
 // outage is what one run leaves to the next, so that a caller which subscribes
 // again and again goes on with the pauses, and does not have each one logged.
 type outage struct {
-	since  time.Time     // when the stream was lost; zero: it is well
-	away   bool          // the last request failed or broke
-	gap    time.Duration // how long it was lost before it was last opened
-	pauses backoff
+	since   time.Time     // when the stream was lost; zero: it is well
+	refused bool          // a warning has said that it is refused
+	away    bool          // the last request failed or broke
+	gap     time.Duration // how long it was lost before it was last opened
+	pauses  backoff
 }
 
 // read opens the stream, and opens it again whenever it breaks, until ctx ends.
@@ -199,7 +206,7 @@ func (r *streamRun) wellAgain(ctx context.Context) {
 	rd := &r.reader
 	rd.proven = true
 	if !rd.outage.since.IsZero() {
-		rd.outage.since = time.Time{}
+		rd.outage.since, rd.outage.refused = time.Time{}, false
 		log.G(ctx).WithField("gap", rd.outage.gap.Round(time.Millisecond)).Info("event stream restored")
 	}
 }
@@ -208,7 +215,7 @@ func (r *streamRun) wellAgain(ctx context.Context) {
 // long to pause before the next one.
 func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	rd := &r.reader
-	refused := isAnswer(err) && !isPassing(err)
+	refused := rd.refusedBy(err)
 	r.lost(refused)
 	if rd.good || !rd.open.IsZero() && time.Since(rd.open) > longestPause {
 		rd.outage.pauses = backoff{}
@@ -217,10 +224,11 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	pause := rd.outage.pauses.next()
 	entry := log.G(ctx).WithError(err)
 	switch {
+	case refused && !rd.outage.refused:
+		rd.outage.refused = true
+		entry.Warn("event stream refused, containers are inspected every ten seconds until it is opened")
 	case !rd.outage.since.IsZero():
 		entry.WithField("pause", pause).Debug("event stream not restored yet")
-	case refused:
-		entry.Warn("event stream refused, containers are inspected every ten seconds until it is opened")
 	default:
 		entry.Warn("event stream lost, it is opened again as soon as the engine answers")
 	}
@@ -228,6 +236,25 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 		rd.outage.since = time.Now()
 	}
 	return pause
+}
+
+// refusedBy reports whether the request at hand, which ended with err, was
+// refused: somebody is there, and may well answer to an inspect. Without a
+// connection nobody is, and who has opened the stream does not refuse it. An
+// engine that restarts behind a proxy, or is busy, is given refusedAfter.
+func (rd *eventReader) refusedBy(err error) bool {
+	if !rd.open.IsZero() {
+		return false
+	}
+	var (
+		noJSON    *json.SyntaxError
+		otherJSON *json.UnmarshalTypeError
+		noAnswer  requestTimeoutError
+	)
+	reached := isAnswer(err) || hasStatus(err) ||
+		stderrors.As(err, &noJSON) || stderrors.As(err, &otherJSON) || stderrors.As(err, &noAnswer)
+	long := !rd.outage.since.IsZero() && time.Since(rd.outage.since) >= refusedAfter
+	return reached && (long || !isPassing(err))
 }
 
 // since is where the next request begins: at the last event, inclusively, since

@@ -1,12 +1,17 @@
 package dockerexec
 
 import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -112,5 +117,117 @@ func TestHealthWithoutTheEventStream(t *testing.T) {
 		healthy.State.Health = &container.Health{Status: container.Healthy}
 		found.become(healthy, nil)
 		require.Equal(t, exec.ErrTaskStarted, start())
+	})
+}
+
+// What a proxy may do to the request for events alone, while the engine behind it
+// answers to inspects.
+func TestWaitWhereOnlyTheEventStreamFails(t *testing.T) {
+	t.Parallel()
+	const lost = "warning: event stream lost, it is opened again as soon as the engine answers error="
+	const refused = "warning: event stream refused, containers are inspected every ten seconds until it is opened error="
+	says := func(status int, body string) answering {
+		return func(*http.Request) (int, string) { return status, body }
+	}
+	for _, test := range []struct {
+		name   string
+		events http.RoundTripper
+		within time.Duration
+		lines  []string
+	}{
+		{"no JSON", says(http.StatusOK, "<html>"), time.Second,
+			[]string{refused + "invalid character '<' looking for beginning of value"}},
+		{"another JSON", says(http.StatusOK, `"hello"`), time.Second,
+			[]string{refused + "json: cannot unmarshal string into Go value of type events.Message"}},
+		{"405", says(http.StatusMethodNotAllowed, `{"message": "no"}`), time.Second,
+			[]string{refused + "Error response from daemon: no"}},
+		{"429", says(http.StatusTooManyRequests, `{"message": "later"}`), 70 * time.Second,
+			[]string{lost + "Error response from daemon: later", refused + "Error response from daemon: later"}},
+		{"502", says(http.StatusBadGateway, `{"message": "none"}`), 70 * time.Second,
+			[]string{lost + "Error response from daemon: none", refused + "Error response from daemon: none"}},
+		{"503", says(http.StatusServiceUnavailable, `{"message": "no server"}`), 70 * time.Second,
+			[]string{lost + "Error response from daemon: no server", refused + "Error response from daemon: no server"}},
+		{"504", says(http.StatusGatewayTimeout, `{"message": "slow"}`), 70 * time.Second,
+			[]string{lost + "Error response from daemon: slow", refused + "Error response from daemon: slow"}},
+		{"no answer", (&oldEngine{hang: true}), 4*time.Minute + time.Second,
+			[]string{lost + "the engine did not answer within 2m0s", refused + "the engine did not answer within 2m0s"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				ended := says(http.StatusOK, `{"Id": "c1", "State": {"Status": "exited", "ExitCode": 3}}`)
+				client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
+					engineapi.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+						if strings.HasSuffix(r.URL.Path, "/events") {
+							return test.events.RoundTrip(r)
+						}
+						return ended.RoundTrip(r)
+					})}))
+				require.NoError(t, err)
+				engine := NewEngine(client)
+				engine.api.fix("1.51")
+				adapter, err := engine.Adapter(nil, plainTask(), nil)
+				require.NoError(t, err)
+				ctx, lines := linesOf(t.Context())
+				ctx, cancel := context.WithTimeout(ctx, 24*time.Hour)
+				defer cancel()
+				begin := time.Now()
+				answer, err := adapter.Wait(ctx)
+				require.NoError(t, err)
+				assert.Equal(t, 3, answer.State.ExitCode)
+				assert.LessOrEqual(t, time.Since(begin), test.within)
+				assert.Equal(t, test.lines, lines())
+			})
+		})
+	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// An engine that is away behind a proxy which answers in its place: nothing tells
+// that from a proxy that keeps the event stream alone from getting through.
+func TestWaitWhileAProxyAnswersForTheEngine(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		away := simError{"no server", cerrdefs.ErrUnavailable}
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		found := newFakeContainer(client, container.StateRunning)
+		ctx, lines := linesOf(t.Context())
+		w := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		settled()
+		before := found.inspects()
+		source.refuse(away)
+		found.become(container.InspectResponse{}, away)
+		source.latest().end(io.ErrUnexpectedEOF)
+		time.Sleep(50 * time.Second)
+		assert.Equal(t, before, found.inspects(), "a restart is waited for")
+		time.Sleep(10 * time.Minute)
+		assert.InDelta(t, 60, found.inspects()-before, 6)
+
+		source.refuse(errAway) // the proxy goes too
+		time.Sleep(time.Minute)
+		before = found.inspects()
+		time.Sleep(10 * time.Minute)
+		assert.Equal(t, before, found.inspects())
+		source.refuse(away)
+		time.Sleep(time.Minute)
+
+		source.refuse(nil)
+		found.become(containerIs(container.StateRunning), nil)
+		time.Sleep(10 * time.Second)
+		assert.False(t, w.over())
+		require.Len(t, lines(), 3, "and that it is restored")
+		assert.Equal(t, []string{
+			"warning: event stream lost, it is opened again as soon as the engine answers error=unexpected EOF",
+			"warning: event stream refused, containers are inspected every ten seconds until it is opened error=" + away.Error(),
+		}, lines()[:2])
+		found.become(exitedWith(3), nil)
+		source.latest().send(event(plainTask(), "die", time.Now().UnixNano()))
+		time.Sleep(time.Second)
+		require.True(t, w.over())
+		require.NoError(t, w.err)
 	})
 }

@@ -116,12 +116,16 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 
 // inspectInterval is how often to inspect without a hint.
 func (s *eventStream) inspectInterval() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run != nil && s.run.isRefused {
+	if s.isRefused() {
 		return refusedInterval
 	}
 	return inspectInterval
+}
+
+func (s *eventStream) isRefused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run != nil && s.run.isRefused
 }
 
 // leaveAfter has sub leave when ctx ends, and then closes its second channel.

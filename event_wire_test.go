@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	engineapi "github.com/docker/docker/client"
@@ -254,11 +255,12 @@ func TestRecordedStreams(t *testing.T) {
 // The real client returns before it says that a request has failed.
 func TestTheRealClientsFailuresAreNotEstablished(t *testing.T) {
 	t.Parallel()
-	for _, refusal := range []int{0, http.StatusBadRequest, http.StatusServiceUnavailable} {
+	for _, refusal := range []int{0, http.StatusBadGateway, http.StatusServiceUnavailable} {
 		t.Run(strconv.Itoa(refusal), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				engine, client := newWireEngine(t)
+				client.NegotiateAPIVersionPing(types.Ping{APIVersion: "1.41"})
 				engine.refusal = refusal
 				engine.down = refusal == 0
 				ctx, lines := linesOf(t.Context())

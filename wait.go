@@ -37,8 +37,10 @@ const (
 // that all adapters of the [Engine] share looks for the engine alone. An exit
 // that happened in that time is reported once the stream is open again. Without
 // any event it inspects every five minutes, as the ECS agent does, and every ten
-// seconds where the engine, or a proxy before it, answers but refuses the stream:
-// a hundred tasks then make ten requests a second.
+// seconds where the engine, or a proxy before it, refuses the stream: a hundred
+// tasks then make ten requests a second. Whoever answers with anything but the
+// stream refuses it; so does, after a minute, who answers with a fault that
+// passes, or not within the request time-out.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -90,7 +92,11 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		case ctx.Err() != nil:
 			return none, ctx.Err()
 		case isPassing(err), odd != nil && odd(err):
-			next = coalesceTime + pauses.next()
+			// Who refuses the stream may answer so to everything, an engine's whole
+			// restart long: then the interval will do.
+			if pause := coalesceTime + pauses.next(); !isPassing(err) || !stream.isRefused() {
+				next = pause
+			}
 			logger := log.G(a.logContext(ctx)).WithError(err)
 			if lost.IsZero() && !isPassing(err) {
 				lost = time.Now()
