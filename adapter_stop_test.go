@@ -154,3 +154,17 @@ func TestRemoveGivesUpOnARemovalThatNeverEnds(t *testing.T) {
 		assert.Equal(t, 10*time.Second, time.Since(begin))
 	})
 }
+
+// An engine that fails to remove or to kill a container may say of something else
+// that it is not there.
+func TestAFailureThatNamesAMissingThingIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	noDataSet := answer{`cannot remove container "/web": container 12ab: driver "zfs" failed to remove root filesystem: dataset does not exist`, cerrdefs.ErrInternal}
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return noDataSet }
+	noFile := answer{"cannot kill container: web: open /run/x: file not found", cerrdefs.ErrInternal}
+	client.containerKill = func(context.Context, string, string) error { return noFile }
+	adapter := newTestAdapter(t, client, plainTask())
+	require.ErrorIs(t, adapter.Remove(t.Context()), noDataSet)
+	require.ErrorIs(t, adapter.Terminate(t.Context()), noFile)
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -172,7 +173,7 @@ func hasStatus(err error) bool {
 // notice, and with 500 elsewhere. What a runtime says of a container's own process
 // may have any words in it.
 func isLostContainerd(err error) bool {
-	return cerrdefs.IsInternal(err) && matches(err, lostContainerd, "", aContainer) &&
+	return cerrdefs.IsInternal(err) && lostContainerd.matches(err, "") &&
 		!strings.Contains(normalize(err.Error()), "oci runtime")
 }
 
@@ -205,56 +206,92 @@ var (
 	networkVanished = phrase{"20.10 to 29", []string{"network", "not found"}}
 	// The 409 to a removal while the engine is at it already.
 	removalInProgress = phrase{"20.10 to 29", []string{"removal of container", "is already in progress"}}
-	// The 500 of an engine whose containerd has gone, or that ends itself.
-	lostContainerd = []phrase{
-		{"29", []string{"unavailable: error reading from server: "}},
-		{"29", []string{"unavailable: connection error: desc = "}},
-		{"20.10", []string{"connection error: desc = transport: ", ": unavailable"}},
-		{"20.10", []string{"transport is closing: unavailable"}},
-		{"29", []string{"grpc: the client connection is closing"}},
-		{"29, of a network while the engine stops", []string{": database not open"}},
-		{"20.10, of a network while the engine stops", []string{"failed to update store for object type", ": open : no such file or directory"}},
-	}
-	// The 500 to the start of a container whose earlier start the engine has lost.
-	lostStart = []phrase{
-		{"20.10 to 29", []string{"task ", ": already exists"}},
-		{"20.10", []string{"id already in use"}},
-		{"20.10 to 29", []string{"mkdir ", "/containerd/", ": file exists"}},
-	}
 	// The 409 to a request for the log of a container that is about to be removed.
 	logOfDying = phrase{"20.10 to 29", []string{"can not get logs from container which is dead or marked for removal"}}
 )
 
-// The phrases of each classifier. NAME stands for the name that is asked about.
+// classifier is how one situation is known by an error. All classifiers have one
+// rule: see matches.
+type classifier struct {
+	says    []phrase // what engines say; NAME stands for the name that is asked about
+	guesses []phrase // what others may say: two parts, with a word or a name between them, or one
+	about   int      // the object
+	classes []error  // that say it bare
+}
+
 var (
-	activeEndpointPhrases = []phrase{
-		{"20.10 to 29", []string{"has active endpoints"}},
-		{"podman", []string{"network is being used"}},
-		{"podman", []string{"has associated containers with it"}},
-		{"others", []string{"network", "in use"}},
+	activeEndpointAnswer = classifier{
+		about: aNetwork, classes: []error{cerrdefs.ErrPermissionDenied},
+		says: []phrase{
+			{"20.10 to 29", []string{"has active endpoints"}},
+			{"podman", []string{"network is being used"}},
+			{"podman", []string{"has associated containers with it"}},
+		},
+		guesses: []phrase{
+			{"others", []string{"network", "in use"}},
+			{"others", []string{"network", "is in use"}},
+		},
 	}
-	networkExistPhrases = []phrase{
-		{"20.10 to 29", []string{"network with name NAME already exists"}},
-		{"podman", []string{"network name NAME already used"}},
-		{"others", []string{"network NAME already exists"}},
+	networkExistAnswer = classifier{
+		about: aNetwork, classes: []error{cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists},
+		says: []phrase{
+			{"20.10 to 29", []string{"network with name NAME already exists"}},
+			{"podman", []string{"network name NAME already used"}},
+		},
+		guesses: []phrase{
+			{"others", []string{"network NAME already exists"}},
+		},
 	}
-	nameConflictPhrases = []phrase{
-		{"before 1.13, and the reference's tests", []string{"conflict. the name"}},
-		{"1.13 to 29", []string{"conflict. the container name"}},
-		{"podman", []string{"container name", "already in use"}},
-		{"podman", []string{"that name is already in use"}},
-		{"others", []string{"container", "already exists"}},
+	nameConflictAnswer = classifier{
+		about: aContainer, classes: []error{cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists},
+		says: []phrase{
+			{"before 1.13, and the reference's tests", []string{"conflict. the name"}},
+			{"1.13 to 29", []string{"conflict. the container name"}},
+			{"podman", []string{"container name", "already in use"}},
+			{"podman", []string{"that name is already in use"}},
+		},
+		guesses: []phrase{
+			{"others", []string{"container", "already exists"}},
+		},
 	}
-	unknownContainerPhrases = []phrase{
-		{"20.10 to 29, podman", []string{"no such container"}},
-		{"podman", []string{"no container with", "found"}},
-		{"others", []string{"container", "not found"}},
-		{"others", []string{"container", "does not exist"}},
+	unknownContainerAnswer = classifier{
+		about: aContainer, classes: []error{cerrdefs.ErrNotFound},
+		says: []phrase{
+			{"20.10 to 29, podman", []string{"no such container"}},
+			{"podman", []string{"no container with", "found"}},
+		},
+		guesses: []phrase{
+			{"others", []string{"container", "not found"}},
+			{"others", []string{"container", "does not exist"}},
+		},
 	}
-	stoppedContainerPhrases = []phrase{
-		{"20.10 to 29, within the engine", []string{"is already stopped"}},
-		{"20.10 to 29, to a kill", []string{"container", "is not running"}},
-		{"podman, to a kill", []string{"can only kill running containers"}},
+	stoppedContainerAnswer = classifier{
+		about: aContainer, classes: []error{cerrdefs.ErrNotModified},
+		says: []phrase{
+			{"20.10 to 29, within the engine", []string{"is already stopped"}},
+			{"20.10 to 29, to a kill", []string{"container", "is not running"}},
+			{"podman, to a kill", []string{"can only kill running containers"}},
+		},
+	}
+	// The 500 of an engine whose containerd has gone, or that ends itself.
+	lostContainerd = classifier{
+		says: []phrase{
+			{"29", []string{"unavailable: error reading from server: "}},
+			{"29", []string{"unavailable: connection error: desc = "}},
+			{"20.10", []string{"connection error: desc = transport: ", ": unavailable"}},
+			{"20.10", []string{"transport is closing: unavailable"}},
+			{"29", []string{"grpc: the client connection is closing"}},
+			{"29, of a network while the engine stops", []string{": database not open"}},
+			{"20.10, of a network while the engine stops", []string{"failed to update store for object type", ": open : no such file or directory"}},
+		},
+	}
+	// The 500 to the start of a container whose earlier start the engine has lost.
+	lostStart = classifier{
+		says: []phrase{
+			{"20.10 to 29", []string{"task ", ": already exists"}},
+			{"20.10", []string{"id already in use"}},
+			{"20.10 to 29", []string{"mkdir ", "/containerd/", ": file exists"}},
+		},
 	}
 )
 
@@ -277,57 +314,59 @@ var objectWords = map[string]int{
 // IsActiveEndpointError reports whether the engine kept a network because
 // containers are attached to it. nil is false.
 func IsActiveEndpointError(err error) bool {
-	return matches(err, activeEndpointPhrases, "", aNetwork, cerrdefs.ErrPermissionDenied)
+	return activeEndpointAnswer.matches(err, "")
 }
 
 // IsNetworkExistError reports whether the engine refused to create the network
 // name because there is one of that name. nil is false. An empty name matches
 // only an error that says no more than its class.
 func IsNetworkExistError(err error, name string) bool {
-	return matches(err, networkExistPhrases, name, aNetwork, cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists)
+	return networkExistAnswer.matches(err, name)
 }
 
 // IsContainerCreateNameConflict reports whether the engine refused to create a
 // container because there is one of that name. nil is false.
 func IsContainerCreateNameConflict(err error) bool {
-	return matches(err, nameConflictPhrases, "", aContainer, cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists)
+	return nameConflictAnswer.matches(err, "")
 }
 
 // IsUnknownContainer reports whether the engine has no container of the name or
 // ID that it was asked about. nil is false.
 func IsUnknownContainer(err error) bool {
-	return matches(err, unknownContainerPhrases, "", aContainer, cerrdefs.ErrNotFound)
+	return unknownContainerAnswer.matches(err, "")
 }
 
 // IsStoppedContainer reports whether the engine had nothing to stop or to kill
 // because the container does not run. nil is false. An engine answers a stop of
 // a stopped container with 304, which the client takes for success.
 func IsStoppedContainer(err error) bool {
-	return matches(err, stoppedContainerPhrases, "", aContainer, cerrdefs.ErrNotModified)
+	return stoppedContainerAnswer.matches(err, "")
 }
 
 // isLostStart reports whether err, a start's, says that containerd has the
 // container's process already.
 func isLostStart(err error) bool {
-	return err != nil && matches(err, lostStart, "", aContainer)
+	return lostStart.matches(err, "")
 }
 
 // matches is the one rule of all classifiers: err says one of the phrases,
 // ignoring case and quotes and whatever its class; or it is a bare error of one
-// of the classes, which says no more than its class, as fakes return it. Neither
-// holds when the words are about another object than wanted.
-func matches(err error, phrases []phrase, name string, wanted int, classes ...error) bool {
+// of the classes, which says no more than its class, as fakes return it. Neither a
+// guess nor that holds when the words are about another object.
+func (c classifier) matches(err error, name string) bool {
 	if err == nil {
 		return false
 	}
-	for line := range strings.Lines(normalize(err.Error())) {
-		for _, p := range phrases {
-			if p.in(line, strings.ToLower(name)) && !(p.engine == "others" && aboutOther(line, wanted)) {
-				return true
-			}
+	text, name := normalize(err.Error()), strings.ToLower(name)
+	for line := range strings.Lines(text) {
+		if slices.ContainsFunc(c.says, func(p phrase) bool { return p.in(line, name) }) {
+			return true
+		}
+		if !aboutOther(line, c.about) && slices.ContainsFunc(c.guesses, func(p phrase) bool { return p.guessedIn(line, name) }) {
+			return true
 		}
 	}
-	return !aboutOther(normalize(err.Error()), wanted) && isBare(err, classes)
+	return !aboutOther(text, c.about) && isBare(err, c.classes)
 }
 
 func normalize(text string) string {
@@ -352,13 +391,36 @@ func (p phrase) in(line, name string) bool {
 	return true
 }
 
+// guessedIn reports whether line says the phrase of somebody whose words are not
+// known. What stands between its two parts is one word or name at most: more would
+// tell of something else, say a layer of the container that does not exist.
+func (p phrase) guessedIn(line, name string) bool {
+	if len(p.parts) == 1 {
+		return p.in(line, name)
+	}
+	words := strings.Fields(line)
+	for i, word := range words {
+		if trimWord(word) != p.parts[0] {
+			continue
+		}
+		for next := i + 1; next <= min(i+2, len(words)); next++ {
+			if strings.HasPrefix(strings.Join(words[next:], " "), p.parts[1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func trimWord(word string) string { return strings.Trim(word, ":,.;()") }
+
 // aboutOther reports whether text names an object and not the wanted one, or
 // one that neither classifier is about. Only whole words count: a container may
 // be called my-network.
 func aboutOther(text string, wanted int) bool {
 	named := 0
 	for _, word := range strings.Fields(text) {
-		named |= objectWords[strings.Trim(word, ":,.;()")]
+		named |= objectWords[trimWord(word)]
 	}
 	return named&^wanted != 0
 }
