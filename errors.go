@@ -369,9 +369,9 @@ func (c classifier) matches(err error, name string) bool {
 	return !aboutOther(text, c.about) && isBare(err, c.classes)
 }
 
-func normalize(text string) string {
-	return strings.NewReplacer(`"`, "", "'", "", "`", "").Replace(strings.ToLower(text))
-}
+var withoutQuotes = strings.NewReplacer(`"`, "", "'", "", "`", "")
+
+func normalize(text string) string { return withoutQuotes.Replace(strings.ToLower(text)) }
 
 // in reports whether line says the phrase.
 func (p phrase) in(line, name string) bool {
