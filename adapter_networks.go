@@ -30,7 +30,7 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 			continue
 		}
 		a.engine.networks.join(wanted.name, a.config.task.ID)
-		if err := a.engine.networks.alone(ctx, wanted.name, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
+		if err := a.engine.networks.alone(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
 			a.engine.networks.leave(wanted.name, a.config.task.ID)
 			return err
 		}
@@ -102,7 +102,7 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 		if n.predefined {
 			continue
 		}
-		if err := a.engine.networks.alone(ctx, n.name, func() error { return a.leaveNetwork(ctx, n.name) }); err != nil {
+		if err := a.engine.networks.alone(ctx, n.name, a.engine.options.requestTimeout, func() error { return a.leaveNetwork(ctx, n.name) }); err != nil {
 			return err
 		}
 	}

@@ -107,27 +107,30 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	if agreed := v.agreed.Load(); agreed != nil {
 		return *agreed, nil
 	}
-	select {
-	case v.gate <- struct{}{}:
-		defer func() { <-v.gate }()
-	case <-ctx.Done():
-		return "", ctx.Err()
+	pingCtx, cancel := withTimeout(ctx, timeout) // of the wait for another one's ping, too
+	defer cancel()
+	failed := func(err error) (string, error) {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		return "", exec.MakeTemporary(errors.Wrapf(err, "ping the engine at %s", cleanURL(v.client.DaemonHost())))
 	}
+	if err := passGate(ctx, v.gate, timeout); err != nil {
+		return failed(err)
+	}
+	defer leaveGate(v.gate)
 	if agreed := v.agreed.Load(); agreed != nil {
 		return *agreed, nil
 	}
 
-	pingCtx, cancel := withTimeout(ctx, timeout)
-	defer cancel()
 	ping, err := v.client.Ping(pingCtx)
-	if err == nil && ping.APIVersion == "" {
-		err = errors.New("its answer names no API version")
-	}
-	if ctx.Err() != nil {
-		return "", ctx.Err()
-	}
-	if err != nil {
-		return "", exec.MakeTemporary(errors.Wrapf(err, "ping the engine at %s", cleanURL(v.client.DaemonHost())))
+	switch {
+	case err != nil && pingCtx.Err() != nil:
+		return failed(requestTimeoutError(timeout))
+	case err != nil:
+		return failed(err)
+	case ping.APIVersion == "":
+		return failed(errors.New("its answer names no API version"))
 	}
 
 	negotiating.Lock()
@@ -152,6 +155,28 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 	}
 	return context.WithTimeout(ctx, timeout)
 }
+
+// passGate takes the one place behind a gate, for which it waits as long as an engine
+// call may take: who is there makes such calls. Without a bound those that wait
+// would take their time-outs one after the other.
+func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) error {
+	waitCtx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case gate <- struct{}{}:
+		if waitCtx.Err() == nil {
+			return nil
+		}
+		leaveGate(gate) // both were possible
+	case <-waitCtx.Done():
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return requestTimeoutError(timeout)
+}
+
+func leaveGate(gate chan struct{}) { <-gate }
 
 // request makes one engine call. The API version is agreed first, and the call
 // is bounded by the request time-out plus extra. The error is the client's own,

@@ -176,6 +176,29 @@ func TestAPingThatIsNeverAnsweredIsBounded(t *testing.T) {
 	})
 }
 
+// Calls that wait for another one's ping do not take their time-outs one after the
+// other.
+func TestCallsBehindAPingThatIsNeverAnsweredAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		engine := NewEngine((&oldEngine{hang: true}).client(t), WithRequestTimeout(time.Minute))
+		begin := time.Now()
+		var all sync.WaitGroup
+		for n := range 100 {
+			all.Go(func() {
+				time.Sleep(time.Duration(n) * time.Millisecond)
+				began := time.Now()
+				err := startOn(t, engine)
+				require.EqualError(t, err, "ping the engine at tcp://engine:1: the engine did not answer within 1m0s")
+				assert.True(t, exec.IsTemporary(err))
+				assert.Equal(t, time.Minute, time.Since(began))
+			})
+		}
+		all.Wait()
+		assert.Equal(t, time.Minute+99*time.Millisecond, time.Since(begin))
+	})
+}
+
 func TestWaitingForAPingObeysTheContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -31,12 +31,10 @@ func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
 	if known := e.hosts.known.Load(); known != nil {
 		return *known, nil
 	}
-	select {
-	case e.hosts.gate <- struct{}{}:
-		defer func() { <-e.hosts.gate }()
-	case <-ctx.Done():
-		return fileHost{}, ctx.Err()
+	if err := passGate(ctx, e.hosts.gate, e.options.requestTimeout); err != nil {
+		return fileHost{}, engineError(ctx, err, "secrets and configs: another task's look at the engine comes first")
 	}
+	defer leaveGate(e.hosts.gate)
 	if known := e.hosts.known.Load(); known != nil {
 		return *known, nil
 	}

@@ -143,3 +143,37 @@ func TestFirstTasksWithFilesAtOnce(t *testing.T) {
 		assert.Empty(t, tree(t, store.dir))
 	})
 }
+
+// Nor do the others take their time-outs one after the other.
+func TestTasksBehindAnEngineThatNeverTellsAreBounded(t *testing.T) {
+	t.Parallel()
+	store := newTestStore(t)
+	synctest.Test(t, func(t *testing.T) {
+		client := newFilesClient(t)
+		client.info = func(ctx context.Context) (system.Info, error) {
+			<-ctx.Done()
+			return system.Info{}, ctx.Err()
+		}
+		engine := newFilesEngine(t, client, store)
+		engine.options.requestTimeout = time.Minute
+		begin := time.Now()
+		var all sync.WaitGroup
+		for n := range 100 {
+			all.Go(func() {
+				time.Sleep(time.Duration(n) * time.Millisecond)
+				task := ownedTask()
+				task.ID = fmt.Sprint("task", n)
+				adapter, err := engine.Adapter(nil, task, stores())
+				if !assert.NoError(t, err) {
+					return
+				}
+				err = adapter.Create(t.Context())
+				assert.True(t, exec.IsTemporary(err), err)
+				assert.ErrorContains(t, err, "secrets and configs: ")
+				assert.ErrorContains(t, err, "the engine did not answer within 1m0s")
+			})
+		}
+		all.Wait()
+		assert.LessOrEqual(t, time.Since(begin), 2*time.Minute+time.Second)
+	})
+}

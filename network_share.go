@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // networkOwner says what is known about a network: its ID on the engine, and
@@ -52,7 +53,9 @@ func (s *sharedNetworks) join(name, task string) {
 // again: of several that are asked for at once it makes several, or refuses them
 // for their subnet. And a network must not go under a task that has just been
 // told that it is there.
-func (s *sharedNetworks) alone(ctx context.Context, name string, do func() error) error {
+//
+// The wait is bounded by timeout, that of an engine call.
+func (s *sharedNetworks) alone(ctx context.Context, name string, timeout time.Duration, do func() error) error {
 	s.mu.Lock()
 	n := s.at(name)
 	n.users++
@@ -63,13 +66,11 @@ func (s *sharedNetworks) alone(ctx context.Context, name string, do func() error
 		s.dropLocked(name)
 		s.mu.Unlock()
 	}()
-	select {
-	case n.gate <- struct{}{}:
-		defer func() { <-n.gate }()
-		return do()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := passGate(ctx, n.gate, timeout); err != nil {
+		return engineError(ctx, err, "network %s: another task's call comes first", name)
 	}
+	defer leaveGate(n.gate)
+	return do()
 }
 
 // learn notes what the network is. One that was made here stays so, also where

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -286,6 +287,33 @@ func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
 		group.Wait()
 		assert.Equal(t, map[string]int{"backend": 1, "other": 1}, made)
 		require.NoError(t, sharer(t, e, "f").CreateNetworks(t.Context()), "nobody holds the others up for ever")
+	})
+}
+
+// Tasks that wait for one's call about a network do not take their time-outs one
+// after the other: a controller's step has no other end.
+func TestTasksBehindANetworkThatIsNeverAnsweredAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		client.networkCreate = func(ctx context.Context, _ string, _ network.CreateOptions) (network.CreateResponse, error) {
+			<-ctx.Done()
+			return network.CreateResponse{}, ctx.Err()
+		}
+		engine := NewEngine(client, WithRequestTimeout(time.Minute))
+		begin := time.Now()
+		var group sync.WaitGroup
+		for n := range 100 {
+			group.Go(func() {
+				time.Sleep(time.Duration(n) * time.Millisecond)
+				err := sharer(t, engine, fmt.Sprint(n)).CreateNetworks(t.Context())
+				assert.True(t, exec.IsTemporary(err), err)
+				assert.ErrorContains(t, err, "network backend: ")
+				assert.ErrorContains(t, err, "the engine did not answer within 1m0s")
+			})
+		}
+		group.Wait()
+		assert.LessOrEqual(t, time.Since(begin), 2*time.Minute+time.Second)
 	})
 }
 

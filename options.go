@@ -75,7 +75,8 @@ func WithPullAttempts(attempts int) Option {
 // WithRequestTimeout bounds each engine call except pulls, events and logs,
 // which may rightly take as long as they like. A stop may take the task's grace
 // period and this time on top. A call that takes longer fails with a temporary
-// error. The engine may go on with it: a create or start that timed out can still
+// error, and so does one that waits longer for another task's call that comes
+// first: a ping, or one about the same network. The engine may go on with it: a create or start that timed out can still
 // be carried out, and is found when the call is repeated. The default is two
 // minutes, as cri-dockerd and the ECS agent allow; 0 or less turns it off.
 //
