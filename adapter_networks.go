@@ -29,9 +29,11 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 		if wanted.predefined {
 			continue
 		}
-		a.engine.networks.join(wanted.name, a.config.task.ID)
+		joined := a.engine.networks.join(wanted.name, a.config.task.ID)
 		if err := a.engine.networks.alone(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
-			a.engine.networks.leave(wanted.name, a.config.task.ID)
+			if joined { // else an earlier call has it count
+				a.engine.networks.leave(wanted.name, a.config.task.ID)
+			}
 			return err
 		}
 	}

@@ -41,11 +41,15 @@ func (s *sharedNetworks) at(name string) *sharedNetwork {
 }
 
 // join has the task count on the network, before it asks for it: whoever leaves
-// meanwhile must not take the network away.
-func (s *sharedNetworks) join(name, task string) {
+// meanwhile must not take the network away. It reports whether the task did not
+// count on it before.
+func (s *sharedNetworks) join(name, task string) (joined bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.at(name).tasks[task] = true
+	n := s.at(name)
+	joined = !n.tasks[task]
+	n.tasks[task] = true
+	return joined
 }
 
 // alone calls do while no other task creates or removes the network. Engine

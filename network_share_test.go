@@ -96,6 +96,20 @@ func TestANetworkStaysWhileATaskOfTheEngineCountsOnIt(t *testing.T) {
 			require.NoError(t, a.RemoveNetworks(ctx))
 			require.NoError(t, b.RemoveNetworks(ctx))
 		}, []string{create, create, inspect, remove}},
+		{"a task that counts goes on to, whatever becomes of its next call", func(ctx context.Context, t *testing.T, e *Engine) {
+			a, b := sharer(t, e, "a"), sharer(t, e, "b")
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, b.CreateNetworks(ctx))
+			client := e.client.(*fakeClient)
+			client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
+				return network.CreateResponse{}, errAway
+			}
+			require.ErrorIs(t, a.CreateNetworks(ctx), errAway)
+			require.NoError(t, b.RemoveNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+			require.ErrorIs(t, a.CreateNetworks(ctx), errAway)
+			assert.Empty(t, e.networks.networks, "one that never got it does not count")
+		}, []string{create, create, inspect, create, remove, create}},
 		{"a task counts once", func(ctx context.Context, t *testing.T, e *Engine) {
 			require.NoError(t, sharer(t, e, "a").CreateNetworks(ctx))
 			require.NoError(t, sharer(t, e, "a").CreateNetworks(ctx))
