@@ -73,8 +73,9 @@ const (
 
 // run runs do, which is an operation of a kind, with a context that ends with
 // ctx or when the operation is to end. Its error is then the bare error of ctx,
-// or else [exec.ErrControllerClosed] after Close and Remove, and
-// context.Canceled after Shutdown and Terminate.
+// or else [exec.ErrControllerClosed] after Close, and context.Canceled after
+// Remove, Shutdown and Terminate. What begins after Close is not run, nor what would
+// make something or wait after Remove: [exec.ErrControllerClosed].
 func (c *controller) run(ctx context.Context, kind operationKind, do func(context.Context) error) error {
 	opCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

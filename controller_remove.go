@@ -9,8 +9,8 @@ import (
 )
 
 // Remove removes the container, whatever it does, and then those of the task's
-// networks that nobody else uses. It ends a running Prepare, Start and Wait;
-// after it, nothing is made any more. Whatever the engine fails to do is tried
+// networks that nobody else uses. It ends a running Prepare, Start and Wait with
+// context.Canceled; after it, nothing is made any more. Whatever the engine fails to do is tried
 // again until ctx ends, with pauses, unless the engine refuses it: the agent calls
 // Remove once. What it did not finish it does when it is called again. After a
 // create without an answer it looks for the container for five seconds.
@@ -22,7 +22,7 @@ func (c *controller) Remove(ctx context.Context) error {
 	c.mu.Lock()
 	c.removed = true
 	c.portsAt = time.Time{}
-	c.interruptLocked(opWaiting, exec.ErrControllerClosed)
+	c.interruptLocked(opWaiting, context.Canceled) // another error would fail the task
 	c.mu.Unlock()
 	return c.run(ctx, opAsking, func(ctx context.Context) error {
 		if err := c.take(ctx); err != nil {

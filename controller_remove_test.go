@@ -47,11 +47,13 @@ func TestRemoveWithinPrepareLeavesNothing(t *testing.T) {
 				}
 				require.NoError(t, ctlr.Remove(t.Context()))
 				switch err := prepare(); point {
+				case 0: // at the very beginning: either way
+					assert.Contains(t, []error{exec.ErrControllerClosed, context.Canceled}, err)
 				case 20: // at the very end: either way
 				case 21:
 					require.NoError(t, err)
 				default:
-					assert.Contains(t, []error{exec.ErrControllerClosed, context.Canceled}, err)
+					assert.Equal(t, context.Canceled, err)
 				}
 				assert.Empty(t, sim.left())
 				sim.forgetCalls()
@@ -104,7 +106,7 @@ func TestRemoveThatEndsWithinAStepLeavesNothing(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 					defer cancel()
 					assert.Equal(t, context.DeadlineExceeded, ctlr.Remove(ctx))
-					assert.Equal(t, exec.ErrControllerClosed, end())
+					assert.Equal(t, context.Canceled, end())
 					require.NoError(t, ctlr.Close())
 					time.Sleep(10 * time.Minute)
 					assert.Empty(t, sim.left())
@@ -112,6 +114,27 @@ func TestRemoveThatEndsWithinAStepLeavesNothing(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The agent calls Remove beside a running operation. That the task is on its way out
+// is no failure of it.
+func TestATaskIsNotFailedByItsRemoval(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, task := runningTask(t, sim, plainTask())
+		removed := asynchronously(func() error {
+			time.Sleep(time.Minute)
+			return ctlr.Remove(t.Context())
+		})
+		ctx, lines := linesOf(t.Context())
+		status, err := exec.Do(ctx, taskAt(task, api.TaskStateRunning), ctlr)
+		assert.Equal(t, exec.ErrTaskRetry, err)
+		assert.Equal(t, api.TaskStateRunning, status.State)
+		assert.Empty(t, status.Err)
+		require.NoError(t, removed())
+		assert.Empty(t, lines())
+	})
 }
 
 func TestRemoveEndsStartAndWait(t *testing.T) {
@@ -126,8 +149,8 @@ func TestRemoveEndsStartAndWait(t *testing.T) {
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
 		time.Sleep(time.Minute)
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Equal(t, exec.ErrControllerClosed, start())
-		assert.Equal(t, exec.ErrControllerClosed, wait())
+		assert.Equal(t, context.Canceled, start())
+		assert.Equal(t, context.Canceled, wait())
 		assert.Empty(t, sim.left())
 	})
 }
