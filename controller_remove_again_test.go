@@ -42,7 +42,7 @@ func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 						assert.Equal(t, 2, strings.Count(strings.Join(sim.called(), "\n"), "NetworkInspect"))
 					}
 					assert.Empty(t, sim.left())
-					assert.Equal(t, []string{"the engine fails to stop or remove a container, trying again"}, lines(logrus.WarnLevel))
+					assert.Equal(t, []string{"stop or removal failed, trying again"}, lines(logrus.WarnLevel))
 				})
 			})
 		}

@@ -112,7 +112,7 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 		if warned {
 			say = logger.Debug
 		}
-		say("the engine fails to stop or remove a container, trying again")
+		say("stop or removal failed, trying again")
 		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
 			return err
 		}
