@@ -11,7 +11,7 @@ import (
 // SwarmKit then stops nothing any more, so nothing ends it but what shows that
 // the container does not run, and a refusal: any other answer is asked for again.
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
-	return c.adapter.watch(ctx, c.isOdd, func(answer container.InspectResponse) (bool, error) {
+	return c.adapter.watch(ctx, isOdd, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return false, err
 		}
@@ -34,6 +34,6 @@ func (c *controller) inspect(ctx context.Context) (container.InspectResponse, er
 
 // isOdd reports whether the error of an inspect says nothing about the
 // container: neither that there is none, nor that it will never be shown.
-func (c *controller) isOdd(err error) bool {
-	return err != ErrContainerDestroyed && !c.adapter.gone(err) && !isRefusal(err) //nolint:errorlint // bare
+func isOdd(err error) bool {
+	return err != ErrContainerDestroyed && !isRefusal(err) //nolint:errorlint // bare
 }

@@ -43,7 +43,7 @@ func (r *streamRun) dispatch(m events.Message) {
 		about = r.byName[name]
 	}
 	for _, sub := range about {
-		if sub.has(name, m.Actor.ID) && !sub.offer(m) {
+		if sub.isAbout(name, m.Actor.ID) && !sub.offer(m) {
 			slow = append(slow, sub)
 		}
 	}
@@ -52,7 +52,8 @@ func (r *streamRun) dispatch(m events.Message) {
 	stopAll(stops)
 }
 
-func (s *subscriber) has(name, id string) bool {
+// isAbout reports whether the container of an event is the one that is subscribed to.
+func (s *subscriber) isAbout(name, id string) bool {
 	if name != "" && name == s.name {
 		return true
 	}

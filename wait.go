@@ -63,9 +63,9 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 	defer stream.leave(sub)
 
 	var (
-		pinned string // the container's ID
-		pauses backoff
-		lost   time.Time // since when the answers have been odd; zero: they are not
+		pinned   string // the container's ID
+		pauses   backoff
+		oddSince time.Time // since when the answers have been odd; zero: they are not
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
@@ -80,9 +80,9 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		switch {
 		case err == nil:
 			pauses = backoff{}
-			if !lost.IsZero() {
-				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(lost).Round(time.Millisecond))
-				lost = time.Time{}
+			if !oddSince.IsZero() {
+				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(oddSince).Round(time.Millisecond))
+				oddSince = time.Time{}
 			}
 			if done, err := look(answer); err != nil {
 				return none, err
@@ -98,8 +98,8 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 				next = pause
 			}
 			logger := log.G(a.logContext(ctx)).WithError(err)
-			if lost.IsZero() && !isPassing(err) {
-				lost = time.Now()
+			if oddSince.IsZero() && !isPassing(err) {
+				oddSince = time.Now()
 				logger.Warn("container not inspected; it will be looked at again")
 			} else {
 				logger.Debug("container not inspected, trying again")
