@@ -40,8 +40,9 @@ type ContainerAdapter struct {
 	// Whether the engine was asked for it, since the controller last cleared them.
 	createSent, startSent atomic.Bool
 
-	mu       sync.Mutex
-	stranger bool // Create found the name taken by a container that is not the task's
+	// Whether Create found the name taken by a container that is not the task's, and
+	// so not for this task to start, stop or remove.
+	nameTaken atomic.Bool
 
 	warnOnce, capOnce sync.Once // one warning a task, however often it is created
 }
@@ -155,7 +156,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 			made, err = a.create(ctx, version, config)
 		}
 		if err == nil {
-			a.setStranger(false)
+			a.nameTaken.Store(false)
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
 			for _, warning := range made.Warnings {
@@ -168,7 +169,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		}
 		holder, inspectErr := a.inspect(ctx)
 		if inspectErr == nil {
-			return a.adopt(ctx, version, holder, err)
+			return a.adoptOrRefuse(ctx, version, holder, err)
 		}
 		if !a.gone(inspectErr) {
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
@@ -210,23 +211,33 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig)
 	return config.withCPUs(info.NCPU), nil
 }
 
-// adopt takes the container that has the task's name for the task's own if its
-// label says so. conflict is what the engine said.
-func (a *ContainerAdapter) adopt(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
-	var id string
-	if holder.ContainerJSONBase != nil {
-		id = holder.ID
+// adoptOrRefuse takes the container that has the task's name for the task's own if
+// its label says so. conflict is what the engine said.
+func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
+	switch owner := labelOf(holder); owner {
+	case a.config.task.ID:
+		return a.adopt(ctx, version, holder)
+	case "":
+		a.nameTaken.Store(true)
+		return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.config.name(), shortID(idOf(holder)))
+	default:
+		a.nameTaken.Store(true)
+		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.config.name(), shortID(idOf(holder)), owner)
 	}
-	owner := labelOf(holder)
-	if owner != a.config.task.ID {
-		a.setStranger(true)
-		if owner == "" {
-			return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.config.name(), shortID(id))
-		}
-		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.config.name(), shortID(id), owner)
+}
+
+func idOf(answer container.InspectResponse) string {
+	if answer.ContainerJSONBase == nil {
+		return ""
 	}
-	a.setStranger(false)
-	if err := a.connectRest(ctx, version, id, holder.NetworkSettings); err != nil {
+	return answer.ID
+}
+
+// adopt takes a container that was found, with the task's label, for the task's own.
+func (a *ContainerAdapter) adopt(ctx context.Context, version string, found container.InspectResponse) error {
+	a.nameTaken.Store(false)
+	id := idOf(found)
+	if err := a.connectRest(ctx, version, id, found.NetworkSettings); err != nil {
 		return err
 	}
 	log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container of this task found and adopted")
@@ -279,7 +290,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
 	}
-	if a.nameTaken() {
+	if a.nameTaken.Load() {
 		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.config.name())
 	}
 	if err := a.provideMissing(ctx); err != nil {
@@ -331,7 +342,7 @@ const defaultGrace = 10 * time.Second
 // rounded up to whole seconds; for a task that sets none the engine decides. A
 // container that is gone or does not run is no error.
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
-	if a.nameTaken() {
+	if a.nameTaken.Load() {
 		return nil
 	}
 	options := a.config.stopOptions()
@@ -351,7 +362,7 @@ func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 // Terminate kills the container at once. A container that is gone or does not
 // run is no error.
 func (a *ContainerAdapter) Terminate(ctx context.Context) error {
-	if a.nameTaken() {
+	if a.nameTaken.Load() {
 		return nil
 	}
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
@@ -367,7 +378,7 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 // returns when it is gone; then the files of its secrets and configs. What was
 // gone before is no error.
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
-	if !a.nameTaken() {
+	if !a.nameTaken.Load() {
 		if err := a.removeContainer(ctx); err != nil {
 			return err
 		}
@@ -388,26 +399,28 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	return engineError(ctx, err, "remove container %s", a.config.name())
 }
 
+// untilGone waits until the engine no longer knows the container, which another
+// caller is removing, and returns the error that says so. It may take as long as
+// one engine call.
+func (a *ContainerAdapter) untilGone(ctx context.Context) error {
+	return do(ctx, a.engine, 0, func(ctx context.Context) error {
+		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+			if _, err := a.engine.client.ContainerInspect(ctx, a.config.name()); err != nil {
+				return err
+			}
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+		}
+	})
+}
+
 // gone reports whether the engine's answer to a call on the container itself
 // means that there is none: 404 has no other meaning there. Only the engine's own
 // words count: "does not exist" may be said of a layer, and what this package
 // puts before it names the container.
 func (a *ContainerAdapter) gone(err error) bool {
 	return IsUnknownContainer(errors.Cause(err)) || cerrdefs.IsNotFound(err)
-}
-
-func (a *ContainerAdapter) setStranger(stranger bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.stranger = stranger
-}
-
-// nameTaken reports whether the container of the task's name is known to be
-// somebody else's, which is not for this task to stop or remove.
-func (a *ContainerAdapter) nameTaken() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.stranger
 }
 
 // Logs returns the container's log as the engine sends it, in one request:
@@ -428,22 +441,6 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 		return nil, engineError(ctx, err, "logs of container %s", a.config.name())
 	}
 	return body, nil
-}
-
-// untilGone waits until the engine no longer knows the container, which another
-// caller is removing, and returns the error that says so. It may take as long as
-// one engine call.
-func (a *ContainerAdapter) untilGone(ctx context.Context) error {
-	return do(ctx, a.engine, 0, func(ctx context.Context) error {
-		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-			if _, err := a.engine.client.ContainerInspect(ctx, a.config.name()); err != nil {
-				return err
-			}
-			if err := sleep(ctx, pause); err != nil {
-				return err
-			}
-		}
-	})
 }
 
 // shortID is an engine's ID as its command line shows it.

@@ -20,7 +20,6 @@ import (
 // it; see step.
 type controller struct {
 	adapter *ContainerAdapter
-	named   bool          // the task has a name of its own, which others may have too
 	gate    chan struct{} // full while a step, or Remove, is at work
 
 	mu         sync.Mutex
@@ -49,7 +48,6 @@ var (
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	return &controller{
 		adapter:    adapter,
-		named:      adapter.config.isNamed(),
 		gate:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		begun:      state >= api.TaskStatePreparing,

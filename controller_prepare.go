@@ -71,7 +71,7 @@ func (c *controller) findPrepared(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return c.created(c.adapter.adopt(ctx, version, answer, nil))
+		return c.created(c.adapter.adopt(ctx, version, answer))
 	})
 }
 

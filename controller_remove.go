@@ -79,7 +79,7 @@ func (c *controller) removable(ctx context.Context) (bool, error) {
 		c.mu.Lock()
 		own, lost := c.own, c.createLost
 		c.mu.Unlock()
-		if own && !c.named {
+		if own && !c.adapter.config.isNamed() {
 			return true, nil
 		}
 		answer, err := c.adapter.Inspect(ctx)

@@ -30,7 +30,7 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 		if err := c.settle(ctx); err != nil {
 			return err
 		}
-		if c.named {
+		if c.adapter.config.isNamed() {
 			answer, err := c.adapter.Inspect(ctx)
 			if c.adapter.gone(err) || err == nil && c.adapter.checkOwner(answer) != nil {
 				return nil
