@@ -33,7 +33,7 @@ type controller struct {
 	startLost  bool // the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
-	portsAt time.Time       // when, for the PortStatus that follows; zero: too long ago
+	portsAt time.Time       // when they were looked for, for the PortStatus that follows; zero: too long ago
 }
 
 var (

@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"cmp"
 	"context"
+	stderrors "errors"
 	"slices"
 	"strconv"
 	"time"
@@ -32,7 +33,7 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 	}
 }
 
-// portsAge is how long what ContainerStatus saw serves the PortStatus after it.
+// portsAge is how long what ContainerStatus saw, or that it waited in vain, serves the PortStatus after it.
 // The agent calls them in a row.
 const portsAge = time.Second
 
@@ -41,9 +42,9 @@ const portsAge = time.Second
 // is no container of the task. If the engine is away, or ctx has ended, it
 // returns what it saw last: the agent drops what it is not told.
 func (c *controller) PortStatus(ctx context.Context) (*api.PortStatus, error) {
-	if fresh := c.takePorts(); fresh != nil {
+	if ports, fresh := c.takePorts(); fresh {
 		err := c.run(ctx, opAsking, func(context.Context) error { return nil })
-		return fresh, err
+		return ports, err
 	}
 	_, err := c.look(ctx)
 	c.mu.Lock()
@@ -67,6 +68,9 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 			return nil
 		case ctx.Err() == nil && exec.IsTemporary(err): // a deadline says that it is, too
 			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not seen")
+			if late := requestTimeoutError(0); stderrors.As(err, &late) {
+				c.keepPorts()
+			}
 			return nil
 		default:
 			return err
@@ -83,22 +87,30 @@ func (c *controller) notePorts(answer container.InspectResponse) {
 	c.ports, c.portsAt = ports, time.Now()
 }
 
+// keepPorts has the PortStatus that follows do with the ports as they are: an engine
+// that did not answer in time would not do so at once.
+func (c *controller) keepPorts() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.portsAt = time.Now()
+}
+
 func (c *controller) forgetPorts() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ports, c.portsAt = nil, time.Time{}
 }
 
-// takePorts returns the ports that were seen just now, once.
-func (c *controller) takePorts() *api.PortStatus {
+// takePorts returns the ports if they were looked for just now, once.
+func (c *controller) takePorts() (ports *api.PortStatus, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.portsAt
 	c.portsAt = time.Time{}
 	if at.IsZero() || time.Since(at) > portsAge {
-		return nil
+		return nil, false
 	}
-	return c.ports.Copy()
+	return c.ports.Copy(), true
 }
 
 var swarmProtocols = map[string]api.PortConfig_Protocol{

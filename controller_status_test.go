@@ -155,6 +155,35 @@ func TestPortsOutliveAnInterruption(t *testing.T) {
 	})
 }
 
+// An engine that does not answer is not waited for twice.
+func TestBothStatusesOfAHungEngineTakeOneTimeout(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		publish(sim, nat.PortMap{"80/tcp": {{HostPort: "8080"}}})
+		want := &api.PortStatus{Ports: []*api.PortConfig{host(api.ProtocolTCP, 80, 8080)}}
+		ports, err := ctlr.PortStatus(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, ports)
+		sim.latency = time.Hour
+		sim.forgetCalls()
+		for range 2 {
+			began := time.Now()
+			status, err := ctlr.ContainerStatus(t.Context())
+			require.NoError(t, err)
+			assert.Nil(t, status)
+			ports, err = ctlr.PortStatus(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, want, ports)
+			assert.Equal(t, 2*time.Minute, time.Since(began))
+		}
+		_, err = ctlr.PortStatus(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerInspect web.1.taskid", "ContainerInspect web.1.taskid"}, sim.called())
+	})
+}
+
 // B96: a code beyond 31 bits is the same number in the text and in the error.
 func TestLargeExitCodes(t *testing.T) {
 	t.Parallel()
