@@ -47,7 +47,7 @@ func TestAfterCloseMethodsSaySo(t *testing.T) {
 	}
 }
 
-// B35: a context that ended comes bare, whatever the client makes of it.
+// A context that ended comes bare, whatever the client makes of it.
 func TestEachMethodEndsWithItsContextAndWithClose(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -86,7 +86,6 @@ func TestEachMethodEndsWithItsContextAndWithClose(t *testing.T) {
 	}
 }
 
-// B98
 func TestCloseMayBeCalledAtOnce(t *testing.T) {
 	t.Parallel()
 	ctlr := newSimController(t, newSimEngine(t), plainTask())
@@ -145,7 +144,7 @@ func TestShutdownEndsAPull(t *testing.T) {
 				assert.Equal(t, context.Canceled, prepare())
 				assert.Empty(t, sim.left())
 
-				// B13: the pull that was ended is not remembered.
+				// The pull that was ended is not remembered.
 				require.NoError(t, ctlr.Prepare(t.Context()))
 				assert.Equal(t, 2, pulls)
 				assert.Equal(t, []string{"container web.1.taskid"}, sim.left())

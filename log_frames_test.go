@@ -44,12 +44,12 @@ func TestFrameReader(t *testing.T) {
 		{"around the buffer", join(frame(1, large[:logReadBuffer-8]), frame(1, large[:logReadBuffer-7]), frame(2, "end")),
 			[]string{"1:" + large[:logReadBuffer-8], "1:" + large[:logReadBuffer-7], "2:end"}, ""},
 		{"of 1 MiB", frame(1, strings.Repeat("x", 1<<20)), []string{"1:" + strings.Repeat("x", 1<<20)}, ""},
-		// B82: only the last four bytes are the size; the three before are padding.
+		// Only the last four bytes are the size; the three before are padding.
 		{"padding", []byte{1, 1, 2, 3, 0, 0, 0, 5, 'h', 'e', 'l', 'l', 'o'}, []string{"1:hello"}, ""},
-		// B82: no allocation sized by a number off the wire.
+		// No allocation sized by a number off the wire.
 		{"too large", []byte{2, 0, 0, 0, 0x80, 0, 0, 1, 'x'}, nil,
 			"log frame of 2147483649 bytes on stream 2; at most 1048576 are allowed"},
-		// B83: an error of the engine has no time; stream 0 counts as stdout.
+		// An error of the engine has no time; stream 0 counts as stdout.
 		{"engine error", join(frame(1, "one\n"), frame(3, "Error grabbing logs: invalid character 'x'\n"), frame(1, "two\n")),
 			[]string{"1:one\n"}, "Error grabbing logs: invalid character 'x'"},
 		{"stream 0", frame(0, "one\n"), []string{"1:one\n"}, ""},
