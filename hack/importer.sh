@@ -24,9 +24,10 @@ save() {
 quiet() { eval "$1" >"$dir/log" 2>&1 || { cat "$dir/log" && exit 1; }; }
 
 # The lines of the section's first console block.
-mapfile -t lines < <(sed -n '/^## Install$/,/^## /{/^```console$/,/^```$/p}' "$root/README.md" | sed '1d;/^```$/,$d')
+# shellcheck disable=SC2016 # backquotes and not commands
+mapfile -t commands < <(sed -n '/^## Install$/,/^## /{/^```console$/,/^```$/p}' "$root/README.md" | sed '1d;/^```$/,$d')
 tested=''
-for line in "${lines[@]}"; do
+for line in "${commands[@]}"; do
 	echo "$line"
 	case $line in
 	'# save '*) save ;;
