@@ -111,8 +111,8 @@ What the methods return, besides the errors below that all methods share:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
     Start returns exec.ErrTaskStarted if it has been started already.
-  - Wait returns nil if the container exited with 0, else what [ExitError] makes
-    of it.
+  - Wait returns what [ExitError] makes of the container's end: nil if it exited
+    with 0 and was not stopped for its health.
   - Shutdown, Terminate and Remove return nil for a container that does not exist.
   - ContainerStatus returns nil without an error if there is no container of the
     task or the engine is away: the agent then keeps the status it has.
@@ -135,8 +135,8 @@ context allows. What such a call made after a Remove is removed again.
 On a *client.Client whose version you have not fixed, an Engine pings and
 negotiates once, before its first other request. This sets the client's version,
 for all its users. A failed ping is a temporary error; the next call tries again.
-The version is negotiated once per process, because it cannot be changed safely
-while others use the client: after a downgrade of the engine, calls fail with the
+An Engine keeps the version for good, because it cannot be changed safely while
+others use the client: after a downgrade of the engine, calls fail with the
 temporary error "client version … is too new" until the process restarts.
 
 Any other implementation of the client's interface counts as a fake: it is not

@@ -88,7 +88,7 @@ func (f *fakeEngine) ContainerInspect(_ context.Context, name string) (container
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.state == nil {
-		return container.InspectResponse{}, fmt.Errorf("No such container: %s: %w", name, cerrdefs.ErrNotFound) //nolint:staticcheck // the engine's words
+		return container.InspectResponse{}, fmt.Errorf("No such container: %s: %w", name, cerrdefs.ErrNotFound)
 	}
 	state := *f.state
 	return container.InspectResponse{
