@@ -285,7 +285,8 @@ error.
 
 	warning  the event stream was lost, or is refused: containers are then inspected
 	         every ten seconds (once an outage)
-	         a followed log was lost, or has a gap
+	         a followed log was lost, may have a gap, or is ended by the engine again and
+	         again although the container runs
 	         the engine answers to an inspect, but says nothing about the container
 	         that a controller waits for (once until it does)
 	         the pull failed and the image on the engine is used instead

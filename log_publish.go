@@ -37,14 +37,15 @@ const attrLogGap = "com.dockerexec.log.gap"
 // variables that the container's log options ask for, sorted. The publisher may keep
 // what it is handed.
 //
-// Without Follow, PublishLogs returns nil at the end of the log; a container that has
-// not been started has none. With Follow it waits for the container to be created
-// and started, and returns nil once the container has ended and all its lines are
+// Without Follow, PublishLogs returns nil at the end of the log. A container that has
+// not been started has none; a container that does not exist is an error, see
+// [IsUnknownContainer]. With Follow it waits for the container to be created and
+// started, and returns nil once the container has ended and all its lines are
 // published, or once it is gone. A passing fault of the engine does not end it: it
 // continues where the stream broke off, without losing or repeating a line. If the
-// engine has dropped lines meanwhile (log rotation), there is a warning in the
-// log, and the first message after the gap has the attribute
-// com.dockerexec.log.gap, whose value is the time of the last line before it.
+// engine no longer has the last line then (log rotation), lines after it may be
+// missing too: there is a warning in the log, and the next message has the attribute
+// com.dockerexec.log.gap, whose value is the time of that last line.
 //
 // Errors: the bare error of a ctx that ended; the publisher's own error, unchanged;
 // without Follow a temporary error for a fault that will pass. All other errors are
@@ -66,10 +67,14 @@ func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubsc
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case done || !first.Follow:
+			if releaseErr := p.release(ctx); err == nil {
+				err = releaseErr
+			}
 			return err
 		case err != nil:
 			p.noteLost(ctx, err)
 		}
+		p.noteIdle(ctx, err == nil && !p.advanced)
 		if p.advanced {
 			pauses = backoff{}
 		}
@@ -90,6 +95,7 @@ type logPublication struct {
 	container string    // ID, once it has been seen
 	advanced  bool      // the last pass got a message, or saw the start
 	lost      time.Time // when the engine was lost; zero: it is there
+	idle      int       // passes in a row that ended well and got nothing
 
 	hasDetails bool
 	clock      logClock
@@ -135,7 +141,7 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	} else {
 		answer, err = p.adapter.inspectPinned(ctx, &p.container)
 		if errors.Is(err, ErrContainerDestroyed) {
-			return true, p.release(ctx)
+			return true, nil
 		}
 	}
 	if err != nil {
@@ -170,12 +176,12 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	body, err := p.adapter.engine.client.ContainerLogs(ctx, target, options)
 	if err != nil {
 		if p.cursor.first.Follow && (p.adapter.gone(err) || logOfDying.in(normalize(err.Error()), "")) {
-			return true, p.release(ctx)
+			return true, nil
 		}
 		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)
 	}
 	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { // whatever the body does, it ends with ctx
+	stop := context.AfterFunc(ctx, func() { // a read that blocks ends with ctx
 		defer close(closed)
 		body.Close()
 	})
@@ -202,7 +208,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	case follow:
 		return false, nil // the container has ended, or the engine is about to: look again
 	}
-	return true, p.release(ctx)
+	return true, nil
 }
 
 // publishAll publishes the messages of reader that have not been published yet.
@@ -294,11 +300,15 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 		sortLogAttrs(attrs)
 		p.gapAfter = logTime{}
 	}
-	return p.publisher.Publish(ctx, api.LogMessage{
+	err := p.publisher.Publish(ctx, api.LogMessage{
 		Context:   p.context,
 		Timestamp: p.room.timestamp(at),
 		Stream:    stream,
 		Data:      data,
 		Attrs:     attrs,
 	})
+	if err != nil {
+		p.held = [2]heldLine{} // who refuses a message gets no other
+	}
+	return err
 }
