@@ -118,6 +118,8 @@ What the methods return, besides the errors below that all methods share:
     task or the engine is away: the agent then keeps the status it has.
   - PortStatus returns nil without an error if there is no container of the task.
     While the engine is away it returns the ports it saw last.
+  - Logs returns nil for a container that does not exist: a service's log is
+    requested of all its tasks.
   - Update does nothing: a task's spec never changes.
   - Close ends all calls that are running, and leaves the container alone. From
     then on every method returns exec.ErrControllerClosed. Remove ends a running
@@ -132,9 +134,10 @@ context allows. What such a call made after a Remove is removed again.
 
 # API version
 
-On a *client.Client whose version you have not fixed, an Engine pings and
-negotiates once, before its first other request. This sets the client's version,
-for all its users. A failed ping is a temporary error; the next call tries again.
+On a *client.Client, an Engine pings once, before its first other request. Unless
+you have fixed the client's version, it then negotiates one, which sets the version
+for all users of the client. A failed ping is a temporary error; the next call tries
+again.
 An Engine keeps the version for good, because it cannot be changed safely while
 others use the client: after a downgrade of the engine, calls fail with the
 temporary error "client version … is too new" until the process restarts.
