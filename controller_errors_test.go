@@ -138,7 +138,7 @@ func (o agentStep) mends(sim *simEngine) {
 	}
 }
 
-// B36: an engine that is away, or answers wrongly for a time, fails no task.
+// An engine that is away, or answers wrongly for a time, fails no task.
 // What waits does not even return.
 func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	t.Parallel()
@@ -191,7 +191,6 @@ func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	}
 }
 
-// B35
 func TestContextsThatEndFailNoTask(t *testing.T) {
 	t.Parallel()
 	for _, operation := range operations {
@@ -266,7 +265,7 @@ func TestFinalErrorsEndATask(t *testing.T) {
 	}
 }
 
-// B50: an answer without a state is an error, not a panic.
+// An answer without a state is an error, not a panic.
 func TestAnswersWithoutAState(t *testing.T) {
 	t.Parallel()
 	client := newFakeClient(t)
