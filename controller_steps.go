@@ -5,7 +5,6 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 )
 
@@ -117,12 +116,4 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 			return err
 		}
 	}
-}
-
-// mayMend reports whether what failed with err may succeed when it is tried long
-// enough: a fault that passes, or what the engine says while something is busy or
-// broken. A refusal stays, and so does an error without a class, which is no
-// engine's answer.
-func mayMend(err error) bool {
-	return exec.IsTemporary(err) || cerrdefs.IsInternal(err) || cerrdefs.IsConflict(err)
 }

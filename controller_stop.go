@@ -68,14 +68,3 @@ func (c *controller) stopped(ctx context.Context, err error) error {
 	}
 	return tryAgain(ctx, err)
 }
-
-// tryAgain has the agent try again what failed with err, unless that is a refusal.
-func tryAgain(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case exec.IsTemporary(err), isRefusal(err):
-		return err
-	}
-	return exec.MakeTemporary(err)
-}

@@ -31,9 +31,3 @@ func (c *controller) inspect(ctx context.Context) (container.InspectResponse, er
 	}
 	return answer, err
 }
-
-// isOdd reports whether the error of an inspect says nothing about the
-// container: neither that there is none, nor that it will never be shown.
-func isOdd(err error) bool {
-	return err != ErrContainerDestroyed && !isRefusal(err) //nolint:errorlint // bare
-}

@@ -201,10 +201,6 @@ func (w wording) requestError(err error) *pullError {
 	return e
 }
 
-// isAnswer reports whether err is what the engine answered. A client has no
-// class for what the engine did not answer.
-func isAnswer(err error) bool { return knownClass(err) != nil }
-
 func isTransport(err error) bool {
 	var netErr net.Error
 	return stderrors.As(err, &netErr) || engineapi.IsErrConnectionFailed(err)
