@@ -39,3 +39,53 @@ func atEnd(answer container.InspectResponse) (bool, error) {
 	}
 	return hasEnded(answer), nil
 }
+
+// noTime is how an engine has a time that has not come.
+const noTime = "0001-01-01T00:00:00Z"
+
+// isStray reports whether the container runs although the engine does not know
+// that it was started.
+func isStray(answer container.InspectResponse) bool {
+	return answer.State.Status == container.StateRunning && answer.State.StartedAt == noTime
+}
+
+// hasHealthcheck reports whether the engine checks the container's health: a
+// check of the image counts, and the task may have turned that off.
+func hasHealthcheck(answer container.InspectResponse) bool {
+	if answer.Config == nil || answer.Config.Healthcheck == nil {
+		return false
+	}
+	test := answer.Config.Healthcheck.Test
+	return len(test) > 0 && test[0] != "NONE"
+}
+
+// isWell reports whether the container runs and is healthy, or not checked.
+func isWell(answer container.InspectResponse) bool {
+	health := answer.State.Health
+	return answer.State.Status == container.StateRunning &&
+		(health == nil || health.Status != container.Starting && health.Status != container.Unhealthy)
+}
+
+// defaultRetries is how often a check fails, for engines, before the container
+// is unhealthy, where neither task nor image says.
+const defaultRetries = 3
+
+// failedChecks reports whether the container is unhealthy because its checks
+// failed, or was when it ended.
+//
+// Its status alone does not say so. Engines call a container unhealthy, "for
+// compatibility", whenever they do not check it: while it is paused, afterwards
+// until the next check, and once it has ended. They keep how many checks have
+// failed in a row (seen of 20.10 and 29). Whoever has no log of the checks, not
+// even an empty one, is no such engine; then the status is all there is.
+func failedChecks(answer container.InspectResponse) bool {
+	health := answer.State.Health
+	if health == nil || health.Status != container.Unhealthy {
+		return false
+	}
+	retries := defaultRetries
+	if answer.Config != nil && answer.Config.Healthcheck != nil && answer.Config.Healthcheck.Retries > 0 {
+		retries = answer.Config.Healthcheck.Retries
+	}
+	return health.Log == nil || health.FailingStreak >= retries
+}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 )
@@ -144,6 +145,22 @@ func (c *controller) Wait(ctx context.Context) error {
 			return err
 		}
 		return c.finish(ctx, answer)
+	})
+}
+
+// watch waits until the container has ended, or done says so of one that has
+// not. The errors are those of Wait. What ends a watch ends the task, of which
+// SwarmKit then stops nothing any more, so nothing ends it but what shows that
+// the container does not run, and a refusal: any other answer is asked for again.
+func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
+	return c.adapter.watch(ctx, isOdd, func(answer container.InspectResponse) (bool, error) {
+		if err := c.adapter.checkOwner(answer); err != nil {
+			return false, err
+		}
+		if ended, err := atEnd(answer); ended || err != nil {
+			return ended, err
+		}
+		return done(answer), nil
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
@@ -20,9 +19,6 @@ import (
 // lostStartTime is how long a container that may have been started is watched.
 // The shim sends its event again five times, 1, 2, 3, 4 and 5 s apart.
 const lostStartTime = 20 * time.Second
-
-// noTime is how an engine has a time that has not come.
-const noTime = "0001-01-01T00:00:00Z"
 
 // startMayBeLost reports whether a start of a task that has come as far as state
 // may have been sent by an earlier process, and not been answered.
@@ -79,12 +75,6 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 			}
 		}
 	}
-}
-
-// isStray reports whether the container runs although the engine does not know
-// that it was started.
-func isStray(answer container.InspectResponse) bool {
-	return answer.State.Status == container.StateRunning && answer.State.StartedAt == noTime
 }
 
 // endStray stops a container of which the start was lost, and returns why that

@@ -65,6 +65,16 @@ func (c *controller) Start(ctx context.Context) error {
 	})
 }
 
+// inspect inspects the container. What says nothing about it is a temporary
+// error, for the agent to call again: the container may run.
+func (c *controller) inspect(ctx context.Context) (container.InspectResponse, error) {
+	answer, err := c.adapter.Inspect(ctx)
+	if err != nil && !c.adapter.gone(err) {
+		err = tryAgain(ctx, err)
+	}
+	return answer, err
+}
+
 // finish makes the exit error of a container that has ended. One that has not
 // is unhealthy, and stopped. Another process may have done that: what the engine
 // keeps of the checks tells.

@@ -10,6 +10,7 @@ import (
 
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
 )
 
 // need is a field of a task that the engine has only from some API version on.
@@ -152,4 +153,10 @@ func join(path, name string) string {
 		return name
 	}
 	return path + "." + name
+}
+
+// refuse is the error of a task that cannot run as asked. path names the field
+// in the task. It never shows a value that may be a secret.
+func refuse(path, format string, args ...any) error {
+	return errors.Errorf("dockerexec: task field %s: %s", path, fmt.Sprintf(format, args...))
 }
