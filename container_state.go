@@ -18,8 +18,8 @@ func hasEnded(answer container.InspectResponse) bool {
 	case container.StateExited, container.StateDead:
 		return true
 	case container.StateCreated:
-		finished, err := time.Parse(time.RFC3339Nano, answer.State.FinishedAt)
-		return err == nil && finished.Year() > 1 // the zero time, in whatever zone
+		come, _ := hasCome(answer.State.FinishedAt)
+		return come
 	default: // running, paused, restarting, removing
 		return false
 	}
@@ -40,13 +40,19 @@ func atEnd(answer container.InspectResponse) (bool, error) {
 	return hasEnded(answer), nil
 }
 
-// noTime is how an engine has a time that has not come.
-const noTime = "0001-01-01T00:00:00Z"
+// hasCome reports whether an engine's time has come: it has the zero time, in
+// whatever zone, for one that has not. What is no time at all, as fakes leave it, is
+// not known.
+func hasCome(text string) (come, known bool) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	return err == nil && t.Year() > 1, err == nil
+}
 
 // isStray reports whether the container runs although the engine does not know
 // that it was started.
 func isStray(answer container.InspectResponse) bool {
-	return answer.State.Status == container.StateRunning && answer.State.StartedAt == noTime
+	started, known := hasCome(answer.State.StartedAt)
+	return answer.State.Status == container.StateRunning && known && !started
 }
 
 // hasHealthcheck reports whether the engine checks the container's health: a
