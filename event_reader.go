@@ -2,8 +2,6 @@ package dockerexec
 
 import (
 	"context"
-	"encoding/json"
-	stderrors "errors"
 	"fmt"
 	"io"
 	"slices"
@@ -243,18 +241,8 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // connection nobody is, and who has opened the stream does not refuse it. An
 // engine that restarts behind a proxy, or is busy, is given refusedAfter.
 func (rd *eventReader) refusedBy(err error) bool {
-	if !rd.open.IsZero() {
-		return false
-	}
-	var (
-		noJSON    *json.SyntaxError
-		otherJSON *json.UnmarshalTypeError
-		noAnswer  requestTimeoutError
-	)
-	reached := isAnswer(err) || hasStatus(err) ||
-		stderrors.As(err, &noJSON) || stderrors.As(err, &otherJSON) || stderrors.As(err, &noAnswer)
 	long := !rd.outage.since.IsZero() && time.Since(rd.outage.since) >= refusedAfter
-	return reached && (long || !isPassing(err))
+	return rd.open.IsZero() && hasReached(err) && (long || !isPassing(err))
 }
 
 // since is where the next request begins: at the last event, inclusively, since

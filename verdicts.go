@@ -16,6 +16,25 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 )
 
+// What is done about an error of an engine call, by what it is:
+//
+//	                              isPassing  isRefusal  mayMend  tryAgain  the event stream
+//	                                                                       counts as refused
+//	no connection, cut short      yes        -          yes      yes       -
+//	no answer in time             yes        -          yes      yes       after a minute
+//	429, 502, 503, 504            yes        -          yes      yes       after a minute
+//	500, containerd is lost       yes        -          yes      yes       after a minute
+//	400, client version too new   yes        (yes)      yes      yes       after a minute
+//	409, 500                      -          -          yes      yes       at once
+//	400, 401, 403, 501            -          yes        -        -         at once
+//	404, any other status         -          -          -        yes       at once
+//	no JSON                       -          -          -        yes       at once
+//
+// engineError makes a temporary error of what is passing, so mayMend and tryAgain,
+// which get its errors, look for that alone. Who asks about the container itself
+// looks for 404 before, see ContainerAdapter.gone. A pull has rules of its own: most
+// of its errors are a registry's, see pull_errors.go.
+
 // What a proxy answers that does not reach the engine.
 var (
 	badGateway     = errhttp.ToNative(http.StatusBadGateway)
@@ -96,6 +115,18 @@ func hasStatus(err error) bool {
 		}
 	}
 	return false
+}
+
+// hasReached reports whether the request that ended with err has come to somebody, be
+// it that no answer followed: there was a connection.
+func hasReached(err error) bool {
+	var (
+		noJSON    *json.SyntaxError
+		otherJSON *json.UnmarshalTypeError
+		noAnswer  requestTimeoutError
+	)
+	return isAnswer(err) || hasStatus(err) ||
+		stderrors.As(err, &noJSON) || stderrors.As(err, &otherJSON) || stderrors.As(err, &noAnswer)
 }
 
 // isLostContainerd reports whether the engine answered that its containerd has
