@@ -122,9 +122,9 @@ What the methods return, besides the errors below that all methods share:
     requested of all its tasks.
   - Update does nothing: a task's spec never changes.
   - Close ends all calls that are running, and leaves the container alone. From
-    then on every method returns exec.ErrControllerClosed. Remove ends a running
-    Prepare, Start and Wait in the same way; only Shutdown, Terminate, Remove,
-    Logs, Update and the two status calls work after it.
+    then on every method returns exec.ErrControllerClosed, as Prepare, Start and
+    Wait do after a Remove. Those that run when Remove is called end with
+    context.Canceled, which SwarmKit's agent takes for no failure of the task.
 
 A call that makes something on the engine is never given up half-way, because the
 engine would carry it out all the same. When the context of Prepare or Start ends,
@@ -287,7 +287,7 @@ environment values and the payloads of secrets appear in no log line and in no
 error.
 
 	warning  the event stream was lost, or is refused: containers are then inspected
-	         every ten seconds (once an outage)
+	         every ten seconds (each once an outage)
 	         a followed log was lost, may have a gap, or is ended by the engine again and
 	         again although the container runs
 	         the engine answers to an inspect, but says nothing about the container

@@ -54,8 +54,8 @@ type streamRun struct {
 	opens  int           // how often the stream has been open
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
-	// closed while the engine answers and refuses the stream; a new one when it
-	// does not
+	// closed while the stream counts as refused, see eventReader.refusedBy; a new one
+	// when it does not
 	refused   chan struct{}
 	isRefused bool
 

@@ -79,8 +79,8 @@ func WithPullAttempts(attempts int) Option {
 // this time on top. A call that takes longer fails with a temporary error, and so does
 // one that waits longer for another task's call that has to come first: a ping, or one
 // about the same network. The engine may still carry out a create or start that timed
-// out; it is found when the call is repeated. The default is two minutes, as cri-dockerd and the ECS agent allow; 0 or
-// less means no limit.
+// out; it is found when the call is repeated. The default is two minutes, as cri-dockerd
+// and the ECS agent allow; 0 or less means no limit.
 //
 // Without a time-out a call takes as long as its context allows. A controller's
 // creates and starts outlive their context, so one that the engine never answers
