@@ -176,7 +176,8 @@ as the task's if the name contains the task's ID, but Create never takes it over
 
 Networks made by this package carry the label com.dockerexec.network, and only
 such networks are removed. A network with ConfigFrom carries no label, because
-engines accept none there; only the Engine that made it removes it.
+engines accept none there; only the Engine that made it removes it, and nobody if
+the answer to its create was lost.
 
 A network stays while somebody uses it. The engine knows which containers are
 attached, and keeps the network for them. It does not count containers that are
