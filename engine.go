@@ -126,6 +126,9 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
+	if isAnswer(err) {
+		err = errors.New(err.Error()) // its class is no word on what is asked for next
+	}
 	if err != nil {
 		return "", exec.MakeTemporary(errors.Wrapf(err, "ping the engine at %s", cleanURL(v.client.DaemonHost())))
 	}
