@@ -19,16 +19,15 @@ import (
 	"github.com/pkg/errors"
 )
 
-// ContainerAdapter does the remote operations of one task on its engine, in the
-// order that a task lives them. Each may be called again after a failure, and
-// by a new adapter of the same task in another process: what is there already
-// is found again by its name and labels.
+// ContainerAdapter carries out the remote operations of one task on its engine.
+// Each may be called again after a failure, also by a new adapter of the same task
+// in another process: what exists already is found by its name and labels.
 //
 // Errors: the bare error of a context that ended; a temporary error (see
 // [exec.IsTemporary]) for a fault of the engine that will pass; the package's
 // and SwarmKit's sentinels bare; else an error that says what failed on which
-// object. It is safe for concurrent use, and has nothing to close. The zero value
-// cannot be used: see [Engine.Adapter].
+// object. An adapter is safe for concurrent use and has nothing to close. The zero
+// value cannot be used; see [Engine.Adapter].
 type ContainerAdapter struct {
 	engine   *Engine
 	config   *containerConfig
@@ -46,10 +45,11 @@ type ContainerAdapter struct {
 	warnOnce, capOnce sync.Once // one warning a task, however often it is created
 }
 
-// NewContainerAdapter makes an adapter that stands alone: it shares no event
-// stream and no pull with any other. To run more than one task make an [Engine]
-// and take adapters from it. All is as in [Engine.Adapter], but that a task which
-// references a config is refused; secrets may be nil.
+// NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no
+// event stream and no pull with any other adapter. To run more than one task, make
+// an Engine and take adapters from it. Everything else is as for [NewEngine] and
+// [Engine.Adapter], except that a task that references a config is refused. secrets
+// may be nil if the task references none.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -90,8 +90,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error
 }
 
 // CreateVolumes creates the volumes of the task's mounts that name a driver, in
-// sorted order. One that exists is used as it is; all others are made by the
-// engine with the container.
+// sorted order. A volume that exists is used as it is. The engine itself makes the
+// volumes without a driver, when it creates the container. Named volumes are never
+// removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
@@ -116,14 +117,16 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 // still at an earlier create, which it shows when it is done.
 const createTries = 3
 
-// Create creates the task's container, after the files of its secrets and
-// configs; if it fails, it leaves none where there were none. It returns
-// [exec.ErrTaskPrepared], bare, when the container is there already, a temporary
-// error while the engine is still at an earlier create of it, and an error that
-// names the holder when a container that is not this task's has the name: that one
-// is left alone by this adapter. A new adapter does not know of it; look at the
-// label before it stops or removes a container whose name was chosen by somebody
-// (Annotations.Name), as the controllers of [NewExecutor] do.
+// Create writes the files of the task's secrets and configs, and then creates the
+// container. If it fails, it leaves no files where there were none before.
+//
+// It returns [exec.ErrTaskPrepared], bare, if the container exists already, and a
+// temporary error while the engine is busy with an earlier create of it. If a
+// container that is not this task's has the name, the error names that container.
+// From then on this adapter does not start, stop or remove it. A new adapter does
+// not know about it: before a new adapter stops or removes a container whose name
+// somebody chose (Annotations.Name), look at the container's label, as the
+// controllers of [NewExecutor] do.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
 	version, err := a.ready(ctx)
 	if err != nil {
@@ -273,8 +276,8 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, 
 	return nil
 }
 
-// Start starts the container. One that runs already is left running. Files of
-// secrets and configs that have gone since the create are written again.
+// Start starts the container. A container that already runs is left running.
+// Files of secrets and configs that are missing are written again first.
 func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
@@ -295,9 +298,9 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	return engineError(ctx, a.explain(err), "start container %s", a.config.name())
 }
 
-// Inspect returns the engine's record of the container. State is never nil: an
-// answer without it is an error. An engine that has no such container answers with
-// an error that [IsUnknownContainer] recognises.
+// Inspect returns the engine's record of the container. Its State is never nil: an
+// answer without one is an error. If there is no such container, the error is one
+// that [IsUnknownContainer] recognises.
 func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	return a.checkInspect(ctx, answer, err)
@@ -327,9 +330,9 @@ func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectRespon
 // neither task nor image says.
 const defaultGrace = 10 * time.Second
 
-// Shutdown stops the container and kills it after the task's grace period,
-// rounded up to whole seconds; for a task that sets none the engine decides. A
-// container that is gone or does not run is no error.
+// Shutdown stops the container. The engine kills it after the task's grace period,
+// rounded up to whole seconds, or after the image's or the engine's own if the task
+// sets none. A container that is gone or does not run is no error.
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken() {
 		return nil
@@ -363,9 +366,10 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 	return engineError(ctx, err, "kill container %s", a.config.name())
 }
 
-// Remove removes the container, running or not, with its anonymous volumes, and
-// returns when it is gone; then the files of its secrets and configs. What was
-// gone before is no error.
+// Remove removes the container, running or not, with its anonymous volumes, waits
+// until it is gone, and then removes the files of its secrets and configs. A
+// container that does not exist is no error. Named volumes, networks and the image
+// stay; for networks see [ContainerAdapter.RemoveNetworks].
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
 	if !a.nameTaken() {
 		if err := a.removeContainer(ctx); err != nil {
@@ -410,11 +414,14 @@ func (a *ContainerAdapter) nameTaken() bool {
 	return a.stranger
 }
 
-// Logs returns the container's log as the engine sends it, in one request:
-// each line with its time in front, without limit and without resuming;
-// multiplexed with the engine's 8-byte frame headers unless the container has a
-// TTY. The caller closes the reader. See [ContainerAdapter.PublishLogs] for the
-// options, and for log messages.
+// Logs returns the container's log as the engine sends it, in one request, without
+// a limit of rate or length and without resuming. Each line begins with its time, as
+// 2006-01-02T15:04:05.000000000Z, and a space. The stream is multiplexed with the
+// engine's 8-byte frame headers, unless the container has a TTY. For the options,
+// and for decoded messages, see [ContainerAdapter.PublishLogs].
+//
+// ctx bounds the reading of the body too, not only the request: when it ends, reads
+// fail. The caller closes the reader.
 func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
 	engineOptions, err := logsOptions(options)
 	if err != nil {

@@ -39,7 +39,7 @@ func (f *fakeClient) inspecting(answer container.InspectResponse, err error) {
 
 var ofThisTask = map[string]string{"com.docker.swarm.task.id": "taskid"}
 
-// B30: the text of every engine since 1.13 is a name conflict, and a container
+// The text of every engine since 1.13 is a name conflict, and a container
 // of the same task is the task's own, in whatever words the conflict comes.
 func TestCreateRecognisesTheContainerOfItsTask(t *testing.T) {
 	t.Parallel()
@@ -64,7 +64,7 @@ func TestCreateRecognisesTheContainerOfItsTask(t *testing.T) {
 	}
 }
 
-// B31: a container of that name which is not the task's is neither adopted nor
+// A container of that name which is not the task's is neither adopted nor
 // touched.
 func TestCreateRefusesAStrangersContainer(t *testing.T) {
 	t.Parallel()
@@ -121,7 +121,7 @@ func TestCreateGivesUpOnANameThatNobodyHolds(t *testing.T) {
 	assert.Len(t, client.called(), 6)
 }
 
-// A volume's 409 is not a name conflict, and its own words come back (B31).
+// A volume's 409 is not a name conflict, and its own words come back.
 func TestCreateReportsOtherConflictsAsTheyAre(t *testing.T) {
 	t.Parallel()
 	client := newFakeClient(t)

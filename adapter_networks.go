@@ -14,13 +14,12 @@ import (
 	"github.com/pkg/errors"
 )
 
-// CreateNetworks creates the task's networks in sorted order. One that exists is
-// used, whoever made it, if it has the driver that the task names, the subnets of
-// each family for which the task names some, IPv6 if that is asked for, and is
-// internal or not as asked; one that differs is an error which names both. The
-// engine's own networks (bridge, host, none) are used and never created. Networks
-// made here carry a label, by which [ContainerAdapter.RemoveNetworks] knows them
-// again.
+// CreateNetworks creates the task's networks in sorted order. A network that exists
+// is used, whoever made it, if it is as the task asks: the driver, the subnets of
+// each family for which the task names some, IPv6 if asked for, and whether it is
+// internal. If it differs, the error says in what. The engine's own networks
+// (bridge, host, none) are used and never created. Networks made here carry a label,
+// by which [ContainerAdapter.RemoveNetworks] recognises them.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
@@ -88,15 +87,15 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 	return &found, nil
 }
 
-// RemoveNetworks removes those of the task's networks that this package made
-// and that nobody counts on, in sorted order. A network that is gone, predefined
-// or made by somebody else is left, without an error, and so is one that is in
-// use: by a container that is attached to it, by one that is created and not yet
-// started, or by another task of the same [Engine] between its CreateNetworks
-// and its RemoveNetworks. The last one to leave takes it.
+// RemoveNetworks removes those of the task's networks that this package made and
+// that nobody uses, in sorted order. A network that is gone, predefined or made by
+// somebody else is skipped without an error. So is one that is in use: by a container
+// that is attached to it, by one that is created and not yet started, or by another
+// task of the same [Engine] between its CreateNetworks and its RemoveNetworks. The
+// last task to leave removes it.
 //
-// Remove the container first, and call RemoveNetworks for each task for which
-// CreateNetworks was called, whatever came of that.
+// Remove the container first. Call RemoveNetworks once for each task for which
+// CreateNetworks was called, even if that failed.
 func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 	for _, n := range a.config.networks() {
 		if n.predefined {

@@ -30,7 +30,7 @@ func backendTask() *api.Task {
 	return task
 }
 
-// B24: the same order every time, so that a failure leaves the same behind.
+// The same order every time, so that a failure leaves the same behind.
 func TestNetworksAreCreatedAndRemovedInSortedOrder(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
@@ -49,7 +49,7 @@ func TestNetworksAreCreatedAndRemovedInSortedOrder(t *testing.T) {
 		"NetworkRemove id-a", "NetworkRemove id-b", "NetworkRemove id-c"}, client.called())
 }
 
-// B20, B21: a network of the same driver and subnets is used; one that differs
+// A network of the same driver and subnets is used; one that differs
 // is an error, whatever class the conflict has.
 func TestAnExistingNetworkIsUsedOnlyIfItIsTheSame(t *testing.T) {
 	t.Parallel()
@@ -98,7 +98,7 @@ func TestANetworkThatVanishesBetweenConflictAndLookIsTriedAgainLater(t *testing.
 	assert.True(t, exec.IsTemporary(err))
 }
 
-// B22: the engine's own networks are used, never created or removed.
+// The engine's own networks are used, never created or removed.
 func TestPredefinedNetworksAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bridge", "host", "none"} {
@@ -115,7 +115,7 @@ func TestPredefinedNetworksAreLeftAlone(t *testing.T) {
 	}
 }
 
-// B26: a network that is gone or in use does not keep the rest from going.
+// A network that is gone or in use does not keep the rest from going.
 func TestRemoveNetworksTakesGoneAndInUseForDone(t *testing.T) {
 	t.Parallel()
 	for name, answered := range map[string]error{
@@ -144,7 +144,7 @@ func TestRemoveNetworksTakesGoneAndInUseForDone(t *testing.T) {
 	}
 }
 
-// B27: only what the package made goes, by its label and its ID; a user's own
+// Only what the package made goes, by its label and its ID; a user's own
 // network of that name stays, also when it was used.
 func TestRemoveNetworksLeavesWhatOthersMade(t *testing.T) {
 	t.Parallel()

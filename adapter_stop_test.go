@@ -45,8 +45,8 @@ func TestShutdownMayTakeTheGracePeriod(t *testing.T) {
 	}
 }
 
-// B70: a grace period is rounded up to whole seconds; less than one second must
-// not become an immediate kill. B71: without one, image and daemon decide.
+// A grace period is rounded up to whole seconds; less than one second must
+// not become an immediate kill. Without one, image and daemon decide.
 func TestShutdownGraceIsRoundedUpAndUnsetStaysUnset(t *testing.T) {
 	t.Parallel()
 	seconds := func(n int) *int { return &n }
@@ -78,7 +78,7 @@ func TestShutdownGraceIsRoundedUpAndUnsetStaysUnset(t *testing.T) {
 	}
 }
 
-// B72: over HTTP a stop of a stopped container is a nil error; the text of an
+// Over HTTP a stop of a stopped container is a nil error; the text of an
 // engine's inside is one too. Nor is there anything to stop, kill or remove when
 // the container is gone.
 func TestStoppingAndRemovingWhatIsNotThereSucceeds(t *testing.T) {

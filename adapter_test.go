@@ -270,7 +270,7 @@ func TestRequestTimeoutIsTemporaryAndSaysSo(t *testing.T) {
 	})
 }
 
-// An engine that answers nonsense gets an error, not a panic (B50).
+// An engine that answers nonsense gets an error, not a panic.
 func TestInspectOfNonsenseIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]container.InspectResponse{

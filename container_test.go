@@ -29,7 +29,7 @@ func namedResource(kind, value string) *api.GenericResource {
 	}}
 }
 
-// B1: the caller's task stays as it is, so that a template which expands to a
+// The caller's task stays as it is, so that a template which expands to a
 // template is expanded once however often the task comes.
 func TestTaskIsNotChanged(t *testing.T) {
 	t.Parallel()
@@ -47,7 +47,7 @@ func TestTaskIsNotChanged(t *testing.T) {
 	}
 }
 
-// B2: a node without a platform, and no node at all, leave template values empty.
+// A node without a platform, and no node at all, leave template values empty.
 func TestNodeHalfFilled(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
@@ -66,7 +66,7 @@ func TestNodeHalfFilled(t *testing.T) {
 	}
 }
 
-// B3: an attachment without a network is refused, not a nil dereference.
+// An attachment without a network is refused, not a nil dereference.
 func TestAttachmentWithoutNetwork(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
@@ -75,7 +75,7 @@ func TestAttachmentWithoutNetwork(t *testing.T) {
 	require.EqualError(t, err, "dockerexec: task field Networks[0].Network: is nil")
 }
 
-// B4: what a network leaves open is the engine's default.
+// What a network leaves open is the engine's default.
 func TestNetworkHalfFilled(t *testing.T) {
 	t.Parallel()
 	for _, ipam := range []*api.IPAMOptions{nil, {}, {Configs: []*api.IPAMConfig{{}}}, {Driver: &api.Driver{}}} {
@@ -92,7 +92,7 @@ func TestNetworkHalfFilled(t *testing.T) {
 	}
 }
 
-// B5, B92: calls at the same time share no memory, with resources to append or
+// Calls at the same time share no memory, with resources to append or
 // without; the race detector looks on.
 func TestConcurrentTranslation(t *testing.T) {
 	t.Parallel()
@@ -117,7 +117,7 @@ func TestConcurrentTranslation(t *testing.T) {
 	}
 }
 
-// B6: the environment has one order, call for call.
+// The environment has one order, call for call.
 func TestEnvIsSorted(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
@@ -133,7 +133,7 @@ func TestEnvIsSorted(t *testing.T) {
 	}
 }
 
-// B7: what a caller does to a request reaches neither the next request nor the task.
+// What a caller does to a request reaches neither the next request nor the task.
 func TestRequestsShareNothing(t *testing.T) {
 	t.Parallel()
 	for _, name := range goldenNames(t) {
@@ -188,7 +188,7 @@ func scribble(v reflect.Value) {
 	}
 }
 
-// B8: durations that are out of range are refused, not taken for 0, which would
+// Durations that are out of range are refused, not taken for 0, which would
 // kill at once; see TestRefusals for the others.
 func TestDurationsOutOfRange(t *testing.T) {
 	t.Parallel()
@@ -226,7 +226,7 @@ func TestGracePeriodIsRoundedUp(t *testing.T) {
 	assert.Nil(t, unset.config().StopTimeout)
 }
 
-// B9: what the reference drops arrives, or the task is refused.
+// What the reference drops arrives, or the task is refused.
 func TestNothingIsDropped(t *testing.T) {
 	t.Parallel()
 	config := newTestConfig(t, goldenTask(t, "everything"))
@@ -259,10 +259,10 @@ func TestNothingIsDropped(t *testing.T) {
 	}
 }
 
-// B28: a volume without a name is made with the container, not ahead of it.
-// B45: a CPU limit neither overflows nor becomes a quota that is too small.
-// B46: one port of the container may be published several times.
-// B47: a tmpfs is one mount of its type, in one place of the request.
+// A volume without a name is made with the container, not ahead of it.
+// A CPU limit neither overflows nor becomes a quota that is too small.
+// One port of the container may be published several times.
+// A tmpfs is one mount of its type, in one place of the request.
 // The client rewrites the capabilities of the request that it is given.
 func TestRequestSurvivesTheClient(t *testing.T) {
 	t.Parallel()

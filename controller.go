@@ -149,10 +149,15 @@ func (c *controller) Wait(ctx context.Context) error {
 }
 
 // Logs publishes the container's log; see [ContainerAdapter.PublishLogs]. It
-// ends with ctx and with Close.
+// ends with ctx and with Close. A container that is not there has none: a service's
+// log is asked of all its tasks, and SwarmKit takes an error for a failure.
 func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, options api.LogSubscriptionOptions) error {
 	return c.run(ctx, opAsking, func(ctx context.Context) error {
-		return c.adapter.PublishLogs(ctx, options, publisher)
+		err := c.adapter.PublishLogs(ctx, options, publisher)
+		if IsUnknownContainer(err) {
+			return nil
+		}
+		return err
 	})
 }
 

@@ -3,11 +3,13 @@ package dockerexec
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
@@ -47,7 +49,7 @@ func TestAfterCloseMethodsSaySo(t *testing.T) {
 	}
 }
 
-// B35: a context that ended comes bare, whatever the client makes of it.
+// A context that ended comes bare, whatever the client makes of it.
 func TestEachMethodEndsWithItsContextAndWithClose(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
@@ -86,7 +88,6 @@ func TestEachMethodEndsWithItsContextAndWithClose(t *testing.T) {
 	}
 }
 
-// B98
 func TestCloseMayBeCalledAtOnce(t *testing.T) {
 	t.Parallel()
 	ctlr := newSimController(t, newSimEngine(t), plainTask())
@@ -145,7 +146,7 @@ func TestShutdownEndsAPull(t *testing.T) {
 				assert.Equal(t, context.Canceled, prepare())
 				assert.Empty(t, sim.left())
 
-				// B13: the pull that was ended is not remembered.
+				// The pull that was ended is not remembered.
 				require.NoError(t, ctlr.Prepare(t.Context()))
 				assert.Equal(t, 2, pulls)
 				assert.Equal(t, []string{"container web.1.taskid"}, sim.left())
@@ -215,10 +216,33 @@ func TestACreateWithoutAnAnswerIsFound(t *testing.T) {
 
 func TestLogsArePublished(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		ctlr := newSimController(t, newSimEngine(t), plainTask())
-		err := ctlr.Logs(t.Context(), nil, api.LogSubscriptionOptions{Tail: 1})
-		require.ErrorContains(t, err, "tail relative to start of logs not supported via docker API")
-		assert.False(t, errors.Is(err, exec.ErrControllerClosed))
-	})
+	client := newFakeClient(t)
+	statuses(client, "exited")
+	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+		assert.Equal(t, container.LogsOptions{ShowStderr: true, Timestamps: true, Since: "5.000000006", Tail: "7"}, o)
+		return (&fakeLog{records: twoLines}).open(container.LogsOptions{ShowStderr: true}, -1, nil), nil
+	}
+	ctlr := newController(newTestAdapter(t, client, plainTask()), api.TaskStateNew)
+	var sink logSink
+	require.NoError(t, ctlr.Logs(t.Context(), &sink, api.LogSubscriptionOptions{
+		Streams: []api.LogStream{api.LogStreamStderr}, Since: &gogotypes.Timestamp{Seconds: 5, Nanos: 6}, Tail: -8,
+	}))
+	assert.Equal(t, []string{"stderr two\n"}, sink.lines())
+}
+
+func TestLogOptionsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	err := newController(newTestAdapter(t, newFakeClient(t), plainTask()), api.TaskStateNew).Logs(t.Context(), &logSink{}, api.LogSubscriptionOptions{Tail: 1})
+	require.ErrorContains(t, err, "tail relative to start of logs not supported via docker API")
+}
+
+// A service's log is asked of all its tasks, those that are still pulled and those
+// that are removed too. SwarmKit logs each error.
+func TestLogsOfNoContainerAreEmpty(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+		return container.InspectResponse{}, errors.New("Error response from daemon: No such container: " + taskName)
+	}
+	require.NoError(t, newController(newTestAdapter(t, client, plainTask()), api.TaskStateNew).Logs(t.Context(), &logSink{}, api.LogSubscriptionOptions{}))
 }

@@ -137,7 +137,7 @@ func (o agentStep) mends(sim *simEngine) {
 	}
 }
 
-// B36: an engine that is away, or answers wrongly for a time, fails no task.
+// An engine that is away, or answers wrongly for a time, fails no task.
 // What waits does not even return.
 func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	t.Parallel()
@@ -187,7 +187,6 @@ func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	}
 }
 
-// B35
 func TestContextsThatEndFailNoTask(t *testing.T) {
 	t.Parallel()
 	for _, operation := range operations {
@@ -262,7 +261,7 @@ func TestFinalErrorsEndATask(t *testing.T) {
 	}
 }
 
-// B50: an answer without a state is an error, not a panic.
+// An answer without a state is an error, not a panic.
 func TestAnswersWithoutAState(t *testing.T) {
 	t.Parallel()
 	client := newFakeClient(t)

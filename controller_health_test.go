@@ -38,7 +38,7 @@ func TestStartWaitsForHealth(t *testing.T) {
 	})
 }
 
-// B52: what the stream lost is found by looking.
+// What the stream lost is found by looking.
 func TestStartFindsHealthThatNoEventTold(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestStartWithoutAHealthCheckWaitsForNothing(t *testing.T) {
 	}
 }
 
-// B53: an unhealthy container is stopped, and the error has its code, its
+// An unhealthy container is stopped, and the error has its code, its
 // status and the cause.
 func TestUnhealthyInStart(t *testing.T) {
 	t.Parallel()
@@ -105,7 +105,7 @@ func TestUnhealthyInStart(t *testing.T) {
 	})
 }
 
-// B54: an end before health is no success of Start, but with code 0 the work is
+// An end before health is no success of Start, but with code 0 the work is
 // done.
 func TestExitWhileWaitingForHealth(t *testing.T) {
 	t.Parallel()
@@ -205,7 +205,7 @@ func TestUnhealthyIsNotForgotten(t *testing.T) {
 	})
 }
 
-// B56: an end that no event told is found when the stream is open again.
+// An end that no event told is found when the stream is open again.
 func TestWaitFindsAnEndThatNoEventTold(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestWaitFindsAnEndThatNoEventTold(t *testing.T) {
 	})
 }
 
-// B57, B58, B59: an event is a hint; what the container is now decides.
+// An event is a hint; what the container is now decides.
 func TestWaitGoesByWhatIsNow(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {

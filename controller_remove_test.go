@@ -27,7 +27,7 @@ func networkedTask() *api.Task {
 	return task
 }
 
-// B77: the agent calls Remove while Prepare runs, and then forgets the task.
+// The agent calls Remove while Prepare runs, and then forgets the task.
 // The points are before, within and after each call, on both of its ways.
 func TestRemoveWithinPrepareLeavesNothing(t *testing.T) {
 	t.Parallel()
@@ -132,7 +132,7 @@ func TestRemoveEndsStartAndWait(t *testing.T) {
 	})
 }
 
-// B26, B76: networks go after the container, and whatever becomes of the stop.
+// Networks go after the container, and whatever becomes of the stop.
 func TestRemoveInOrder(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]error{"stopped": nil, "not stopped": errFinal} {
@@ -253,7 +253,6 @@ func TestRemoveGoesOnAfterAFault(t *testing.T) {
 	})
 }
 
-// B75
 func TestRemoveBesideAnotherRemoval(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -287,7 +286,7 @@ func TestRemoveOfATaskThatWasNeverPrepared(t *testing.T) {
 	})
 }
 
-// B31: a container that is not proven to be the task's is not touched, nor
+// A container that is not proven to be the task's is not touched, nor
 // taken for it.
 func TestStrangersAreLeftAlone(t *testing.T) {
 	t.Parallel()
@@ -359,7 +358,7 @@ func TestANamedTaskDoesNotRemoveItsSuccessor(t *testing.T) {
 	})
 }
 
-// B77: all at once, under the race detector, as the agent and its shutdown may
+// All at once, under the race detector, as the agent and its shutdown may
 // have it. Nothing is left, and no method hangs.
 func TestAllMethodsAtOnce(t *testing.T) {
 	t.Parallel()

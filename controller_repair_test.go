@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// B13: the pull's error decides, unless the image is on the engine.
+// The pull's error decides, unless the image is on the engine.
 func TestPullFallback(t *testing.T) {
 	t.Parallel()
 	denied := errors.New("pull access denied for example/web")

@@ -25,7 +25,6 @@ func publish(sim *simEngine, ports nat.PortMap) {
 	sim.with(taskName, func(c *simContainer) { c.ports.Ports = ports })
 }
 
-// B93, B94, B95
 func TestPublishedPorts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -76,7 +75,7 @@ func TestStatusOfAContainerThatIsNotThere(t *testing.T) {
 	assert.Nil(t, ports)
 }
 
-// B99: the inspect of one serves the other, but only at once, and only as long
+// The inspect of one serves the other, but only at once, and only as long
 // as nothing was done in between.
 func TestOneInspectServesBothStatuses(t *testing.T) {
 	t.Parallel()
@@ -155,7 +154,7 @@ func TestPortsOutliveAnInterruption(t *testing.T) {
 	})
 }
 
-// B96: a code beyond 31 bits is the same number in the text and in the error.
+// A code beyond 31 bits is the same number in the text and in the error.
 func TestLargeExitCodes(t *testing.T) {
 	t.Parallel()
 	code := uint64(3221225477)

@@ -79,7 +79,7 @@ func asynchronously(do func() error) func() error {
 	return func() error { return <-done }
 }
 
-// B99: one inspect a step serves both statuses.
+// One inspect a step serves both statuses.
 func TestRequestsOfATaskUpToRunning(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestATaskCompletes(t *testing.T) {
 	})
 }
 
-// B97: the exit error has the status, so that the agent need not ask for a
+// The exit error has the status, so that the agent need not ask for a
 // container that may be gone.
 func TestATaskFailsWithItsExitCode(t *testing.T) {
 	t.Parallel()
@@ -149,7 +149,7 @@ func TestAFreshControllerTakesATaskUp(t *testing.T) {
 		done  int // how many of Prepare and Start were done
 		want  []string
 	}{
-		// B32: what is prepared is not made, nor pulled, again.
+		// What is prepared is not made, nor pulled, again.
 		{"killed in PREPARING after the create", api.TaskStatePreparing, 1, []string{
 			"ContainerInspect web.1.taskid",
 			"ContainerInspect web.1.taskid",
@@ -215,20 +215,20 @@ func TestMethodsMayBeRepeated(t *testing.T) {
 		require.NoError(t, ctlr.Terminate(ctx))
 		require.NoError(t, ctlr.Prepare(ctx))
 		assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(ctx))
-		require.NoError(t, ctlr.Shutdown(ctx)) // B73: never started
+		require.NoError(t, ctlr.Shutdown(ctx)) // never started
 		require.NoError(t, ctlr.Terminate(ctx))
 		require.NoError(t, ctlr.Start(ctx))
 		assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(ctx))
-		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx)) // B55
+		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
 		sim.with(taskName, func(c *simContainer) { c.state.Status, c.state.Paused = container.StatePaused, true })
 		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
-		require.NoError(t, ctlr.Shutdown(ctx)) // B73: paused
+		require.NoError(t, ctlr.Shutdown(ctx)) // paused
 		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
 		for range 2 {
 			require.EqualError(t, ctlr.Wait(ctx), "task: non-zero exit (143)")
 		}
 		require.NoError(t, ctlr.Shutdown(ctx))
-		require.NoError(t, ctlr.Terminate(ctx)) // B74
+		require.NoError(t, ctlr.Terminate(ctx))
 		require.NoError(t, ctlr.Remove(ctx))
 		require.NoError(t, ctlr.Remove(ctx))
 		require.NoError(t, ctlr.Shutdown(ctx))

@@ -15,11 +15,11 @@ import (
 
 // Engine is a client-side handle on one Docker Engine. Make one for each
 // client, and from it an adapter for each task: the adapters of one Engine share
-// its event stream, its pulls, and the knowledge which tasks count on a network.
+// its event stream, its pulls, and the knowledge of which tasks use a network.
 //
-// An Engine starts nothing by itself and needs no Close; whatever runs on its
-// behalf ends with the contexts of the calls that asked for it. It is safe for
-// concurrent use.
+// An Engine starts nothing by itself and needs no Close: background work ends
+// with the contexts of the calls that started it. It is safe for concurrent use.
+// The zero value has no client, which [Engine.Adapter] reports; use [NewEngine].
 type Engine struct {
 	client   engineapi.APIClient
 	options  options
@@ -34,6 +34,12 @@ type Engine struct {
 // NewEngine makes a handle on the engine behind client. It does no I/O. The
 // client stays the caller's to close, after the last call has returned. A nil
 // client is reported by [Engine.Adapter].
+//
+// On a *client.Client whose API version is not fixed, the Engine negotiates the
+// version, which sets it for all users of that client. Any other implementation
+// counts as a fake of the newest version, even one that wraps a *client.Client:
+// negotiate or fix the version of such a client yourself, or wrap its transport
+// instead. See "API version" in the package documentation.
 func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	if c, ok := client.(*engineapi.Client); ok && c == nil {
 		client = nil
@@ -49,16 +55,17 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 // Adapter makes the adapter of one task. It does no I/O and never changes node
 // or task, of which it takes copies; both may be reused at once.
 //
-// node is the description of the node that the task runs on, which templates in
-// the task, and in its secrets and configs, may refer to; nil leaves those values
-// empty. deps hands out secrets and configs; the adapter asks it from Create and
-// Start alone, for none but those that the task references, and expands their
-// templates. Without a getter of what it references a task is refused. What a
-// getter does not have, with an error or nil, is taken to be on its way: a passing
-// fault.
+// node describes the node that the task runs on. Templates in the task, and in its
+// secrets and configs, may refer to it; nil leaves those values empty. deps hands
+// out secrets and configs; nil if there are none. Only Create and Start ask it, and
+// only for those that the task references; the adapter expands their templates. A
+// task is refused if deps has no getter for what it references. When a getter
+// answers with an error, or with nil, the payload is taken to be on its way: Create
+// or Start fails with a temporary error.
 //
 // A task that cannot run as asked is refused here with an error that names the
-// field at fault; [ErrImageRequired] and [exec.ErrRuntimeUnsupported] come bare.
+// field at fault, and a nil task with an error too. [ErrImageRequired] and
+// [exec.ErrRuntimeUnsupported] are returned bare.
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	if e == nil || e.client == nil {
 		return nil, errNoClient

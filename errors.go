@@ -26,23 +26,25 @@ var (
 	ErrImageRequired = errors.New("dockerexec: image required")
 
 	// ErrContainerDestroyed is returned, bare, by Wait when the container of a
-	// task is gone, is being removed, or another one has taken its name; in a
-	// controller also by a Start that waits for its health.
+	// task is gone, is being removed, or another one has taken its name. A
+	// controller's Start returns it too, while it waits for the health check.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 
-	// ErrContainerUnhealthy is the cause of a task's failure when its health
-	// check failed.
+	// ErrContainerUnhealthy is the cause of the exit error of a task whose
+	// health check failed: errors.Is finds it.
 	ErrContainerUnhealthy = errors.New("dockerexec: unhealthy container")
 )
 
 // ExitError returns the error that a SwarmKit controller's Wait reports for a
-// container that has ended: nil when it exited with 0 and the engine reports no
+// container that has ended: nil if it exited with 0 and the engine reports no
 // error of its own. The error implements [exec.ExitCoder] and
-// [exec.ContainerStatuser]; return it unwrapped, since SwarmKit's agent looks no
-// deeper. cause, which may be nil, is what errors.Is and
-// errors.Cause find behind it, such as [ErrContainerUnhealthy]; a cause makes
-// the error not nil whatever the code. So does an answer without a state, which
-// tells of no end; that error has no code.
+// [exec.ContainerStatuser]; return it unwrapped, because SwarmKit's agent looks no
+// deeper.
+//
+// cause, which may be nil, is what errors.Is and errors.Cause find behind the error,
+// such as [ErrContainerUnhealthy]. With a cause the error is never nil, whatever the
+// code. An answer without a state, which does not say how the container ended, is an
+// error without a code.
 func ExitError(ended container.InspectResponse, cause error) error {
 	if ended.ContainerJSONBase == nil || ended.State == nil {
 		return errors.New("dockerexec: the engine's answer about the container has no state")
@@ -263,34 +265,34 @@ var objectWords = map[string]int{
 	"runc": another, "runtime": another, "shim": another, "process": another, "exec": another,
 }
 
-// IsActiveEndpointError reports whether the engine kept a network because
-// containers are attached to it. nil is false.
+// IsActiveEndpointError reports whether the engine refused to remove a network
+// because containers are attached to it. It is false for nil.
 func IsActiveEndpointError(err error) bool {
 	return matches(err, activeEndpointPhrases, "", aNetwork, cerrdefs.ErrPermissionDenied)
 }
 
 // IsNetworkExistError reports whether the engine refused to create the network
-// name because there is one of that name. nil is false. An empty name matches
+// name because one of that name exists. It is false for nil. An empty name matches
 // only an error that says no more than its class.
 func IsNetworkExistError(err error, name string) bool {
 	return matches(err, networkExistPhrases, name, aNetwork, cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists)
 }
 
 // IsContainerCreateNameConflict reports whether the engine refused to create a
-// container because there is one of that name. nil is false.
+// container because one of that name exists. It is false for nil.
 func IsContainerCreateNameConflict(err error) bool {
 	return matches(err, nameConflictPhrases, "", aContainer, cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists)
 }
 
 // IsUnknownContainer reports whether the engine has no container of the name or
-// ID that it was asked about. nil is false.
+// ID that it was asked about. It is false for nil.
 func IsUnknownContainer(err error) bool {
 	return matches(err, unknownContainerPhrases, "", aContainer, cerrdefs.ErrNotFound)
 }
 
 // IsStoppedContainer reports whether the engine had nothing to stop or to kill
-// because the container does not run. nil is false. An engine answers a stop of
-// a stopped container with 304, which the client takes for success.
+// because the container does not run. It is false for nil. Engines answer a stop of
+// a stopped container with 304, which the client returns as success.
 func IsStoppedContainer(err error) bool {
 	return matches(err, stoppedContainerPhrases, "", aContainer, cerrdefs.ErrNotModified)
 }

@@ -226,7 +226,7 @@ func TestNoRightOnTheSocketIsTemporary(t *testing.T) {
 }
 
 // The agent compares errors.Cause with the context's errors, which does not see
-// through *url.Error: a cancelled call must come back bare (B35).
+// through *url.Error: a cancelled call must come back bare.
 func TestErrorOfAnEndedContextIsBare(t *testing.T) {
 	t.Parallel()
 	cancelled, cancel := context.WithCancel(context.Background())

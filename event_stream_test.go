@@ -18,7 +18,7 @@ import (
 const at = int64(978307200_000000000)
 
 // Each row is what comes after a cut at the third event, and what becomes of a
-// subscriber. B67: what comes again is not delivered again.
+// subscriber. What comes again is not delivered again.
 func TestResume(t *testing.T) {
 	t.Parallel()
 	task := plainTask()

@@ -23,27 +23,35 @@ var eventActions = []events.Action{
 // Events subscribes to the events of the task's container. All adapters of an
 // [Engine] share one request; Events returns once that is established. While the
 // engine is away, or refuses the request, it waits, as long as ctx allows; its
-// only error is ctx.Err(), bare. Any number of subscriptions may be made at the
-// same time.
+// only error is ctx.Err(), bare. Any number of subscriptions may exist at the same
+// time.
 //
-// The first channel delivers the events of create, start, kill, stop, die, oom,
+// The first channel delivers the events create, start, kill, stop, die, oom,
 // destroy, rename, pause, unpause and health_status, in the engine's order and
-// each once: all that happen after the return, and perhaps some of shortly
-// before, or of the time that the engine was away while Events waited. Its
-// sender is the shared stream; it holds 8 events and is never closed. An event
-// is a hint and inspect is the truth: a container's label can override what the
-// engine says in the event's attributes, except in "name". The attributes are
-// shared with other subscribers, so treat them as read-only.
+// each once: all that happen after the return, and perhaps some from shortly
+// before it, or from an outage during which Events waited. Its sender is the shared
+// stream; it holds 8 events and is never closed. An event is a hint and inspect is
+// the truth: a container's label can override what the engine says in the event's
+// attributes, except in "name". The attributes are shared with other subscribers,
+// so treat them as read-only.
 //
-// The second channel delivers nothing. It is closed, once, when no event will
-// follow: events may have been lost on the way from the engine, or the reader
-// was so slow that a ninth event had to wait, or ctx has ended. Then inspect
-// and, if need be, subscribe again, in the order subscribe, inspect. What is in
-// the first channel by then can still be read. A slow reader delays nobody else,
-// and a reader that stops must end ctx.
+// The second channel delivers nothing. It is closed, once, when no more events will
+// follow: events may have been lost on the way from the engine, or a ninth event
+// found the first channel full, or ctx has ended. If ctx has not ended, subscribe
+// again and then inspect, in this order, so that nothing is missed in between. What
+// is in the first channel by then can still be read. A slow reader delays nobody
+// else. A reader that stops must end ctx.
 //
-// A task is found by its label and its container's name. After a rename of the
-// container it is found by the ID that the adapter's last inspect saw.
+// An event reaches a task in one of two ways. It has no label
+// com.docker.swarm.task.id in Actor.Attributes, and Attributes["name"] is the
+// container's name (SERVICE.SLOT.TASKID, or the task's own). Or it has that label
+// with the task's ID, and either that name or the ID of the container in Actor.ID,
+// as the adapter's last inspect saw it; a renamed container is found by its ID.
+// Actor.ID alone, or the label alone, reaches no task. Engines send all three.
+//
+// A fake client must do the same for its events to arrive. A nil channel from a
+// fake's Events never delivers anything, which is allowed: [ContainerAdapter.Wait]
+// then inspects at its start, a second later, and every five minutes.
 func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <-chan struct{}, error) {
 	stream := &a.engine.stream
 	sub := a.subscriber()

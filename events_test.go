@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// B61: the engine knows no filter "name"; the label and the actions are what
-// narrows the stream. B67: the first request does not ask for all that the
+// The engine knows no filter "name"; the label and the actions are what
+// narrows the stream. The first request does not ask for all that the
 // engine has kept.
 func TestEventsRequest(t *testing.T) {
 	t.Parallel()
@@ -94,7 +94,7 @@ func TestEventsOfAContainerThatClaimsTheTask(t *testing.T) {
 	})
 }
 
-// B62: the events of a renamed container go on; inspect has seen its ID.
+// The events of a renamed container go on; inspect has seen its ID.
 func TestEventsAfterARename(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestEventsOfAFakeThatHasEndedAlready(t *testing.T) {
 	}
 }
 
-// B60, B63, B64: whatever a client returns, it is asked again at a pace, and its
+// Whatever a client returns, it is asked again at a pace, and its
 // streams' ends are no errors.
 func TestOddStreamsDoNotSpin(t *testing.T) {
 	t.Parallel()
@@ -250,7 +250,7 @@ func TestEventsReturnsOnceTheRequestIsEstablished(t *testing.T) {
 	})
 }
 
-// B65, B66: a context that has ended costs no request, ends a wait for the
+// A context that has ended costs no request, ends a wait for the
 // engine, and is no fault that anybody logs.
 func TestEventsWithAContextThatEnds(t *testing.T) {
 	t.Parallel()
@@ -290,7 +290,7 @@ func TestEventsWithAContextThatEnds(t *testing.T) {
 	})
 }
 
-// B51: nothing is left of a subscription, nor of a Wait, that is over while the
+// Nothing is left of a subscription, nor of a Wait, that is over while the
 // caller's context lives on.
 func TestNothingIsLeftOfASubscription(t *testing.T) {
 	t.Parallel()

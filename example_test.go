@@ -1,18 +1,21 @@
 package dockerexec_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"strings"
+	"sync"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,39 +23,106 @@ import (
 	"github.com/dockerexec/dockerexec"
 )
 
-// A fakeEngine stands in for the engine's client. It embeds the interface and
-// implements what the code under test needs.
+// A fakeEngine stands in for the engine's client, and runs one container. It embeds
+// the interface and implements what the code under test needs.
 type fakeEngine struct {
 	engineapi.APIClient
-	exitCode int
-	created  *container.Config
+	lasting  bool   // the container runs until end is called
+	exitCode int    // of a container that does not
+	log      string // lines, each with the engine's time in front
+	startErr []error
+
+	mu       sync.Mutex
+	name     string // of the container
+	config   *container.Config
+	state    *container.State // nil: there is no container
+	messages chan events.Message
 }
 
 func (f *fakeEngine) ImagePull(context.Context, string, image.PullOptions) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader(`{"status":"Downloaded newer image"}`)), nil
 }
 
-func (f *fakeEngine) ContainerCreate(_ context.Context, config *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-	f.created = config
+func (f *fakeEngine) ContainerCreate(_ context.Context, config *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, name string) (container.CreateResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.name, f.config, f.state = name, config, &container.State{Status: container.StateCreated}
 	return container.CreateResponse{ID: "0123456789ab"}, nil
 }
 
 func (f *fakeEngine) ContainerStart(context.Context, string, container.StartOptions) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.startErr) > 0 {
+		err := f.startErr[0]
+		f.startErr = f.startErr[1:]
+		return err
+	}
+	f.state = &container.State{Status: container.StateRunning}
+	if !f.lasting {
+		f.endLocked(f.exitCode)
+	}
 	return nil
 }
 
-func (f *fakeEngine) ContainerInspect(context.Context, string) (container.InspectResponse, error) {
-	return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
-		ID:    "0123456789ab",
-		State: &container.State{Status: container.StateExited, ExitCode: f.exitCode},
-	}}, nil
+// end ends the container and sends the event that says so.
+func (f *fakeEngine) end(exitCode int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endLocked(exitCode)
+}
+
+func (f *fakeEngine) endLocked(exitCode int) {
+	f.state = &container.State{Status: container.StateExited, ExitCode: exitCode}
+	if f.messages == nil {
+		return
+	}
+	f.messages <- events.Message{
+		Type:   events.ContainerEventType,
+		Action: events.ActionDie,
+		Actor:  events.Actor{ID: "0123456789ab", Attributes: map[string]string{"name": f.name}}, // the name is what counts
+	}
+}
+
+func (f *fakeEngine) ContainerInspect(_ context.Context, name string) (container.InspectResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.state == nil {
+		return container.InspectResponse{}, fmt.Errorf("No such container: %s: %w", name, cerrdefs.ErrNotFound)
+	}
+	state := *f.state
+	return container.InspectResponse{
+		ContainerJSONBase: &container.ContainerJSONBase{ID: "0123456789ab", State: &state},
+		Config:            f.config,
+	}, nil
 }
 
 func (f *fakeEngine) Events(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) {
-	return make(chan events.Message), make(chan error)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.messages = make(chan events.Message, 10)
+	return f.messages, nil
+}
+
+func (f *fakeEngine) ContainerLogs(context.Context, string, container.LogsOptions) (io.ReadCloser, error) {
+	var frames bytes.Buffer
+	for line := range strings.Lines(f.log) {
+		if _, err := stdcopy.NewStdWriter(&frames, stdcopy.Stdout).Write([]byte(line)); err != nil {
+			return nil, err
+		}
+	}
+	return io.NopCloser(&frames), nil
+}
+
+func (f *fakeEngine) ContainerStop(context.Context, string, container.StopOptions) error {
+	f.end(143)
+	return nil
 }
 
 func (f *fakeEngine) ContainerRemove(context.Context, string, container.RemoveOptions) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state = nil
 	return nil
 }
 
@@ -69,26 +139,32 @@ func task() *api.Task {
 	}
 }
 
-// run is a small executor of one's own: it runs a task to its end.
-func run(ctx context.Context, engine *dockerexec.Engine, task *api.Task) error {
+// run runs a task to its end, prints its log, and removes its container.
+func run(ctx context.Context, engine *dockerexec.Engine, task *api.Task) (err error) {
 	adapter, err := engine.Adapter(nil, task, nil)
 	if err != nil {
 		return err
 	}
-	if err := adapter.PullImage(ctx); err != nil {
-		return err
+	defer func() {
+		if removeErr := adapter.Remove(context.WithoutCancel(ctx)); err == nil {
+			err = removeErr
+		}
+	}()
+	for _, step := range []func(context.Context) error{adapter.PullImage, adapter.Create, adapter.Start} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	if err := adapter.Create(ctx); err != nil && !errors.Is(err, exec.ErrTaskPrepared) {
-		return err
-	}
-	if err := adapter.Start(ctx); err != nil {
+	err = adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true},
+		exec.LogPublisherFunc(func(_ context.Context, m api.LogMessage) error {
+			fmt.Print(string(m.Data))
+			return nil
+		}))
+	if err != nil {
 		return err
 	}
 	ended, err := adapter.Wait(ctx)
 	if err != nil {
-		return err
-	}
-	if err := adapter.Remove(ctx); err != nil {
 		return err
 	}
 	return dockerexec.ExitError(ended, nil)
@@ -97,7 +173,7 @@ func run(ctx context.Context, engine *dockerexec.Engine, task *api.Task) error {
 // A small executor, tested with a fake client. On a real engine the client is
 // client.NewClientWithOpts(client.FromEnv).
 func Example() {
-	client := &fakeEngine{exitCode: 3}
+	client := &fakeEngine{exitCode: 3, log: "2026-01-02T03:04:05.000000000Z hello\n"}
 	engine := dockerexec.NewEngine(client)
 
 	err := run(context.Background(), engine, task())
@@ -107,51 +183,10 @@ func Example() {
 		fmt.Println("exit code", exit.ExitCode())
 	}
 	fmt.Println(err)
-	fmt.Println(client.created.Env)
+	fmt.Println(client.config.Env)
 	// Output:
+	// hello
 	// exit code 3
 	// task: non-zero exit (3)
 	// [INSTANCE=web-1]
-}
-
-// The observer is called with the context of the PullImage that waits.
-func ExampleWithPullObserver() {
-	type taskID struct{}
-	engine := dockerexec.NewEngine(&fakeEngine{}, dockerexec.WithPullObserver(
-		func(ctx context.Context, progress dockerexec.PullProgress) {
-			fmt.Println(ctx.Value(taskID{}), progress.Image, progress.Status)
-		}))
-
-	adapter, err := engine.Adapter(nil, task(), nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := adapter.PullImage(context.WithValue(context.Background(), taskID{}, "t1")); err != nil {
-		log.Fatal(err)
-	}
-	// Output: t1 example/web:1 Downloaded newer image
-}
-
-// A task that cannot run as asked is refused at once, with the field's path.
-func ExampleEngine_Adapter_refused() {
-	bad := task()
-	bad.Spec.GetContainer().Mounts = []api.Mount{{Type: api.MountTypeBind, Source: "/data", Target: "relative"}}
-
-	_, err := dockerexec.NewEngine(&fakeEngine{}).Adapter(nil, bad, nil)
-	fmt.Println(err)
-	// Output: dockerexec: task field Spec.Container.Mounts[0].Target: "relative" is not an absolute path
-}
-
-// What a controller reports for a container that its health check ended.
-func ExampleExitError() {
-	ended := container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
-		State: &container.State{Status: container.StateExited, ExitCode: 137},
-	}}
-
-	err := dockerexec.ExitError(ended, dockerexec.ErrContainerUnhealthy)
-	fmt.Println(err)
-	fmt.Println(errors.Is(err, dockerexec.ErrContainerUnhealthy))
-	// Output:
-	// task: non-zero exit (137): dockerexec: unhealthy container
-	// true
 }

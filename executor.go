@@ -36,40 +36,42 @@ var (
 	_ exec.ConfigsProvider = (*executor)(nil)
 )
 
-// NewExecutor makes the executor of a SwarmKit agent that runs its tasks on the
-// engine behind client; opts are those of its private [Engine]. It does no I/O,
-// has nothing to close and is safe for concurrent use. genericResources are what
-// the node offers besides CPUs and memory; nil for none. A nil client is
-// reported by Describe and Controller.
+// NewExecutor makes the executor of a SwarmKit agent, which runs its tasks on the
+// engine behind client. It makes an [Engine] of its own, which nobody else can
+// reach; opts are that Engine's options. What [NewEngine] says about the client
+// applies here too: the client stays the caller's to close, once the agent has
+// ended. NewExecutor does no I/O; the executor has nothing to close and is safe for
+// concurrent use. genericResources are what the node offers besides CPUs and memory;
+// nil for none. A nil client is reported by Describe and Controller.
 //
-// What the agent may expect of it:
+// The executor's methods:
 //
-//   - Describe asks the engine, and hands out a description that is the
-//     caller's own, in an order that depends on the engine's content alone. An
-//     engine without a plugin API counts as one without plugins. Errors are as
-//     for [ContainerAdapter].
-//   - Configure takes note of the node's hostname, which the agent may have
-//     overridden: from then on {{.Node.Hostname}} in a task is that name, and
-//     before that the engine's. Before either is known, as when the agent starts
-//     while the engine is away, Prepare and Start of a task whose templates say
-//     something of the node, or which has secrets or configs, fail with a
-//     temporary error. Configure never fails.
+//   - Describe asks the engine. The description is the caller's own, and its order
+//     depends only on the engine's content. An engine without a plugin API counts as
+//     one without plugins. Errors are as for [ContainerAdapter].
+//   - Configure notes the node's hostname, which the agent may have overridden. From
+//     then on {{.Node.Hostname}} in a task is that name; before that it is the
+//     engine's. While neither is known, as when the agent starts while the engine is
+//     away, Prepare and Start fail with a temporary error for a task whose templates
+//     refer to the node, or which has secrets or configs. Configure never fails.
 //   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for
 //     overlay networks.
-//   - Controller makes a controller without any I/O. It never changes the task,
-//     and refuses one that cannot run as asked, as [Engine.Adapter] does. From the
-//     state PREPARING on, when a container of it may be there, Prepare and Start
-//     refuse the task instead: a container that runs is waited for, stopped and
-//     removed like any other. The controller is safe for concurrent use, and the
-//     agent closes it. It has SwarmKit's optional interfaces
-//     [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser].
-//   - The executor has [exec.SecretsProvider] and [exec.ConfigsProvider], so the
-//     agent delivers both. Cluster volumes are not provided.
+//   - Controller makes a controller without any I/O. It never changes the task. It
+//     refuses a task that cannot run as asked, as [Engine.Adapter] does, but only
+//     before the state PREPARING. From then on the task may have a container, so the
+//     controller's Prepare and Start refuse it instead, and a container that runs is
+//     waited for, stopped and removed like any other. The controller is safe for
+//     concurrent use; the agent closes it. It implements SwarmKit's optional
+//     interfaces [exec.ControllerLogs], [exec.ContainerStatuser] and
+//     [exec.PortStatuser]. What its methods do is described under "Controllers" in
+//     the package documentation.
+//   - Secrets and Configs, of [exec.SecretsProvider] and [exec.ConfigsProvider], are
+//     the stores that the agent fills. Cluster volumes are not provided.
 //
-// NOTE: the reference shares the description that it hands out, so that it sees
-// the agent's override of the hostname, in a data race; hence Configure. A task
-// that the agent takes up again at its start, before it is connected, and whose
-// container is still to be made, gets the engine's name.
+// The reference hands out the description that it keeps, and so sees the agent's
+// override of the hostname through a data race; hence Configure. A task that the
+// agent resumes at its start, before it is connected, and whose container has not
+// been made, gets the engine's name.
 func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
 	return &executor{
 		engine:  NewEngine(client, opts...),

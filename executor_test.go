@@ -54,7 +54,7 @@ func newInfoClient(t testing.TB) *infoClient {
 		other.Config.Interface.Types[0].Prefix = "example"
 		return types.PluginsListResponse{
 			managedPlugin("net:latest", true, "networkdriver"),
-			nil, // B43
+			nil,
 			managedPlugin("off:latest", false, "volumedriver"),
 			managedPlugin("log:latest", true, "logdriver"),
 			managedPlugin("vol:latest", true, "volumedriver", "authz"),
@@ -64,7 +64,7 @@ func newInfoClient(t testing.TB) *infoClient {
 	return client
 }
 
-// B41, B42: log drivers are reported too, so that SwarmKit's scheduler sees
+// Log drivers are reported too, so that SwarmKit's scheduler sees
 // which nodes have one.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
@@ -98,7 +98,7 @@ func TestDescribe(t *testing.T) {
 		node, err := executor.Describe(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, want, node)
-		// B40: what is handed out is the caller's to change.
+		// What is handed out is the caller's to change.
 		node.Hostname, node.Resources.Generic[0], node.Engine.Plugins[0].Name = "mine", nil, "mine"
 		node.Engine.Labels["zone"] = "mine"
 	}
@@ -168,7 +168,7 @@ func created(t *testing.T, executor exec.Executor, client *infoClient) []string 
 	return env
 }
 
-// B40: the agent may name the node otherwise than the engine. It tells the
+// The agent may name the node otherwise than the engine. It tells the
 // manager, and the manager's answer tells the executor.
 func TestHostnameInTemplatesIsTheAgents(t *testing.T) {
 	t.Parallel()
@@ -191,7 +191,7 @@ func TestHostnameInTemplatesIsTheAgents(t *testing.T) {
 	assert.Equal(t, []string{"ON=agent-host/"}, created(t, executor, client))
 }
 
-// B40: under the race detector, with the agent's overwriting.
+// Under the race detector, with the agent's overwriting.
 func TestExecutorIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	executor := NewExecutor(newInfoClient(t), nil)
@@ -218,7 +218,7 @@ func TestExecutorIsSafeForConcurrentUse(t *testing.T) {
 	}
 }
 
-// B44: the agent delivers secrets and configs, and a task sees its own only.
+// The agent delivers secrets and configs, and a task sees its own only.
 func TestSecretsAndConfigsAreRestrictedToTheTask(t *testing.T) {
 	t.Parallel()
 	made := NewExecutor(newFakeClient(t), nil)

@@ -18,23 +18,32 @@ const logOverlap = 5 * time.Second
 // request can go on behind them. A request can begin at a time only, with all
 // messages of that very time, and many messages may share one: the pieces of a
 // long line always do. So it counts, for each stream, the messages taken at the
-// last time. It leans on the engine sending the same messages in the same order
-// again; where the engine's clock was set back less than logOverlap before a
-// break, lines may come twice.
+// last time.
+//
+// It leans on the engine sending the same messages in the same order again, and
+// cannot tell messages of one stream and time apart. So of those, what a tail left
+// out comes after a break, and what the engine lost of the first ones is taken for
+// lost of the last ones. If the engine's clock was set back and the last message
+// is lost as well, so are those up to the time from which it was set back.
 type logCursor struct {
 	first   container.LogsOptions // what was asked for at first
 	since   logTime               // nothing before it is wanted; zero: all
-	opened  logTime               // when the engine answered first
+	opened  logTime               // when the engine answered first, by the clock of this host
 	last    api.LogStream         // stream of the last message taken; unknown: none was
 	streams [2]streamCursor
 
 	found    bool    // the last message taken has come again, so none is missing behind it
 	gapAfter logTime // of the last message before a gap
+
+	overlap  time.Duration // of the last request
+	taken    bool          // something new has come since that
+	repeated bool          // something has come again since that
 }
 
 type streamCursor struct {
 	at   logTime // of the last message taken
 	n    int     // messages taken at that time
+	max  logTime // the latest time taken; later than at once the clock was set back
 	skip int     // how many of these are yet to come again; -1: all that were to come have
 }
 
@@ -54,8 +63,18 @@ func (c *logCursor) begin() container.LogsOptions {
 		}
 		return options
 	}
-	c.found = false
-	from := c.at(c.last).at.add(-logOverlap)
+	// Where an answer broke off before anything new came, one of the same length
+	// must get further.
+	switch {
+	case c.taken || !c.repeated:
+		c.overlap = logOverlap
+	case c.overlap > time.Millisecond:
+		c.overlap /= 2
+	default:
+		c.overlap = 0
+	}
+	c.found, c.taken, c.repeated = false, false, false
+	from := c.at(c.last).at.add(-c.overlap)
 	if from.compare(c.since) < 0 {
 		from = c.since
 	}
@@ -79,14 +98,17 @@ func (c *logCursor) at(stream api.LogStream) *streamCursor {
 func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	s := c.at(stream)
 	if s.skip >= 0 {
+		c.repeated = true
 		switch order := t.compare(s.at); {
 		case order < 0:
 			return false, false
 		case order == 0 && s.skip > 0:
 			if s.skip--; s.skip == 0 {
 				s.skip = -1 // whatever comes now is new
+				c.found = c.found || stream == c.last
 			}
-			c.found = c.found || stream == c.last
+			return false, false
+		case !c.found && t.compare(s.max) <= 0: // of before the clock was set back
 			return false, false
 		}
 		s.skip = -1
@@ -94,14 +116,17 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	if gap = !c.found; gap {
 		c.gapAfter = c.at(c.last).at
 	}
-	c.found = true
-	if c.last == api.LogStreamUnknown && c.first.Tail != "" {
+	c.found, c.taken = true, true
+	if c.first.Tail != "" && (c.last == api.LogStreamUnknown || t.compare(c.since) < 0) {
 		c.since = t // what the tail left out stays out
 	}
 	if t != s.at {
 		s.at, s.n = t, 0
 	}
 	s.n++
+	if t.compare(s.max) > 0 {
+		s.max = t
+	}
 	c.last = stream
 	return true, gap
 }

@@ -66,6 +66,25 @@ func (p *logPublication) noteLost(ctx context.Context, err error) {
 	}
 }
 
+// maxIdle is how many answers in a row may end without a new message. One or two do
+// when a container ends; engines from 23 on end all of them at a torn record, as an
+// engine that was killed may leave.
+const maxIdle = 5
+
+// noteIdle says once that the engine ends the log of a container that runs.
+func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
+	if p.idle == maxIdle { // it has been said
+		return
+	}
+	if !idle {
+		p.idle = 0
+		return
+	}
+	if p.idle++; p.idle == maxIdle {
+		log.G(p.adapter.logContext(ctx)).Warn("the engine ends the log although the container runs; it is asked again")
+	}
+}
+
 // noteRestored says that the engine answers again.
 func (p *logPublication) noteRestored(ctx context.Context) {
 	if !p.lost.IsZero() {
@@ -82,7 +101,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	}
 	p.gapAfter = p.cursor.gapAfter
 	log.G(p.adapter.logContext(ctx)).WithField("container.id", p.container).
-		Warnf("log lines after %s and before %s are missing: the engine no longer has them",
+		Warnf("log lines after %s and before %s may be missing: the engine no longer has the last one",
 			p.gapAfter.time().Format(time.RFC3339Nano), at.time().Format(time.RFC3339Nano))
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// B80: the rate is that of bytes a second, for as long as it takes, and not one
+// The rate is that of bytes a second, for as long as it takes, and not one
 // byte a second after the first burst.
 func TestLogRateIsSustained(t *testing.T) {
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestLogRateIsSustained(t *testing.T) {
 	}
 }
 
-// B81: a line greater than what the rate allows at once is waited for in slices.
+// A line greater than what the rate allows at once is waited for in slices.
 func TestLogLineGreaterThanTheRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestLogRateWaitEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// B84: following waits until the container is created and started, without
+// Following waits until the container is created and started, without
 // asking again and again; also one that is created already.
 func TestFollowedLogsWaitForTheStart(t *testing.T) {
 	t.Parallel()
@@ -133,7 +133,7 @@ func followFromBeforeTheStart(t *testing.T, status string) {
 	assert.Equal(t, []string{"stdout one\n", "stderr two\n"}, sink.lines())
 }
 
-// B89: ending its context ends a follow at once, whatever the body does, and the
+// Ending its context ends a follow at once, whatever the body does, and the
 // body is closed.
 func TestFollowedLogsEndWithTheContext(t *testing.T) {
 	t.Parallel()
@@ -148,7 +148,7 @@ func TestFollowedLogsEndWithTheContext(t *testing.T) {
 	assert.Len(t, sink.messages, 1)
 }
 
-// B91: a stream that ends while the container runs is asked for again, with
+// A stream that ends while the container runs is asked for again, with
 // growing pauses; a fault that passes ends nothing and is reported once.
 func TestFollowedLogsSurviveTheEngine(t *testing.T) {
 	t.Parallel()
@@ -179,8 +179,9 @@ func TestFollowedLogsSurviveTheEngine(t *testing.T) {
 		ctx, logged := logged(t)
 		require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
 		assert.Equal(t, []string{"stdout one\n", "stderr two\n", "stdout three\n"}, sink.lines())
-		assert.Equal(t, []string{"log stream lost; it will be resumed"}, logged(logrus.WarnLevel))
-		require.Len(t, logged(logrus.InfoLevel), 2)
+		assert.Equal(t, []string{"log stream lost; it will be resumed",
+			"the engine ends the log although the container runs; it is asked again"}, logged(logrus.WarnLevel))
+		require.Len(t, logged(logrus.InfoLevel), 3)
 		assert.Regexp(t, `^log stream restored after 1m\d`, logged(logrus.InfoLevel)[1])
 		inspects := 0
 		for _, call := range client.called() {
@@ -193,7 +194,7 @@ func TestFollowedLogsSurviveTheEngine(t *testing.T) {
 	})
 }
 
-// B91: it ends when the container is gone, or another one has its name.
+// Following ends when the container is gone, or another one has its name.
 func TestFollowedLogsEndWithTheContainer(t *testing.T) {
 	t.Parallel()
 	unknown := errors.New("Error response from daemon: No such container: " + taskName)

@@ -130,7 +130,7 @@ func (p *plainReader) next() (api.LogStream, []byte, error) {
 		}
 		switch {
 		case len(data) > maxLogMessage:
-			return 0, nil, errors.Errorf("log line of more than %d bytes on a TTY", maxLogMessage)
+			return p.take(len(data)) // refused there
 		case p.err == io.EOF && len(data) > 0: //nolint:errorlint // an error that wraps io.EOF is no clean end
 			// A line that is not finished yet.
 			return p.take(len(data))
@@ -142,6 +142,9 @@ func (p *plainReader) next() (api.LogStream, []byte, error) {
 }
 
 func (p *plainReader) take(n int) (api.LogStream, []byte, error) {
+	if n > maxLogMessage {
+		return 0, nil, errors.Errorf("log line of more than %d bytes on a TTY", maxLogMessage)
+	}
 	message := p.buf[p.start : p.start+n]
 	p.start += n
 	return api.LogStreamStdout, message, nil

@@ -44,14 +44,17 @@ func TestFrameReader(t *testing.T) {
 		{"around the buffer", join(frame(1, large[:logReadBuffer-8]), frame(1, large[:logReadBuffer-7]), frame(2, "end")),
 			[]string{"1:" + large[:logReadBuffer-8], "1:" + large[:logReadBuffer-7], "2:end"}, ""},
 		{"of 1 MiB", frame(1, strings.Repeat("x", 1<<20)), []string{"1:" + strings.Repeat("x", 1<<20)}, ""},
-		// B82: only the last four bytes are the size; the three before are padding.
+		// Only the last four bytes are the size; the three before are padding.
 		{"padding", []byte{1, 1, 2, 3, 0, 0, 0, 5, 'h', 'e', 'l', 'l', 'o'}, []string{"1:hello"}, ""},
-		// B82: no allocation sized by a number off the wire.
+		// No allocation sized by a number off the wire.
 		{"too large", []byte{2, 0, 0, 0, 0x80, 0, 0, 1, 'x'}, nil,
 			"log frame of 2147483649 bytes on stream 2; at most 1048576 are allowed"},
-		// B83: an error of the engine has no time; stream 0 counts as stdout.
+		{"a byte too large", frame(1, strings.Repeat("x", 1<<20+1)), nil,
+			"log frame of 1048577 bytes on stream 1; at most 1048576 are allowed"},
+		// An error of the engine has no time; stream 0 counts as stdout.
 		{"engine error", join(frame(1, "one\n"), frame(3, "Error grabbing logs: invalid character 'x'\n"), frame(1, "two\n")),
 			[]string{"1:one\n"}, "Error grabbing logs: invalid character 'x'"},
+		{"long engine error", frame(3, strings.Repeat("e", 5000)), nil, strings.Repeat("e", 4096)},
 		{"stream 0", frame(0, "one\n"), []string{"1:one\n"}, ""},
 		{"unknown stream", frame(4, "one\n"), nil, "log frame of 4 bytes on the unknown stream 4"},
 		{"cut in a header", join(frame(1, "one\n"), []byte{1, 0, 0}), []string{"1:one\n"},
@@ -216,7 +219,8 @@ func FuzzLogFrames(f *testing.F) {
 	f.Add([]byte(plainTime+"X"+plainTime+"end\n"), uint8(1))
 	f.Add([]byte(plainTime+"a=b X"+plainTime+"a=b X"+plainTime+"a=b end\n"), uint8(3))
 	f.Fuzz(func(t *testing.T, in []byte, mode uint8) {
-		in = bytes.Replace(in, []byte("X"), piece, 4) // so that inputs can stay short
+		in = bytes.Replace(in, []byte("X"), piece, 80) // so that inputs can stay short and lines get long
+		readWithinBounds(t, in, mode&1 > 0, mode&2 > 0)
 		body := &fakeBody{text: bytes.NewReader(in), end: io.EOF}
 		client := newFakeClient(t)
 		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
@@ -239,9 +243,37 @@ func FuzzLogFrames(f *testing.F) {
 			total += len(m.Data)
 		}
 		require.LessOrEqual(t, total, len(in))
-		if mode&1 > 0 {
-			require.NoError(t, err) // all of a TTY's is text
+		if mode&1 > 0 && err != nil { // all of a TTY's is text
+			require.ErrorContains(t, err, "log line of more than 1048576 bytes on a TTY")
 		}
 		require.Equal(t, 1, body.closed)
 	})
+}
+
+// readWithinBounds reads in, and fails if a byte of it is lost, or if a reader holds
+// more memory than it may.
+func readWithinBounds(t *testing.T, in []byte, tty, details bool) {
+	if tty {
+		reader := newPlainReader(bytes.NewReader(in), details)
+		messages, err := readLogs(reader)
+		require.LessOrEqual(t, cap(reader.buf), 4<<20)
+		read := 0
+		for _, m := range messages {
+			require.LessOrEqual(t, len(m)-2, 1<<20)
+			require.Equal(t, string(in[read:read+len(m)-2]), m[2:])
+			read += len(m) - 2
+		}
+		require.True(t, read == len(in) || err != io.EOF, "read %d of %d bytes", read, len(in))
+		return
+	}
+	reader := newFrameReader(bytes.NewReader(in))
+	messages, err := readLogs(reader)
+	require.LessOrEqual(t, cap(reader.large), 1<<20)
+	read := 0
+	for _, m := range messages {
+		read += 8
+		require.Equal(t, string(in[read:read+len(m)-2]), m[2:])
+		read += len(m) - 2
+	}
+	require.True(t, read == len(in) || err != io.EOF, "read %d of %d bytes", read, len(in))
 }

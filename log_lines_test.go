@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// B88: the engine's fixed form, what else RFC 3339 allows, and what is no time.
+// The engine's fixed form, what else RFC 3339 allows, and what is no time.
 func TestParseLogTime(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]logTime{
@@ -54,7 +54,7 @@ func TestParseEngineTimeAgreesWithTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// B88: a message without a space, or without a time, is handed on as it is.
+// A message without a space, or without a time, is handed on as it is.
 func TestLogClock(t *testing.T) {
 	t.Parallel()
 	var clock logClock
@@ -80,7 +80,7 @@ func TestLogClock(t *testing.T) {
 	}
 }
 
-// B87: the details become attributes, unescaped and sorted; without any there is
+// The details become attributes, unescaped and sorted; without any there is
 // one more space.
 func TestLogDetails(t *testing.T) {
 	t.Parallel()

@@ -18,33 +18,39 @@ const maxLogLine = 1 << 20
 // attrLogGap is the attribute of the first message after a gap.
 const attrLogGap = "com.dockerexec.log.gap"
 
-// PublishLogs hands each line of the container's log to publisher, in the order
-// in which the engine has them. A tail counted from the start of the log is
-// refused; otherwise options are as SwarmKit documents them.
+// PublishLogs hands each line of the container's log to publisher, in the engine's
+// order, one after the other. It reads at most as fast as [WithLogRate] says. A nil
+// publisher is an error.
 //
-// A message's Data is the line as the container wrote it, with its newline. A
-// line that the engine keeps in pieces, as it does beyond 16 KiB, is put
-// together again up to 1 MiB; what is longer comes in several messages, of which
-// only the last one has the newline. A TTY has one stream, stdout. Attrs are the
-// labels and variables that the container's log options ask for, sorted. All
-// that is handed over is the publisher's to keep.
+// The options: Streams names stdout, stderr or both; empty means both. Since leaves
+// out what is older; nil leaves out nothing. Tail 0 is the whole log, -1 none of what
+// is there, and -n-1 the last n lines; a Tail above 0, which counts from the start of
+// the log, is refused, because the engine's API has no such option. For Follow see
+// below.
 //
-// Without Follow it returns nil at the end of the log; a container that has not
-// been started has none. With Follow it waits for the container to be created
-// and started, and returns nil once the container has ended and all its lines
-// are published, or once it is gone. A fault of the engine that passes does not
-// end it: it goes on where the stream broke off, without losing or repeating a
-// line. If the engine has thrown lines away meanwhile (log rotation), there is a
-// warning in the log, and the first message after the gap has the attribute
-// com.dockerexec.log.gap, whose value is the time of the last one before it.
+// A message's Context holds the IDs of the task, its service and its node. Timestamp
+// is the engine's time of the line; a line without one has the time of the line
+// before. Stream is stdout or stderr; a TTY has one stream, stdout. Data is the line
+// as the container wrote it, with its newline. Engines keep a line of more than
+// 16 KiB in pieces; these are joined again, up to 1 MiB. A longer line comes in
+// several messages, of which only the last has the newline. Attrs are the labels and
+// variables that the container's log options ask for, sorted. The publisher may keep
+// what it is handed.
 //
-// Errors: the bare error of a ctx that ended; publisher's own, as it is; without
-// Follow a temporary error for a fault that will pass. All other errors are
-// final, among them the one of a log driver that cannot be read, and one that
-// the engine reports in the midst of the log.
+// Without Follow, PublishLogs returns nil at the end of the log. A container that has
+// not been started has none; a container that does not exist is an error, see
+// [IsUnknownContainer]. With Follow it waits for the container to be created and
+// started, and returns nil once the container has ended and all its lines are
+// published, or once it is gone. A passing fault of the engine does not end it: it
+// continues where the stream broke off, without losing or repeating a line. If the
+// engine no longer has the last line then (log rotation), lines after it may be
+// missing too: there is a warning in the log, and the next message has the attribute
+// com.dockerexec.log.gap, whose value is the time of that last line.
 //
-// Engine calls: ContainerInspect and ContainerLogs, in turn; Events while it
-// waits for the start.
+// Errors: the bare error of a ctx that ended; the publisher's own error, unchanged;
+// without Follow a temporary error for a fault that will pass. All other errors are
+// final, such as those for a log driver that cannot be read, and for an error that
+// the engine reports in the middle of the log.
 func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
 	first, err := logsOptions(options)
 	if err != nil {
@@ -61,10 +67,14 @@ func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubsc
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case done || !first.Follow:
+			if releaseErr := p.release(ctx); err == nil {
+				err = releaseErr
+			}
 			return err
 		case err != nil:
 			p.noteLost(ctx, err)
 		}
+		p.noteIdle(ctx, err == nil && !p.advanced)
 		if p.advanced {
 			pauses = backoff{}
 		}
@@ -85,6 +95,7 @@ type logPublication struct {
 	container string    // ID, once it has been seen
 	advanced  bool      // the last pass got a message, or saw the start
 	lost      time.Time // when the engine was lost; zero: it is there
+	idle      int       // passes in a row that ended well and got nothing
 
 	hasDetails bool
 	clock      logClock
@@ -130,7 +141,7 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	} else {
 		answer, err = p.adapter.inspectPinned(ctx, &p.container)
 		if errors.Is(err, ErrContainerDestroyed) {
-			return true, p.release(ctx)
+			return true, nil
 		}
 	}
 	if err != nil {
@@ -165,12 +176,12 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	body, err := p.adapter.engine.client.ContainerLogs(ctx, target, options)
 	if err != nil {
 		if p.cursor.first.Follow && (p.adapter.gone(err) || logOfDying.in(normalize(err.Error()), "")) {
-			return true, p.release(ctx)
+			return true, nil
 		}
 		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)
 	}
 	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { // whatever the body does, it ends with ctx
+	stop := context.AfterFunc(ctx, func() { // a read that blocks ends with ctx
 		defer close(closed)
 		body.Close()
 	})
@@ -197,7 +208,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	case follow:
 		return false, nil // the container has ended, or the engine is about to: look again
 	}
-	return true, p.release(ctx)
+	return true, nil
 }
 
 // publishAll publishes the messages of reader that have not been published yet.
@@ -289,11 +300,15 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 		sortLogAttrs(attrs)
 		p.gapAfter = logTime{}
 	}
-	return p.publisher.Publish(ctx, api.LogMessage{
+	err := p.publisher.Publish(ctx, api.LogMessage{
 		Context:   p.context,
 		Timestamp: p.room.timestamp(at),
 		Stream:    stream,
 		Data:      data,
 		Attrs:     attrs,
 	})
+	if err != nil {
+		p.held = [2]heldLine{} // who refuses a message gets no other
+	}
+	return err
 }

@@ -63,7 +63,7 @@ func TestPublishLogsRefusesBadOptionsWithoutACall(t *testing.T) {
 	assert.Empty(t, client.called())
 }
 
-// B83: the engine's error in the midst of the log is what is returned.
+// The engine's error in the midst of the log is what is returned.
 func TestErrorFrameInTheLog(t *testing.T) {
 	t.Parallel()
 	for _, following := range []bool{false, true} {
@@ -80,7 +80,7 @@ func TestErrorFrameInTheLog(t *testing.T) {
 	}
 }
 
-// B84: without following nobody waits for a container that is not started or not
+// Without following nobody waits for a container that is not started or not
 // running.
 func TestLogsOfAContainerThatDoesNotRun(t *testing.T) {
 	t.Parallel()
@@ -99,7 +99,7 @@ func TestLogsOfAContainerThatDoesNotRun(t *testing.T) {
 	assert.True(t, IsUnknownContainer(err), "%v", err)
 }
 
-// B87: labels and variables become attributes, and are asked for where the
+// Labels and variables become attributes, and are asked for where the
 // container's log options name some.
 func TestLogDetailsBecomeAttributes(t *testing.T) {
 	t.Parallel()
@@ -120,7 +120,7 @@ func TestLogDetailsBecomeAttributes(t *testing.T) {
 	}
 }
 
-// B88: a message without a time does not end the log; it has the time of the one
+// A message without a time does not end the log; it has the time of the one
 // before it.
 func TestLogMessageWithoutATime(t *testing.T) {
 	t.Parallel()
@@ -138,7 +138,7 @@ func TestLogMessageWithoutATime(t *testing.T) {
 	}
 }
 
-// B92: whether there is a TTY is told by the container and not by the spec.
+// Whether there is a TTY is told by the container and not by the spec.
 func TestLogsAreReadAsTheContainerHasThem(t *testing.T) {
 	t.Parallel()
 	for _, tty := range []bool{false, true} {

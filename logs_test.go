@@ -36,14 +36,14 @@ func TestLogsOptions(t *testing.T) {
 			with(func(o *container.LogsOptions) { o.ShowStdout = false }), ""},
 		{"unknown beside stdout", api.LogSubscriptionOptions{Streams: []api.LogStream{api.LogStreamUnknown, api.LogStreamStdout}},
 			with(func(o *container.LogsOptions) { o.ShowStderr = false }), ""},
-		// B86: the engine's 400 would come late and say less.
+		// The engine's 400 would come late and say less.
 		{"unknown alone", api.LogSubscriptionOptions{Streams: []api.LogStream{api.LogStreamUnknown}}, container.LogsOptions{},
 			"log option Streams: [LOG_STREAM_UNKNOWN] names neither stdout nor stderr"},
 		{"since", api.LogSubscriptionOptions{Since: &gogotypes.Timestamp{Seconds: 1700000000, Nanos: 5}},
 			with(func(o *container.LogsOptions) { o.Since = "1700000000.000000005" }), ""},
 		{"since out of range", api.LogSubscriptionOptions{Since: &gogotypes.Timestamp{Seconds: 1, Nanos: 1e9}}, container.LogsOptions{},
 			"log option Since: 1 seconds and 1000000000 nanoseconds are no time after 1970"},
-		// B90: 0 is the whole log, -1 none of it, -n-1 the last n lines.
+		// 0 is the whole log, -1 none of it, -n-1 the last n lines.
 		{"tail -1", api.LogSubscriptionOptions{Tail: -1}, with(func(o *container.LogsOptions) { o.Tail = "0" }), ""},
 		{"tail -6", api.LogSubscriptionOptions{Tail: -6}, with(func(o *container.LogsOptions) { o.Tail = "5" }), ""},
 		{"tail, the least", api.LogSubscriptionOptions{Tail: math.MinInt64}, with(func(o *container.LogsOptions) { o.Tail = "9223372036854775807" }), ""},
@@ -63,7 +63,7 @@ func TestLogsOptions(t *testing.T) {
 	}
 }
 
-// B85: a container with a TTY has logs like any other; the stream comes as the
+// A container with a TTY has logs like any other; the stream comes as the
 // engine sends it.
 func TestLogsOfATTYContainerAreNotRefused(t *testing.T) {
 	t.Parallel()

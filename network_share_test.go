@@ -59,7 +59,7 @@ func sharer(t *testing.T, e *Engine, id string, change ...func(*api.Task)) *Cont
 	return adapter
 }
 
-// B27: the tasks of an Engine share a network, and the last one takes it.
+// The tasks of an Engine share a network, and the last one takes it.
 func TestANetworkStaysWhileATaskOfTheEngineCountsOnIt(t *testing.T) {
 	t.Parallel()
 	fromConfig := func(task *api.Task) { // carries no label

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// B20, B21: what makes an existing network another one than the task wants.
+// What makes an existing network another one than the task wants.
 func TestNetworkDifference(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
@@ -54,7 +54,7 @@ func TestNetworkDifference(t *testing.T) {
 	}
 }
 
-// B22: the engine's own networks are joined and never created.
+// The engine's own networks are joined and never created.
 func TestPredefinedNetworks(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bridge", "host", "none", "default"} {
@@ -71,7 +71,7 @@ func TestPredefinedNetworks(t *testing.T) {
 	assert.Equal(t, []string{"bridge"}, newTestConfig(t, task).endpointNames())
 }
 
-// B23: the options of a network arrive.
+// The options of a network arrive.
 func TestNetworkOptions(t *testing.T) {
 	t.Parallel()
 	yes := true
@@ -105,7 +105,7 @@ func TestNetworkOptions(t *testing.T) {
 		newTestConfig(t, task).networks()[0].options)
 }
 
-// B24: networks have one order, whatever that of the task.
+// Networks have one order, whatever that of the task.
 func TestNetworksAreSorted(t *testing.T) {
 	t.Parallel()
 	for _, order := range [][]string{{"b", "c", "a"}, {"c", "b", "a"}, {"a", "b", "c"}} {
@@ -123,7 +123,7 @@ func TestNetworksAreSorted(t *testing.T) {
 	}
 }
 
-// B25: two attachments of one name do not become one.
+// Two attachments of one name do not become one.
 func TestNetworkTwice(t *testing.T) {
 	t.Parallel()
 	task := plainTask()

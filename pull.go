@@ -11,8 +11,8 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
-// PullProgress is how far a pull has come. It adds up what the engine says about
-// each layer, as far as the engine says it.
+// PullProgress says how far a pull has come. It sums what the engine reports for
+// each layer.
 type PullProgress struct {
 	// Image is the image as the task names it.
 	Image string
@@ -23,56 +23,57 @@ type PullProgress struct {
 	// about this attempt.
 	Attempt int
 
-	// LayersDone are the layers that are on the engine, LayersActive those that
-	// are being downloaded or extracted, and LayersTotal all that the engine has
-	// named so far.
+	// LayersDone is the number of layers that are on the engine, LayersActive of
+	// those being downloaded or extracted, and LayersTotal of all that the engine
+	// has named so far.
 	LayersDone, LayersActive, LayersTotal int
 
 	// BytesDone is what has been downloaded, and BytesTotal what there is to
-	// download, both as the registry sends it, compressed. Layers that were on
-	// the engine before count in neither. BytesTotal is 0 until the size of
-	// every layer is known, and for some layers the engine never says it.
+	// download, both in compressed bytes, as the registry sends them. Layers that
+	// were on the engine before count in neither. BytesTotal is 0 until the size of
+	// every layer is known; for some layers the engine never says it.
 	BytesDone, BytesTotal int64
-	// BytesPerSecond is the rate of the download over the last ten seconds; 0
-	// means that it is not known.
+	// BytesPerSecond is the rate of the download over the last ten seconds; 0 if
+	// it is not known.
 	BytesPerSecond int64
 	// Remaining is how long the rest of the download takes at that rate, without
-	// the extraction after it; 0 means that it is not known.
+	// the extraction after it; 0 if it is not known.
 	Remaining time.Duration
 }
 
 // imageID is how a task names an image that can only be on the engine already.
 var imageID = regexp.MustCompile(`^(?:sha256:)?[a-f0-9]{64}$`)
 
-// PullImage has the engine pull the task's image, and returns when it is there.
-// A tag is pulled every time, as it may have moved; a digest only if the engine
-// does not have it; an image ID never.
+// PullImage has the engine pull the task's image, and returns when the pull has
+// ended. A tag is pulled every time, because it may have moved; a digest only if the
+// engine does not have it; an image ID never. An image that only this engine has,
+// under a tag, cannot be pulled: name it by its ID.
 //
-// The adapters of one [Engine] that want the same image, for the same platform
-// and with the same credentials, share one request. It goes on for as long as
-// one of them waits, and ends, with its connection, when the last of them leaves.
-// What it finds is not remembered.
+// The credentials are those of the task's PullOptions.RegistryAuth, and no others:
+// no configuration file and no credential helper is read.
 //
-// A fault that may pass, of the registry or of the way to it, is tried again
-// with growing pauses, up to [WithPullAttempts] times in all; the engine on its
-// own part tries each layer several times. A pull that does not get on is
-// cancelled, see [WithPullStallTimeout], and is not tried again: downloads are
-// watched by the bytes that the engine reports, which it does by the MiB with the
-// containerd store; extractions, and layers that the engine has queued, may take
-// an hour without any advance.
+// Adapters of one [Engine] that want the same image, for the same platform and with
+// the same credentials, share one request. It goes on as long as one of them waits,
+// and is cancelled when the last of them leaves. Its result is not remembered.
+//
+// When the registry, or the connection to it, has a fault that may pass, the pull is
+// tried again with growing pauses, up to [WithPullAttempts] times in all; the engine
+// itself tries each layer several times. A pull that makes no progress is cancelled
+// and not tried again; see [WithPullStallTimeout]. Extractions, and layers that the
+// engine has queued, may take an hour without progress.
 //
 // The error is the bare error of a context that ended; a temporary one (see
 // [exec.IsTemporary]) if the last attempt failed for a fault of the engine itself
 // or of the connection to it; any other is final. It names image, attempt and
-// cause, has the class of github.com/containerd/errdefs that the cause has, as far as
-// its words tell, and holds neither credentials nor the user or query part of any
+// cause. It has the class of github.com/containerd/errdefs that the cause has, as far
+// as its text tells, and holds neither credentials nor the user or query part of any
 // URL. The error of a registry that refuses the credentials contains "denied".
 //
 // The observer of [WithPullObserver] is called from the engine's first message
 // on, and once more with the last state when the pull has ended, for which
-// PullImage may take a tenth of a second longer. A call that runs when the pull
-// ends is waited for. When ctx ends PullImage returns within a second, also if
-// the observer, or the client, is still busy; no further call is made.
+// PullImage may take a tenth of a second longer. A call that is running when the pull
+// ends is waited for. When ctx ends, PullImage returns within a second, even if
+// the observer, or the client, is still busy; the observer is not called again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	if imageID.MatchString(a.config.image()) {
 		return nil

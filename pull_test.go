@@ -79,7 +79,7 @@ func (u unending) Read([]byte) (int, error) {
 	return 0, errors.New("read on a closed body")
 }
 
-// TestPullClosesTheBody is trap B10: a body that is not closed holds its
+// TestPullClosesTheBody: a body that is not closed holds its
 // connection for ever.
 func TestPullClosesTheBody(t *testing.T) {
 	t.Parallel()
@@ -139,7 +139,7 @@ type endWith struct{ err error }
 
 func (e endWith) Read([]byte) (int, error) { return 0, e.err }
 
-// TestPullMessagesAreFresh is trap B11: nothing of a message is seen in the next one.
+// TestPullMessagesAreFresh: nothing of a message is seen in the next one.
 func TestPullMessagesAreFresh(t *testing.T) {
 	t.Parallel()
 	messages := newPullStream(strings.NewReader(`
@@ -156,7 +156,7 @@ func TestPullMessagesAreFresh(t *testing.T) {
 	assert.Equal(t, io.EOF, err)
 }
 
-// TestPullKeepsTheFirstErrorAndItsCode is trap B11 too: the error is that of the
+// TestPullKeepsTheFirstErrorAndItsCode: the error is that of the
 // stream, with its code, and what follows it changes nothing.
 func TestPullKeepsTheFirstErrorAndItsCode(t *testing.T) {
 	t.Parallel()
@@ -170,7 +170,7 @@ func TestPullKeepsTheFirstErrorAndItsCode(t *testing.T) {
 	assert.False(t, exec.IsTemporary(err))
 }
 
-// TestPullDoesNotGoOnAnonymously is trap B12: a client that is asked for other
+// TestPullDoesNotGoOnAnonymously: a client that is asked for other
 // credentials tries without any, and hides the first answer.
 func TestPullDoesNotGoOnAnonymously(t *testing.T) {
 	t.Parallel()
@@ -192,7 +192,7 @@ func TestPullDoesNotGoOnAnonymously(t *testing.T) {
 	assert.EqualValues(t, 1, pulls.Load())
 }
 
-// TestPullReturnsItsErrorAndRemembersNothing is trap B13: the error is the
+// TestPullReturnsItsErrorAndRemembersNothing: the error is the
 // caller's to see, and the next pull is a new one.
 func TestPullReturnsItsErrorAndRemembersNothing(t *testing.T) {
 	t.Parallel()
@@ -217,7 +217,7 @@ func TestPullReturnsItsErrorAndRemembersNothing(t *testing.T) {
 	})
 }
 
-// TestPullOnlyWhatMayBeMissing is trap B14: an image ID can only be on the
+// TestPullOnlyWhatMayBeMissing: an image ID can only be on the
 // engine, and a digest never changes.
 func TestPullOnlyWhatMayBeMissing(t *testing.T) {
 	t.Parallel()

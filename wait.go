@@ -24,21 +24,24 @@ const (
 )
 
 // Wait waits until the task's container has exited, or is dead, and returns the
-// engine's record of it, with the exit code in State; see [ExitError]. A
-// container that is created, running, paused or restarting is waited for. One
-// that is created and has the time of its end has exited: its engine, which was
-// killed within the start, did not see the start.
+// engine's record of it, with the exit code in State; see [ExitError]. It goes on
+// waiting while the container is created, running, paused or restarting. A container
+// that is created and has a time of its end has exited: its engine was killed during
+// the start and did not see it.
 //
 // It returns [ErrContainerDestroyed], bare, if there is no container, if it is
-// being removed, or if another one has taken its name since Wait first looked;
-// ctx.Err(), bare, if ctx ends; or what else the engine answers to an inspect,
-// which need not say that the container does not run: call Wait again. An engine
-// that is away does not end it, and it makes no request meanwhile: the stream
-// that all adapters of the [Engine] share looks for the engine alone. An exit
-// that happened in that time is reported once the stream is open again. Without
-// any event it inspects every five minutes, as the ECS agent does, and every ten
-// seconds where the engine, or a proxy before it, answers but refuses the stream:
-// a hundred tasks then make ten requests a second.
+// being removed, or if another one has taken its name since Wait first looked. It
+// returns ctx.Err(), bare, if ctx ends. Any other error is the engine's answer to an
+// inspect, and does not mean that the container has stopped: call Wait again.
+//
+// An engine that is away does not end Wait. Wait makes no request meanwhile: only
+// the stream that all adapters of the [Engine] share looks for the engine. An exit
+// during that time is reported once the stream is open again.
+//
+// Wait inspects after every event of the container, when the stream has been opened
+// and a second later, and otherwise every five minutes, give or take a tenth. Where
+// the engine, or a proxy in front of it, answers but refuses the stream, it inspects
+// every ten seconds: a hundred tasks then make ten requests a second.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }

@@ -81,7 +81,7 @@ func settled() {
 	synctest.Wait()
 }
 
-// B54, B57, B59: the state that inspect shows is what counts.
+// The state that inspect shows is what counts.
 func TestWaitByState(t *testing.T) {
 	t.Parallel()
 	dead := containerIs("dead")
@@ -157,7 +157,7 @@ func TestWaitReportsAnExitAtItsEvent(t *testing.T) {
 	})
 }
 
-// B62: a renamed container is still the task's, and a new one under its name is
+// A renamed container is still the task's, and a new one under its name is
 // not.
 func TestWaitPinsTheContainer(t *testing.T) {
 	t.Parallel()
@@ -223,7 +223,7 @@ func TestWaitWithoutContainer(t *testing.T) {
 	})
 }
 
-// B50: an answer without a state is an error and no panic; so is a refusal.
+// An answer without a state is an error and no panic; so is a refusal.
 func TestWaitReportsWhatWillNotPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// B52, B56: an end of which no event ever comes is found by inspecting.
+// An end of which no event ever comes is found by inspecting.
 func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -49,7 +49,7 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 	}
 }
 
-// B58: what decides about health is what inspect shows, not an old event.
+// What decides about health is what inspect shows, not an old event.
 func TestWatchJudgesHealthByInspect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -4,8 +4,10 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-targets=$(go test -list '^Fuzz' . | grep '^Fuzz' || true)
-for target in $targets; do
+list=$(go test -list '^Fuzz' .) || { echo "$list" && exit 1; }
+mapfile -t targets < <(grep '^Fuzz' <<<"$list")
+((${#targets[@]} > 0)) || { echo "there is no fuzz target" && exit 1; }
+for target in "${targets[@]}"; do
 	echo "== $target"
 	go test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-2m}" -fuzzminimizetime 1s .
 done

@@ -4,7 +4,7 @@
 #   hack/release-check.sh vX.Y.Z
 #
 # It prints how the API differs from that of the last tag, and the licence of
-# every module that an importer gets.
+# every module that an importer gets on any of the platforms.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -27,6 +27,8 @@ say "the tree"
 [[ -z $(git status --porcelain) ]] || fail "there are uncommitted changes"
 git rev-parse --quiet --verify "refs/tags/$version" >/dev/null && fail "$version is tagged already"
 grep -q "^## \[${version#v}\] - [0-9]\{4\}-[0-9][0-9]-[0-9][0-9]$" CHANGELOG.md || fail "CHANGELOG.md has no dated section for ${version#v}"
+grep -q "^\[${version#v}\]: " CHANGELOG.md || fail "CHANGELOG.md has no link for ${version#v}"
+if grep -qi "until .* first tag" README.md; then fail "README.md still says what to do until the first tag"; fi
 
 say "the modules"
 for module in $(modules); do
@@ -66,11 +68,14 @@ licence() {
 	done
 	echo unknown
 }
+dependencies=$(for os in linux darwin windows; do
+	GOOS=$os CGO_ENABLED=0 go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' .
+done)
 while read -r path module_version dir; do
 	name=$(licence "$dir")
 	printf '%-12s %s %s\n' "$name" "$path" "$module_version"
 	[[ $name != unknown ]] || fail "the licence of $path is not known"
-done < <(go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' . | sort -u)
+done < <(sort -u <<<"$dependencies")
 
 ((${#failed[@]} == 0)) || die "not ready for $version: $(printf '%s; ' "${failed[@]}")"
 say "ready for $version"

@@ -55,6 +55,7 @@ if [[ $mode == private ]]; then
 	echo '{}' >"$dir/daemon.json"
 	cp "$root/hack/engine.sh" "$dir/engine"
 	"$dir/engine" start 9>&-
+	say "engine $(docker --host "$DOCKEREXEC_TEST_HOST" version --format '{{.Server.Version}}, API {{.Server.APIVersion}}')"
 	port=5000
 else
 	export DOCKEREXEC_TEST_ENGINE=

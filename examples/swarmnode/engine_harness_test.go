@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		mainMeasured(path)
 		return
 	}
+	if os.Getenv(withClientLogs) != "" {
+		mainWithClientLogs()
+		return
+	}
 	log.L.Logger.SetLevel(logrus.WarnLevel) // SwarmKit has gRPC's lines there too
 	goleak.VerifyTestMain(leavesNothing{m})
 }

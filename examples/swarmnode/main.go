@@ -1,6 +1,6 @@
 // Command swarmnode is a whole node of a SwarmKit swarm, manager and agent in one
 // process, which runs its tasks on a Docker Engine. It is the start of a swarm
-// agent of your own: the agent's part is the executor in newNode, all else is
+// agent of your own: the agent's part is the executor in run, all else is
 // SwarmKit's.
 //
 // Without -join it is the first manager of a swarm of its own, and its control
@@ -22,6 +22,7 @@ import (
 
 	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec"
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/moby/swarmkit/v2/node"
 	"github.com/moby/swarmkit/v2/node/plugin"
@@ -93,8 +94,8 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	return o, nil
 }
 
-// run runs the node until ctx ends, and prints a line once it is ready. Its
-// containers go on: a node that starts again with the same state takes them over.
+// run runs the node until ctx ends. The executor is the whole of this package's
+// part in it.
 func run(ctx context.Context, o options, out io.Writer) error {
 	settings := []engineapi.Opt{engineapi.FromEnv}
 	if o.host != "" {
@@ -105,8 +106,14 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer client.Close()
+	return runNode(ctx, o, dockerexec.NewExecutor(client, nil, dockerexec.WithLogRate(o.logRate)), out)
+}
 
-	n, err := newNode(o, client)
+// runNode runs a node with the executor until ctx ends, and prints a line once it
+// is ready. Its containers go on: a node that starts again with the same state
+// takes them over.
+func runNode(ctx context.Context, o options, executor exec.Executor, out io.Writer) error {
+	n, err := newNode(o, executor)
 	if err != nil {
 		return err
 	}
@@ -134,12 +141,9 @@ func controlSocket(n *node.Node, o options) string {
 	return ", control socket " + o.control
 }
 
-// newNode makes the node. This is what a swarm agent has to say about its
-// executor, which is the whole of this package's part.
-func newNode(o options, client engineapi.APIClient) (*node.Node, error) {
+func newNode(o options, executor exec.Executor) (*node.Node, error) {
 	return node.New(&node.Config{
-		Executor: dockerexec.NewExecutor(client, nil, dockerexec.WithLogRate(o.logRate)),
-
+		Executor:           executor,
 		Hostname:           o.hostname,
 		StateDir:           o.stateDir,
 		ListenControlAPI:   o.control,
