@@ -12,6 +12,18 @@ import (
 // hack/bench.sh makes a table of what the benchmarks report so.
 func compare(b *testing.B, unit string, limit float64, ours, baseline func() float64) {
 	b.Helper()
+	compareAt(b, 0.1, unit, limit, ours, baseline)
+}
+
+// compareCounts is compare for what others on the machine do not change, such as
+// bytes and requests: the median counts.
+func compareCounts(b *testing.B, unit string, limit float64, ours, baseline func() float64) {
+	b.Helper()
+	compareAt(b, 0.5, unit, limit, ours, baseline)
+}
+
+func compareAt(b *testing.B, quantile float64, unit string, limit float64, ours, baseline func() float64) {
+	b.Helper()
 	var values [2][]float64
 	for b.Loop() {
 		values[0] = append(values[0], ours())
@@ -20,8 +32,8 @@ func compare(b *testing.B, unit string, limit float64, ours, baseline func() flo
 	for _, v := range values {
 		slices.Sort(v)
 	}
-	good := len(values[0]) / 10
-	report(b, unit, limit, values[0][good], values[1][good])
+	at := int(quantile * float64(len(values[0])))
+	report(b, unit, limit, values[0][at], values[1][at])
 }
 
 func report(b *testing.B, unit string, limit, ours, baseline float64) {

@@ -24,7 +24,7 @@ const containerdSocket = "/run/docker/containerd/containerd.sock"
 // startBehindTheEngine has the engine's containerd run the test image's program
 // with args as the container's process, as a start that the engine began and did
 // not live to see.
-func startBehindTheEngine(t *testing.T, client *engineapi.Client, id string, args ...string) {
+func startBehindTheEngine(t testing.TB, client *engineapi.Client, id string, args ...string) {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "root")
 	require.NoError(t, os.Mkdir(root, 0o755))
@@ -52,10 +52,10 @@ func TestEngineWaitForAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 	client, _ := plainClient(t)
 	warmImage(t, client)
 	if _, err := osexec.LookPath("ctr"); err != nil {
-		t.Skip("no containerd client: ", err)
+		skip(t, "no containerd client: "+err.Error())
 	}
 	if _, err := os.Stat(containerdSocket); err != nil {
-		t.Skip("the engine's containerd is elsewhere: ", err)
+		skip(t, "the engine's containerd is elsewhere: "+err.Error())
 	}
 	executor := NewExecutor(client, nil)
 	task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateStarting)

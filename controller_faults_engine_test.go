@@ -22,7 +22,7 @@ func controlEngine(t testing.TB, args ...string) {
 	t.Helper()
 	control := os.Getenv("DOCKEREXEC_TEST_ENGINE")
 	if control == "" {
-		t.Skip("this engine is not ours to stop")
+		skip(t, "this engine is not ours to stop")
 	}
 	out, err := osexec.Command(control, args...).CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -134,6 +134,8 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	switch {
 	case err != nil && pingCtx.Err() != nil:
 		return failed(requestTimeoutError(timeout))
+	case isAnswer(err):
+		return failed(errors.New(err.Error())) // its class is no word on what is asked for next
 	case err != nil:
 		return failed(err)
 	case ping.APIVersion == "":

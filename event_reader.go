@@ -249,7 +249,7 @@ func (rd *eventReader) refusedBy(err error) bool {
 // others may have its time. If there was none the wall clock has to do.
 func (rd *eventReader) since() string {
 	nano := rd.last.timeNano
-	if nano == 0 {
+	if nano <= 0 { // an engine takes no time from before 1970
 		nano = time.Now().Add(-lookBack).UnixNano()
 	}
 	return fmt.Sprintf("%d.%09d", nano/1e9, nano%1e9)

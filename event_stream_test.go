@@ -200,6 +200,7 @@ func TestAThousandAdaptersShareOneRequest(t *testing.T) {
 // is left, and there is never more than one stream.
 func TestSubscribersComeAndGo(t *testing.T) {
 	t.Parallel()
+	seed := testSeed(t)
 	synctest.Test(t, func(t *testing.T) {
 		client := newFakeClient(t)
 		running(client, "running")
@@ -218,9 +219,10 @@ func TestSubscribersComeAndGo(t *testing.T) {
 			adapter, err := engine.Adapter(nil, numberedTask(n%150), nil)
 			require.NoError(t, err)
 			all.Go(func() {
+				random := rand.New(rand.NewPCG(seed, uint64(n)))
 				for time.Now().Before(end) {
-					time.Sleep(rand.N(2 * time.Second))
-					ctx, cancel := context.WithTimeout(ctx, rand.N(500*time.Millisecond))
+					time.Sleep(time.Duration(random.Int64N(int64(2 * time.Second))))
+					ctx, cancel := context.WithTimeout(ctx, time.Duration(random.Int64N(int64(500*time.Millisecond))))
 					if n%3 == 0 {
 						_, err := adapter.Wait(ctx)
 						assert.Equal(t, context.DeadlineExceeded, err)
@@ -235,12 +237,13 @@ func TestSubscribersComeAndGo(t *testing.T) {
 			})
 		}
 		all.Go(func() {
+			random := rand.New(rand.NewPCG(seed, 200))
 			for n := int64(0); time.Now().Before(end); n++ {
-				time.Sleep(rand.N(20 * time.Millisecond))
+				time.Sleep(time.Duration(random.Int64N(int64(20 * time.Millisecond))))
 				if source.opens() == 0 {
 					continue
 				}
-				if stream := source.latest(); rand.N(20) == 0 {
+				if stream := source.latest(); random.IntN(20) == 0 {
 					select {
 					case stream.errs <- io.ErrUnexpectedEOF:
 					default:

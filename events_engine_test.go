@@ -68,7 +68,7 @@ func countedEngine(t *testing.T) (*Engine, *countingDialer) {
 	t.Helper()
 	host := fromHarness(t, "DOCKEREXEC_TEST_HOST")
 	if !strings.HasPrefix(host, "unix://") {
-		t.Skip("the engine is not on a Unix socket")
+		skip(t, "the engine is not on a Unix socket")
 	}
 	dialer := &countingDialer{}
 	client, err := engineapi.NewClientWithOpts(engineapi.WithHost(host), engineapi.WithDialContext(dialer.dial))

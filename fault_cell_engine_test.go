@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
@@ -27,6 +32,7 @@ type faultRow struct {
 	target string // the request, as faultPlan has it; <ID> is the container's
 	nth    int    // the how many-th of those; 0: the first
 	every  bool   // all of them
+	before bool   // also those before
 	kinds  string // how the operation ends, by fault; see faultKinds
 
 	setup func(c *faultCell)                            // what comes before the operation
@@ -60,6 +66,7 @@ type faultCell struct {
 	row    *faultRow
 	fault  fault
 	want   byte
+	got    byte
 	at     *byte // where in the table
 	number int
 
@@ -68,12 +75,14 @@ type faultCell struct {
 	engine    *Engine
 	executor  *executor
 	task      *api.Task
+	deps      exec.DependencyGetter // the task's secrets
+	files     string                // a folder of the cell's own for them
 	adapter   *ContainerAdapter
 	ctlr      *controller
 	about     string // what the errors must name
 	id        string // the container's, for rows that need it
 	pushed    string // an image of the cell's own
-	volume    string
+	volumes   []string
 	shared    bool     // the task is another cell's too
 	stranger  string   // a container of somebody else's that has the task's name
 	startedAt string   // when the container was seen to have been started first
@@ -95,6 +104,24 @@ func (c *faultCell) Errorf(format string, args ...any) {
 // FailNow ends the cell.
 func (c *faultCell) FailNow() { runtime.Goexit() }
 
+// cellTB has helpers of tests fail the cell instead.
+type cellTB struct {
+	testing.TB
+	cell *faultCell
+}
+
+func (t cellTB) Errorf(format string, args ...any) { t.cell.Errorf(format, args...) }
+func (t cellTB) FailNow()                          { t.cell.FailNow() }
+
+func (t cellTB) Fatalf(format string, args ...any) {
+	t.Errorf(format, args...)
+	t.FailNow()
+}
+
+// tb is for helpers that want a whole test. Only the test's own goroutine may end
+// that.
+func (c *faultCell) tb() testing.TB { return cellTB{c.bench.t, c} }
+
 // ctx is for what must succeed. It logs, too.
 func (c *faultCell) ctx() context.Context {
 	return c.logContext(context.WithoutCancel(c.bench.t.Context()))
@@ -112,14 +139,14 @@ func (c *faultCell) impatient() bool {
 func (c *faultCell) run() {
 	*c.at = '!'
 	defer c.tidy()
-	c.proxy = newFaultProxy(c.bench.transport, c.bench.dead)
+	c.proxy = newFaultProxy(c.bench.transport, c.bench.dead, rand.New(rand.NewPCG(c.bench.seed, uint64(c.number))))
 	defer c.proxy.close()
 	var err error
 	c.client, err = c.proxy.client()
 	require.NoError(c, err)
 	c.engine = NewEngine(c.client, c.row.options...)
 	c.executor = NewExecutor(c.client, nil, c.row.options...).(*executor)
-	c.task = c.bench.task("sleep", "1h")
+	c.task = c.bench.task(c.tb(), "sleep", "1h")
 	c.row.setup(c)
 
 	defer func() {
@@ -133,7 +160,7 @@ func (c *faultCell) run() {
 		c.Errorf("%d connections are left", left)
 	}
 	if len(c.problems) == 0 {
-		*c.at = c.want
+		*c.at = c.got
 	}
 }
 
@@ -157,7 +184,7 @@ func (c *faultCell) caller() (context.Context, context.CancelFunc) {
 func (c *faultCell) underFault() (next error) {
 	ctx, cancel := c.caller()
 	hit := c.proxy.arm(&faultPlan{
-		fault: c.fault, target: c.target(), nth: c.nth(), message: c.message(), others: c.others(),
+		fault: c.fault, target: c.target(), nth: c.nth(), before: c.row.before, message: c.message(), others: c.others(),
 		endless: c.row.endless, sample: c.row.sample,
 	})
 	var onHit sync.WaitGroup
@@ -194,6 +221,7 @@ func (c *faultCell) underFault() (next error) {
 	assert.False(c, hung, "it hangs; requests: %q", seen)
 
 	got := c.kindOf(ctx, err, seen)
+	c.got = got
 	believed := c.want == 'b' && (got == 's' || got == 'r')
 	if got != c.want && !believed && !(c.want == 'e' && got == 't') {
 		c.Errorf("ended as %q, want %q: %v (%T)\nafter %v; requests %q %s", got, c.want, err, err, took, seen, where)
@@ -347,19 +375,26 @@ func (c *faultCell) remove() {
 		assert.NoError(c, c.adapter.Remove(ctx))
 		assert.NoError(c, c.adapter.RemoveNetworks(ctx))
 	}
-	if c.volume != "" {
-		assert.NoError(c, c.bench.client.VolumeRemove(ctx, c.volume, false))
+	for _, volume := range c.volumes {
+		assert.NoError(c, c.bench.client.VolumeRemove(ctx, volume, false))
+	}
+	if c.files != "" {
+		left, err := filepath.Glob(filepath.Join(c.files, "*", c.task.ID))
+		assert.NoError(c, err)
+		assert.Empty(c, left)
 	}
 	if c.stranger != "" {
 		strangerRuns(c)
 		assert.NoError(c, c.bench.client.ContainerRemove(ctx, c.stranger, container.RemoveOptions{Force: true}))
 	}
-	assert.Empty(c, leftOfTask(c.bench.t, c.bench.client, c.tasksOwn()))
+	assert.Empty(c, leftOfTask(c.tb(), c.bench.client, c.tasksOwn()))
 }
 
-// tasksOwn is the task without the engine's own network, which stays.
+// tasksOwn is the task without the engine's own network, which stays, and without
+// what its adapter would have to be given.
 func (c *faultCell) tasksOwn() *api.Task {
 	task := c.task.Copy()
+	spec(task).Secrets = nil
 	if c.task.Networks[0].Network.Spec.Annotations.Name == "none" {
 		task.Networks = nil
 	}
@@ -370,7 +405,13 @@ func (c *faultCell) tasksOwn() *api.Task {
 func (c *faultCell) tidy() {
 	client, ctx := c.bench.client, c.ctx()
 	if c.pushed != "" {
-		_, _ = client.ImageRemove(ctx, c.pushed, image.RemoveOptions{Force: true, PruneChildren: true})
+		_, err := client.ImageRemove(ctx, c.pushed, image.RemoveOptions{Force: true, PruneChildren: true})
+		if !cerrdefs.IsNotFound(err) { // the pull may have failed
+			assert.NoError(c, err)
+		}
+	}
+	if c.files != "" {
+		assert.NoError(c, os.RemoveAll(c.files))
 	}
 	if c.shared || c.task == nil || len(c.problems) == 0 {
 		return
@@ -379,7 +420,7 @@ func (c *faultCell) tidy() {
 		_ = client.ContainerRemove(ctx, adapter.config.name(), container.RemoveOptions{Force: true, RemoveVolumes: true})
 		_ = adapter.RemoveNetworks(ctx)
 	}
-	if c.volume != "" {
-		_ = client.VolumeRemove(ctx, c.volume, true)
+	for _, volume := range c.volumes {
+		_ = client.VolumeRemove(ctx, volume, true)
 	}
 }

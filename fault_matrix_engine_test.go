@@ -70,6 +70,7 @@ func TestEngineFaults(t *testing.T) {
 			}
 		}
 	}
+	require.NotEmpty(t, cells, "no cell is called like DOCKEREXEC_TEST_FAULTS")
 	if all := chosen.String(); all == "" || all == "." {
 		assert.GreaterOrEqual(t, len(cells), 200)
 	}
@@ -117,8 +118,8 @@ const (
 	// faultWorkers is how many cells run at a time. Most of them wait.
 	faultWorkers = 8
 	// faultTimeout stands for time-outs of minutes; faultBench.timeout is longer
-	// on a machine that is busy.
-	faultTimeout = 2 * time.Second
+	// on a machine that is slow. All workers at once make it slower still.
+	faultTimeout = 5 * time.Second
 	// cellTimeout ends a cell that hangs.
 	cellTimeout = time.Minute
 )
@@ -129,7 +130,7 @@ const faultKinds = `  t  a temporary error
   c  the bare error of the context, which had ended
   s  success
   r  success, after it had asked again by itself
-  b  success, because the engine's answer says that there is nothing to do
+  b  wanted instead of s or r, where the engine's answer says that there is nothing to do
   p  exec.ErrTaskPrepared     S  exec.ErrTaskStarted     d  ErrContainerDestroyed
   n  no status and no error: the agent keeps what it knows
   e  an error of the raw reader
@@ -168,6 +169,7 @@ type faultBench struct {
 	client    *engineapi.Client // to the engine itself
 	transport *http.Transport   // its, and the proxies'
 	dead      string
+	seed      uint64
 	image     string        // the test image's ID
 	reference string        // the test image, with its digest
 	timeout   time.Duration // for a request, or a pull, that is never answered
@@ -186,6 +188,7 @@ const (
 	canaryValue    = "canary-environment-value"
 	canaryArgument = "canary-argument"
 	canaryOption   = "canary-driver-option"
+	canaryPayload  = "canary-secret-payload"
 )
 
 var loggedLines = []string{
@@ -193,10 +196,10 @@ var loggedLines = []string{
 }
 
 func newFaultBench(t *testing.T) *faultBench {
-	b := &faultBench{t: t, dead: deadSocket(t), transport: engineTransport(t), logger: logrus.New()}
+	b := &faultBench{t: t, seed: testSeed(t), dead: deadSocket(t), transport: engineTransport(t), logger: logrus.New()}
 	password := fromHarness(t, "DOCKEREXEC_TEST_PASSWORD")
 	b.canaries = []string{
-		canaryValue, canaryArgument, canaryOption,
+		canaryValue, canaryArgument, canaryOption, canaryPayload,
 		password, engineAuth(t), base64.StdEncoding.EncodeToString([]byte(fromHarness(t, "DOCKEREXEC_TEST_USER") + ":" + password)),
 	}
 	b.logger.SetOutput(io.Discard)
@@ -204,7 +207,7 @@ func newFaultBench(t *testing.T) *faultBench {
 	b.logger.AddHook(b)
 
 	var err error
-	b.client, err = engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:2375"), engineapi.WithHTTPClient(&http.Client{Transport: b.transport}))
+	b.client, err = engineapi.NewClientWithOpts(engineapi.WithHost(faultHost), engineapi.WithHTTPClient(&http.Client{Transport: b.transport}))
 	require.NoError(t, err)
 	ping, err := b.client.Ping(t.Context())
 	require.NoError(t, err)
@@ -216,7 +219,7 @@ func newFaultBench(t *testing.T) *faultBench {
 	b.image, b.reference = inspected.ID, inspected.RepoDigests[0]
 
 	start := func(args ...string) *ContainerAdapter {
-		adapter, err := NewContainerAdapter(b.client, nil, b.task(args...), nil)
+		adapter, err := NewContainerAdapter(b.client, nil, b.task(t, args...), nil)
 		require.NoError(t, err)
 		require.NoError(t, adapter.Create(t.Context()))
 		require.NoError(t, adapter.Start(t.Context()))
@@ -233,8 +236,8 @@ func newFaultBench(t *testing.T) *faultBench {
 
 // task is a task that needs no pull and joins no network, for speed, with a
 // canary wherever a task may have something to hide.
-func (b *faultBench) task(args ...string) *api.Task {
-	task := engineTask(b.t, append(args, canaryArgument)...)
+func (b *faultBench) task(t testing.TB, args ...string) *api.Task {
+	task := engineTask(t, append(args, canaryArgument)...)
 	spec(task).Image = b.image
 	spec(task).Env = []string{"SECRET=" + canaryValue}
 	task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("none"))}

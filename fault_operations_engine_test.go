@@ -160,6 +160,15 @@ func controllerStartSick(ctx context.Context, c *faultCell) error {
 	return err
 }
 
+// controllerStartStray ends the stray, which is a start that has failed.
+func controllerStartStray(ctx context.Context, c *faultCell) error {
+	err := c.ctlr.Start(ctx)
+	if err != nil && strings.HasSuffix(err.Error(), "the container ran without network and log, and was stopped") && !exec.IsTemporary(err) {
+		return nil
+	}
+	return err
+}
+
 func readRawLogs(ctx context.Context, c *faultCell) error {
 	body, err := c.adapter.Logs(ctx, api.LogSubscriptionOptions{})
 	if err != nil {

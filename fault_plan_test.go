@@ -60,6 +60,7 @@ type faultPlan struct {
 	fault   fault
 	target  string // "METHOD path" without the version; a * is anything
 	nth     int    // the how many-th of the requests that match; 0: every one
+	before  bool   // and all before it
 	message string // what an answer with a status says
 	endless bool   // the answer has no end; what comes of it at once is taken
 	sample  string // instead of what comes at once, where nothing does

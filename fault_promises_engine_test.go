@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -36,9 +37,11 @@ func networksThere(c *faultCell) {
 
 func networksGone(c *faultCell) { assert.Empty(c, c.networksNamed()) }
 
-func volumeThere(c *faultCell) {
-	_, err := c.bench.client.VolumeInspect(c.ctx(), c.volume)
-	assert.NoError(c, err)
+func volumesThere(c *faultCell) {
+	for _, volume := range c.volumes {
+		_, err := c.bench.client.VolumeInspect(c.ctx(), volume)
+		assert.NoError(c, err)
+	}
 }
 
 // seen is the engine's record of the container, which has the task's name. It is
@@ -64,9 +67,7 @@ func isCreated(c *faultCell) { assert.EqualValues(c, "created", c.seen().State.S
 
 func isPrepared(c *faultCell) {
 	isCreated(c)
-	if c.volume != "" {
-		volumeThere(c)
-	}
+	volumesThere(c)
 	if c.pushed != "" {
 		imagePresent(c)
 	}
@@ -93,6 +94,16 @@ func startedOnce(c *faultCell) {
 	}
 	assert.Equal(c, c.startedAt, seen.State.StartedAt)
 }
+
+// isCreatedWithFiles is a container whose secret is where it mounts it.
+func isCreatedWithFiles(c *faultCell) {
+	isCreated(c)
+	files, err := filepath.Glob(filepath.Join(c.files, "*", c.task.ID, "secret.0"))
+	assert.NoError(c, err)
+	assert.Len(c, files, 1)
+}
+
+func runsNoMore(c *faultCell) { assert.False(c, c.seen().State.Running) }
 
 func isStopped(c *faultCell) { assert.EqualValues(c, "exited", c.seen().State.Status) }
 

@@ -39,6 +39,7 @@ type faultProxy struct {
 	release       chan struct{} // closed to let go of what is held back
 	open          map[net.Conn]bool
 	seen          []string
+	random        *rand.Rand
 	where         string // where the answer was cut
 	unfit         string // why the fault could not come about
 }
@@ -50,10 +51,10 @@ const (
 )
 
 // newFaultProxy stands a proxy before the engine that transport leads to. dead is
-// from deadSocket.
-func newFaultProxy(transport http.RoundTripper, dead string) *faultProxy {
+// from deadSocket, random says where answers are cut.
+func newFaultProxy(transport http.RoundTripper, dead string, random *rand.Rand) *faultProxy {
 	p := &faultProxy{
-		engine: transport, dead: dead, closing: make(chan struct{}), open: map[net.Conn]bool{},
+		engine: transport, dead: dead, random: random, closing: make(chan struct{}), open: map[net.Conn]bool{},
 	}
 	p.pass = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -106,9 +107,13 @@ func (p *faultProxy) track(conn net.Conn, state http.ConnState) {
 	}
 }
 
+// faultHost is the engine's address to the clients of a proxy, which dial none. It
+// counts as this host.
+const faultHost = "tcp://127.0.0.1:2375"
+
 // client returns a client that goes through the proxy.
 func (p *faultProxy) client() (*engineapi.Client, error) {
-	return engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:2375"), engineapi.WithHTTPClient(&http.Client{Transport: p}))
+	return engineapi.NewClientWithOpts(engineapi.WithHost(faultHost), engineapi.WithHTTPClient(&http.Client{Transport: p}))
 }
 
 // arm has plan come about from now on. The channel is closed when it has.
@@ -162,7 +167,7 @@ func (p *faultProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		if matchesPattern(plan.target, what) {
 			p.matched++
-			if plan.nth == 0 || plan.nth == p.matched {
+			if plan.nth == 0 || plan.nth == p.matched || p.matched < plan.nth && plan.before {
 				through = p.faulty
 				r = r.Clone(r.Context())
 				r.Header.Set(faultHeaderName, string(plan.fault))
@@ -245,8 +250,8 @@ func (p *faultProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = conn.Write(wire[:n])
 		_ = conn.(*net.TCPConn).SetLinger(0) // a reset, not an end
 	case faultCut:
-		n := 1 + rand.N(max(len(wire)-1-atTheEnd(wire, header), 1))
 		p.mu.Lock()
+		n := 1 + p.random.IntN(max(len(wire)-1-atTheEnd(wire, header), 1))
 		p.where = fmt.Sprintf("cut after %d of %d bytes, %d of them header", n, len(wire), header)
 		p.mu.Unlock()
 		_, _ = conn.Write(wire[:n])

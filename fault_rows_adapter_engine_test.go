@@ -10,7 +10,7 @@ func adapterFaultRows() []*faultRow {
 	return []*faultRow{
 		{
 			name: "Inspect: ping", target: "* _ping", every: true, kinds: "ttt-t -- ttttt ttt c",
-			setup: func(c *faultCell) { c.share(c.bench.running); c.about = "ping the engine at tcp://engine:2375" },
+			setup: func(c *faultCell) { c.share(c.bench.running); c.about = pingFault },
 			op:    inspectIt,
 		},
 		{
@@ -54,8 +54,13 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "CreateVolumes: create", target: "POST volumes/create", kinds: "ttttt ft fftft ttt c",
-			setup: func(c *faultCell) { c.mount(); c.use(); c.about = c.volume },
-			op:    onAdapter((*ContainerAdapter).CreateVolumes), done: volumeThere,
+			setup: func(c *faultCell) { c.mount(1); c.use(); c.about = c.volumes[0] },
+			op:    onAdapter((*ContainerAdapter).CreateVolumes), done: volumesThere,
+		},
+		{
+			name: "CreateVolumes: create second", target: "POST volumes/create", nth: 2, kinds: "ttttt ft fftft ttt c",
+			setup: func(c *faultCell) { c.mount(2); c.use(); c.about = c.volumes[1] },
+			op:    onAdapter((*ContainerAdapter).CreateVolumes), done: volumesThere,
 		},
 		{
 			name: "Create: create", target: "POST containers/create", kinds: "ttttt ft frtft ttt c",
@@ -102,6 +107,20 @@ func adapterFaultRows() []*faultRow {
 			name: "Create: create with all cores", target: "POST containers/create", nth: 2, kinds: "ttttt ft frtft ttt c",
 			setup: (*faultCell).useManyCores, op: onAdapter((*ContainerAdapter).Create), done: isCreated, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
 			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
+		},
+		{
+			name: "Create, with a secret: information", target: "GET info", kinds: "ttttt ft fftft ttt c", needs: besideUs,
+			setup: func(c *faultCell) { c.useSecret(); c.about = "secrets and configs: engine information" },
+			op:    onAdapter((*ContainerAdapter).Create), done: isCreatedWithFiles, again: exec.ErrTaskPrepared,
+		},
+		{
+			name: "Create, with a secret: list of containers", target: "GET containers/json", kinds: "ttttt st sstst ttt c", needs: besideUs,
+			setup: func(c *faultCell) {
+				c.useSecret()
+				c.leaveFiles()
+				c.about = "secrets and configs: list of containers"
+			},
+			op: onAdapter((*ContainerAdapter).Create), done: isCreatedWithFiles, again: exec.ErrTaskPrepared,
 		},
 		{
 			name: "Start: start", target: "POST containers/*/start", kinds: "ttt-t -- fftft ttt c",

@@ -10,6 +10,10 @@ import (
 func controllerFaultRows() []*faultRow {
 	return []*faultRow{
 		{
+			name: "Describe: ping", target: "* _ping", every: true, kinds: "ttt-t -- ttttt ttt c",
+			setup: func(c *faultCell) { c.shared, c.about = true, pingFault }, op: describeIt,
+		},
+		{
 			name: "Describe: information", target: "GET info", kinds: "ttttt ft fftft ttt c",
 			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: engine information" }, op: describeIt,
 		},
@@ -19,7 +23,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare: create network", target: "POST networks/create", kinds: "ttttt ft fttft ttt c",
-			setup: func(c *faultCell) { c.join(1); c.mount(); c.control(api.TaskStateAccepted); c.about = c.network(0) },
+			setup: func(c *faultCell) { c.join(1); c.mount(1); c.control(api.TaskStateAccepted); c.about = c.network(0) },
 			op:    onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
 			says: map[fault]string{fault409: "network with name NAME already exists"},
 		},
@@ -36,7 +40,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare: create volume", target: "POST volumes/create", kinds: "ttttt ft fftft ttt c",
-			setup: func(c *faultCell) { c.join(1); c.mount(); c.control(api.TaskStateAccepted); c.about = c.volume },
+			setup: func(c *faultCell) { c.join(1); c.mount(1); c.control(api.TaskStateAccepted); c.about = c.volumes[0] },
 			op:    onController((*controller).Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
 		},
 		{
@@ -49,7 +53,7 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Prepare: inspect image", target: "GET images/*", kinds: "ttttt ft fftft ttt c",
 			setup: func(c *faultCell) {
-				spec(c.task).Image = fromHarness(c.bench.t, "DOCKEREXEC_TEST_IMAGE")
+				spec(c.task).Image = fromHarness(c.tb(), "DOCKEREXEC_TEST_IMAGE")
 				c.control(api.TaskStateAccepted)
 				c.about = spec(c.task).Image
 			},
@@ -117,6 +121,11 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
+			name: "controller Start: ping", target: "* _ping", every: true, kinds: "ttt-t -- ttttt ttt c",
+			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting); c.about = pingFault },
+			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
+		},
+		{
 			name: "controller Start: inspect", target: "GET containers/*/json", kinds: "ttttt tt ftttt ttt c",
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController((*controller).Start), done: startedOnce, again: exec.ErrTaskStarted,
@@ -160,6 +169,12 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
+			name: "controller Start, a stray: stop", target: "POST containers/*/stop", kinds: "rrr-r -- brrrr rrr c", needs: besideUs,
+			setup: (*faultCell).controlStray, op: controllerStartStray, done: runsNoMore, onHit: killIfGone,
+			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
 			name: "controller Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c", endless: true, sample: anEvent,
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 		},
@@ -181,6 +196,19 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
+			name: "controller Shutdown: inspect for a lost start", target: "GET containers/*/json", kinds: "ttttt tt stttt ttt c",
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:   onController((*controller).Shutdown),
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Shutdown, the stop fails: inspect", target: "GET containers/*/json", nth: 2, kinds: "ttttt tt btttt ttt c",
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			op:     onController((*controller).Shutdown),
+			others: map[string]answerInstead{"POST containers/*/stop": {500, "cannot stop container: NAME: permission denied"}},
+			says:   map[fault]string{fault404: noContainer},
+		},
+		{
 			name: "controller Shutdown, named: inspect", target: "GET containers/*/json", kinds: "ttttt tt btttt ttt c",
 			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Shutdown),
@@ -197,6 +225,10 @@ func controllerFaultRows() []*faultRow {
 			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
 			op:   onController((*controller).Terminate),
 			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove: ping", target: "* _ping", nth: 2, before: true, kinds: "rrr-r -- rrrrr rrr c",
+			setup: (*faultCell).controlAnew, op: onController((*controller).Remove), done: allGone,
 		},
 		{
 			name: "controller Remove: stop", target: "POST containers/*/stop", kinds: "rrr-r -- ssrsr rrr c",
@@ -226,6 +258,17 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Remove, anew: inspect", target: "GET containers/*/json", kinds: "rrrrr fr brrrr rrr c",
 			setup: (*faultCell).controlAnew, op: onController((*controller).Remove), done: allGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove, anew: inspect for a lost start", target: "GET containers/*/json", nth: 2, kinds: "rrrrr rr srrrr rrr c",
+			setup: (*faultCell).controlAnew, op: onController((*controller).Remove), done: allGone,
+			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "controller Remove, after a lost create: inspect", target: "GET containers/*/json", kinds: "rrrrr fr rrrrr rrr c",
+			setup: func(c *faultCell) { c.join(1); c.control(api.TaskStateAccepted); c.loseCreate() },
+			op:    onController((*controller).Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{

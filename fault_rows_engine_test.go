@@ -10,6 +10,10 @@ var (
 	beingRemoved = "removal of container NAME is already in progress"
 )
 
+// pingFault is how the errors of a ping begin, of which each comes twice: the
+// client asks with GET where its HEAD fails.
+const pingFault = "ping the engine at " + faultHost
+
 // anEvent is how an event stream begins.
 const anEvent = `{"Type":"container","Action":"start","Actor":{"ID":"0123456789ab","Attributes":{"name":"nobody"}},"scope":"local","time":1700000000,"timeNano":1700000000000000000}` + "\n"
 

@@ -10,6 +10,14 @@ func streamFaultRows() []*faultRow {
 			setup: func(c *faultCell) { c.share(c.bench.running) }, op: untilAnEvent, endless: true, sample: anEvent,
 		},
 		{
+			name: "Events: ping", target: "* _ping", nth: 2, before: true, kinds: "rrr-r -- rrrrr rrr c",
+			setup: func(c *faultCell) { c.share(c.bench.running) }, op: untilAnEvent,
+		},
+		{
+			name: "Wait: ping", target: "* _ping", nth: 2, before: true, kinds: "rrr-r -- rrrrr rrr c",
+			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill,
+		},
+		{
 			name: "Wait: events", target: "GET events", kinds: "rrrrr rr rrrrr rrr c",
 			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill, endless: true, sample: anEvent,
 		},

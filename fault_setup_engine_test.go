@@ -9,7 +9,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,7 +19,7 @@ import (
 
 func (c *faultCell) use() {
 	var err error
-	c.adapter, err = c.engine.Adapter(nil, c.task, nil)
+	c.adapter, err = c.engine.Adapter(nil, c.task, c.deps)
 	require.NoError(c, err)
 	c.about = c.adapter.config.name()
 }
@@ -124,15 +126,55 @@ func (c *faultCell) useNetworks() {
 	c.about = c.network(0)
 }
 
-// mount gives the task a volume of its own.
-func (c *faultCell) mount() {
-	c.volume = fmt.Sprintf("dockerexec-fault-%d", c.number)
-	spec(c.task).Mounts = []api.Mount{{
-		Type: api.MountTypeVolume, Source: c.volume, Target: "/data",
-		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{
-			Name: "local", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": canaryOption},
-		}},
-	}}
+// mount gives the task volumes of its own.
+func (c *faultCell) mount(volumes int) {
+	for i := range volumes {
+		name := fmt.Sprintf("dockerexec-fault-%d-%d", c.number, i)
+		c.volumes = append(c.volumes, name)
+		spec(c.task).Mounts = append(spec(c.task).Mounts, api.Mount{
+			Type: api.MountTypeVolume, Source: name, Target: "/data/" + name,
+			VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{
+				Name: "local", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": canaryOption},
+			}},
+		})
+	}
+}
+
+// useSecret gives the task a secret, in a folder of the cell's own.
+func (c *faultCell) useSecret() {
+	deps := stores()
+	deps.secrets.(exec.SecretsManager).Add(api.Secret{ID: "s1", Spec: api.SecretSpec{Data: []byte(canaryPayload)}})
+	c.deps = deps
+	spec(c.task).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "password", Mode: 0o400})}
+	c.files = fmt.Sprintf("/run/dockerexec-fault-%d", c.number)
+	c.engine.files = newFileStore(c.files)
+	c.use()
+}
+
+// leaveFiles has the folder hold what an earlier process has left of another task,
+// so that the engine's containers are listed.
+func (c *faultCell) leaveFiles() {
+	info, err := c.bench.client.Info(c.ctx())
+	require.NoError(c, err)
+	_, err = c.engine.files.write(info.ID, "left", nil)
+	require.NoError(c, err)
+}
+
+// loseCreate has the engine make the controller's container and its answer be lost.
+func (c *faultCell) loseCreate() {
+	c.proxy.arm(&faultPlan{fault: faultLost, target: "POST containers/create", nth: 1})
+	assert.Error(c, c.ctlr.Prepare(c.ctx()))
+	_, _, err := c.proxy.disarm()
+	require.NoError(c, err)
+	isCreated(c)
+}
+
+// controlStray makes the controller of a container that runs without its engine
+// having seen the start.
+func (c *faultCell) controlStray() {
+	c.useCreated()
+	startBehindTheEngine(c.tb(), c.bench.client, c.seen().ID, "sleep", "1h")
+	c.control(api.TaskStateStarting)
 }
 
 func (c *faultCell) rename() { c.task.Annotations.Name = fmt.Sprintf("dockerexec-fault-%d", c.number) }
@@ -153,7 +195,7 @@ func (c *faultCell) checkHealth(file string) {
 // push gives the task an image of its own that is in the registry and not on the
 // engine.
 func (c *faultCell) push() {
-	ref := fmt.Sprintf("%s/dockerexec-fault-%d:1", fromHarness(c.bench.t, "DOCKEREXEC_TEST_REGISTRY"), c.number)
+	ref := fmt.Sprintf("%s/dockerexec-fault-%d:1", fromHarness(c.tb(), "DOCKEREXEC_TEST_REGISTRY"), c.number)
 	read := func(body io.ReadCloser, err error) {
 		require.NoError(c, err)
 		defer body.Close()
@@ -162,13 +204,16 @@ func (c *faultCell) push() {
 		require.NotContains(c, string(text), `"error"`)
 	}
 	client := c.bench.client
-	read(client.ImageImport(c.ctx(), image.ImportSource{Source: bytes.NewReader(randomTar(c.bench.t, 1<<10)), SourceName: "-"}, ref, image.ImportOptions{}))
+	read(client.ImageImport(c.ctx(), image.ImportSource{Source: bytes.NewReader(randomTar(c.tb(), 1<<10)), SourceName: "-"}, ref, image.ImportOptions{}))
 	c.pushed = ref
-	read(client.ImagePush(c.ctx(), ref, image.PushOptions{RegistryAuth: engineAuth(c.bench.t)}))
+	read(client.ImagePush(c.ctx(), ref, image.PushOptions{RegistryAuth: engineAuth(c.tb())}))
 	_, err := client.ImageRemove(c.ctx(), ref, image.RemoveOptions{Force: true, PruneChildren: true})
 	require.NoError(c, err)
 	spec(c.task).Image = ref
 }
+
+// besideUs is an engine whose host the tests are on, as root.
+func besideUs(*faultBench) bool { return isPrivate() }
 
 // oneNetworkAtATime is an engine at whose API version a create joins one network.
 func oneNetworkAtATime(b *faultBench) bool {

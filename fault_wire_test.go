@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,10 +56,10 @@ func TestFaultsOnTheWire(t *testing.T) {
 		faultCancel:  {err: context.DeadlineExceeded},
 	} {
 		t.Run(string(f), func(t *testing.T) {
-			p := newFaultProxy(transport, dead)
+			p := newFaultProxy(transport, dead, rand.New(rand.NewPCG(1, 2)))
 			defer p.close()
-			ask := func() (status int, text string, err error) {
-				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			ask := func(limit time.Duration) (status int, text string, err error) {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
 				defer cancel()
 				request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://engine/v1.41/containers/create", strings.NewReader(string(f)))
 				require.NoError(t, err)
@@ -71,7 +72,11 @@ func TestFaultsOnTheWire(t *testing.T) {
 				return answer.StatusCode, string(all), err
 			}
 			hit := p.arm(&faultPlan{fault: f, target: "POST containers/create", nth: 1, message: `not "this"`})
-			status, text, err := ask()
+			limit := 10 * time.Second
+			if want.err == context.DeadlineExceeded {
+				limit = 300 * time.Millisecond // it is waited for
+			}
+			status, text, err := ask(limit)
 			<-hit
 			assert.Equal(t, want.status, status)
 			if want.err != nil {
@@ -84,7 +89,7 @@ func TestFaultsOnTheWire(t *testing.T) {
 			_, _, err = p.disarm()
 			require.NoError(t, err)
 
-			status, text, err = ask()
+			status, text, err = ask(10 * time.Second)
 			require.NoError(t, err)
 			assert.Equal(t, 200, status)
 			assert.Equal(t, body, text)
@@ -93,7 +98,7 @@ func TestFaultsOnTheWire(t *testing.T) {
 	}
 
 	// No cut leaves a whole answer.
-	p := newFaultProxy(transport, dead)
+	p := newFaultProxy(transport, dead, rand.New(rand.NewPCG(testSeed(t), 0)))
 	defer p.close()
 	for range 200 {
 		p.arm(&faultPlan{fault: faultCut, target: "* containers/create"})

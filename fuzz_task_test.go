@@ -1,6 +1,7 @@
 package dockerexec
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -132,6 +133,7 @@ func checkTranslation(t *testing.T, task *api.Task) bool {
 	}
 	_, err = json.Marshal(request)
 	require.NoError(t, err)
+	newScrubber(config.pullOptions().RegistryAuth).clean("denied", 100)
 	return true
 }
 
@@ -208,10 +210,25 @@ var fuzzStrings = []string{
 
 var fuzzNumbers = []int64{0, 1, 2, 80, 8080, 1000, 1e7, 1e9, 64 << 20, 65535, 65536, -1, -2, 1 << 31, 1 << 62, -1 << 63}
 
+// credentials are in the form of the engine's header. A password in it is any
+// bytes, which need be no text.
+func (m *taskMaker) credentials() string {
+	password := make([]byte, m.next()%9)
+	for i := range password {
+		password[i] = byte(m.next())
+	}
+	pair := base64.StdEncoding.EncodeToString(append([]byte("user:"), password...))
+	return base64.URLEncoding.EncodeToString([]byte(`{"auth":"` + pair + `"}`))
+}
+
 func (m *taskMaker) fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
-		v.SetString(fuzzStrings[m.next()%len(fuzzStrings)])
+		if i := m.next() % (len(fuzzStrings) + 1); i < len(fuzzStrings) {
+			v.SetString(fuzzStrings[i])
+		} else {
+			v.SetString(m.credentials())
+		}
 	case reflect.Bool:
 		v.SetBool(m.next()%2 == 1)
 	case reflect.Int32, reflect.Int64:

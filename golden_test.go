@@ -39,6 +39,11 @@ func goldenNames(t testing.TB) []string {
 		names = append(names, strings.TrimSuffix(filepath.Base(f), ".task.json"))
 	}
 	require.GreaterOrEqual(t, len(names), 40)
+	requests, err := filepath.Glob("testdata/tasks/*.request.json")
+	require.NoError(t, err)
+	for _, f := range requests {
+		require.Contains(t, names, strings.TrimSuffix(filepath.Base(f), ".request.json"), "a request without its task")
+	}
 	return names
 }
 

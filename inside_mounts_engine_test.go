@@ -16,7 +16,7 @@ import (
 // mounts of their own that are shared with whoever binds them so.
 func (in *insider) testMounts(t *testing.T) {
 	if !isPrivate() {
-		t.Skip("the engine is not of the tests' own")
+		skip(t, "the engine is not of the tests' own")
 	}
 	outer := filepath.Join(fromHarness(t, "DOCKEREXEC_TEST_DIR"), "outer")
 	inner := filepath.Join(outer, "inner")

@@ -63,7 +63,7 @@ func (in *insider) testNetworks(t *testing.T) {
 // of its own, beyond the host.
 func (in *insider) testInternal(t *testing.T) {
 	if !isPrivate() {
-		t.Skip("the engine is not of the tests' own")
+		skip(t, "the engine is not of the tests' own")
 	}
 	const address = "198.51.100.2"
 	outside := in.start(t, func(task *api.Task) {

@@ -35,7 +35,7 @@ func newScrubber(registryAuth string) scrubber {
 	var words []string
 	add := func(secret string) {
 		switch {
-		case len(secret) >= secretLength:
+		case len(secret) >= secretLength, !utf8.ValidString(secret): // which an expression does not take
 			s.secrets = append(s.secrets, secret, url.QueryEscape(secret), url.PathEscape(secret))
 		case secret != "":
 			words = append(words, regexp.QuoteMeta(secret))
@@ -95,6 +95,7 @@ func (s scrubber) clean(text string, limit int) string {
 			text = s.words.ReplaceAllString(text, "${1}"+scrubbedMark+"${2}")
 		}
 	}
+	text = strings.ToValidUTF8(text, "\ufffd") // as a secret of any bytes may be part of a character
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		text = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {

@@ -52,6 +52,30 @@ func TestScrubber(t *testing.T) {
 	}
 }
 
+// A password may be any bytes, and short ones are looked for by an expression,
+// which takes none that are not UTF-8.
+func TestScrubberOfAPasswordThatIsNoText(t *testing.T) {
+	t.Parallel()
+	const auth = "eyJhdXRoIjoiZFRyLy9nPT0ifQ==" // {"auth":"dTr//g=="}, which is u:\xff\xfe
+	assert.Equal(t, "it was xxxxx, or xxxxx, or xxxxx of bob", newScrubber(auth).clean("it was \xff\xfe, or %FF%FE, or dTr//g== of bob", 99))
+}
+
+// FuzzScrubber makes scrubbers of any credentials. None panics, and no text
+// becomes longer than it may be, or is no text any more.
+func FuzzScrubber(f *testing.F) {
+	f.Add([]byte(`{"auth":"dTr//g=="}`), "u:\xff\xfe") // a password that is no UTF-8
+	f.Add([]byte(`{"username":"bob","password":"p/w+d=x","registrytoken":"abc"}`), "bob: https://bob:p/w+d=x@r/?a=b")
+	f.Add([]byte(`{"Username":"(","PASSWORD":"[a-"}`), "( [a-")
+	f.Fuzz(func(t *testing.T, credentials []byte, text string) {
+		scrub := newScrubber(base64.URLEncoding.EncodeToString(credentials))
+		for _, limit := range []int{3, 256} {
+			cleaned := scrub.clean(text, limit)
+			require.LessOrEqual(t, len(cleaned), limit)
+			require.True(t, utf8.ValidString(cleaned))
+		}
+	})
+}
+
 // A user may be called like an image, whose name errors and log lines must show.
 func TestTheImageOfAPullKeepsItsName(t *testing.T) {
 	t.Parallel()

@@ -112,25 +112,44 @@ func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 func (s *pulls) join(ctx, logCtx context.Context, e *Engine, target pullTarget) (*sharedPull, error) {
 	key := target.key()
 	for {
-		s.mu.Lock()
-		p := s.inFlight[key]
-		if p == nil {
-			p = s.start(logCtx, e, key, target)
-			s.mu.Unlock()
-			return p, nil
-		}
-		if p.waiters > 0 {
-			p.waiters++
-			s.mu.Unlock()
+		p, how := s.tryJoin(logCtx, e, key, target)
+		switch how {
+		case pullJoined:
 			log.G(logCtx).WithField("image", target.name()).Debug("image is being pulled for another task: waiting for that")
 			return p, nil
+		case pullStarted:
+			return p, nil
+		case pullEnding:
 		}
-		s.mu.Unlock()
 		select {
 		case <-p.ended:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// How tryJoin found a pull.
+type pullFound int
+
+const (
+	pullStarted pullFound = iota
+	pullJoined
+	pullEnding // it is being cancelled
+)
+
+func (s *pulls) tryJoin(logCtx context.Context, e *Engine, key pullKey, target pullTarget) (*sharedPull, pullFound) {
+	s.mu.Lock()
+	defer s.mu.Unlock() // also where a caller survives a panic
+	p := s.inFlight[key]
+	switch {
+	case p == nil:
+		return s.start(logCtx, e, key, target), pullStarted
+	case p.waiters > 0:
+		p.waiters++
+		return p, pullJoined
+	default:
+		return p, pullEnding
 	}
 }
 

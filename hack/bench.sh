@@ -19,6 +19,8 @@ awk '
 		name = $1
 		sub(/^Benchmark/, "", name)
 		sub(/-[0-9]+$/, "", name)
+		gsub("/", ", ", name)
+		gsub("_", " ", name)
 		for (i = 3; i < NF; i += 2) {
 			if ($(i + 1) ~ /-baseline$/) {
 				baseline = $i

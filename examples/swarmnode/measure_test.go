@@ -62,6 +62,9 @@ func serveMeasures(path string) error {
 // measures are what a process has in use.
 type measures struct {
 	Goroutines int // but for those of Retries and Updates
+	// Own are those within a call of this package's, from SwarmKit's agent or on
+	// their own.
+	Own int
 	// Retries are goroutines that SwarmKit's agent leaves for ever when a task is
 	// removed within the second before an operation of it is to be tried again.
 	Retries int
@@ -74,8 +77,8 @@ type measures struct {
 }
 
 func (m measures) String() string {
-	return fmt.Sprintf("%d goroutines (and %d lost by SwarmKit's agent, %d in updates), %d descriptors of which %d connections, heap %.2f MiB",
-		m.Goroutines, m.Retries, m.Updates, m.Descriptors, m.Connections, float64(m.Heap)/(1<<20))
+	return fmt.Sprintf("%d goroutines, %d of them within the package (and %d lost by SwarmKit's agent, %d in updates), %d descriptors of which %d connections, heap %.2f MiB",
+		m.Goroutines, m.Own, m.Retries, m.Updates, m.Descriptors, m.Connections, float64(m.Heap)/(1<<20))
 }
 
 // within says whether nothing is more than in other, but for heap and retries.
@@ -96,6 +99,11 @@ func ownMeasures() measures {
 	const updater = "github.com/moby/swarmkit/v2/manager/orchestrator/update.(*Updater)."
 	m.Updates = 2*strings.Count(stacks.String(), updater+"updateTask(") + strings.Count(stacks.String(), updater+"Run(")
 	m.Goroutines -= m.Retries + m.Updates
+	for stack := range strings.SplitSeq(stacks.String(), "\n\n") {
+		if strings.Contains(stack, "github.com/dockerexec/dockerexec.") {
+			m.Own++
+		}
+	}
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range entries {
 		m.Descriptors++

@@ -11,7 +11,7 @@ import (
 // races are the race detector's reports in a log, but for those of SwarmKit's agent
 // with itself: about variables of its taskManager, between that one's loop and the
 // operations and timers that it starts, and about the contexts that it hands them in
-// such a variable.
+// such a variable; and about its task, which a subscription to logs looks at.
 func races(log string) (reports []string) {
 	for _, report := range strings.Split(log, "==================\n") {
 		if strings.Contains(report, "WARNING: DATA RACE") && !isTaskManagers(report) {
@@ -34,7 +34,8 @@ func isTaskManagers(report string) bool {
 		stack, _, _ := strings.Cut(report[end[1]:], "\n\n")
 		within, caller := accessIn(stack)
 		switch {
-		case strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*taskManager).run"):
+		case strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*taskManager).run"),
+			strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe"):
 			theirs++
 		case within == "context":
 		default:
@@ -77,15 +78,16 @@ func TestRaces(t *testing.T) {
 	}
 	const (
 		loop  = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()"
+		logs  = "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe()"
 		ours  = "github.com/dockerexec/dockerexec.(*controller).Wait()"
 		makes = "context.withCancel() < context.WithCancel() < " + loop
 		uses  = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
 	)
-	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes)} {
+	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes), report(logs, loop)} {
 		assert.Empty(t, races("level=info\n"+report+"level=info\n"))
 	}
 	for _, report := range []string{
-		report(loop, ours), report(ours, loop), report(ours, ours), report(uses, uses), report(ours, makes), report(uses, loop),
+		report(loop, ours), report(logs, ours), report(ours, loop), report(ours, ours), report(uses, uses), report(ours, makes), report(uses, loop),
 		report("sync/atomic.LoadInt64() < "+ours, makes),
 		"WARNING: DATA RACE\nunreadable",
 	} {
