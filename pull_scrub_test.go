@@ -60,6 +60,18 @@ func TestScrubberOfAPasswordThatIsNoText(t *testing.T) {
 	assert.Equal(t, "it was xxxxx, or xxxxx, or xxxxx of bob", newScrubber(auth).clean("it was \xff\xfe, or %FF%FE, or dTr//g== of bob", 99))
 }
 
+// An engine takes the header's fields in any case.
+func TestScrubberTakesFieldsInAnyCase(t *testing.T) {
+	t.Parallel()
+	auth := base64.URLEncoding.EncodeToString([]byte(`{"UserName":"bob","PASSWORD":"p/w+d=x"}`))
+	for text, want := range map[string]string{
+		"p/w+d=x of bob: no": "xxxxx of xxxxx: no",
+		"Ym9iOnAvdytkPXg=":   "xxxxx", // bob:p/w+d=x
+	} {
+		assert.Equal(t, want, newScrubber(auth).clean(text, 99))
+	}
+}
+
 // FuzzScrubber makes scrubbers of any credentials. None panics, and no text
 // becomes longer than it may be, or is no text any more.
 func FuzzScrubber(f *testing.F) {
