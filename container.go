@@ -294,6 +294,9 @@ func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 	}
 	const path = "Spec.Container.Healthcheck"
 	health := &container.HealthConfig{Test: slices.Clone(spec.Test), Retries: int(spec.Retries)}
+	if !isHealthTest(spec.Test) {
+		return nil, refuse(path+".Test", "is neither NONE nor CMD or CMD-SHELL with a command")
+	}
 	if spec.Retries < 0 {
 		return nil, refuse(path+".Retries", "%d is negative", spec.Retries)
 	}
@@ -317,6 +320,19 @@ func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 		*d.to = value
 	}
 	return health, nil
+}
+
+// isHealthTest reports whether engines run the test as it says. Of CMD alone
+// they die, of an unknown first word they run nothing. Empty is the image's.
+func isHealthTest(test []string) bool {
+	switch {
+	case len(test) == 0:
+		return true
+	case test[0] == "NONE":
+		return len(test) == 1
+	default:
+		return (test[0] == "CMD" || test[0] == "CMD-SHELL") && len(test) > 1 && test[1] != ""
+	}
 }
 
 // stopTimeout is the grace period in seconds, rounded up; nil where image and

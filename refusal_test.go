@@ -58,6 +58,7 @@ func TestRefusals(t *testing.T) {
 	tmpfs := func(options string) func(*api.Task) {
 		return withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/t", TmpfsOptions: &api.Mount_TmpfsOptions{Options: options}})
 	}
+	const notest = "Spec.Container.Healthcheck.Test: is neither NONE nor CMD or CMD-SHELL with a command"
 	tests := []struct {
 		name   string
 		change func(*api.Task)
@@ -104,6 +105,12 @@ func TestRefusals(t *testing.T) {
 		{"health timeout", withHealth(api.HealthConfig{Timeout: seconds(-3, 0)}), "Spec.Container.Healthcheck.Timeout: -3s is negative"},
 		{"health start", withHealth(api.HealthConfig{StartPeriod: seconds(0, 999999)}), "Spec.Container.Healthcheck.StartPeriod: 999.999µs is less than 1ms"},
 		{"health start interval", withHealth(api.HealthConfig{StartInterval: seconds(0, 1)}), "Spec.Container.Healthcheck.StartInterval: 1ns is less than 1ms"},
+		{"health test without a command", withHealth(api.HealthConfig{Test: []string{"CMD"}}), notest},
+		{"health test with an empty command", withHealth(api.HealthConfig{Test: []string{"CMD", ""}}), notest},
+		{"health test without a shell's command", withHealth(api.HealthConfig{Test: []string{"CMD-SHELL"}}), notest},
+		{"health test without its kind", withHealth(api.HealthConfig{Test: []string{"curl -f localhost"}}), notest},
+		{"health test of nothing", withHealth(api.HealthConfig{Test: []string{""}}), notest},
+		{"health test that is none and a command", withHealth(api.HealthConfig{Test: []string{"NONE", "CMD", "check"}}), notest},
 		{"health retries", withHealth(api.HealthConfig{Retries: -1}), "Spec.Container.Healthcheck.Retries: -1 is negative"},
 		{"credentials", func(task *api.Task) {
 			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "secret"}
