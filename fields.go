@@ -158,7 +158,7 @@ var fields = []field{
 	{"Spec.Container.Healthcheck.StartInterval", mapped, "1.44", "Config.Healthcheck.StartInterval"},
 	{"Spec.Container.Isolation", mapped, "", "HostConfig.Isolation"},
 	{"Spec.Container.PidsLimit", mapped, "", "HostConfig.PidsLimit"},
-	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls; those of eth0, from API 1.48 on, EndpointsConfig.DriverOpts"},
+	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls; those of eth0, from API 1.46 on, EndpointsConfig.DriverOpts"},
 	{"Spec.Container.CapabilityAdd", mapped, "", "HostConfig.CapAdd"},
 	{"Spec.Container.CapabilityDrop", mapped, "", "HostConfig.CapDrop"},
 	{"Spec.Container.Ulimits.Name", mapped, "", "HostConfig.Ulimits"},

@@ -82,10 +82,16 @@ func (c *containerConfig) networks() []networkConfig {
 }
 
 // networkMode names the one network of a task whose only network is the
-// engine's own. In all other cases the container joins what EndpointsConfig has.
+// engine's own, or has settings of its interface that need it. In all other cases
+// the container joins what EndpointsConfig has.
 func (c *containerConfig) networkMode() container.NetworkMode {
-	if networks := c.networks(); len(networks) == 1 && networks[0].predefined {
-		return container.NetworkMode(networks[0].name)
+	networks := c.networks()
+	if len(networks) != 1 {
+		return ""
+	}
+	// A name such as container:x would have another meaning.
+	if n := networks[0]; n.predefined || c.sysctlsNeedMode() && restrictedName(n.name+"x") {
+		return container.NetworkMode(n.name)
 	}
 	return ""
 }
