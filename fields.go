@@ -54,7 +54,7 @@ var fields = []field{
 	{"Networks.Network.ID", mapped, "", "value of the label that marks networks made here; the engine picks its own ID"},
 	{"Networks.Network.Meta.*", scheduler, "", "bookkeeping of the managers"},
 	{"Networks.Network.Spec.Annotations.Name", mapped, "", "network name; EndpointsConfig or HostConfig.NetworkMode"},
-	{"Networks.Network.Spec.Annotations.Labels", mapped, "", "network Labels; com.docker.swarm.predefined marks one of the engine's own"},
+	{"Networks.Network.Spec.Annotations.Labels", mapped, "", "network Labels; com.docker.swarm.predefined marks one of the engine's own, which keeps its own labels"},
 	{"Networks.Network.Spec.Annotations.Indices.*", scheduler, "", "index of the managers' store"},
 	{"Networks.Network.Spec.DriverConfig.*", scheduler, "", "the request; DriverState is what came of it"},
 	{"Networks.Network.Spec.Ipv6Enabled", mapped, "", "network EnableIPv6"},

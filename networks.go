@@ -179,9 +179,14 @@ func (c *containerConfig) ingressWarning() string {
 	return "the routing mesh exists only inside a swarm engine: " + strings.Join(what, ", ")
 }
 
-// Networks that an engine has without being asked. nat, of Windows, is known by
-// its label: on Linux the name is free.
-var predefinedNetworks = []string{network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault}
+// predefinedDrivers are the networks that an engine has without being asked, with
+// their drivers. nat, of Windows, is known by its label: on Linux the name is free.
+var predefinedDrivers = map[string]string{
+	network.NetworkBridge:  "bridge",
+	network.NetworkHost:    "host",
+	network.NetworkNone:    "null",
+	network.NetworkDefault: "bridge",
+}
 
 // isHost reports whether a container in n has the host's own interfaces, isNone
 // whether it has none.
@@ -196,7 +201,8 @@ func (n networkConfig) isAlone() bool {
 func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 	spec := &n.Spec
 	config := networkConfig{name: spec.Annotations.Name}
-	config.predefined = slices.Contains(predefinedNetworks, config.name) || spec.Annotations.Labels[labelPredefined] == "true"
+	_, known := predefinedDrivers[config.name]
+	config.predefined = known || spec.Annotations.Labels[labelPredefined] == "true"
 	switch {
 	case config.name == "":
 		return config, refuse(path+".Spec.Annotations.Name", "is empty")
@@ -236,18 +242,27 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 // checkPredefined refuses what the task asks of a network that it cannot have a
 // say in.
 func checkPredefined(path string, n *api.Network) error {
+	name, driver := n.Spec.Annotations.Name, cmp.Or(n.DriverState, &api.Driver{})
+	if own, known := predefinedDrivers[name]; known && driver.Name != "" && driver.Name != own {
+		return refuse(path+".DriverState.Name", "network %s is the engine's own, of the driver %s and not %s", name, own, driver.Name)
+	}
+	ipam := cmp.Or(n.IPAM, &api.IPAMOptions{})
+	addresses := cmp.Or(ipam.Driver, &api.Driver{})
 	for _, asked := range []struct {
 		name string
 		is   bool
 	}{
 		{"Spec.Internal", n.Spec.Internal},
+		{"Spec.Attachable", n.Spec.Attachable},
 		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
 		{"Spec.Network", n.Spec.GetNetwork() != ""},
-		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
-		{"IPAM.Configs", n.IPAM != nil && len(n.IPAM.Configs) > 0},
+		{"DriverState.Options", len(driver.Options) > 0},
+		{"IPAM.Driver.Name", addresses.Name != "" && addresses.Name != "default"},
+		{"IPAM.Driver.Options", len(addresses.Options) > 0},
+		{"IPAM.Configs", len(ipam.Configs) > 0},
 	} {
 		if asked.is {
-			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", n.Spec.Annotations.Name)
+			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", name)
 		}
 	}
 	return nil
@@ -310,7 +325,7 @@ func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAtta
 		Aliases:    cloneList(attachment.Aliases),
 		DriverOpts: cloneMap(attachment.DriverAttachmentOpts),
 	}
-	own := slices.Contains(predefinedNetworks, n.name)
+	_, own := predefinedDrivers[n.name]
 	switch i := slices.Index(attachment.Aliases, ""); {
 	case i >= 0:
 		return endpoint, refuse(fmt.Sprintf("%s.Aliases[%d]", path, i), "is empty")

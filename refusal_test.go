@@ -32,8 +32,11 @@ func withAttachment(a *api.NetworkAttachment) func(*api.Task) {
 	return func(task *api.Task) { task.Networks = []*api.NetworkAttachment{a} }
 }
 
-func withPredefined(change func(*api.Network)) func(*api.Task) {
-	n := namedNetwork("bridge")
+func withPredefined(change func(*api.Network)) func(*api.Task) { return withOwn("bridge", change) }
+
+// withOwn has the task join a network of the engine's own.
+func withOwn(name string, change func(*api.Network)) func(*api.Task) {
+	n := namedNetwork(name)
 	change(n)
 	return withAttachment(attachment(n))
 }
@@ -280,6 +283,15 @@ func TestRefusals(t *testing.T) {
 		{"network predefined and internal", withPredefined(func(n *api.Network) { n.Spec.Internal = true }), "Networks[0].Network.Spec.Internal: network bridge is the engine's own and used as it is"},
 		{"network predefined with IPv6", withPredefined(func(n *api.Network) { n.Spec.Ipv6Enabled = true }), "Networks[0].Network.Spec.Ipv6Enabled: network bridge is the engine's own and used as it is"},
 		{"network predefined with a configuration", withPredefined(func(n *api.Network) { n.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "c"} }), "Networks[0].Network.Spec.Network: network bridge is the engine's own and used as it is"},
+		{"network bridge of another driver", withPredefined(func(n *api.Network) { n.DriverState = &api.Driver{Name: "overlay"} }), `Networks[0].Network.DriverState.Name: network bridge is the engine's own, of the driver bridge and not overlay`},
+		{"network host of another driver", withOwn("host", func(n *api.Network) { n.DriverState = &api.Driver{Name: "bridge"} }), `Networks[0].Network.DriverState.Name: network host is the engine's own, of the driver host and not bridge`},
+		{"network none of another driver", withOwn("none", func(n *api.Network) { n.DriverState = &api.Driver{Name: "none"} }), `Networks[0].Network.DriverState.Name: network none is the engine's own, of the driver null and not none`},
+		{"network default of another driver", withOwn("default", func(n *api.Network) { n.DriverState = &api.Driver{Name: "default"} }), `Networks[0].Network.DriverState.Name: network default is the engine's own, of the driver bridge and not default`},
+		{"network predefined and attachable", withPredefined(func(n *api.Network) { n.Spec.Attachable = true }), "Networks[0].Network.Spec.Attachable: network bridge is the engine's own and used as it is"},
+		{"network predefined with an address driver", withPredefined(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Name: "dhcp"}} }), "Networks[0].Network.IPAM.Driver.Name: network bridge is the engine's own and used as it is"},
+		{"network predefined with options of an address driver", withPredefined(func(n *api.Network) {
+			n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Name: "default", Options: map[string]string{"a": "b"}}}
+		}), "Networks[0].Network.IPAM.Driver.Options: network bridge is the engine's own and used as it is"},
 		{"network predefined with driver options", withPredefined(func(n *api.Network) {
 			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
 		}), "Networks[0].Network.DriverState.Options: network bridge is the engine's own and used as it is"},
