@@ -62,7 +62,7 @@ var fields = []field{
 	{"Networks.Network.Spec.IPAM.*", scheduler, "", "the request; Network.IPAM is what came of it"},
 	{"Networks.Network.Spec.Attachable", mapped, "", "network Attachable"},
 	{"Networks.Network.Spec.Ingress", warned, "", "the routing mesh's network exists only inside a swarm engine: it is not joined"},
-	{"Networks.Network.Spec.Network", mapped, "", "network ConfigFrom"},
+	{"Networks.Network.Spec.Network", mapped, "", "network ConfigFrom, beside which an engine takes no labels, IPv6, addresses and options of drivers"},
 	{"Networks.Network.DriverState.Name", mapped, "", "network Driver"},
 	{"Networks.Network.DriverState.Options", mapped, "", "network Options"},
 	{"Networks.Network.IPAM.Driver.Name", mapped, "", "network IPAM.Driver"},

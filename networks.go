@@ -218,8 +218,11 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 		Labels:     cloneMap(spec.Annotations.Labels),
 	}
 	if from := spec.GetNetwork(); from != "" {
-		// An engine takes no labels here, so only the adapter that made the
-		// network knows it again; after a restart of the agent it is left alone.
+		// An engine takes no labels here, so only the Engine that made the network
+		// knows it again; after a restart of the agent it is left alone.
+		if err := checkConfigured(path, n, from); err != nil {
+			return config, err
+		}
 		config.options.ConfigFrom = &network.ConfigReference{Network: from}
 	} else {
 		if config.options.Labels == nil {
@@ -242,30 +245,53 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 // checkPredefined refuses what the task asks of a network that it cannot have a
 // say in.
 func checkPredefined(path string, n *api.Network) error {
-	name, driver := n.Spec.Annotations.Name, cmp.Or(n.DriverState, &api.Driver{})
-	if own, known := predefinedDrivers[name]; known && driver.Name != "" && driver.Name != own {
-		return refuse(path+".DriverState.Name", "network %s is the engine's own, of the driver %s and not %s", name, own, driver.Name)
+	name := n.Spec.Annotations.Name
+	if own, known := predefinedDrivers[name]; known && n.DriverState != nil && n.DriverState.Name != "" && n.DriverState.Name != own {
+		return refuse(path+".DriverState.Name", "network %s is the engine's own, of the driver %s and not %s", name, own, n.DriverState.Name)
 	}
-	ipam := cmp.Or(n.IPAM, &api.IPAMOptions{})
-	addresses := cmp.Or(ipam.Driver, &api.Driver{})
-	for _, asked := range []struct {
-		name string
-		is   bool
-	}{
+	for _, asked := range append([]askedOf{
 		{"Spec.Internal", n.Spec.Internal},
 		{"Spec.Attachable", n.Spec.Attachable},
-		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
 		{"Spec.Network", n.Spec.GetNetwork() != ""},
-		{"DriverState.Options", len(driver.Options) > 0},
-		{"IPAM.Driver.Name", addresses.Name != "" && addresses.Name != "default"},
-		{"IPAM.Driver.Options", len(addresses.Options) > 0},
-		{"IPAM.Configs", len(ipam.Configs) > 0},
-	} {
+	}, settingsOf(n)...) {
 		if asked.is {
 			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", name)
 		}
 	}
 	return nil
+}
+
+// checkConfigured refuses what an engine does not take beside ConfigFrom.
+func checkConfigured(path string, n *api.Network, from string) error {
+	const why = "network %s takes this from the network %s, its Spec.Network, and an engine takes nothing beside it"
+	for _, asked := range append([]askedOf{
+		{"Spec.Annotations.Labels", len(n.Spec.Annotations.Labels) > 0},
+	}, settingsOf(n)...) {
+		if asked.is {
+			return refuse(path+"."+asked.name, why, n.Spec.Annotations.Name, from)
+		}
+	}
+	return nil
+}
+
+// askedOf says whether the task asks something of a network.
+type askedOf struct {
+	name string // of the field
+	is   bool
+}
+
+// settingsOf are those that a network has from elsewhere, if it is the engine's
+// own or has a configuration.
+func settingsOf(n *api.Network) []askedOf {
+	ipam := cmp.Or(n.IPAM, &api.IPAMOptions{})
+	addresses := cmp.Or(ipam.Driver, &api.Driver{})
+	return []askedOf{
+		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
+		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
+		{"IPAM.Driver.Name", addresses.Name != "" && addresses.Name != "default"},
+		{"IPAM.Driver.Options", len(addresses.Options) > 0},
+		{"IPAM.Configs", len(ipam.Configs) > 0},
+	}
 }
 
 func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM, error) {

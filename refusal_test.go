@@ -41,6 +41,14 @@ func withOwn(name string, change func(*api.Network)) func(*api.Task) {
 	return withAttachment(attachment(n))
 }
 
+// withConfigured has the task join a network that is made as network c says.
+func withConfigured(change func(*api.Network)) func(*api.Task) {
+	n := namedNetwork("n")
+	n.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "c"}
+	change(n)
+	return withAttachment(attachment(n))
+}
+
 func withIPAM(c *api.IPAMConfig) func(*api.Task) {
 	n := namedNetwork("n")
 	n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{c}}
@@ -296,6 +304,16 @@ func TestRefusals(t *testing.T) {
 			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
 		}), "Networks[0].Network.DriverState.Options: network bridge is the engine's own and used as it is"},
 		{"network predefined with a subnet", withPredefined(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}} }), "Networks[0].Network.IPAM.Configs: network bridge is the engine's own and used as it is"},
+		{"network of a configuration with labels", withConfigured(func(n *api.Network) { n.Spec.Annotations.Labels = map[string]string{"a": "b"} }), "Networks[0].Network.Spec.Annotations.Labels: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with IPv6", withConfigured(func(n *api.Network) { n.Spec.Ipv6Enabled = true }), "Networks[0].Network.Spec.Ipv6Enabled: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with driver options", withConfigured(func(n *api.Network) {
+			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
+		}), "Networks[0].Network.DriverState.Options: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with an address driver", withConfigured(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Name: "dhcp"}} }), "Networks[0].Network.IPAM.Driver.Name: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with options of an address driver", withConfigured(func(n *api.Network) {
+			n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Options: map[string]string{"a": "b"}}}
+		}), "Networks[0].Network.IPAM.Driver.Options: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with a subnet", withConfigured(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}} }), "Networks[0].Network.IPAM.Configs: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
 		{"network host with options", withAttachment(&api.NetworkAttachment{Network: namedNetwork("host"), DriverAttachmentOpts: map[string]string{"a": "b"}}), "Networks[0].DriverAttachmentOpts: network host has none"},
 		{"address", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1"}}), `Networks[0].Addresses[0]: "10.0.0.1" is no address with the length of its subnet, as in 10.0.0.2/24`},
 		{"addresses", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1/24", "fd00::1/64", "::ffff:10.0.0.2/120"}}), "Networks[0].Addresses[2]: 10.0.0.2 is a second IPv4 address; an engine gives one"},
