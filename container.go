@@ -101,6 +101,7 @@ func (c *containerConfig) expand(node *api.NodeDescription, known bool) error {
 		c.needs = append(c.needs, need{"Spec.Placement.Platforms", platformSince})
 	}
 	for _, check := range []func() error{
+		c.checkImage,
 		c.checkRegistryAuth,
 		func() error { _, err := c.translateConfig(); return err },
 		func() error { _, err := c.translateHostConfig(); return err },

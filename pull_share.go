@@ -21,10 +21,10 @@ const (
 	leaveGrace = time.Second
 )
 
-// pullTarget is what to pull. ref is nil if image cannot be parsed.
+// pullTarget is what to pull.
 type pullTarget struct {
-	image   string
-	ref     reference.Named
+	image   string          // as the task names it
+	ref     reference.Named // what that means
 	options image.PullOptions
 }
 
@@ -35,21 +35,12 @@ type pullKey struct {
 	credentials   [sha256.Size]byte
 }
 
-// name is the image as logs, errors and progress show it: a task may name
-// anything, a URL with a password in it too.
-// The user's name is left in it: it may well be a word of the image.
-func (t pullTarget) name() string {
-	scrub := newScrubber(t.options.RegistryAuth)
-	scrub.words = nil
-	return scrub.clean(t.image, maxStatusLength)
-}
-
 func (t pullTarget) key() pullKey {
-	key := pullKey{ref: t.image, platform: strings.ToLower(t.options.Platform), credentials: sha256.Sum256([]byte(t.options.RegistryAuth))}
-	if t.ref != nil {
-		key.ref = reference.TagNameOnly(t.ref).String()
+	return pullKey{
+		ref:         reference.TagNameOnly(t.ref).String(),
+		platform:    strings.ToLower(t.options.Platform),
+		credentials: sha256.Sum256([]byte(t.options.RegistryAuth)),
 	}
-	return key
 }
 
 // pulls are the pulls in flight of one Engine. The zero value is ready.
@@ -83,7 +74,7 @@ func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 	if err != nil {
 		return err
 	}
-	observed := p.observe(ctx, target.name(), e.options.pullObserver)
+	observed := p.observe(ctx, target.image, e.options.pullObserver)
 
 	select {
 	case <-p.ended:
@@ -96,7 +87,7 @@ func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 		if p.result.err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return p.result.errorFor(target.name())
+		return p.result.errorFor(target.image)
 	case <-ctx.Done():
 		if last := s.leave(p); last {
 			receiveWithin(leaveGrace, p.ended)
@@ -115,7 +106,7 @@ func (s *pulls) join(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 		p, how := s.tryJoin(logCtx, e, key, target)
 		switch how {
 		case pullJoined:
-			log.G(logCtx).WithField("image", target.name()).Debug("image is being pulled for another task: waiting for that")
+			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task: waiting for that")
 			return p, nil
 		case pullStarted:
 			return p, nil

@@ -88,6 +88,11 @@ func TestRefusals(t *testing.T) {
 
 		{"volume attachments", func(task *api.Task) { task.Volumes = []*api.VolumeAttachment{{ID: "v"}} }, "Volumes[0]: cluster volumes exist only inside a swarm engine, not in its API"},
 
+		{"image in capitals", func(task *api.Task) { spec(task).Image = "example/Case:1" }, "Spec.Container.Image: is no image reference"},
+		{"image with a space", func(task *api.Task) { spec(task).Image = "a b" }, "Spec.Container.Image: is no image reference"},
+		{"image that is a URL", func(task *api.Task) { spec(task).Image = "https://user:secret{{@reg/x" }, "Spec.Container.Image: is no image reference"},
+		{"image with another digest", func(task *api.Task) { spec(task).Image = "x@sha256:00" }, "Spec.Container.Image: is no image reference"},
+
 		{"env empty", func(task *api.Task) { spec(task).Env = []string{"A=1", ""} }, "Spec.Container.Env[1]: names no variable"},
 		{"env without name", func(task *api.Task) { spec(task).Env = []string{"=secret"} }, "Spec.Container.Env[0]: names no variable"},
 		{"env template", func(task *api.Task) { spec(task).Env = []string{"A=secret{{.No"} }, "Spec.Container.Env[0]: its template cannot be expanded (the value is not shown)"},
