@@ -112,7 +112,7 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile) (made b
 
 // removeFiles removes the task's files. The container is gone before.
 func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
-	if len(a.config.files) == 0 && !a.config.maybeFiles {
+	if len(a.config.files) == 0 && !a.config.maybeFiles || !namesFolder(a.config.task.ID) {
 		return nil
 	}
 	host, err := a.engine.fileHost(ctx)

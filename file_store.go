@@ -78,7 +78,18 @@ func (s fileStore) explain(err error) error {
 	return errors.Wrapf(err, "user %d is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir and have each file owned by this user in its reference", s.user)
 }
 
+// checkID refuses a task whose folder would not be its own alone.
+func checkID(taskID string) error {
+	if !namesFolder(taskID) {
+		return errors.Errorf("the task's ID %q cannot name a folder", taskID)
+	}
+	return nil
+}
+
 func (s fileStore) tryWrite(engineID, taskID string, files []filePayload) (made bool, err error) {
+	if err := checkID(taskID); err != nil {
+		return false, err
+	}
 	top, err := s.makeTop()
 	if err != nil {
 		return false, err
@@ -129,6 +140,9 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 
 // missing returns those of a task's files that are not there.
 func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFile, error) {
+	if err := checkID(taskID); err != nil {
+		return nil, err
+	}
 	folder, err := s.open(engineID, taskID)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write begins anew
 		return files, nil
@@ -167,6 +181,9 @@ func (s fileStore) remove(engineID, taskID string) error {
 }
 
 func (s fileStore) removeLocked(engineID, taskID string) error {
+	if err := checkID(taskID); err != nil {
+		return err
+	}
 	engine, err := s.open(engineID)
 	for try := 1; try < writeTries && errors.Is(err, errReplaced); try++ {
 		engine, err = s.open(engineID)

@@ -72,7 +72,7 @@ func (c *containerConfig) translateFiles() ([]taskFile, error) {
 			return nil, err
 		}
 	}
-	if len(files) > 0 && (!restrictedName(c.task.ID+"x") || len(c.task.ID) > 100) {
+	if len(files) > 0 && !namesFolder(c.task.ID) {
 		return nil, refuse("ID", "%q cannot name the folder of the task's secrets and configs: up to 100 letters, digits and then _.- are allowed", c.task.ID)
 	}
 	return files, c.checkTargets(files)
