@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/pkg/errors"
 )
@@ -274,35 +276,50 @@ func (s fileStore) makeTop() (*os.Root, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
-	folder, err := s.open()
-	if err != nil {
-		return nil, err
-	}
 	if err := s.checkOwners(); err != nil {
-		folder.Close()
 		return nil, err
 	}
-	return folder, nil
+	return s.open() // in whose place nobody else could put anything meanwhile
 }
 
+// maxLinks bounds the links on the way to the store's folder, as kernels do.
+const maxLinks = 40
+
 // checkOwners refuses a folder that somebody else could put another one in the
-// place of, or in the place of one above it.
+// place of, or in the place of one above it, or of a link on the way to it.
 func (s fileStore) checkOwners() error {
-	above, err := filepath.EvalSymlinks(filepath.Dir(s.dir)) // as /var/run may be one
-	if err != nil {
-		return err
-	}
-	for at := filepath.Join(above, filepath.Base(s.dir)); ; at = filepath.Dir(at) {
+	const separator = string(filepath.Separator)
+	at, links := separator, 0
+	for rest := strings.Split(s.dir, separator); ; rest = rest[1:] {
 		info, err := os.Lstat(at)
 		if err != nil {
 			return err
 		}
-		if owner := s.owner(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != s.user {
+		owner := s.owner(info)
+		others := owner != 0 && owner != s.user
+		if info.Mode().Type() == fs.ModeSymlink {
+			if others { // what the link is in has been looked at
+				return errors.Errorf("others may replace %s, a link; make it this process's user's or root's", at)
+			}
+			to, err := os.Readlink(at)
+			if links++; err == nil && links > maxLinks {
+				err = &fs.PathError{Op: "readlink", Path: at, Err: syscall.ELOOP}
+			}
+			if err != nil {
+				return err
+			}
+			at = filepath.Dir(at)
+			if filepath.IsAbs(to) {
+				at = separator
+			}
+			rest = append(strings.Split(to, separator), rest...)
+		} else if others || info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 {
 			return errors.Errorf("others may replace what is in %s; make it the folder of this process's user or root, and writable to nobody else", at)
 		}
-		if at == filepath.Dir(at) {
+		if len(rest) == 0 {
 			return nil
 		}
+		at = filepath.Join(at, rest[0])
 	}
 }
 
@@ -312,7 +329,7 @@ func (s fileStore) check() error { return s.explain(s.checkMemory()) }
 // checkMemory looks at the folder, or at the first above it that is there.
 func (s fileStore) checkMemory() error {
 	for at := s.dir; ; at = filepath.Dir(at) {
-		folder, err := os.Open(at)
+		folder, err := os.OpenFile(at, os.O_RDONLY|onlyFolders, 0)
 		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
 			continue
 		}
