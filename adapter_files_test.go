@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -333,6 +334,15 @@ func TestCredentialSpecFromAConfig(t *testing.T) {
 	client.creating(answer{`invalid --security-opt 2: "credentialspec=raw://{\"canary\":1}"`, cerrdefs.ErrInvalidArgument})
 	err = adapter.Create(t.Context())
 	require.EqualError(t, err, `create container web.1.taskid: Error response from daemon: invalid --security-opt 2: "credentialspec=raw://(the payload is not shown)`)
+	assert.NotContains(t, fmt.Sprintf("%+v", err), "canary")
+	assert.True(t, cerrdefs.IsInvalidArgument(err))
+	assert.False(t, exec.IsTemporary(err))
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		assert.NotContains(t, e.Error(), "canary")
+	}
+	client.creating(answer{`away, with "credentialspec=raw://{\"canary\":1}"`, cerrdefs.ErrUnavailable})
+	err = adapter.Create(t.Context())
+	assert.True(t, exec.IsTemporary(err))
 	assert.NotContains(t, fmt.Sprintf("%+v", err), "canary")
 
 	for name, payload := range map[string]string{"empty": "", "no text": "canary\xff"} {
