@@ -176,9 +176,6 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 func (s fileStore) remove(engineID, taskID string) error {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
-	if folder := s.folder(engineID, taskID); creations[folder].running == 0 {
-		delete(creations, folder)
-	}
 	return s.removeLocked(engineID, taskID)
 }
 
