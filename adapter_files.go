@@ -78,7 +78,9 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context) error {
 	if _, err := a.fileEngine(ctx); err != nil {
 		return err
 	}
-	if err := a.engine.files.check(); err != nil {
+	if err := a.engine.files.check(); exec.IsTemporary(err) { // too many open files, say
+		return err
+	} else if err != nil {
 		return refuse(a.config.files[0].path, "%v", err)
 	}
 	return nil

@@ -97,6 +97,9 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 		{name: "no rights", set: func(_ *filesClient, s *fileStore) {
 			s.user, s.inMemory = 1000, func(*os.File) (bool, error) { return false, syscall.EACCES }
 		}, want: "dockerexec: task field Spec.Container.Secrets[0]: user 1000 is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir"},
+		{name: "too many files open", set: func(_ *filesClient, s *fileStore) {
+			s.inMemory = func(*os.File) (bool, error) { return false, syscall.EMFILE }
+		}, want: "too many open files", temporary: true},
 		{name: "on a disk", set: func(_ *filesClient, s *fileStore) {
 			s.inMemory = func(*os.File) (bool, error) { return false, nil }
 		}, want: "dockerexec: task field Spec.Container.Secrets[0]: "},
