@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"encoding/json"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/swarmkit/v2/api"
 )
@@ -95,6 +96,9 @@ func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, er
 	case api.Privileges_SeccompOpts_UNCONFINED:
 		return "seccomp=unconfined", nil
 	case api.Privileges_SeccompOpts_CUSTOM:
+		if !utf8.Valid(seccomp.Profile) { // which the request's encoder would alter
+			return "", refuse(path+".Profile", "is not valid UTF-8")
+		}
 		profile := strings.TrimSpace(string(seccomp.Profile))
 		if !strings.HasPrefix(profile, "{") || !json.Valid(seccomp.Profile) {
 			return "", refuse(path+".Profile", "is no JSON object")

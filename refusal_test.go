@@ -202,6 +202,9 @@ func TestRefusals(t *testing.T) {
 		{"seccomp without profile", func(task *api.Task) {
 			spec(task).Privileges = &api.Privileges{Seccomp: &api.Privileges_SeccompOpts{Mode: api.Privileges_SeccompOpts_CUSTOM}}
 		}, "Spec.Container.Privileges.Seccomp.Profile: is no JSON object"},
+		{"seccomp profile not UTF-8", func(task *api.Task) {
+			spec(task).Privileges = &api.Privileges{Seccomp: &api.Privileges_SeccompOpts{Mode: api.Privileges_SeccompOpts_CUSTOM, Profile: []byte("{\"a\":\"\xff\"}")}}
+		}, "Spec.Container.Privileges.Seccomp.Profile: is not valid UTF-8"},
 		{"seccomp profile unused", func(task *api.Task) {
 			spec(task).Privileges = &api.Privileges{Seccomp: &api.Privileges_SeccompOpts{Profile: []byte("{}")}}
 		}, "Spec.Container.Privileges.Seccomp.Profile: would have no effect: Mode is DEFAULT"},
