@@ -304,6 +304,7 @@ func TestOnlyTemplatesOfTheNodeWaitForIt(t *testing.T) {
 	}{
 		{"none", func(*api.ContainerSpec) {}, false},
 		{"the task's own", func(s *api.ContainerSpec) { s.Hostname = "{{.Task.Slot}}-{{.Node.ID}}" }, false},
+		{"all that a template can show", func(s *api.ContainerSpec) { s.Env = []string{"A={{.}}"} }, true},
 		{"no template", func(s *api.ContainerSpec) { s.Env = []string{"A=.Node.Hostname"} }, false},
 		{"labels, which are not expanded", func(s *api.ContainerSpec) { s.Labels = map[string]string{"a": "{{.Node.Hostname}}"} }, false},
 		{"env", func(s *api.ContainerSpec) { s.Env = []string{"A=1", "B={{.Node.ID}}{{.Node.Hostname}}"} }, true},
