@@ -172,7 +172,7 @@ var fields = []field{
 	{"Spec.Container.Mounts.ReadOnly", mapped, "", "HostConfig.Mounts"},
 	{"Spec.Container.Mounts.Consistency", mapped, "", "HostConfig.Mounts"},
 	{"Spec.Container.Mounts.BindOptions.Propagation", mapped, "", "HostConfig.Mounts.BindOptions"},
-	{"Spec.Container.Mounts.BindOptions.NonRecursive", mapped, "1.40", "HostConfig.Mounts.BindOptions"},
+	{"Spec.Container.Mounts.BindOptions.NonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.BindOptions.CreateMountpoint", mapped, "1.42", "HostConfig.Mounts.BindOptions"},
 	// Below 1.44 every read-only mount is what ReadOnlyNonRecursive asks for.
 	{"Spec.Container.Mounts.BindOptions.ReadOnlyNonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
