@@ -42,8 +42,8 @@ func (n networkConfig) difference(found *network.Inspect) string {
 		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
 	}
 	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
-		wanted := subnets(n.options.IPAM.Config, nil)
-		has := subnets(found.IPAM.Config, wanted)
+		wanted := subnetsOf(n.options.IPAM.Config, nil)
+		has := subnetsOf(found.IPAM.Config, wanted)
 		if !slices.Equal(wanted, has) {
 			differences = append(differences, fmt.Sprintf("subnets %v, the task wants %v", has, wanted))
 		}
@@ -57,9 +57,9 @@ func (n networkConfig) difference(found *network.Inspect) string {
 	return strings.Join(differences, "; ")
 }
 
-// subnets are those of an address configuration, in one spelling and order; of
-// the families that like has, unless that is empty.
-func subnets(configs []network.IPAMConfig, like []string) []string {
+// subnetsOf returns the subnets of an address configuration, in one spelling and
+// order; of those families alone that the subnets in families have, if there are any.
+func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	var all []string
 	for _, c := range configs {
 		subnet := c.Subnet
@@ -67,7 +67,7 @@ func subnets(configs []network.IPAMConfig, like []string) []string {
 			subnet = prefix.Masked().String()
 		}
 		sameFamily := func(other string) bool { return strings.Contains(other, ":") == strings.Contains(subnet, ":") }
-		if subnet != "" && (len(like) == 0 || slices.ContainsFunc(like, sameFamily)) {
+		if subnet != "" && (len(families) == 0 || slices.ContainsFunc(families, sameFamily)) {
 			all = append(all, subnet)
 		}
 	}

@@ -79,10 +79,10 @@ type layer struct {
 	extracted       int64 // bytes; never the seconds that the containerd store counts
 	restarts, turns int
 
-	told     int64         // the offset of its last message
-	moved    time.Time     // when its download got on last
-	step     time.Duration // how long that took
-	repeated bool          // an offset was told twice, as the containerd store does, by the MiB
+	lastOffset int64         // of its last message
+	moved      time.Time     // when its download got on last
+	step       time.Duration // how long that took
+	repeated   bool          // an offset was told twice, as the containerd store does, by the MiB
 }
 
 // pullState is what is known of one attempt. It is guarded by its sharedPull.
@@ -191,8 +191,8 @@ func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanc
 		// it goes on.
 		l.startAnew(0)
 	case phase == layerDownloading:
-		l.repeated = l.repeated || again && current == l.told
-		l.told = current
+		l.repeated = l.repeated || again && current == l.lastOffset
+		l.lastOffset = current
 		// After a break, total is what is left, and current is of that.
 		l.size = max(l.size, total)
 		if total > 0 {
@@ -307,8 +307,8 @@ func (s *pullState) progress(image string, now time.Time) PullProgress {
 	return p
 }
 
-// told reports whether the engine has said anything yet, in any attempt.
-func (p PullProgress) told() bool { return p.Status != "" || p.LayersTotal > 0 || p.Attempt > 1 }
+// hasNews reports whether the engine has said anything yet, in any attempt.
+func (p PullProgress) hasNews() bool { return p.Status != "" || p.LayersTotal > 0 || p.Attempt > 1 }
 
 // sameAs reports whether other differs in the rate at most.
 func (p PullProgress) sameAs(other PullProgress) bool {
