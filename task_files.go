@@ -150,30 +150,6 @@ func (c *containerConfig) checkTargets(files []taskFile) error {
 	return nil
 }
 
-// credentialConfig is the config from which a Windows container's credential
-// spec is taken. nil: none is.
-func (c *containerConfig) credentialConfig() (*dependency, error) {
-	privileges := c.spec().Privileges
-	if privileges == nil {
-		return nil, nil
-	}
-	source, is := privileges.CredentialSpec.GetSource().(*api.Privileges_CredentialSpec_Config)
-	if !is {
-		return nil, nil
-	}
-	const at = "Spec.Container.Privileges.CredentialSpec.Config"
-	if source.Config == "" {
-		return nil, refuse(at, "is empty")
-	}
-	for i, ref := range c.spec().Configs {
-		if ref.ConfigID == source.Config {
-			d := configOf(i, ref)
-			return &d, nil
-		}
-	}
-	return nil, refuse(at, "%q is none of the task's Configs", source.Config)
-}
-
 // withDependencies returns the same task with its files in folder on the
 // engine's host, and with the payload of credentialConfig.
 func (c *containerConfig) withDependencies(folder string, credential []byte) *containerConfig {
