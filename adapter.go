@@ -107,7 +107,11 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
 		if err != nil {
-			return engineError(ctx, err, "create volume %s with driver %s", v.Name, v.Driver)
+			what := "create volume " + v.Name
+			if v.Driver != "" { // else it is the engine's default
+				what += " with driver " + v.Driver
+			}
+			return engineError(ctx, err, "%s", what)
 		}
 	}
 	return nil

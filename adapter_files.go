@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	stderrors "errors"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -77,7 +78,9 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context) error {
 	if _, err := a.fileEngine(ctx); err != nil {
 		return err
 	}
-	if err := a.engine.files.check(); err != nil {
+	if err := a.engine.files.check(); exec.IsTemporary(err) { // too many open files, say
+		return err
+	} else if err != nil {
 		return refuse(a.config.files[0].path, "%v", err)
 	}
 	return nil
@@ -112,7 +115,7 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile) (made b
 
 // removeFiles removes the task's files. The container is gone before.
 func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
-	if len(a.config.files) == 0 && !a.config.maybeFiles {
+	if len(a.config.files) == 0 && !a.config.maybeFiles || !namesFolder(a.config.task.ID) {
 		return nil
 	}
 	host, err := a.engine.fileHost(ctx)
@@ -126,6 +129,19 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 // mount of what is not there.
 var noSource = phrase{"20.10 to 29", []string{"bind source path does not exist"}}
 
+// hiddenError is an engine's error without what it must not show. It has the
+// class of what is behind it, which has the text and so is not handed out.
+type hiddenError struct {
+	text  string
+	cause error
+}
+
+func (e hiddenError) Error() string { return e.text }
+
+func (e hiddenError) Is(target error) bool {
+	return stderrors.Is(e.cause, target) || target != nil && target == knownClass(e.cause)
+}
+
 // explain says more about an engine's refusal that comes of the task's
 // references, and less of what is secret.
 func (a *ContainerAdapter) explain(err error) error {
@@ -134,7 +150,7 @@ func (a *ContainerAdapter) explain(err error) error {
 	}
 	// An engine quotes an option that it does not take.
 	if before, _, quotes := strings.Cut(err.Error(), credentialOption+"raw://"); quotes {
-		return errors.New(before + credentialOption + "raw://(the payload is not shown)")
+		return hiddenError{before + credentialOption + "raw://(the payload is not shown)", err}
 	}
 	host := a.engine.hosts.known.Load()
 	if host == nil || len(a.config.files) == 0 || !noSource.in(normalize(err.Error()), "") {

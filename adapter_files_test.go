@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -96,6 +97,9 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 		{name: "no rights", set: func(_ *filesClient, s *fileStore) {
 			s.user, s.inMemory = 1000, func(*os.File) (bool, error) { return false, syscall.EACCES }
 		}, want: "dockerexec: task field Spec.Container.Secrets[0]: user 1000 is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir"},
+		{name: "too many files open", set: func(_ *filesClient, s *fileStore) {
+			s.inMemory = func(*os.File) (bool, error) { return false, syscall.EMFILE }
+		}, want: "too many open files", temporary: true},
 		{name: "on a disk", set: func(_ *filesClient, s *fileStore) {
 			s.inMemory = func(*os.File) (bool, error) { return false, nil }
 		}, want: "dockerexec: task field Spec.Container.Secrets[0]: "},
@@ -333,6 +337,15 @@ func TestCredentialSpecFromAConfig(t *testing.T) {
 	client.creating(answer{`invalid --security-opt 2: "credentialspec=raw://{\"canary\":1}"`, cerrdefs.ErrInvalidArgument})
 	err = adapter.Create(t.Context())
 	require.EqualError(t, err, `create container web.1.taskid: Error response from daemon: invalid --security-opt 2: "credentialspec=raw://(the payload is not shown)`)
+	assert.NotContains(t, fmt.Sprintf("%+v", err), "canary")
+	assert.True(t, cerrdefs.IsInvalidArgument(err))
+	assert.False(t, exec.IsTemporary(err))
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		assert.NotContains(t, e.Error(), "canary")
+	}
+	client.creating(answer{`away, with "credentialspec=raw://{\"canary\":1}"`, cerrdefs.ErrUnavailable})
+	err = adapter.Create(t.Context())
+	assert.True(t, exec.IsTemporary(err))
 	assert.NotContains(t, fmt.Sprintf("%+v", err), "canary")
 
 	for name, payload := range map[string]string{"empty": "", "no text": "canary\xff"} {

@@ -3,7 +3,10 @@ package dockerexec
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -173,4 +176,47 @@ func (a *ContainerAdapter) isAwaited(ctx context.Context, name string) (bool, er
 func ownerOf(found *network.Inspect) networkOwner {
 	_, ours := found.Labels[labelNetwork]
 	return networkOwner{id: found.ID, ours: ours}
+}
+
+// difference says in what found is not the network that is wanted, and is empty
+// when it is. Driver and subnets count only where the task names some, subnets for
+// each family by itself: an engine's default driver depends on its system, and it
+// picks a subnet for each family that has none.
+func (n networkConfig) difference(found *network.Inspect) string {
+	var differences []string
+	if driver := n.options.Driver; driver != "" && found.Driver != driver {
+		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
+	}
+	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
+		wanted := subnetsOf(n.options.IPAM.Config, nil)
+		has := subnetsOf(found.IPAM.Config, wanted)
+		if !slices.Equal(wanted, has) {
+			differences = append(differences, fmt.Sprintf("subnets %v, the task wants %v", has, wanted))
+		}
+	}
+	if n.options.Internal != found.Internal {
+		differences = append(differences, fmt.Sprintf("internal %t, the task wants %t", found.Internal, n.options.Internal))
+	}
+	if n.options.EnableIPv6 != nil && *n.options.EnableIPv6 && !found.EnableIPv6 {
+		differences = append(differences, "IPv6 false, the task wants true")
+	}
+	return strings.Join(differences, "; ")
+}
+
+// subnetsOf returns the subnets of an address configuration, in one spelling and
+// order; of those families alone that the subnets in families have, if there are any.
+func subnetsOf(configs []network.IPAMConfig, families []string) []string {
+	var all []string
+	for _, c := range configs {
+		subnet := c.Subnet
+		if prefix, err := netip.ParsePrefix(subnet); err == nil {
+			subnet = prefix.Masked().String()
+		}
+		sameFamily := func(other string) bool { return strings.Contains(other, ":") == strings.Contains(subnet, ":") }
+		if subnet != "" && (len(families) == 0 || slices.ContainsFunc(families, sameFamily)) {
+			all = append(all, subnet)
+		}
+	}
+	slices.Sort(all)
+	return all
 }

@@ -82,12 +82,22 @@ var errNodeUnknown = errors.New("dockerexec: the task's templates say something 
 
 // saysNode reports whether a template looks at more of the node than its ID,
 // which the task itself has.
-func saysNode(value string) bool {
-	return strings.Contains(value, "{{") && strings.Contains(strings.ReplaceAll(value, ".Node.ID", ""), ".Node")
+func (x *expander) saysNode(value string) bool {
+	if !strings.Contains(value, "{{") {
+		return false
+	}
+	if strings.Contains(strings.ReplaceAll(value, ".Node.ID", ""), ".Node") {
+		return true
+	}
+	other := x.Context
+	other.Node.Hostname = "another than " + x.Node.Hostname
+	of, err := x.Expand(value)
+	ofOther, otherErr := other.Expand(value)
+	return err == nil && otherErr == nil && of != ofOther // as {{.}} shows it all
 }
 
 func (x *expander) expand(path string, value *string) error {
-	if !x.known && saysNode(*value) {
+	if !x.known && x.saysNode(*value) {
 		return errNodeUnknown
 	}
 	expanded, err := x.Expand(*value)

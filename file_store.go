@@ -46,9 +46,6 @@ var changingFiles sync.Mutex
 // removed a folder under it, as remove does with one that is empty.
 const writeTries = 3
 
-// errReplaced says that another process was at work.
-var errReplaced = errors.New("it was replaced while it was opened")
-
 // write writes files of a task, each at once or not at all, also over those that
 // are there; made says whether the task had no folder. After an error it has
 // none if it had none.
@@ -78,7 +75,18 @@ func (s fileStore) explain(err error) error {
 	return errors.Wrapf(err, "user %d is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir and have each file owned by this user in its reference", s.user)
 }
 
+// checkID refuses a task whose folder would not be its own alone.
+func checkID(taskID string) error {
+	if !namesFolder(taskID) {
+		return errors.Errorf("the task's ID %q cannot name a folder", taskID)
+	}
+	return nil
+}
+
 func (s fileStore) tryWrite(engineID, taskID string, files []filePayload) (made bool, err error) {
+	if err := checkID(taskID); err != nil {
+		return false, err
+	}
 	top, err := s.makeTop()
 	if err != nil {
 		return false, err
@@ -129,6 +137,9 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 
 // missing returns those of a task's files that are not there.
 func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFile, error) {
+	if err := checkID(taskID); err != nil {
+		return nil, err
+	}
 	folder, err := s.open(engineID, taskID)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write begins anew
 		return files, nil
@@ -160,13 +171,13 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 func (s fileStore) remove(engineID, taskID string) error {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
-	if folder := s.folder(engineID, taskID); creations[folder].running == 0 {
-		delete(creations, folder)
-	}
 	return s.removeLocked(engineID, taskID)
 }
 
 func (s fileStore) removeLocked(engineID, taskID string) error {
+	if err := checkID(taskID); err != nil {
+		return err
+	}
 	engine, err := s.open(engineID)
 	for try := 1; try < writeTries && errors.Is(err, errReplaced); try++ {
 		engine, err = s.open(engineID)
@@ -210,132 +221,4 @@ func (s fileStore) tasks(engineID string) ([]string, error) {
 	}
 	slices.Sort(tasks)
 	return tasks, nil
-}
-
-// open opens the store's folder, or the one below it that names lead to.
-func (s fileStore) open(names ...string) (*os.Root, error) {
-	info, err := os.Lstat(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	folder, err := enter("", s.dir, info, os.OpenRoot)
-	for _, name := range names {
-		if err != nil {
-			return nil, err
-		}
-		above := folder
-		if info, err = above.Lstat(name); err == nil {
-			folder, err = enter(above.Name(), name, info, above.OpenRoot)
-		}
-		above.Close()
-	}
-	return folder, err
-}
-
-// enter opens the folder that info is about, and nothing that took its place.
-func enter(above, name string, info fs.FileInfo, open func(string) (*os.Root, error)) (*os.Root, error) {
-	if !info.IsDir() {
-		return nil, errors.Errorf("%s is no folder, or a link to one", filepath.Join(above, name))
-	}
-	folder, err := open(name)
-	if err != nil {
-		return nil, err
-	}
-	if opened, err := folder.Stat("."); err != nil || !os.SameFile(info, opened) {
-		folder.Close()
-		return nil, errors.Wrap(errReplaced, filepath.Join(above, name))
-	}
-	return folder, nil
-}
-
-// makeTop opens the store's folder and makes what lacks of it. Nothing is made
-// on what is not a memory file system.
-func (s fileStore) makeTop() (*os.Root, error) {
-	if err := s.checkMemory(); err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, err
-	}
-	folder, err := s.open()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.checkOwners(); err != nil {
-		folder.Close()
-		return nil, err
-	}
-	return folder, nil
-}
-
-// checkOwners refuses a folder that somebody else could put another one in the
-// place of, or in the place of one above it.
-func (s fileStore) checkOwners() error {
-	above, err := filepath.EvalSymlinks(filepath.Dir(s.dir)) // as /var/run may be one
-	if err != nil {
-		return err
-	}
-	for at := filepath.Join(above, filepath.Base(s.dir)); ; at = filepath.Dir(at) {
-		info, err := os.Lstat(at)
-		if err != nil {
-			return err
-		}
-		if owner := s.owner(info); info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0 || owner != 0 && owner != s.user {
-			return errors.Errorf("others may replace what is in %s; make it the folder of this process's user or root, and writable to nobody else", at)
-		}
-		if at == filepath.Dir(at) {
-			return nil
-		}
-	}
-}
-
-// check tells early that nothing could be written, as far as a look can tell.
-func (s fileStore) check() error { return s.explain(s.checkMemory()) }
-
-// checkMemory looks at the folder, or at the first above it that is there.
-func (s fileStore) checkMemory() error {
-	for at := s.dir; ; at = filepath.Dir(at) {
-		folder, err := os.Open(at)
-		if errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		defer folder.Close()
-		is, err := s.inMemory(folder)
-		if err == nil && !is {
-			err = errors.Errorf("%s is not on a memory file system, and secrets must not reach a disk; name a folder on a tmpfs with WithSecretsDir", at)
-		}
-		return err
-	}
-}
-
-// makeFolder opens a folder that is this process's user's alone, and makes it if
-// it is not there.
-func (s fileStore) makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err error) {
-	if err := above.Mkdir(name, 0o700); err == nil {
-		made = true
-	} else if !errors.Is(err, fs.ErrExist) {
-		return nil, false, err
-	}
-	info, err := above.Lstat(name)
-	if err != nil {
-		return nil, made, err
-	}
-	if folder, err = enter(above.Name(), name, info, above.OpenRoot); err != nil {
-		return nil, made, err
-	}
-	if err := s.checkOwn(folder, info); err != nil {
-		folder.Close()
-		return nil, made, err
-	}
-	return folder, made, nil
-}
-
-func (s fileStore) checkOwn(folder *os.Root, info fs.FileInfo) error {
-	if info.Mode().Perm() != 0o700 || s.owner(info) != s.user {
-		return errors.Errorf("%s is open to others, or another user's; executors of several users need a folder each, see WithSecretsDir", folder.Name())
-	}
-	return nil
 }

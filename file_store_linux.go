@@ -13,6 +13,10 @@ const (
 	ramfsMagic = 0x858458f6
 )
 
+// onlyFolders has an open fail at once for what is no folder: that of a pipe
+// would wait for whoever writes to it.
+const onlyFolders = syscall.O_DIRECTORY
+
 func inMemory(f *os.File) (bool, error) {
 	var stat syscall.Statfs_t
 	if err := syscall.Fstatfs(int(f.Fd()), &stat); err != nil {

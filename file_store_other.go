@@ -11,4 +11,6 @@ import (
 // virtual machine, or its containers do not take a file for a mount.
 func inMemory(*os.File) (bool, error) { return false, nil }
 
+const onlyFolders = 0
+
 func uidOf(fs.FileInfo) int { return -1 }

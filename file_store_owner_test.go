@@ -70,6 +70,13 @@ func TestStoreOwners(t *testing.T) {
 		{name: "by a link", user: 0, dir: "link/secrets"},
 		{name: "by a link to another user's", user: 0, dir: "link/secrets", owners: map[string]int{"beside": 1000},
 			want: "others may replace what is in TOP/beside" + replace},
+		{name: "by another user's link", user: 1000, dir: "link/secrets", owners: map[string]int{"link": 1001, "secrets": 1000, "engine": 1000, "t1": 1000},
+			want: "others may replace TOP/link, a link; make it this process's user's or root's"},
+		{name: "by a link that leads through another user's", user: 0, dir: "links/secrets", owners: map[string]int{"link": 1001},
+			want: "others may replace TOP/link, a link; make it this process's user's or root's"},
+		{name: "by a link in another user's folder", user: 0, dir: "links/secrets", owners: map[string]int{"hers": 1001},
+			want: "others may replace what is in TOP/hers" + replace},
+		{name: "by links", user: 0, dir: "links/secrets"},
 		{name: "another user's engine", user: 1000, owners: map[string]int{"secrets": 1000, "engine": 1001, "t1": 1000},
 			want: "TOP/a/secrets/engine" + theirs},
 		{name: "root's engine", user: 1000, owners: map[string]int{"secrets": 1000, "t1": 1000},
@@ -83,6 +90,9 @@ func TestStoreOwners(t *testing.T) {
 			top := filepath.Dir(filepath.Dir(s.dir))
 			require.NoError(t, os.Mkdir(filepath.Join(top, "beside"), 0o700))
 			require.NoError(t, os.Symlink("beside", filepath.Join(top, "link")))
+			require.NoError(t, os.Mkdir(filepath.Join(top, "hers"), 0o700))
+			require.NoError(t, os.Symlink(filepath.Join(top, "link"), filepath.Join(top, "hers", "there")))
+			require.NoError(t, os.Symlink("hers/../hers/there", filepath.Join(top, "links")))
 			if test.dir != "" {
 				s.dir = filepath.Join(top, test.dir)
 			}
@@ -176,4 +186,15 @@ func TestStoreTellsAUserWhatItTakes(t *testing.T) {
 		own.inMemory = func(*os.File) (bool, error) { return false, syscall.EPERM }
 		require.EqualError(t, own.check(), "operation not permitted")
 	})
+}
+
+// A pipe in the folder's place is told as what it is, and not waited on.
+func TestStoreAtAPipe(t *testing.T) {
+	t.Parallel()
+	s := newTestStore(t)
+	s.dir = filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(s.dir, 0o600))
+	require.EqualError(t, s.check(), "open "+s.dir+": not a directory")
+	_, err := s.write("engine", "t1", []filePayload{testFile("secret.0", "a", 0o400)})
+	require.EqualError(t, err, "write the files of secrets and configs to "+s.dir+"/engine/t1: open "+s.dir+": not a directory")
 }

@@ -2,8 +2,8 @@ package dockerexec
 
 import (
 	"context"
+	"maps"
 	"slices"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -15,9 +15,9 @@ import (
 // Engine writes its first file, and removes nothing if the engine does not list
 // its containers.
 func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
+	defer sweeping()()
 	// Before the containers: a task that gets folder and container meanwhile
 	// must not have the one without the other.
-	began := time.Now()
 	left, err := e.files.tasks(engineID)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
@@ -39,7 +39,7 @@ func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
 		left = slices.DeleteFunc(left, func(task string) bool { return task == c.Labels[labelTaskID] })
 	}
 	for _, task := range left {
-		removed, err := e.files.removeLeft(engineID, task, began)
+		removed, err := e.files.removeLeft(engineID, task)
 		if !removed && err == nil {
 			continue
 		}
@@ -53,34 +53,55 @@ func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
 }
 
 // creations are the creates of tasks with files that are under way in this
-// process, and those that have ended, by folder. Other Engines of this process,
-// which may have the same folders, must not take them for left over. It is
-// guarded by changingFiles.
-var creations = map[string]creation{}
-
-type creation struct {
-	running int
-	ended   time.Time // the last one
-}
+// process, by folder, and while a sweep is under way also those that have ended.
+// Other Engines of this process, which may have the same folders, must not take
+// them for left over. Both are guarded by changingFiles.
+var (
+	creations = map[string]int{}
+	sweeps    int // under way
+)
 
 // creating notes that a task is created whose files are in folder, until the
 // returned function is called.
 func creating(folder string) (ended func()) {
-	count := func(by int) {
-		changingFiles.Lock()
-		defer changingFiles.Unlock()
-		creations[folder] = creation{running: creations[folder].running + by, ended: time.Now()}
-	}
-	count(1)
-	return func() { count(-1) }
-}
-
-// removeLeft removes the folder of a task that had no container some time after
-// began, unless it has been created since.
-func (s fileStore) removeLeft(engineID, taskID string, began time.Time) (removed bool, err error) {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
-	if c := creations[s.folder(engineID, taskID)]; c.running > 0 || !c.ended.Before(began) {
+	creations[folder]++
+	return func() {
+		changingFiles.Lock()
+		defer changingFiles.Unlock()
+		creations[folder]--
+		forgetCreations()
+	}
+}
+
+// sweeping notes that a sweep is under way, until the returned function is called.
+func sweeping() (ended func()) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	sweeps++
+	return func() {
+		changingFiles.Lock()
+		defer changingFiles.Unlock()
+		sweeps--
+		forgetCreations()
+	}
+}
+
+// forgetCreations drops those that have ended and that no sweep could still take
+// for left over. It needs changingFiles.
+func forgetCreations() {
+	if sweeps == 0 {
+		maps.DeleteFunc(creations, func(_ string, running int) bool { return running == 0 })
+	}
+}
+
+// removeLeft removes the folder of a task that had no container when the sweep
+// looked, unless it has been created since.
+func (s fileStore) removeLeft(engineID, taskID string) (removed bool, err error) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	if _, created := creations[s.folder(engineID, taskID)]; created {
 		return false, nil
 	}
 	return true, s.removeLocked(engineID, taskID)

@@ -153,3 +153,23 @@ func TestSweep(t *testing.T) {
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
 }
+
+// What is known of creates is bounded by those that run, though nobody removes
+// their tasks.
+func TestCreationsAreForgotten(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	known := func() bool {
+		changingFiles.Lock()
+		defer changingFiles.Unlock()
+		_, known := creations[store.folder("engine-1", "taskid")]
+		return known
+	}
+	create := client.containerCreate
+	client.containerCreate = func(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networking *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
+		assert.True(t, known())
+		return create(ctx, config, hostConfig, networking, platform, name)
+	}
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	require.Eventually(t, func() bool { return !known() }, 10*time.Second, time.Millisecond, "a sweep of another test may still need it")
+}

@@ -2,8 +2,10 @@ package dockerexec
 
 import (
 	"path"
+	"regexp"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/moby/swarmkit/v2/api"
@@ -20,6 +22,21 @@ func (c *containerConfig) pullOptions() image.PullOptions {
 		options.Platform = formatPlatform(p)
 	}
 	return options
+}
+
+// imageID is how a task names an image that can only be on the engine already.
+var imageID = regexp.MustCompile(`^(?:sha256:)?[a-f0-9]{64}$`)
+
+// checkImage refuses what can be neither pulled nor found on an engine. It may
+// be a URL with a password in it, so it is not shown.
+func (c *containerConfig) checkImage() error {
+	if imageID.MatchString(c.image()) {
+		return nil
+	}
+	if _, err := reference.ParseNormalizedNamed(c.image()); err != nil {
+		return refuse("Spec.Container.Image", "is no image reference")
+	}
+	return nil
 }
 
 const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="

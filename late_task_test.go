@@ -188,6 +188,28 @@ func TestRefusedTaskLeavesNoFiles(t *testing.T) {
 	assert.Empty(t, tree(t, store.dir))
 }
 
+// A task may be called as another one's file is; the name is refused, and
+// nothing of the other one's goes with it.
+func TestRefusedTaskRemovesNoFilesOfAnother(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		return []container.Summary{{Labels: ofThisTask}}, nil
+	}
+	engine := newFilesEngine(t, client, store)
+	for _, id := range []string{"taskid/secret.0", ".", "..", "../engine-1/taskid"} {
+		task := ownedTask()
+		task.ID, task.Annotations.Name = id, "another"
+		_, refusal := engine.Adapter(goldenNode(), task, stores())
+		require.ErrorContains(t, refusal, "dockerexec: task field ID: ")
+		adapter, err := engine.refusedAdapter(task, refusal)
+		require.NoError(t, err)
+		require.NoError(t, adapter.Remove(t.Context()))
+		assert.Equal(t, written, tree(t, store.dir), id)
+	}
+}
+
 // nodeTask is one whose request depends on the node.
 func nodeTask(state api.TaskState) *api.Task {
 	task := taskAt(plainTask(), state)
@@ -282,6 +304,7 @@ func TestOnlyTemplatesOfTheNodeWaitForIt(t *testing.T) {
 	}{
 		{"none", func(*api.ContainerSpec) {}, false},
 		{"the task's own", func(s *api.ContainerSpec) { s.Hostname = "{{.Task.Slot}}-{{.Node.ID}}" }, false},
+		{"all that a template can show", func(s *api.ContainerSpec) { s.Env = []string{"A={{.}}"} }, true},
 		{"no template", func(s *api.ContainerSpec) { s.Env = []string{"A=.Node.Hostname"} }, false},
 		{"labels, which are not expanded", func(s *api.ContainerSpec) { s.Labels = map[string]string{"a": "{{.Node.Hostname}}"} }, false},
 		{"env", func(s *api.ContainerSpec) { s.Env = []string{"A=1", "B={{.Node.ID}}{{.Node.Hostname}}"} }, true},

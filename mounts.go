@@ -17,8 +17,9 @@ import (
 func mountPath(i int) string { return fmt.Sprintf("Spec.Container.Mounts[%d]", i) }
 
 // mounts returns the mounts in the order of the task and after them its secrets
-// and configs, and apart from them, by target, the tmpfs mounts that have options: those an engine takes in full, and
-// at every API version, only there. No target is in both.
+// and configs, and apart from them, by target, the tmpfs mounts that have options:
+// those an engine takes in full, and at every API version, only there. No target
+// is in both.
 func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
 	var mounts []mount.Mount
 	var tmpfs map[string]string

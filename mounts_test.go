@@ -1,12 +1,15 @@
 package dockerexec
 
 import (
+	"context"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestVolumeWithoutName(t *testing.T) {
@@ -47,5 +50,23 @@ func TestTmpfs(t *testing.T) {
 			assert.Nil(t, host.Mounts, options)
 			assert.Equal(t, map[string]string{"/t": want}, host.Tmpfs)
 		}
+	}
+}
+
+// An error about a volume names the driver where the task does.
+func TestErrorOfAVolume(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"nfs": "create volume data with driver nfs: Error response from daemon: no",
+		"":    "create volume data: Error response from daemon: no",
+	} {
+		task := plainTask()
+		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+			VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: name, Options: map[string]string{"o": "x"}}}}}
+		client := newFakeClient(t)
+		client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) {
+			return volume.Volume{}, answer{"no", cerrdefs.ErrInvalidArgument}
+		}
+		require.EqualError(t, newTestAdapter(t, client, task).CreateVolumes(t.Context()), want)
 	}
 }

@@ -32,49 +32,6 @@ type networkConfig struct {
 	endpoint   network.EndpointSettings // how the container joins it
 }
 
-// difference says in what found is not the network that is wanted, and is empty
-// when it is. Driver and subnets count only where the task names some, subnets for
-// each family by itself: an engine's default driver depends on its system, and it
-// picks a subnet for each family that has none.
-func (n networkConfig) difference(found *network.Inspect) string {
-	var differences []string
-	if driver := n.options.Driver; driver != "" && found.Driver != driver {
-		differences = append(differences, fmt.Sprintf("driver %s, the task wants %s", found.Driver, driver))
-	}
-	if n.options.IPAM != nil && len(n.options.IPAM.Config) > 0 {
-		wanted := subnets(n.options.IPAM.Config, nil)
-		has := subnets(found.IPAM.Config, wanted)
-		if !slices.Equal(wanted, has) {
-			differences = append(differences, fmt.Sprintf("subnets %v, the task wants %v", has, wanted))
-		}
-	}
-	if n.options.Internal != found.Internal {
-		differences = append(differences, fmt.Sprintf("internal %t, the task wants %t", found.Internal, n.options.Internal))
-	}
-	if n.options.EnableIPv6 != nil && *n.options.EnableIPv6 && !found.EnableIPv6 {
-		differences = append(differences, "IPv6 false, the task wants true")
-	}
-	return strings.Join(differences, "; ")
-}
-
-// subnets are those of an address configuration, in one spelling and order; of
-// the families that like has, unless that is empty.
-func subnets(configs []network.IPAMConfig, like []string) []string {
-	var all []string
-	for _, c := range configs {
-		subnet := c.Subnet
-		if prefix, err := netip.ParsePrefix(subnet); err == nil {
-			subnet = prefix.Masked().String()
-		}
-		sameFamily := func(other string) bool { return strings.Contains(other, ":") == strings.Contains(subnet, ":") }
-		if subnet != "" && (len(like) == 0 || slices.ContainsFunc(like, sameFamily)) {
-			all = append(all, subnet)
-		}
-	}
-	slices.Sort(all)
-	return all
-}
-
 // networks are those that the container joins, in the order of their names.
 func (c *containerConfig) networks() []networkConfig {
 	networks, _ := c.translateNetworks() // checked by newContainerConfig
@@ -82,10 +39,16 @@ func (c *containerConfig) networks() []networkConfig {
 }
 
 // networkMode names the one network of a task whose only network is the
-// engine's own. In all other cases the container joins what EndpointsConfig has.
+// engine's own, or has settings of its interface that need it. In all other cases
+// the container joins what EndpointsConfig has.
 func (c *containerConfig) networkMode() container.NetworkMode {
-	if networks := c.networks(); len(networks) == 1 && networks[0].predefined {
-		return container.NetworkMode(networks[0].name)
+	networks := c.networks()
+	if len(networks) != 1 {
+		return ""
+	}
+	// A name such as container:x would have another meaning.
+	if n := networks[0]; n.predefined || c.sysctlsNeedMode() && restrictedName(n.name+"x") {
+		return container.NetworkMode(n.name)
 	}
 	return ""
 }
@@ -173,9 +136,14 @@ func (c *containerConfig) ingressWarning() string {
 	return "the routing mesh exists only inside a swarm engine: " + strings.Join(what, ", ")
 }
 
-// Networks that an engine has without being asked. nat, of Windows, is known by
-// its label: on Linux the name is free.
-var predefinedNetworks = []string{network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault}
+// predefinedDrivers are the networks that an engine has without being asked, with
+// their drivers. nat, of Windows, is known by its label: on Linux the name is free.
+var predefinedDrivers = map[string]string{
+	network.NetworkBridge:  "bridge",
+	network.NetworkHost:    "host",
+	network.NetworkNone:    "null",
+	network.NetworkDefault: "bridge",
+}
 
 // isHost reports whether a container in n has the host's own interfaces, isNone
 // whether it has none.
@@ -190,7 +158,8 @@ func (n networkConfig) isAlone() bool {
 func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 	spec := &n.Spec
 	config := networkConfig{name: spec.Annotations.Name}
-	config.predefined = slices.Contains(predefinedNetworks, config.name) || spec.Annotations.Labels[labelPredefined] == "true"
+	_, known := predefinedDrivers[config.name]
+	config.predefined = known || spec.Annotations.Labels[labelPredefined] == "true"
 	switch {
 	case config.name == "":
 		return config, refuse(path+".Spec.Annotations.Name", "is empty")
@@ -206,8 +175,11 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 		Labels:     cloneMap(spec.Annotations.Labels),
 	}
 	if from := spec.GetNetwork(); from != "" {
-		// An engine takes no labels here, so only the adapter that made the
-		// network knows it again; after a restart of the agent it is left alone.
+		// An engine takes no labels here, so only the Engine that made the network
+		// knows it again; after a restart of the agent it is left alone.
+		if err := checkConfigured(path, n, from); err != nil {
+			return config, err
+		}
 		config.options.ConfigFrom = &network.ConfigReference{Network: from}
 	} else {
 		if config.options.Labels == nil {
@@ -230,73 +202,53 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 // checkPredefined refuses what the task asks of a network that it cannot have a
 // say in.
 func checkPredefined(path string, n *api.Network) error {
-	for _, asked := range []struct {
-		name string
-		is   bool
-	}{
+	name := n.Spec.Annotations.Name
+	if own, known := predefinedDrivers[name]; known && n.DriverState != nil && n.DriverState.Name != "" && n.DriverState.Name != own {
+		return refuse(path+".DriverState.Name", "network %s is the engine's own, of the driver %s and not %s", name, own, n.DriverState.Name)
+	}
+	for _, asked := range append([]askedOf{
 		{"Spec.Internal", n.Spec.Internal},
-		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
+		{"Spec.Attachable", n.Spec.Attachable},
 		{"Spec.Network", n.Spec.GetNetwork() != ""},
-		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
-		{"IPAM.Configs", n.IPAM != nil && len(n.IPAM.Configs) > 0},
-	} {
+	}, settingsOf(n)...) {
 		if asked.is {
-			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", n.Spec.Annotations.Name)
+			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", name)
 		}
 	}
 	return nil
 }
 
-func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM, error) {
-	if ipam == nil {
-		return nil, nil
+// checkConfigured refuses what an engine does not take beside ConfigFrom.
+func checkConfigured(path string, n *api.Network, from string) error {
+	const why = "network %s takes this from the network %s, its Spec.Network, and an engine takes nothing beside it"
+	for _, asked := range append([]askedOf{
+		{"Spec.Annotations.Labels", len(n.Spec.Annotations.Labels) > 0},
+	}, settingsOf(n)...) {
+		if asked.is {
+			return refuse(path+"."+asked.name, why, n.Spec.Annotations.Name, from)
+		}
 	}
-	result := &network.IPAM{}
-	if ipam.Driver != nil { // else the engine's default
-		result.Driver, result.Options = ipam.Driver.Name, cloneMap(ipam.Driver.Options)
-	}
-	for i, c := range ipam.Configs {
-		path := fmt.Sprintf("%s.Configs[%d]", path, i)
-		if c.Subnet == "" && c.Range == "" && c.Gateway == "" && len(c.Reserved) == 0 {
-			continue // the engine chooses
-		}
-		subnet, err := netip.ParsePrefix(c.Subnet)
-		if err != nil {
-			return nil, refuse(path+".Subnet", "%q is no subnet", c.Subnet)
-		}
-		family := api.IPAMConfig_IPV4
-		if subnet.Addr().Is6() {
-			family = api.IPAMConfig_IPV6
-		}
-		if c.Family != api.IPAMConfig_UNKNOWN && c.Family != family {
-			return nil, refuse(path+".Family", "%s is not that of subnet %s", c.Family, c.Subnet)
-		}
-		if family == api.IPAMConfig_IPV6 && !ipv6 {
-			return nil, refuse(path+".Subnet", "%s has no effect in a network without Ipv6Enabled", c.Subnet)
-		}
-		if c.Range != "" {
-			if r, err := netip.ParsePrefix(c.Range); err != nil || r.Bits() < subnet.Bits() || !subnet.Contains(r.Addr()) {
-				return nil, refuse(path+".Range", "%q is no part of subnet %s", c.Range, c.Subnet)
-			}
-		}
-		if c.Gateway != "" && !within(subnet, c.Gateway) {
-			return nil, refuse(path+".Gateway", "%q is no address in subnet %s", c.Gateway, c.Subnet)
-		}
-		for _, name := range slices.Sorted(maps.Keys(c.Reserved)) {
-			if !within(subnet, c.Reserved[name]) {
-				return nil, refuse(fmt.Sprintf("%s.Reserved[%s]", path, name), "%q is no address in subnet %s", c.Reserved[name], c.Subnet)
-			}
-		}
-		result.Config = append(result.Config, network.IPAMConfig{
-			Subnet: c.Subnet, IPRange: c.Range, Gateway: c.Gateway, AuxAddress: cloneMap(c.Reserved),
-		})
-	}
-	return result, nil
+	return nil
 }
 
-func within(subnet netip.Prefix, address string) bool {
-	a, err := netip.ParseAddr(address)
-	return err == nil && subnet.Contains(a)
+// askedOf says whether the task asks something of a network.
+type askedOf struct {
+	name string // of the field
+	is   bool
+}
+
+// settingsOf are those that a network has from elsewhere, if it is the engine's
+// own or has a configuration.
+func settingsOf(n *api.Network) []askedOf {
+	ipam := cmp.Or(n.IPAM, &api.IPAMOptions{})
+	addresses := cmp.Or(ipam.Driver, &api.Driver{})
+	return []askedOf{
+		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
+		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
+		{"IPAM.Driver.Name", addresses.Name != "" && addresses.Name != "default"},
+		{"IPAM.Driver.Options", len(addresses.Options) > 0},
+		{"IPAM.Configs", len(ipam.Configs) > 0},
+	}
 }
 
 func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAttachment) (network.EndpointSettings, error) {
@@ -304,7 +256,7 @@ func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAtta
 		Aliases:    cloneList(attachment.Aliases),
 		DriverOpts: cloneMap(attachment.DriverAttachmentOpts),
 	}
-	own := slices.Contains(predefinedNetworks, n.name)
+	_, own := predefinedDrivers[n.name]
 	switch i := slices.Index(attachment.Aliases, ""); {
 	case i >= 0:
 		return endpoint, refuse(fmt.Sprintf("%s.Aliases[%d]", path, i), "is empty")

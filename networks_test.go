@@ -152,3 +152,20 @@ func TestIngressIsWarnedAbout(t *testing.T) {
 	}
 	assert.Empty(t, newTestConfig(t, plainTask()).warnings())
 }
+
+// What managers say of the engine's own networks is accepted.
+func TestNetworksOfTheEnginesOwn(t *testing.T) {
+	t.Parallel()
+	for name, driver := range map[string]string{"bridge": "bridge", "host": "host", "none": "null", "default": "bridge", "nat": "nat"} {
+		for _, ipam := range []*api.IPAMOptions{nil, {}, {Driver: &api.Driver{}}, {Driver: &api.Driver{Name: "default"}}} {
+			task := plainTask()
+			n := namedNetwork(name)
+			n.Spec.Annotations.Labels = map[string]string{"com.docker.swarm.predefined": "true", "a": "b"}
+			n.DriverState, n.IPAM = &api.Driver{Name: driver}, ipam
+			task.Networks = []*api.NetworkAttachment{attachment(n)}
+			config := newTestConfig(t, task)
+			assert.Equal(t, container.NetworkMode(name), config.hostConfig().NetworkMode)
+			assert.Equal(t, []networkConfig{{name: name, predefined: true}}, config.networks())
+		}
+	}
+}

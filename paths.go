@@ -12,6 +12,10 @@ func isAbsolute(p string) bool {
 	return path.IsAbs(p) || drive || strings.HasPrefix(p, `\\`)
 }
 
+// namesFolder reports whether a task's ID may be the name of the folder of its
+// files: one with a slash would lead to those of another task.
+func namesFolder(id string) bool { return restrictedName(id+"x") && len(id) <= 100 }
+
 // cleanPath is p in the form in which two paths are compared.
 func cleanPath(p string) string {
 	return path.Clean(strings.ReplaceAll(p, `\`, "/"))

@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"encoding/json"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/moby/swarmkit/v2/api"
 )
@@ -95,6 +96,9 @@ func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, er
 	case api.Privileges_SeccompOpts_UNCONFINED:
 		return "seccomp=unconfined", nil
 	case api.Privileges_SeccompOpts_CUSTOM:
+		if !utf8.Valid(seccomp.Profile) { // which the request's encoder would alter
+			return "", refuse(path+".Profile", "is not valid UTF-8")
+		}
 		profile := strings.TrimSpace(string(seccomp.Profile))
 		if !strings.HasPrefix(profile, "{") || !json.Valid(seccomp.Profile) {
 			return "", refuse(path+".Profile", "is no JSON object")
@@ -102,4 +106,28 @@ func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, er
 		return "seccomp=" + profile, nil
 	}
 	return "", nil
+}
+
+// credentialConfig is the config from which a Windows container's credential
+// spec is taken. nil: none is.
+func (c *containerConfig) credentialConfig() (*dependency, error) {
+	privileges := c.spec().Privileges
+	if privileges == nil {
+		return nil, nil
+	}
+	source, is := privileges.CredentialSpec.GetSource().(*api.Privileges_CredentialSpec_Config)
+	if !is {
+		return nil, nil
+	}
+	const at = "Spec.Container.Privileges.CredentialSpec.Config"
+	if source.Config == "" {
+		return nil, refuse(at, "is empty")
+	}
+	for i, ref := range c.spec().Configs {
+		if ref.ConfigID == source.Config {
+			d := configOf(i, ref)
+			return &d, nil
+		}
+	}
+	return nil, refuse(at, "%q is none of the task's Configs", source.Config)
 }

@@ -2,7 +2,6 @@ package dockerexec
 
 import (
 	"context"
-	"regexp"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -40,9 +39,6 @@ type PullProgress struct {
 	// the extraction after it; 0 if it is not known.
 	Remaining time.Duration
 }
-
-// imageID is how a task names an image that can only be on the engine already.
-var imageID = regexp.MustCompile(`^(?:sha256:)?[a-f0-9]{64}$`)
 
 // PullImage has the engine pull the task's image, and returns when the pull has
 // ended. A tag is pulled every time, because it may have moved; a digest only if the
@@ -84,7 +80,7 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	if _, err := a.ready(ctx); err != nil {
 		return err
 	}
-	ref, _ := reference.ParseNormalizedNamed(a.config.image()) // nil: the client will say what is wrong
+	ref, _ := reference.ParseNormalizedNamed(a.config.image()) // checked by newContainerConfig
 	if present, err := a.digestPresent(ctx, ref); present || err != nil {
 		return err
 	}

@@ -146,11 +146,8 @@ type wording struct {
 }
 
 func newWording(target pullTarget) wording {
-	names := []string{target.image}
-	if target.ref != nil {
-		named := reference.TagNameOnly(target.ref)
-		names = append(names, named.String(), named.Name(), reference.FamiliarString(named), reference.FamiliarName(named), reference.Path(named))
-	}
+	ref := reference.TagNameOnly(target.ref)
+	names := []string{target.image, ref.String(), ref.Name(), reference.FamiliarString(ref), reference.FamiliarName(ref), reference.Path(ref)}
 	var w wording
 	for _, name := range names {
 		if strings.ContainsAny(name, "/:") { // a bare word may be one of the engine's own

@@ -65,13 +65,12 @@ func newPullRun(e *Engine, shared *sharedPull, target pullTarget) *pullRun {
 	}
 }
 
-// run pulls until an attempt succeeds, fails for good, or was the last one. What
-// it takes without getting on is bounded: attempts times the stall time-out, and the pauses.
+// run pulls until an attempt succeeds, fails for good, or was the last one. An
+// attempt that stalls is the last one; see untilStalled for how long it may take.
 func (r *pullRun) run(ctx context.Context) pullResult {
 	started := time.Now()
-	name := r.target.name()
 	for attempt := 1; ; attempt++ {
-		ctx := log.WithFields(ctx, log.Fields{"image": name, "attempt": attempt})
+		ctx := log.WithFields(ctx, log.Fields{"image": r.target.image, "attempt": attempt})
 		err := r.once(ctx)
 		result := pullResult{attempt: attempt, attempts: r.attempts, err: err}
 		if err == nil {

@@ -43,14 +43,14 @@ func newScrubber(registryAuth string) scrubber {
 	}
 	add(registryAuth)
 	fields := map[string]any{}
+	var taken struct{ Username, Password string } // as the engine takes them, in any case
 	if data, err := decodeBase64(registryAuth); err == nil {
 		_ = json.Unmarshal(data, &fields)
+		_ = json.Unmarshal(data, &taken)
 	}
-	text := func(key string) string { value, _ := fields[key].(string); return value }
-	user, password := text("username"), text("password")
-	if user != "" {
-		words = append(words, regexp.QuoteMeta(user))
-		add(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
+	if taken.Username != "" {
+		words = append(words, regexp.QuoteMeta(taken.Username))
+		add(base64.StdEncoding.EncodeToString([]byte(taken.Username + ":" + taken.Password)))
 	}
 	for key, value := range fields {
 		value, _ := value.(string)

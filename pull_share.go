@@ -21,10 +21,10 @@ const (
 	leaveGrace = time.Second
 )
 
-// pullTarget is what to pull. ref is nil if image cannot be parsed.
+// pullTarget is what to pull.
 type pullTarget struct {
-	image   string
-	ref     reference.Named
+	image   string          // as the task names it
+	ref     reference.Named // what that means
 	options image.PullOptions
 }
 
@@ -35,21 +35,12 @@ type pullKey struct {
 	credentials   [sha256.Size]byte
 }
 
-// name is the image as logs, errors and progress show it: a task may name
-// anything, a URL with a password in it too.
-// The user's name is left in it: it may well be a word of the image.
-func (t pullTarget) name() string {
-	scrub := newScrubber(t.options.RegistryAuth)
-	scrub.words = nil
-	return scrub.clean(t.image, maxStatusLength)
-}
-
 func (t pullTarget) key() pullKey {
-	key := pullKey{ref: t.image, platform: strings.ToLower(t.options.Platform), credentials: sha256.Sum256([]byte(t.options.RegistryAuth))}
-	if t.ref != nil {
-		key.ref = reference.TagNameOnly(t.ref).String()
+	return pullKey{
+		ref:         reference.TagNameOnly(t.ref).String(),
+		platform:    strings.ToLower(t.options.Platform),
+		credentials: sha256.Sum256([]byte(t.options.RegistryAuth)),
 	}
-	return key
 }
 
 // pulls are the pulls in flight of one Engine. The zero value is ready.
@@ -83,7 +74,7 @@ func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 	if err != nil {
 		return err
 	}
-	observed := p.observe(ctx, target.name(), e.options.pullObserver)
+	observed := p.observe(ctx, target.image, e.options.pullObserver)
 
 	select {
 	case <-p.ended:
@@ -96,7 +87,7 @@ func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 		if p.result.err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return p.result.errorFor(target.name())
+		return p.result.errorFor(target.image)
 	case <-ctx.Done():
 		if last := s.leave(p); last {
 			receiveWithin(leaveGrace, p.ended)
@@ -115,7 +106,7 @@ func (s *pulls) join(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 		p, how := s.tryJoin(logCtx, e, key, target)
 		switch how {
 		case pullJoined:
-			log.G(logCtx).WithField("image", target.name()).Debug("image is being pulled for another task: waiting for that")
+			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task: waiting for that")
 			return p, nil
 		case pullStarted:
 			return p, nil
@@ -195,66 +186,80 @@ func (s *pulls) leave(p *sharedPull) (last bool) {
 // something, then whenever it changes and the interval allows, at last with the
 // final state. The channel is closed after the last call, which is when the pull
 // or ctx has ended.
-func (p *sharedPull) observe(ctx context.Context, name string, observer func(context.Context, PullProgress)) <-chan struct{} {
+func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {
 	done := make(chan struct{})
 	if observer == nil {
 		close(done)
 		return done
 	}
-	wake := make(chan struct{}, 1)
-	wake <- struct{}{}
+	o := &observation{pull: p, image: image, observer: observer, wake: make(chan struct{}, 1)}
+	o.wake <- struct{}{}
 	p.mu.Lock()
-	p.wake[wake] = struct{}{}
+	p.wake[o.wake] = struct{}{}
 	p.mu.Unlock()
-
 	go func() {
 		defer close(done)
 		defer func() {
 			p.mu.Lock()
-			delete(p.wake, wake)
+			delete(p.wake, o.wake)
 			p.mu.Unlock()
 		}()
-		pause := time.NewTimer(0)
-		defer pause.Stop()
-		var told, progress PullProgress
-		news := func(final bool) bool {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			progress = p.state.progress(name, time.Now())
-			return progress.told() && progress != told && !(final && progress.sameAs(told))
-		}
-		for final := false; !final; {
-			select {
-			case <-wake:
-			case <-p.ended:
-				final = true
-			case <-ctx.Done():
-				return
-			}
-			if !news(final) {
-				continue
-			}
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-				return
-			}
-			select { // what came during the pause is told now
-			case <-wake:
-			case <-p.ended:
-				final = true
-			default:
-			}
-			news(final)
-			if ctx.Err() != nil {
-				return
-			}
-			told = progress
-			pause.Reset(observeInterval)
-			observer(ctx, progress)
-		}
+		o.run(ctx)
 	}()
 	return done
+}
+
+// observation is what one waiter's observer is told of a pull.
+type observation struct {
+	pull     *sharedPull
+	image    string
+	observer func(context.Context, PullProgress)
+	wake     chan struct{}
+
+	last, now PullProgress // what it was told last, and what it is to be told
+}
+
+func (o *observation) run(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for final := false; !final; {
+		select {
+		case <-o.wake:
+		case <-o.pull.ended:
+			final = true
+		case <-ctx.Done():
+			return
+		}
+		if !o.look(final) {
+			continue
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		select { // what came during the pause is told now
+		case <-o.wake:
+		case <-o.pull.ended:
+			final = true
+		default:
+		}
+		o.look(final)
+		if ctx.Err() != nil {
+			return
+		}
+		o.last = o.now
+		pause.Reset(observeInterval)
+		o.observer(ctx, o.now)
+	}
+}
+
+// look takes the pull's state, and reports whether the observer is to hear of it.
+func (o *observation) look(final bool) bool {
+	o.pull.mu.Lock()
+	defer o.pull.mu.Unlock()
+	o.now = o.pull.state.progress(o.image, time.Now())
+	return o.now.hasNews() && o.now != o.last && !(final && o.now.sameAs(o.last))
 }
 
 // restart forgets the state of an attempt that failed.

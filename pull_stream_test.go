@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -189,6 +190,8 @@ func FuzzPull(f *testing.F) {
 	for _, file := range files {
 		f.Add(readRecorded(f, file).body)
 	}
+	ref, err := reference.ParseNormalizedNamed("x")
+	require.NoError(f, err)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		closed := &closing{Reader: bytes.NewReader(body), closed: make(chan struct{})}
 		client := pulling(t, func(context.Context) (io.ReadCloser, error) { return closed, nil })
@@ -196,7 +199,7 @@ func FuzzPull(f *testing.F) {
 		// Without an observer, whose calls take their time.
 		shared := &sharedPull{}
 		shared.state.reset(1, time.Now())
-		result := newPullRun(NewEngine(client, WithPullAttempts(1)), shared, pullTarget{image: "x"}).run(ctx)
+		result := newPullRun(NewEngine(client, WithPullAttempts(1)), shared, pullTarget{image: "x", ref: ref}).run(ctx)
 		<-closed.closed
 		err, last := result.errorFor("x"), shared.state.progress("x", time.Now())
 

@@ -32,8 +32,19 @@ func withAttachment(a *api.NetworkAttachment) func(*api.Task) {
 	return func(task *api.Task) { task.Networks = []*api.NetworkAttachment{a} }
 }
 
-func withPredefined(change func(*api.Network)) func(*api.Task) {
-	n := namedNetwork("bridge")
+func withPredefined(change func(*api.Network)) func(*api.Task) { return withOwn("bridge", change) }
+
+// withOwn has the task join a network of the engine's own.
+func withOwn(name string, change func(*api.Network)) func(*api.Task) {
+	n := namedNetwork(name)
+	change(n)
+	return withAttachment(attachment(n))
+}
+
+// withConfigured has the task join a network that is made as network c says.
+func withConfigured(change func(*api.Network)) func(*api.Task) {
+	n := namedNetwork("n")
+	n.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "c"}
 	change(n)
 	return withAttachment(attachment(n))
 }
@@ -58,6 +69,7 @@ func TestRefusals(t *testing.T) {
 	tmpfs := func(options string) func(*api.Task) {
 		return withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/t", TmpfsOptions: &api.Mount_TmpfsOptions{Options: options}})
 	}
+	const notest = "Spec.Container.Healthcheck.Test: is neither NONE nor CMD or CMD-SHELL with a command"
 	tests := []struct {
 		name   string
 		change func(*api.Task)
@@ -75,6 +87,11 @@ func TestRefusals(t *testing.T) {
 		{"label not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"k": "\xff"} }, "Spec.Container.Labels[k]: is not valid UTF-8"},
 
 		{"volume attachments", func(task *api.Task) { task.Volumes = []*api.VolumeAttachment{{ID: "v"}} }, "Volumes[0]: cluster volumes exist only inside a swarm engine, not in its API"},
+
+		{"image in capitals", func(task *api.Task) { spec(task).Image = "example/Case:1" }, "Spec.Container.Image: is no image reference"},
+		{"image with a space", func(task *api.Task) { spec(task).Image = "a b" }, "Spec.Container.Image: is no image reference"},
+		{"image that is a URL", func(task *api.Task) { spec(task).Image = "https://user:secret{{@reg/x" }, "Spec.Container.Image: is no image reference"},
+		{"image with another digest", func(task *api.Task) { spec(task).Image = "x@sha256:00" }, "Spec.Container.Image: is no image reference"},
 
 		{"env empty", func(task *api.Task) { spec(task).Env = []string{"A=1", ""} }, "Spec.Container.Env[1]: names no variable"},
 		{"env without name", func(task *api.Task) { spec(task).Env = []string{"=secret"} }, "Spec.Container.Env[0]: names no variable"},
@@ -104,6 +121,12 @@ func TestRefusals(t *testing.T) {
 		{"health timeout", withHealth(api.HealthConfig{Timeout: seconds(-3, 0)}), "Spec.Container.Healthcheck.Timeout: -3s is negative"},
 		{"health start", withHealth(api.HealthConfig{StartPeriod: seconds(0, 999999)}), "Spec.Container.Healthcheck.StartPeriod: 999.999µs is less than 1ms"},
 		{"health start interval", withHealth(api.HealthConfig{StartInterval: seconds(0, 1)}), "Spec.Container.Healthcheck.StartInterval: 1ns is less than 1ms"},
+		{"health test without a command", withHealth(api.HealthConfig{Test: []string{"CMD"}}), notest},
+		{"health test with an empty command", withHealth(api.HealthConfig{Test: []string{"CMD", ""}}), notest},
+		{"health test without a shell's command", withHealth(api.HealthConfig{Test: []string{"CMD-SHELL"}}), notest},
+		{"health test without its kind", withHealth(api.HealthConfig{Test: []string{"curl -f localhost"}}), notest},
+		{"health test of nothing", withHealth(api.HealthConfig{Test: []string{""}}), notest},
+		{"health test that is none and a command", withHealth(api.HealthConfig{Test: []string{"NONE", "CMD", "check"}}), notest},
 		{"health retries", withHealth(api.HealthConfig{Retries: -1}), "Spec.Container.Healthcheck.Retries: -1 is negative"},
 		{"credentials", func(task *api.Task) {
 			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "secret"}
@@ -179,6 +202,9 @@ func TestRefusals(t *testing.T) {
 		{"seccomp without profile", func(task *api.Task) {
 			spec(task).Privileges = &api.Privileges{Seccomp: &api.Privileges_SeccompOpts{Mode: api.Privileges_SeccompOpts_CUSTOM}}
 		}, "Spec.Container.Privileges.Seccomp.Profile: is no JSON object"},
+		{"seccomp profile not UTF-8", func(task *api.Task) {
+			spec(task).Privileges = &api.Privileges{Seccomp: &api.Privileges_SeccompOpts{Mode: api.Privileges_SeccompOpts_CUSTOM, Profile: []byte("{\"a\":\"\xff\"}")}}
+		}, "Spec.Container.Privileges.Seccomp.Profile: is not valid UTF-8"},
 		{"seccomp profile unused", func(task *api.Task) {
 			spec(task).Privileges = &api.Privileges{Seccomp: &api.Privileges_SeccompOpts{Profile: []byte("{}")}}
 		}, "Spec.Container.Privileges.Seccomp.Profile: would have no effect: Mode is DEFAULT"},
@@ -273,10 +299,29 @@ func TestRefusals(t *testing.T) {
 		{"network predefined and internal", withPredefined(func(n *api.Network) { n.Spec.Internal = true }), "Networks[0].Network.Spec.Internal: network bridge is the engine's own and used as it is"},
 		{"network predefined with IPv6", withPredefined(func(n *api.Network) { n.Spec.Ipv6Enabled = true }), "Networks[0].Network.Spec.Ipv6Enabled: network bridge is the engine's own and used as it is"},
 		{"network predefined with a configuration", withPredefined(func(n *api.Network) { n.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "c"} }), "Networks[0].Network.Spec.Network: network bridge is the engine's own and used as it is"},
+		{"network bridge of another driver", withPredefined(func(n *api.Network) { n.DriverState = &api.Driver{Name: "overlay"} }), `Networks[0].Network.DriverState.Name: network bridge is the engine's own, of the driver bridge and not overlay`},
+		{"network host of another driver", withOwn("host", func(n *api.Network) { n.DriverState = &api.Driver{Name: "bridge"} }), `Networks[0].Network.DriverState.Name: network host is the engine's own, of the driver host and not bridge`},
+		{"network none of another driver", withOwn("none", func(n *api.Network) { n.DriverState = &api.Driver{Name: "none"} }), `Networks[0].Network.DriverState.Name: network none is the engine's own, of the driver null and not none`},
+		{"network default of another driver", withOwn("default", func(n *api.Network) { n.DriverState = &api.Driver{Name: "default"} }), `Networks[0].Network.DriverState.Name: network default is the engine's own, of the driver bridge and not default`},
+		{"network predefined and attachable", withPredefined(func(n *api.Network) { n.Spec.Attachable = true }), "Networks[0].Network.Spec.Attachable: network bridge is the engine's own and used as it is"},
+		{"network predefined with an address driver", withPredefined(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Name: "dhcp"}} }), "Networks[0].Network.IPAM.Driver.Name: network bridge is the engine's own and used as it is"},
+		{"network predefined with options of an address driver", withPredefined(func(n *api.Network) {
+			n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Name: "default", Options: map[string]string{"a": "b"}}}
+		}), "Networks[0].Network.IPAM.Driver.Options: network bridge is the engine's own and used as it is"},
 		{"network predefined with driver options", withPredefined(func(n *api.Network) {
 			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
 		}), "Networks[0].Network.DriverState.Options: network bridge is the engine's own and used as it is"},
 		{"network predefined with a subnet", withPredefined(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}} }), "Networks[0].Network.IPAM.Configs: network bridge is the engine's own and used as it is"},
+		{"network of a configuration with labels", withConfigured(func(n *api.Network) { n.Spec.Annotations.Labels = map[string]string{"a": "b"} }), "Networks[0].Network.Spec.Annotations.Labels: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with IPv6", withConfigured(func(n *api.Network) { n.Spec.Ipv6Enabled = true }), "Networks[0].Network.Spec.Ipv6Enabled: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with driver options", withConfigured(func(n *api.Network) {
+			n.DriverState = &api.Driver{Name: "bridge", Options: map[string]string{"a": "b"}}
+		}), "Networks[0].Network.DriverState.Options: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with an address driver", withConfigured(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Name: "dhcp"}} }), "Networks[0].Network.IPAM.Driver.Name: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with options of an address driver", withConfigured(func(n *api.Network) {
+			n.IPAM = &api.IPAMOptions{Driver: &api.Driver{Options: map[string]string{"a": "b"}}}
+		}), "Networks[0].Network.IPAM.Driver.Options: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
+		{"network of a configuration with a subnet", withConfigured(func(n *api.Network) { n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}} }), "Networks[0].Network.IPAM.Configs: network n takes this from the network c, its Spec.Network, and an engine takes nothing beside it"},
 		{"network host with options", withAttachment(&api.NetworkAttachment{Network: namedNetwork("host"), DriverAttachmentOpts: map[string]string{"a": "b"}}), "Networks[0].DriverAttachmentOpts: network host has none"},
 		{"address", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1"}}), `Networks[0].Addresses[0]: "10.0.0.1" is no address with the length of its subnet, as in 10.0.0.2/24`},
 		{"addresses", withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.1/24", "fd00::1/64", "::ffff:10.0.0.2/120"}}), "Networks[0].Addresses[2]: 10.0.0.2 is a second IPv4 address; an engine gives one"},

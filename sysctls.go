@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// interfaceSysctls is the API version from which an engine takes settings of
-	// a network interface only with the network. Below it they are settings like
-	// others.
-	interfaceSysctls = "1.48"
+	// interfaceSysctls is the API version that brought settings of a network
+	// interface as an option of the network; from 1.48 on it is the only way. Below
+	// 1.46 they are settings like others. An engine that has the option moves them
+	// there even then, and wants the network named in NetworkMode.
+	interfaceSysctls = "1.46"
 	// optionSysctls is the option of a network that holds them, the interface
 	// written as IFNAME.
 	optionSysctls = "com.docker.network.endpoint.sysctls"
@@ -33,8 +34,7 @@ func (c *containerConfig) sysctls() (plain map[string]string, option string, err
 		if name == "" {
 			return nil, "", refuse("Spec.Container.Sysctls", "has a value without a name")
 		}
-		parts := strings.SplitN(name, ".", 5)
-		if len(parts) == 5 && parts[0] == "net" && strings.HasPrefix(parts[3], "eth") {
+		if parts := interfaceSysctl(name); parts != nil {
 			switch {
 			case len(networks) > 1:
 				return nil, "", refuse(path, "which of several networks has the interface %s is not known beforehand; set %s in Networks.DriverAttachmentOpts", parts[3], optionSysctls)
@@ -55,6 +55,30 @@ func (c *containerConfig) sysctls() (plain map[string]string, option string, err
 		plain[name] = value
 	}
 	return plain, strings.Join(options, ","), nil
+}
+
+// interfaceSysctl returns the parts of the name of an interface's setting, which
+// is the fourth of them; nil: it is no interface's.
+func interfaceSysctl(name string) []string {
+	parts := strings.SplitN(name, ".", 5)
+	if len(parts) == 5 && parts[0] == "net" && strings.HasPrefix(parts[3], "eth") {
+		return parts
+	}
+	return nil
+}
+
+// sysctlsNeedMode reports whether NetworkMode has to say to which network the
+// settings of an interface belong.
+func (c *containerConfig) sysctlsNeedMode() bool {
+	if !c.oldSysctls {
+		return false
+	}
+	for name := range c.spec().Sysctls {
+		if interfaceSysctl(name) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // addSysctls adds the settings of the one interface to the endpoint that has it.

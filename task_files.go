@@ -72,7 +72,7 @@ func (c *containerConfig) translateFiles() ([]taskFile, error) {
 			return nil, err
 		}
 	}
-	if len(files) > 0 && (!restrictedName(c.task.ID+"x") || len(c.task.ID) > 100) {
+	if len(files) > 0 && !namesFolder(c.task.ID) {
 		return nil, refuse("ID", "%q cannot name the folder of the task's secrets and configs: up to 100 letters, digits and then _.- are allowed", c.task.ID)
 	}
 	return files, c.checkTargets(files)
@@ -148,30 +148,6 @@ func (c *containerConfig) checkTargets(files []taskFile) error {
 		}
 	}
 	return nil
-}
-
-// credentialConfig is the config from which a Windows container's credential
-// spec is taken. nil: none is.
-func (c *containerConfig) credentialConfig() (*dependency, error) {
-	privileges := c.spec().Privileges
-	if privileges == nil {
-		return nil, nil
-	}
-	source, is := privileges.CredentialSpec.GetSource().(*api.Privileges_CredentialSpec_Config)
-	if !is {
-		return nil, nil
-	}
-	const at = "Spec.Container.Privileges.CredentialSpec.Config"
-	if source.Config == "" {
-		return nil, refuse(at, "is empty")
-	}
-	for i, ref := range c.spec().Configs {
-		if ref.ConfigID == source.Config {
-			d := configOf(i, ref)
-			return &d, nil
-		}
-	}
-	return nil, refuse(at, "%q is none of the task's Configs", source.Config)
 }
 
 // withDependencies returns the same task with its files in folder on the
