@@ -60,7 +60,7 @@ var fields = []field{
 	{"Networks.Network.Spec.Ipv6Enabled", mapped, "", "network EnableIPv6"},
 	{"Networks.Network.Spec.Internal", mapped, "", "network Internal"},
 	{"Networks.Network.Spec.IPAM.*", scheduler, "", "the request; Network.IPAM is what came of it"},
-	{"Networks.Network.Spec.Attachable", mapped, "", "network Attachable"},
+	{"Networks.Network.Spec.Attachable", mapped, "", "network Attachable; refused for one of the engine's own"},
 	{"Networks.Network.Spec.Ingress", warned, "", "the routing mesh's network exists only inside a swarm engine: it is not joined"},
 	{"Networks.Network.Spec.Network", mapped, "", "network ConfigFrom, beside which an engine takes no labels, IPv6, addresses and options of drivers"},
 	{"Networks.Network.DriverState.Name", mapped, "", "network Driver"},
