@@ -83,6 +83,7 @@ type soak struct {
 	done     map[string]int    // how often each thing was done
 	hit      map[string]string // what was done to tasks from outside, by their IDs
 	moments  []time.Time       // ends and starts of engine and node
+	removals []time.Time       // of services
 	orphans  map[string]string // containers that an end of the node may have left, see startNode, and their tasks
 	left     int
 	follower *follower
