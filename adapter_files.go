@@ -125,10 +125,6 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 	return a.engine.files.remove(host.engineID, a.config.task.ID)
 }
 
-// noSource is the 400 to the create or the start of a container with a bind
-// mount of what is not there.
-var noSource = phrase{"20.10 to 29", []string{"bind source path does not exist"}}
-
 // hiddenError is an engine's error without what it must not show. It has the
 // class of what is behind it, which has the text and so is not handed out.
 type hiddenError struct {

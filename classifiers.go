@@ -19,6 +19,11 @@ var (
 	// The 400 of an engine that went back to an older version after the API
 	// version was agreed.
 	tooNewClient = phrase{"20.10 to 29", []string{"client version", "is too new"}}
+	// The 400 to the create or the start of a container with a bind mount of what is
+	// not there.
+	noSource = phrase{"20.10 to 29", []string{"bind source path does not exist"}}
+	// What a runtime says, with any words of a container's own process behind it.
+	ofRuntime = phrase{"20.10 to 29", []string{"oci runtime"}}
 	// The client's Info is its one call whose error has nothing behind it.
 	lostInfo = phrase{"the client", []string{"error reading remote info: "}}
 	// The 400 to a CPU limit above the host's cores.

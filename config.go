@@ -147,16 +147,15 @@ func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 }
 
 // isHealthTest reports whether engines run the test as it says. Of CMD alone
-// they die, of an unknown first word they run nothing. Empty is the image's.
+// older ones die, of an unknown first word they run nothing. Empty is the image's.
 func isHealthTest(test []string) bool {
 	switch {
-	case len(test) == 0:
+	case len(test) == 0 || test[0] == "NONE":
 		return true
-	case test[0] == "NONE":
-		return len(test) == 1
-	default:
-		return (test[0] == "CMD" || test[0] == "CMD-SHELL") && len(test) > 1 && test[1] != ""
+	case test[0] == "CMD":
+		return len(test) > 1 && test[1] != ""
 	}
+	return test[0] == "CMD-SHELL" && len(test) > 1
 }
 
 // stopTimeout is the grace period in seconds, rounded up; nil where image and

@@ -283,3 +283,17 @@ func TestTaskWithoutAServiceIsLeftToTheEngine(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ".1.taskid", config.name())
 }
+
+// Health checks that engines run, or that say that there is none.
+func TestHealthChecksThatEnginesTake(t *testing.T) {
+	t.Parallel()
+	for _, test := range [][]string{{"NONE"}, {"NONE", "more"}, {"CMD", "check"}, {"CMD-SHELL", "check | grep ok"}, {"CMD-SHELL", ""}} {
+		task := plainTask()
+		spec(task).Healthcheck = &api.HealthConfig{Test: test}
+		config, err := newContainerConfig(nil, task)
+		require.NoError(t, err, test)
+		health, err := config.healthcheck()
+		require.NoError(t, err)
+		assert.Equal(t, test, health.Test)
+	}
+}

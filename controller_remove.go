@@ -10,10 +10,10 @@ import (
 
 // Remove removes the container, whatever it does, and then those of the task's
 // networks that nobody else uses. It ends a running Prepare, Start and Wait with
-// context.Canceled; after it, nothing is made any more. Whatever the engine fails to do is tried
-// again until ctx ends, with pauses, unless the engine refuses it: the agent calls
-// Remove once. What it did not finish it does when it is called again. After a
-// create without an answer it looks for the container for five seconds.
+// context.Canceled; after it, nothing is made any more. Whatever the engine fails to
+// do is tried again until ctx ends, with pauses, unless the engine refuses it: the
+// agent calls Remove once. What it did not finish it does when it is called again.
+// After a create without an answer it looks for the container for five seconds.
 //
 // A container that may have been started without the engine's knowledge is watched
 // before: the engine would only forget it, and leave its process. A container that

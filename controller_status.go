@@ -33,8 +33,8 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 	}
 }
 
-// portsAge is how long what ContainerStatus saw, or that it waited in vain, serves the PortStatus after it.
-// The agent calls them in a row.
+// portsAge is how long the PortStatus that follows a ContainerStatus uses what that
+// saw, or does without when that got no answer. The agent calls them in a row.
 const portsAge = time.Second
 
 // PortStatus returns the container's published ports, sorted, each once

@@ -40,6 +40,7 @@ type eventReader struct {
 	memory eventMemory
 	last   eventKey // the last event, where the next request begins; zero: none
 	outage outage
+	failed time.Time // when a request of this run failed first in this outage; zero: none has
 
 	// Of the request at hand.
 	open     time.Time // when it was established; zero: not yet
@@ -204,7 +205,7 @@ func (r *streamRun) wellAgain(ctx context.Context) {
 	rd := &r.reader
 	rd.proven = true
 	if !rd.outage.since.IsZero() {
-		rd.outage.since, rd.outage.refused = time.Time{}, false
+		rd.outage.since, rd.outage.refused, rd.failed = time.Time{}, false, time.Time{}
 		log.G(ctx).WithField("gap", rd.outage.gap.Round(time.Millisecond)).Info("event stream restored")
 	}
 }
@@ -233,6 +234,9 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	if rd.outage.since.IsZero() {
 		rd.outage.since = time.Now()
 	}
+	if rd.failed.IsZero() {
+		rd.failed = time.Now()
+	}
 	return pause
 }
 
@@ -241,7 +245,7 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // connection nobody is, and who has opened the stream does not refuse it. An
 // engine that restarts behind a proxy, or is busy, is given refusedAfter.
 func (rd *eventReader) refusedBy(err error) bool {
-	long := !rd.outage.since.IsZero() && time.Since(rd.outage.since) >= refusedAfter
+	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
 	return rd.open.IsZero() && hasReached(err) && (long || !isPassing(err))
 }
 

@@ -81,6 +81,27 @@ func TestWaitWhileTheEventStreamIsRefused(t *testing.T) {
 	})
 }
 
+// What failed before anybody waited gives an engine that restarts now no less time.
+func TestAnOutageOfAnHourAgoIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		source.refuse(simError{"restarting", cerrdefs.ErrUnavailable})
+		found := newFakeContainer(client, container.StateRunning)
+		adapter := newTestAdapter(t, client, plainTask())
+		for range 2 {
+			before := found.inspects()
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+			_, err := adapter.Wait(ctx)
+			cancel()
+			require.Equal(t, context.DeadlineExceeded, err)
+			assert.Equal(t, before, found.inspects())
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
 // Events are promised to whoever subscribes to them.
 func TestEventsWaitForAStreamThatIsRefused(t *testing.T) {
 	t.Parallel()

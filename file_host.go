@@ -21,7 +21,7 @@ type fileHost struct {
 
 // fileHosts asks for it once, before the first task that has files.
 type fileHosts struct {
-	gate  chan struct{} // holds one token: whoever takes it may ask
+	gate  chan struct{} // full while somebody asks
 	known atomic.Pointer[fileHost]
 }
 

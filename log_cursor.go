@@ -14,6 +14,11 @@ import (
 // it, which a slow disk delays.
 const logOverlap = 5 * time.Second
 
+// repeatTime is how long an answer may take to begin with what has come before. An
+// engine sends at once what it has kept, so what comes later is new, even if its time
+// is not.
+const repeatTime = 5 * time.Second
+
 // logCursor knows which messages of a container have been taken, so that a new
 // request can go on behind them. A request can begin at a time only, with all
 // messages of that very time, and many messages may share one: the pieces of a
@@ -23,12 +28,14 @@ const logOverlap = 5 * time.Second
 // It leans on the engine sending the same messages in the same order again, and
 // cannot tell messages of one stream and time apart. So of those, what a tail left
 // out comes after a break, and what the engine lost of the first ones is taken for
-// lost of the last ones. If the engine's clock was set back and the last message
-// is lost as well, so are those up to the time from which it was set back.
+// lost of the last ones. If the engine's clock was set back and the last message is
+// lost as well, so is what an answer begins with up to the time from which it was
+// set back.
 type logCursor struct {
 	first   container.LogsOptions // what was asked for at first
 	since   logTime               // nothing before it is wanted; zero: all
 	opened  logTime               // when the engine answered first, by the clock of this host
+	latest  time.Time             // when it answered last
 	last    api.LogStream         // stream of the last message taken; unknown: none was
 	streams [2]streamCursor
 
@@ -84,6 +91,7 @@ func (c *logCursor) begin() container.LogsOptions {
 
 // answered is to be called when the engine has begun to answer.
 func (c *logCursor) answered(now time.Time) {
+	c.latest = now
 	if c.opened == (logTime{}) {
 		c.opened = logTimeOf(now)
 	}
@@ -108,7 +116,7 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 				c.found = c.found || stream == c.last
 			}
 			return false, false
-		case !c.found && t.compare(s.max) <= 0: // of before the clock was set back
+		case !c.found && t.compare(s.max) <= 0 && time.Since(c.latest) < repeatTime: // of before the clock was set back
 			return false, false
 		}
 		s.skip = -1

@@ -81,7 +81,7 @@ func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
 		return
 	}
 	if p.idle++; p.idle == maxIdle {
-		log.G(p.adapter.logContext(ctx)).Warn("the engine ends the log although the container runs; it is asked again")
+		log.G(p.adapter.logContext(ctx)).WithField("container.id", p.container).Warn("the engine ends the log although the container runs; it is asked again")
 	}
 }
 

@@ -111,6 +111,31 @@ func TestResumedLogs(t *testing.T) {
 	}
 }
 
+// What is new comes, with a gap, though the engine's clock was once an hour ahead and
+// the last line is lost: after what the engine sends again, nothing is taken for it.
+func TestNewLogLinesAfterALostOneOfAClockSetBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var cursor logCursor
+		take := func(sec int64) (taken, gap bool) { return cursor.take(api.LogStreamStdout, logTime{sec: sec}) }
+		cursor.begin()
+		cursor.answered(time.Now())
+		take(4600)
+		take(1000)
+		cursor.begin()
+		cursor.answered(time.Now())
+		taken, _ := take(2000) // perhaps of before the clock was set back
+		assert.False(t, taken)
+		time.Sleep(time.Minute)
+		taken, gap := take(2060)
+		assert.True(t, taken)
+		assert.True(t, gap)
+		taken, gap = take(2061)
+		assert.True(t, taken)
+		assert.False(t, gap)
+	})
+}
+
 // Nothing of before the call comes, however often the stream breaks before the
 // first line.
 func TestLogsOfNothingBeforeGoOnFromTheFirstAnswer(t *testing.T) {

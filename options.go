@@ -77,8 +77,9 @@ func WithPullAttempts(attempts int) Option {
 // WithRequestTimeout bounds each engine call except pulls and logs, and of the
 // events only the opening of the stream. A stop may take the task's grace period and
 // this time on top. A call that takes longer fails with a temporary error, and so does
-// one that waits longer for another task's call that has to come first: a ping, or one
-// about the same network. The engine may still carry out a create or start that timed
+// one that waits longer for another task's call that has to come first: a ping, the look
+// at the engine before the first task with secrets, or a call about the same network. The
+// engine may still carry out a create or start that timed
 // out; it is found when the call is repeated. The default is two minutes, as cri-dockerd
 // and the ECS agent allow; 0 or less means no limit.
 //

@@ -126,7 +126,6 @@ func TestRefusals(t *testing.T) {
 		{"health test without a shell's command", withHealth(api.HealthConfig{Test: []string{"CMD-SHELL"}}), notest},
 		{"health test without its kind", withHealth(api.HealthConfig{Test: []string{"curl -f localhost"}}), notest},
 		{"health test of nothing", withHealth(api.HealthConfig{Test: []string{""}}), notest},
-		{"health test that is none and a command", withHealth(api.HealthConfig{Test: []string{"NONE", "CMD", "check"}}), notest},
 		{"health retries", withHealth(api.HealthConfig{Retries: -1}), "Spec.Container.Healthcheck.Retries: -1 is negative"},
 		{"credentials", func(task *api.Task) {
 			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "secret"}

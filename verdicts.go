@@ -135,7 +135,7 @@ func hasReached(err error) bool {
 // may have any words in it.
 func isLostContainerd(err error) bool {
 	return cerrdefs.IsInternal(err) && lostContainerd.matches(err, "") &&
-		!strings.Contains(normalize(err.Error()), "oci runtime")
+		!ofRuntime.in(normalize(err.Error()), "")
 }
 
 // isCutShort reports whether err says only in words that an answer ended early.
