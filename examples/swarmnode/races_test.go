@@ -49,15 +49,15 @@ func isTaskManagers(report string) bool {
 }
 
 // accessIn tells of an access by its stack whether it was in package context, and
-// the first function that is of no package of Go's own for contexts and what they
-// are made of.
+// the first function that is neither of a package of Go's own for contexts and what
+// they are made of, nor of a type of SwarmKit's API.
 func accessIn(stack string) (within, caller string) {
 	for line := range strings.Lines(stack) {
 		switch {
 		case strings.HasPrefix(line, "   "): // a file
 		case strings.HasPrefix(line, "  context."):
 			within = "context"
-		case !strings.HasPrefix(line, "  sync"):
+		case !strings.HasPrefix(line, "  sync") && !strings.HasPrefix(line, "  github.com/moby/swarmkit/v2/api."):
 			return within, strings.TrimSpace(line)
 		}
 	}
@@ -77,17 +77,20 @@ func TestRaces(t *testing.T) {
 			"\nGoroutine 6928 (running) created at:\n  time.goFunc()\n==================\n"
 	}
 	const (
-		loop  = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()"
-		logs  = "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe()"
-		ours  = "github.com/dockerexec/dockerexec.(*controller).Wait()"
-		makes = "context.withCancel() < context.WithCancel() < " + loop
-		uses  = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
+		loop   = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()"
+		logs   = "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe()"
+		ours   = "github.com/dockerexec/dockerexec.(*controller).Wait()"
+		copies = "github.com/moby/swarmkit/v2/api.(*Task).CopyFrom() < github.com/moby/swarmkit/v2/api.(*Task).Copy() < "
+		makes  = "context.withCancel() < context.WithCancel() < " + loop
+		uses   = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
 	)
-	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes), report(logs, loop)} {
+	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes), report(logs, loop),
+		report(logs, copies+loop)} {
 		assert.Empty(t, races("level=info\n"+report+"level=info\n"))
 	}
 	for _, report := range []string{
 		report(loop, ours), report(logs, ours), report(ours, loop), report(ours, ours), report(uses, uses), report(ours, makes), report(uses, loop),
+		report(copies+ours, loop),
 		report("sync/atomic.LoadInt64() < "+ours, makes),
 		"WARNING: DATA RACE\nunreadable",
 	} {

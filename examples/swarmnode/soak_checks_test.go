@@ -209,13 +209,8 @@ func (k *soak) end() {
 		k.remove(id)
 	}
 	k.awaitExact()
-	attached := false
-	for _, c := range k.onEngine() { // orphans, all
-		if _, is := c.NetworkSettings.Networks["dockerexec-soak"]; is {
-			attached = true
-		}
-		require.NoError(k.t, k.engine.ContainerRemove(k.t.Context(), c.ID, container.RemoveOptions{Force: true}))
-	}
+	attached := k.removeOrphans()
+	assert.Empty(k.t, k.onEngine())
 	k.checkFiles()
 	volumes, err := k.engine.VolumeList(k.t.Context(), volume.ListOptions{})
 	require.NoError(k.t, err)
@@ -227,6 +222,22 @@ func (k *soak) end() {
 	if !attached {
 		assert.True(k.t, cerrdefs.IsNotFound(err), "the network is left, though no container is")
 	}
+}
+
+// removeOrphans removes the containers that ends of the node have left, and reports
+// whether one of them was attached to the services' network.
+func (k *soak) removeOrphans() (attached bool) {
+	k.t.Helper()
+	for _, c := range k.onEngine() {
+		if k.orphans[c.ID] == "" {
+			continue
+		}
+		if _, is := c.NetworkSettings.Networks["dockerexec-soak"]; is {
+			attached = true
+		}
+		require.NoError(k.t, k.engine.ContainerRemove(k.t.Context(), c.ID, container.RemoveOptions{Force: true}))
+	}
+	return attached
 }
 
 // checkFiles sees that no secret is left but those of orphans, which the package

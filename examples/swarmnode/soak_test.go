@@ -207,6 +207,7 @@ func (k *soak) part(what string, length time.Duration, nodeToo bool) {
 // with them, once nothing is left of what it did before.
 func (k *soak) measuresOfTheSame() measures {
 	k.t.Helper()
+	k.removeOrphans() // which are none of the services' that are waited for
 	for _, id := range k.services {
 		k.remove(id)
 	}
