@@ -45,7 +45,9 @@ const attrLogGap = "com.dockerexec.log.gap"
 // continues where the stream broke off, without losing or repeating a line. If the
 // engine no longer has the last line then (log rotation), lines after it may be
 // missing too: there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap, whose value is the time of that last line.
+// com.dockerexec.log.gap, whose value is the time of that last line. If the engine's
+// clock was set back as well, lines with times up to the one from which it was set
+// back may be missing.
 //
 // Errors: the bare error of a ctx that ended; the publisher's own error, unchanged;
 // without Follow a temporary error for a fault that will pass. All other errors are
