@@ -11,7 +11,8 @@ import (
 // races are the race detector's reports in a log, but for those of SwarmKit's agent
 // with itself: about variables of its taskManager, between that one's loop and the
 // operations and timers that it starts, and about the contexts that it hands them in
-// such a variable; and about its task, which a subscription to logs looks at.
+// such a variable; about its task, which a subscription to logs looks at; and about
+// the publisher that such a subscription waits for.
 func races(log string) (reports []string) {
 	for _, report := range strings.Split(log, "==================\n") {
 		if strings.Contains(report, "WARNING: DATA RACE") && !isTaskManagers(report) {
@@ -35,7 +36,8 @@ func isTaskManagers(report string) bool {
 		within, caller := accessIn(stack)
 		switch {
 		case strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*taskManager).run"),
-			strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe"):
+			strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe"),
+			strings.HasPrefix(caller, "github.com/moby/swarmkit/v2/agent.(*Agent).Publisher"):
 			theirs++
 		case within == "context":
 		default:
@@ -77,15 +79,16 @@ func TestRaces(t *testing.T) {
 			"\nGoroutine 6928 (running) created at:\n  time.goFunc()\n==================\n"
 	}
 	const (
-		loop   = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()"
-		logs   = "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe()"
-		ours   = "github.com/dockerexec/dockerexec.(*controller).Wait()"
-		copies = "github.com/moby/swarmkit/v2/api.(*Task).CopyFrom() < github.com/moby/swarmkit/v2/api.(*Task).Copy() < "
-		makes  = "context.withCancel() < context.WithCancel() < " + loop
-		uses   = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
+		loop      = "github.com/moby/swarmkit/v2/agent.(*taskManager).run.func3()"
+		publisher = "github.com/moby/swarmkit/v2/agent.(*Agent).Publisher"
+		logs      = "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe()"
+		ours      = "github.com/dockerexec/dockerexec.(*controller).Wait()"
+		copies    = "github.com/moby/swarmkit/v2/api.(*Task).CopyFrom() < github.com/moby/swarmkit/v2/api.(*Task).Copy() < "
+		makes     = "context.withCancel() < context.WithCancel() < " + loop
+		uses      = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
 	)
 	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes), report(logs, loop),
-		report(logs, copies+loop)} {
+		report(logs, copies+loop), report(publisher+".func1()", publisher+"()")} {
 		assert.Empty(t, races("level=info\n"+report+"level=info\n"))
 	}
 	for _, report := range []string{

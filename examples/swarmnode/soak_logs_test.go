@@ -1,23 +1,30 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	engineapi "github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/moby/swarmkit/v2/api"
 )
 
 // follower follows the log of a service, and sees that each of its tasks' lines
-// come in their order and once. What it has found is to be read once it has stopped.
+// come in their order and once, unless the engine itself keeps them otherwise. What
+// it has found is to be read once it has stopped.
 type follower struct {
 	cancel context.CancelFunc // nil: it does not follow
 	ended  sync.WaitGroup
 
 	subscriptions, lines int
 	wrong                []string
+	kept                 []string // the same, where the engine's own log has it too
 }
 
 func (f *follower) stop() {
@@ -37,7 +44,7 @@ func (k *soak) follow() {
 	ctx, k.follower.cancel = context.WithCancel(k.t.Context())
 	k.follower.ended.Go(func() {
 		for ctx.Err() == nil {
-			k.follower.subscribe(ctx, logs, service)
+			k.follower.subscribe(ctx, k.engine, logs, service)
 			select {
 			case <-time.After(200 * time.Millisecond): // the node is not ready, or has ended
 			case <-ctx.Done():
@@ -47,7 +54,7 @@ func (k *soak) follow() {
 }
 
 // subscribe reads one subscription to its end.
-func (f *follower) subscribe(ctx context.Context, logs api.LogsClient, service string) {
+func (f *follower) subscribe(ctx context.Context, engine *engineapi.Client, logs api.LogsClient, service string) {
 	stream, err := logs.SubscribeLogs(ctx, &api.SubscribeLogsRequest{
 		Selector: &api.LogSelector{ServiceIDs: []string{service}},
 		Options:  &api.LogSubscriptionOptions{Follow: true},
@@ -64,11 +71,50 @@ func (f *follower) subscribe(ctx context.Context, logs api.LogsClient, service s
 		}
 		for _, m := range answer.Messages {
 			f.lines++
-			number, err := strconv.Atoi(string(m.Data[:min(10, len(m.Data))]))
-			if before := last[m.Context.TaskID]; (err != nil || number <= before) && len(f.wrong) < 10 {
-				f.wrong = append(f.wrong, fmt.Sprintf("after line %d of task %s: %q", before, m.Context.TaskID, m.Data))
+			task := m.Context.TaskID
+			number, ok := lineNumber(m.Data)
+			if before := last[task]; (!ok || number <= before) && len(f.wrong)+len(f.kept) < 10 {
+				what := fmt.Sprintf("after line %d of task %s: %q", before, task, m.Data)
+				if keepsInOrder(ctx, engine, task) {
+					f.wrong = append(f.wrong, what)
+				} else {
+					f.kept = append(f.kept, what)
+				}
 			}
-			last[m.Context.TaskID] = number
+			last[task] = number
 		}
 	}
+}
+
+// lineNumber is that of a line of the test program's "lines" command.
+func lineNumber(line []byte) (number int, ok bool) {
+	number, err := strconv.Atoi(string(line[:min(10, len(line))]))
+	return number, err == nil
+}
+
+// keepsInOrder reports whether the log that the engine itself has of a task's
+// container is in order, as far as can be told.
+func keepsInOrder(ctx context.Context, engine *engineapi.Client, task string) bool {
+	list, err := engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "com.docker.swarm.task.id="+task))})
+	if err != nil || len(list) != 1 {
+		return true
+	}
+	body, err := engine.ContainerLogs(ctx, list[0].ID, container.LogsOptions{ShowStdout: true})
+	if err != nil {
+		return true
+	}
+	defer body.Close()
+	var text bytes.Buffer
+	if _, err := stdcopy.StdCopy(&text, &text, body); err != nil {
+		return true
+	}
+	last := 0
+	for line := range bytes.Lines(text.Bytes()) {
+		number, ok := lineNumber(line)
+		if !ok || number <= last {
+			return false
+		}
+		last = number
+	}
+	return true
 }
