@@ -26,7 +26,9 @@ import (
 // onEngine are the containers of tasks.
 func (k *soak) onEngine() []container.Summary {
 	k.t.Helper()
-	list, err := k.engine.ContainerList(k.t.Context(), container.ListOptions{All: true, Filters: ofTasks()})
+	ctx, cancel := context.WithTimeout(k.t.Context(), patience) // an engine that hangs fails the soak
+	defer cancel()
+	list, err := k.engine.ContainerList(ctx, container.ListOptions{All: true, Filters: ofTasks()})
 	require.NoError(k.t, err)
 	slices.SortFunc(list, func(a, b container.Summary) int { return cmp.Compare(a.ID, b.ID) })
 	return list
