@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,6 +87,44 @@ func TestWaitOutlastsOddAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// silent answers no inspect while it is mute.
+type silent struct {
+	*simEngine
+	mute atomic.Bool
+}
+
+func (s *silent) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	if s.mute.Load() {
+		<-ctx.Done()
+		return container.InspectResponse{}, ctx.Err()
+	}
+	return s.simEngine.ContainerInspect(ctx, name)
+}
+
+// The stream says nothing of an engine that hangs on one container.
+func TestWaitSaysOnceThatTheEngineHangsOnTheContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		runningTask(t, sim, plainTask())
+		engine := &silent{simEngine: sim}
+		ctlr, err := NewExecutor(engine, nil).Controller(taskAt(plainTask(), api.TaskStateRunning))
+		require.NoError(t, err)
+		ctx, lines := logged(t)
+		wait := asynchronously(func() error { return ctlr.Wait(ctx) })
+		engine.mute.Store(true)
+		time.Sleep(20 * time.Minute)
+		assert.Equal(t, []string{"container not inspected; it will be looked at again"}, lines(logrus.WarnLevel))
+
+		engine.mute.Store(false)
+		time.Sleep(5 * time.Minute)
+		require.Len(t, lines(logrus.InfoLevel), 2)
+		assert.Regexp(t, `^container inspected again after \d+m\d+(\.\d+)?s$`, lines(logrus.InfoLevel)[1])
+		sim.exit(taskName, 6)
+		assert.EqualError(t, wait(), "task: non-zero exit (6)")
+	})
 }
 
 func TestWaitOutlastsAnAnswerWithoutAState(t *testing.T) {

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	stderrors "errors"
 	"math/rand/v2"
 	"time"
 
@@ -34,7 +35,8 @@ const (
 // returns ctx.Err(), bare, if ctx ends. Any other error is the engine's answer to an
 // inspect, and does not mean that the container has stopped: call Wait again.
 //
-// An engine that is away does not end Wait. Wait makes no request meanwhile: only
+// An inspect that the engine leaves unanswered is made again, with one warning in the
+// log. An engine that is away does not end Wait either. Wait makes no request meanwhile: only
 // the stream that all adapters of the [Engine] share looks for the engine. An exit
 // during that time is reported once the stream is open again.
 //
@@ -54,7 +56,8 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // container, whenever the stream was opened, once more proofTime later, and every
 // inspectInterval. State is never nil in what look gets. The errors are those of
 // Wait, but those of an inspect that are odd: as after a fault that passes it is
-// inspected again then, with pauses and one warning.
+// inspected again then, with pauses and one warning, which no answer in time is
+// worth as well.
 func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
@@ -68,7 +71,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 	var (
 		pinned   string // the container's ID
 		pauses   backoff
-		oddSince time.Time // since when the answers have been odd; zero: they are not
+		oddSince time.Time // since when the answers have been odd, or late; zero: they are not
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
@@ -101,7 +104,10 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 				next = pause
 			}
 			logger := log.G(a.logContext(ctx)).WithError(err)
-			if oddSince.IsZero() && !isPassing(err) {
+			// Of an engine that is away the stream tells; of one that hangs on this
+			// container nobody does.
+			var late requestTimeoutError
+			if oddSince.IsZero() && (!isPassing(err) || stderrors.As(err, &late)) {
 				oddSince = time.Now()
 				logger.Warn("container not inspected; it will be looked at again")
 			} else {
