@@ -234,6 +234,14 @@ second one. They look once a second for up to 20 seconds, because containerd
 reports the process for up to 15. A process that runs is stopped, and the start has
 failed.
 
+Engine 29 carries out the second start that engine 20.10 refuses. With live-restore it
+may hold on to what containerd has of the first one: then each line comes twice into
+the container's log, and once the process has ended, the engine reports no end and
+leaves all requests about the container unanswered but lists. The task stays as it
+was; a warning says that its container is not inspected. Nothing that the engine
+answers before tells such a container from another. Restart the engine: it reports the
+end then, and the task gets its exit code.
+
 # Errors
 
   - When the context has ended: its bare error. SwarmKit's agent tries again.
