@@ -61,10 +61,16 @@ func (s *swarm) get(service string) *api.Service {
 // remove removes a service and waits until its tasks and containers are gone.
 func (s *swarm) remove(service string) {
 	s.t.Helper()
+	s.removeOnly(service)
+	s.await(service, "no task", none)
+	s.awaitContainers(service, 0)
+}
+
+// removeOnly removes a service; its tasks and containers end later.
+func (s *swarm) removeOnly(service string) {
+	s.t.Helper()
 	_, err := s.api.RemoveService(context.Background(), &api.RemoveServiceRequest{ServiceID: service})
 	require.NoError(s.t, err)
-	s.await(service, "no task", func(tasks []*api.Task) bool { return len(tasks) == 0 })
-	s.awaitContainers(service, 0)
 }
 
 // patience is how long a service may take to get where it should be.
@@ -104,6 +110,7 @@ func in(tasks []*api.Task, picks func(*api.Task) bool) []*api.Task {
 	return picked
 }
 
+func none(tasks []*api.Task) bool     { return len(tasks) == 0 }
 func running(task *api.Task) bool     { return task.Status.State == api.TaskStateRunning }
 func wantedToRun(task *api.Task) bool { return task.DesiredState <= api.TaskStateRunning }
 

@@ -80,10 +80,13 @@ func (k *soak) converge() {
 // besides.
 func (k *soak) awaitExact() {
 	k.t.Helper()
-	wrong := k.differences()
-	for late := time.Now().Add(patience); len(wrong) > 0 && time.Now().Before(late); wrong = k.differences() {
-		time.Sleep(100 * time.Millisecond)
-	}
+	var wrong []string
+	k.unhang(func(ctx context.Context) bool {
+		for wrong = k.differences(); len(wrong) > 0 && ctx.Err() == nil; wrong = k.differences() {
+			time.Sleep(100 * time.Millisecond)
+		}
+		return len(wrong) == 0
+	})
 	require.Empty(k.t, wrong, "between SwarmKit and the engine")
 }
 

@@ -24,7 +24,7 @@ type follower struct {
 
 	subscriptions, lines int
 	wrong                []string
-	kept                 []string // the same, where the engine's own log has it too
+	kept                 []string // the same, where the engine's own log has it too, as version 29 can after a lost start
 }
 
 func (f *follower) stop() {

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -101,11 +102,6 @@ func (k *soak) renew() {
 	k.make(name)
 }
 
-func (k *soak) removeOnly(id string) {
-	_, err := k.api.RemoveService(k.t.Context(), &api.RemoveServiceRequest{ServiceID: id})
-	require.NoError(k.t, err)
-}
-
 // persistently updates a service. The manager may be changing it as well: then its
 // version is not the one that was read.
 func (k *soak) persistently(id string, change func(*api.ServiceSpec)) {
@@ -129,12 +125,12 @@ const (
 )
 
 func (k *soak) killContainer() {
-	k.hitOne(killOfContainer, k.onEngineRunning(), func(id string) error { return k.engine.ContainerKill(k.t.Context(), id, "KILL") })
+	k.hitOne(killOfContainer, k.onEngineRunning(), func(ctx context.Context, id string) error { return k.engine.ContainerKill(ctx, id, "KILL") })
 }
 
 func (k *soak) removeContainer() {
-	k.hitOne(removalOfContainer, k.onEngineRunning(), func(id string) error {
-		return k.engine.ContainerRemove(k.t.Context(), id, container.RemoveOptions{Force: true})
+	k.hitOne(removalOfContainer, k.onEngineRunning(), func(ctx context.Context, id string) error {
+		return k.engine.ContainerRemove(ctx, id, container.RemoveOptions{Force: true})
 	})
 }
 
@@ -147,17 +143,17 @@ func (k *soak) sicken() {
 	list := slices.DeleteFunc(k.onEngineRunning(), func(c container.Summary) bool {
 		return c.Labels["com.docker.swarm.service.id"] != service
 	})
-	k.hitOne(sickening, list, func(id string) error {
+	k.hitOne(sickening, list, func(ctx context.Context, id string) error {
 		var archive bytes.Buffer
 		w := tar.NewWriter(&archive)
 		require.NoError(k.t, w.WriteHeader(&tar.Header{Name: "ok", Typeflag: tar.TypeSymlink, Linkname: "/nosuch"}))
 		require.NoError(k.t, w.Close())
-		return k.engine.CopyToContainer(k.t.Context(), id, "/tmp", &archive, container.CopyToContainerOptions{})
+		return k.engine.CopyToContainer(ctx, id, "/tmp", &archive, container.CopyToContainerOptions{})
 	})
 }
 
 // hitOne does something to one of the containers, unless that ends meanwhile.
-func (k *soak) hitOne(what string, list []container.Summary, hit func(id string) error) {
+func (k *soak) hitOne(what string, list []container.Summary, hit func(ctx context.Context, id string) error) {
 	if len(list) == 0 {
 		return
 	}
@@ -165,7 +161,11 @@ func (k *soak) hitOne(what string, list []container.Summary, hit func(id string)
 	if k.hit[taskOf(picked)] != "" {
 		return // the first hit is what it ends of
 	}
-	if err := hit(picked.ID); err != nil { // engines say many things of one that is being removed
+	ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
+	defer cancel()
+	if err := hit(ctx, picked.ID); ctx.Err() != nil {
+		require.True(k.t, k.freeHung(), "%s: %v, and the engine does not hang", what, err)
+	} else if err != nil { // engines say many things of one that is being removed
 		require.Eventually(k.t, func() bool {
 			now, inspectErr := k.engine.ContainerInspect(k.t.Context(), picked.ID)
 			return cerrdefs.IsNotFound(inspectErr) || inspectErr == nil && !now.State.Running
