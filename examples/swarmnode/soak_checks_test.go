@@ -95,7 +95,7 @@ func (k *soak) differences() (wrong []string) {
 	for _, c := range k.onEngine() {
 		task := known[taskOf(c)]
 		switch {
-		case task == nil && k.orphans[c.ID] != "" && c.State != container.StateRunning:
+		case task == nil && k.orphans[c.ID] != "" && (c.State != container.StateRunning || k.forgotten(c)):
 			orphans++
 		case task == nil:
 			wrong = append(wrong, fmt.Sprintf("container %v %s of no task, %q, left by an end of the node: %v; its task was: %s; it is: %s",
@@ -119,6 +119,13 @@ func (k *soak) differences() (wrong []string) {
 	return wrong
 }
 
+// forgotten reports whether SwarmKit forgot a container's task before it knew that
+// the task had ended.
+func (k *soak) forgotten(c container.Summary) bool {
+	versions := k.versions(c.Labels["com.docker.swarm.service.id"], taskOf(c))
+	return len(versions) > 0 && versions[len(versions)-1].Status.State <= api.TaskStateRunning
+}
+
 // inspected is the state of a container.
 func (k *soak) inspected(id string) string {
 	k.t.Helper()
@@ -132,14 +139,20 @@ func (k *soak) inspected(id string) string {
 // past are the states that a task of a service was in.
 func (k *soak) past(service, task string) string {
 	var states []string
-	for _, versions := range k.tasks.History(service) {
-		if versions[0].ID == task {
-			for _, version := range versions {
-				states = append(states, version.Status.Timestamp.String()+" "+describe(version))
-			}
-		}
+	for _, version := range k.versions(service, task) {
+		states = append(states, version.Status.Timestamp.String()+" "+describe(version))
 	}
 	return strings.Join(states, "; ")
+}
+
+// versions are those of a task of a service, as far as they were seen.
+func (k *soak) versions(service, task string) []*api.Task {
+	for _, versions := range k.tasks.History(service) {
+		if versions[0].ID == task {
+			return versions
+		}
+	}
+	return nil
 }
 
 // cameToLife is what a task ends with whose container ran, unknown to the engine.
@@ -164,7 +177,7 @@ func (k *soak) checkEnds() {
 			ends[fmt.Sprintf("%v after %s", task.Status.State, cause)]++
 		}
 	}
-	k.t.Logf("of %d tasks so far: %v; stopped containers that ends of the node left: %d", tasks, ends, k.left)
+	k.t.Logf("of %d tasks so far: %v; containers that ends of the node left: %d", tasks, ends, k.left)
 }
 
 // cause is why a task has ended as it did; empty: there is no reason.
@@ -243,7 +256,9 @@ func (k *soak) removeOrphans() (attached bool) {
 		if _, is := c.NetworkSettings.Networks["dockerexec-soak"]; is {
 			attached = true
 		}
-		require.NoError(k.t, k.engine.ContainerRemove(k.t.Context(), c.ID, container.RemoveOptions{Force: true}))
+		require.NoError(k.t, k.freely(func(ctx context.Context) error {
+			return k.engine.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true})
+		}))
 	}
 	return attached
 }

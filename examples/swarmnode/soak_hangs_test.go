@@ -36,6 +36,20 @@ func (k *soak) freeHung() bool {
 	return hangs
 }
 
+// freely makes a call of the engine, and makes it again if that hung.
+func (k *soak) freely(call func(context.Context) error) error {
+	k.t.Helper()
+	for {
+		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
+		err := call(ctx)
+		late := ctx.Err() != nil
+		cancel()
+		if !late || !k.freeHung() {
+			return err
+		}
+	}
+}
+
 // unhang calls reached until it reports true, for as long as a service may take, and
 // frees the engine meanwhile if that hangs.
 func (k *soak) unhang(reached func(context.Context) bool) {

@@ -244,7 +244,9 @@ func (k *soak) orphansOfAnEnd() int {
 
 // startNode starts the node and takes note of what its end has left. SwarmKit's
 // agent forgets a task before the task's container is removed: if it ends in
-// between, nobody removes that, now or later. Any other executor has that too.
+// between, nobody removes that, now or later. The container may run on: where a
+// service is scaled twice, the manager forgets tasks of it that were to end and have
+// not. Any other executor has that too.
 func (k *soak) startNode() {
 	containers := k.onEngine()
 	k.moment(k.start)
