@@ -222,7 +222,7 @@ func (k *soak) end() {
 	k.follower.stop()
 	k.t.Logf("%d lines followed in %d subscriptions", k.follower.lines, k.follower.subscriptions)
 	if len(k.follower.kept) > 0 {
-		k.t.Logf("the engine's own logs are out of order: %v", k.follower.kept)
+		k.t.Logf("the engine's own logs are out of order for %d tasks: %v", len(k.follower.kept), k.follower.kept)
 	}
 	assert.Empty(k.t, k.follower.wrong)
 	assert.NotZero(k.t, k.follower.lines)

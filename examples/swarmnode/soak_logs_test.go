@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	engineapi "github.com/docker/docker/client"
@@ -24,7 +25,7 @@ type follower struct {
 
 	subscriptions, lines int
 	wrong                []string
-	kept                 []string // the same, where the engine's own log has it too, as version 29 can after a lost start
+	kept                 map[string]string // the same by task, where the engine's own log has it too, as version 29 can after a lost start
 }
 
 func (f *follower) stop() {
@@ -73,12 +74,15 @@ func (f *follower) subscribe(ctx context.Context, engine *engineapi.Client, logs
 			f.lines++
 			task := m.Context.TaskID
 			number, ok := lineNumber(m.Data)
-			if before := last[task]; (!ok || number <= before) && len(f.wrong)+len(f.kept) < 10 {
+			if before := last[task]; (!ok || number <= before) && f.kept[task] == "" && len(f.wrong) < 10 {
 				what := fmt.Sprintf("after line %d of task %s: %q", before, task, m.Data)
-				if keepsInOrder(ctx, engine, task) {
+				switch ordered := keepsInOrder(ctx, engine, task); {
+				case ctx.Err() != nil: // the next subscription will see it again
+					return
+				case ordered:
 					f.wrong = append(f.wrong, what)
-				} else {
-					f.kept = append(f.kept, what)
+				default:
+					f.kept[task] = what
 				}
 			}
 			last[task] = number
@@ -93,23 +97,41 @@ func lineNumber(line []byte) (number int, ok bool) {
 }
 
 // keepsInOrder reports whether the log that the engine itself has of a task's
-// container is in order, as far as can be told.
+// container is in order. It asks until the engine answers, or ctx ends. A log that is
+// gone was in order.
 func keepsInOrder(ctx context.Context, engine *engineapi.Client, task string) bool {
+	for ctx.Err() == nil {
+		text, err := engineLog(ctx, engine, task)
+		if err == nil {
+			return inOrder(text)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return true
+}
+
+// engineLog is what the engine has of the log of a task's container, if there is one.
+func engineLog(ctx context.Context, engine *engineapi.Client, task string) ([]byte, error) {
 	list, err := engine.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "com.docker.swarm.task.id="+task))})
-	if err != nil || len(list) != 1 {
-		return true
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
 	body, err := engine.ContainerLogs(ctx, list[0].ID, container.LogsOptions{ShowStdout: true})
+	if cerrdefs.IsNotFound(err) {
+		return nil, nil
+	}
 	if err != nil {
-		return true
+		return nil, err
 	}
 	defer body.Close()
 	var text bytes.Buffer
-	if _, err := stdcopy.StdCopy(&text, &text, body); err != nil {
-		return true
-	}
+	_, err = stdcopy.StdCopy(&text, &text, body)
+	return text.Bytes(), err
+}
+
+func inOrder(text []byte) bool {
 	last := 0
-	for line := range bytes.Lines(text.Bytes()) {
+	for line := range bytes.Lines(text) {
 		number, ok := lineNumber(line)
 		if !ok || number <= last {
 			return false

@@ -97,7 +97,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	s.keepShortLog()
 	k := &soak{
 		swarm: s, random: rand.New(rand.NewPCG(seed, seed)), services: map[string]string{},
-		done: map[string]int{}, hit: map[string]string{}, orphans: map[string]string{}, follower: &follower{},
+		done: map[string]int{}, hit: map[string]string{}, orphans: map[string]string{}, follower: &follower{kept: map[string]string{}},
 	}
 	t.Cleanup(func() {
 		k.follower.stop()
