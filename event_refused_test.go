@@ -203,6 +203,32 @@ func TestWaitWhereOnlyTheEventStreamFails(t *testing.T) {
 	}
 }
 
+// An engine that answers nothing at all is told of once, and not by each that waits.
+func TestWaitsOnAnEngineThatHangsSayNothingOfTheirContainers(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
+			engineapi.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})}))
+		require.NoError(t, err)
+		engine := NewEngine(client)
+		engine.api.fix("1.51")
+		adapter, err := engine.Adapter(nil, plainTask(), nil)
+		require.NoError(t, err)
+		ctx, lines := linesOf(t.Context())
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		_, err = adapter.Wait(ctx)
+		assert.Equal(t, context.DeadlineExceeded, err)
+		assert.Equal(t, []string{
+			"warning: event stream lost, it is opened again as soon as the engine answers error=the engine did not answer within 2m0s",
+			"warning: event stream refused, containers are inspected every ten seconds until it is opened error=the engine did not answer within 2m0s",
+		}, lines())
+	})
+}
+
 type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }

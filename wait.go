@@ -35,10 +35,11 @@ const (
 // returns ctx.Err(), bare, if ctx ends. Any other error is the engine's answer to an
 // inspect, and does not mean that the container has stopped: call Wait again.
 //
-// An inspect that the engine leaves unanswered is made again, with one warning in the
-// log. An engine that is away does not end Wait either. Wait makes no request meanwhile: only
-// the stream that all adapters of the [Engine] share looks for the engine. An exit
-// during that time is reported once the stream is open again.
+// An inspect that is not answered within the request time-out does not end Wait: it is
+// made again, with one warning in the log until one is answered. Nor does an engine
+// that is away end Wait. Wait makes no request meanwhile: only the stream that all
+// adapters of the [Engine] share looks for the engine. An exit during that time is
+// reported once the stream is open again.
 //
 // Wait inspects after every event of the container, when the stream has been opened
 // and a second later, and otherwise every five minutes, give or take a tenth. Where
@@ -56,8 +57,8 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // container, whenever the stream was opened, once more proofTime later, and every
 // inspectInterval. State is never nil in what look gets. The errors are those of
 // Wait, but those of an inspect that are odd: as after a fault that passes it is
-// inspected again then, with pauses and one warning, which no answer in time is
-// worth as well.
+// inspected again then, with pauses and one warning. The same warning is given if
+// no answer comes in time.
 func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
@@ -81,6 +82,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		case <-sub.hints: // what it hints at is seen now
 		default:
 		}
+		asked := time.Now()
 		answer, err := a.inspectPinned(ctx, &pinned)
 		next := jittered(stream.inspectInterval())
 		switch {
@@ -104,11 +106,12 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 				next = pause
 			}
 			logger := log.G(a.logContext(ctx)).WithError(err)
-			// Of an engine that is away the stream tells; of one that hangs on this
-			// container nobody does.
+			// A stream that is lost or refused was told of. One that is open says
+			// nothing of an engine that hangs, be it on this container alone.
 			var late requestTimeoutError
-			if oddSince.IsZero() && (!isPassing(err) || stderrors.As(err, &late)) {
-				oddSince = time.Now()
+			hangs := stderrors.As(err, &late) && !stream.isRefused()
+			if oddSince.IsZero() && (!isPassing(err) || hangs) {
+				oddSince = asked
 				logger.Warn("container not inspected; it will be looked at again")
 			} else {
 				logger.Debug("container not inspected, trying again")
