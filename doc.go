@@ -234,13 +234,15 @@ second one. They look once a second for up to 20 seconds, because containerd
 reports the process for up to 15. A process that runs is stopped, and the start has
 failed.
 
-Engine 29 carries out the second start that engine 20.10 refuses. With live-restore it
-may hold on to what containerd has of the first one: then each line comes twice into
-the container's log, and once the process has ended, the engine reports no end and
-leaves all requests about the container unanswered but lists. The task stays as it
-was; a warning says that its container is not inspected. Nothing that the engine
-answers before tells such a container from another. Restart the engine: it reports the
-end then, and the task gets its exit code.
+Engine 29 carries out the second start that engine 20.10 refuses; versions between are
+not tested. With live-restore it may keep the first start's output open: then each
+line comes twice into the container's log, and once the process has ended, the engine
+reports no end and answers no request about the container, except lists. A task that
+waits stays as it was; once an inspect has run into its time-out, within eight minutes
+by default, a warning says that the container is not inspected. A stop or removal of
+such a container fails, for now, again and again. Nothing that the engine answers
+before tells such a container from another. Restart the engine: it reports the end
+then, and the task gets its exit code.
 
 # Errors
 
@@ -299,8 +301,9 @@ error.
 	         every ten seconds (each once an outage)
 	         a followed log was lost, may have a gap, or is ended by the engine again and
 	         again although the container runs
-	         the engine answers to an inspect, but says nothing about the container
-	         that a controller waits for (once until it does)
+	         an inspect of a container that is waited for is not answered within the
+	         request time-out, or, to a controller, says nothing about the container
+	         (once until one does)
 	         the pull failed and the image on the engine is used instead
 	         a field that is warned about
 	         a container cannot be stopped, or it or its network removed, for now
