@@ -62,7 +62,7 @@ func (s *swarm) get(service string) *api.Service {
 func (s *swarm) remove(service string) {
 	s.t.Helper()
 	s.removeOnly(service)
-	s.await(service, "no task", none)
+	s.await(service, "no task", noTasks)
 	s.awaitContainers(service, 0)
 }
 
@@ -110,7 +110,7 @@ func in(tasks []*api.Task, picks func(*api.Task) bool) []*api.Task {
 	return picked
 }
 
-func none(tasks []*api.Task) bool     { return len(tasks) == 0 }
+func noTasks(tasks []*api.Task) bool  { return len(tasks) == 0 }
 func running(task *api.Task) bool     { return task.Status.State == api.TaskStateRunning }
 func wantedToRun(task *api.Task) bool { return task.DesiredState <= api.TaskStateRunning }
 

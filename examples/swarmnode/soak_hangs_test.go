@@ -2,64 +2,94 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
 	"github.com/dockerexec/dockerexec/examples/control"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
-// An engine of version 29 that ended within a start may hang on that container once
+// An engine of version 29 that ended during a start may hang on that container once
 // its process has ended, see "Lost starts" in the package's documentation. No client
-// can help that. The soak kills the engine then, as a user would have to.
+// can help that. The soak sees that the engine had this cause, and kills it.
 
-// hangTime is how long an engine that does not hang may take to answer: it gives a
-// kill up after 12 s.
-const hangTime = 30 * time.Second
+const hangOfEngine = "hang of the engine"
+
+// hangTime is how long an engine that does not hang may take to answer: it holds a
+// container for up to 32 s, while containerd deletes the process.
+const hangTime = time.Minute
 
 // freeHung kills and starts the engine if it hangs on a container, and reports
 // whether it did. A list of containers comes even then.
 func (k *soak) freeHung() bool {
 	k.t.Helper()
-	hangs := false
-	for _, c := range k.onEngine() {
-		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
-		if _, err := k.engine.ContainerInspect(ctx, c.ID); ctx.Err() != nil {
-			hangs = true
-			k.t.Logf("the engine hangs on container %v of task %s: %v", c.Names, taskOf(c), err)
-		}
-		cancel()
+	list := k.onEngine()
+	hangs := make([]bool, len(list))
+	ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
+	defer cancel()
+	var looks sync.WaitGroup
+	for i, c := range list {
+		looks.Go(func() {
+			_, err := k.engine.ContainerInspect(ctx, c.ID)
+			hangs[i] = err != nil && ctx.Err() != nil
+		})
 	}
-	if hangs {
-		k.did("hang of the engine")
-		k.moment(func() { controlEngine(k.t, "kill") })
-		k.moment(func() { controlEngine(k.t, "start") })
+	looks.Wait()
+	if !slices.Contains(hangs, true) {
+		return false
 	}
-	return hangs
-}
-
-// freely makes a call of the engine, and makes it again if that hung.
-func (k *soak) freely(call func(context.Context) error) error {
-	k.t.Helper()
-	for {
-		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
-		err := call(ctx)
-		late := ctx.Err() != nil
-		cancel()
-		if !late || !k.freeHung() {
-			return err
+	version, err := k.engine.ServerVersion(k.t.Context())
+	require.NoError(k.t, err)
+	assert.False(k.t, strings.HasPrefix(version.Version, "20.10."), "engine %s hangs", version.Version)
+	for i, c := range list {
+		if hangs[i] {
+			k.t.Logf("the engine hangs on container %v of task %s", c.Names, taskOf(c))
+			assert.True(k.t, k.startMayBeLost(c), "no end of the engine was near the start of container %v: %s",
+				c.Names, k.past(c.Labels["com.docker.swarm.service.id"], taskOf(c)))
+			k.hit[taskOf(c)] = hangOfEngine
 		}
 	}
+	k.did(hangOfEngine)
+	k.momentOfEngine(func() { controlEngine(k.t, "kill") })
+	k.momentOfEngine(func() { controlEngine(k.t, "start") })
+	return true
 }
 
-// unhang calls reached until it reports true, for as long as a service may take, and
-// frees the engine meanwhile if that hangs.
-func (k *soak) unhang(reached func(context.Context) bool) {
+// startMayBeLost reports whether a container's task was about to start within ten
+// seconds of an end or start of the engine.
+func (k *soak) startMayBeLost(c container.Summary) bool {
+	return slices.ContainsFunc(k.versions(c.Labels["com.docker.swarm.service.id"], taskOf(c)), func(task *api.Task) bool {
+		at, err := gogotypes.TimestampFromProto(task.Status.Timestamp)
+		return err == nil && task.Status.State == api.TaskStateStarting &&
+			slices.ContainsFunc(k.engineMoments, func(m time.Time) bool { return at.Sub(m).Abs() <= 10*time.Second })
+	})
+}
+
+// untilRight calls look until nothing is wrong, for as long as a service may take,
+// and so long again after the engine was freed.
+func (k *soak) untilRight(what string, look func(context.Context) (wrong []string)) {
 	k.t.Helper()
-	for late := time.Now().Add(patience); time.Now().Before(late); k.freeHung() {
+	frees := 0
+	for late := time.Now().Add(patience); ; {
 		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
-		is := reached(ctx)
+		wrong := look(ctx)
 		cancel()
-		if is {
+		switch {
+		case len(wrong) == 0:
 			return
+		case frees < 3 && k.freeHung():
+			frees++
+			late = time.Now().Add(patience)
+		case time.Now().After(late):
+			require.Empty(k.t, wrong, what)
 		}
 	}
 }
@@ -67,25 +97,59 @@ func (k *soak) unhang(reached func(context.Context) bool) {
 // awaitRunning is the swarm's, on an engine that may hang.
 func (k *soak) awaitRunning(service string, replicas int) {
 	k.t.Helper()
-	k.unhang(func(ctx context.Context) bool {
-		_, err := k.tasks.Await(ctx, service, control.AllRun(replicas))
-		return err == nil
+	k.untilRight(fmt.Sprintf("service %s should have %d running tasks", service, replicas), func(ctx context.Context) []string {
+		return k.unlike(ctx, service, control.AllRun(replicas))
 	})
-	k.swarm.awaitRunning(service, replicas)
 }
 
 // remove is the swarm's, on an engine that may hang.
 func (k *soak) remove(service string) {
 	k.t.Helper()
 	k.removeOnly(service)
-	k.unhang(func(ctx context.Context) bool {
-		_, err := k.tasks.Await(ctx, service, none)
-		for err == nil && len(k.containers(service)) > 0 {
+	k.untilRight("tasks and containers of a removed service", func(ctx context.Context) []string {
+		wrong := k.unlike(ctx, service, noTasks)
+		for len(wrong) == 0 {
+			left := len(k.containers(service))
+			if left == 0 {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return []string{fmt.Sprint(left, " containers")}
+			}
 			time.Sleep(100 * time.Millisecond)
-			err = ctx.Err()
 		}
-		return err == nil
+		return wrong
 	})
-	k.await(service, "no task", none)
-	k.awaitContainers(service, 0)
+}
+
+// unlike waits until reached is true of a service's tasks, or until ctx ends: then it
+// says what these are.
+func (k *soak) unlike(ctx context.Context, service string, reached func([]*api.Task) bool) []string {
+	tasks, err := k.tasks.Await(ctx, service, reached)
+	if err == nil {
+		return nil
+	}
+	wrong := []string{fmt.Sprint(len(tasks), " tasks")}
+	for _, task := range tasks {
+		wrong = append(wrong, task.ID+": "+describe(task))
+	}
+	return wrong
+}
+
+// removeByForce removes a container, on an engine that may hang.
+func (k *soak) removeByForce(id string) (err error) {
+	k.t.Helper()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
+		err = k.engine.ContainerRemove(ctx, id, container.RemoveOptions{Force: true})
+		late := ctx.Err() != nil
+		cancel()
+		if cerrdefs.IsNotFound(err) {
+			return nil
+		}
+		if err == nil || !late || !k.freeHung() {
+			return err
+		}
+	}
+	return err
 }

@@ -25,7 +25,9 @@ type follower struct {
 
 	subscriptions, lines int
 	wrong                []string
-	kept                 map[string]string // the same by task, where the engine's own log has it too, as version 29 can after a lost start
+	// kept is the same by task, where the engine's own log has it too, as that of
+	// version 29 can after a lost start. More is not looked at of such a task.
+	kept map[string]string
 }
 
 func (f *follower) stop() {

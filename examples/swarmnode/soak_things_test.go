@@ -163,11 +163,12 @@ func (k *soak) hitOne(what string, list []container.Summary, hit func(ctx contex
 	}
 	ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
 	defer cancel()
-	if err := hit(ctx, picked.ID); ctx.Err() != nil {
+	if err := hit(ctx, picked.ID); err != nil && ctx.Err() != nil {
 		require.True(k.t, k.freeHung(), "%s: %v, and the engine does not hang", what, err)
+		return
 	} else if err != nil { // engines say many things of one that is being removed
 		require.Eventually(k.t, func() bool {
-			now, inspectErr := k.engine.ContainerInspect(k.t.Context(), picked.ID)
+			now, inspectErr := k.engine.ContainerInspect(ctx, picked.ID)
 			return cerrdefs.IsNotFound(inspectErr) || inspectErr == nil && !now.State.Running
 		}, patience, 100*time.Millisecond, "%s fails, and the container runs on: %v", what, err)
 		return
@@ -184,13 +185,13 @@ func (k *soak) endEngine(way string, meanwhile func()) {
 		way = "kill"
 	}
 	k.did(way + " of the engine")
-	k.moment(func() { controlEngine(k.t, way) })
+	k.momentOfEngine(func() { controlEngine(k.t, way) })
 	for range k.random.IntN(3) {
 		[]func(){k.scale, k.change, k.renew}[k.random.IntN(3)]()
 	}
 	time.Sleep(time.Duration(k.random.IntN(3000)) * time.Millisecond)
 	meanwhile()
-	k.moment(func() { controlEngine(k.t, "start") })
+	k.momentOfEngine(func() { controlEngine(k.t, "start") })
 	if k.node == nil {
 		k.startNode()
 	}
@@ -201,6 +202,13 @@ func (k *soak) moment(do func()) {
 	k.moments = append(k.moments, time.Now())
 	do()
 	k.moments = append(k.moments, time.Now())
+}
+
+// momentOfEngine is moment, of the engine.
+func (k *soak) momentOfEngine(do func()) {
+	k.engineMoments = append(k.engineMoments, time.Now())
+	k.moment(do)
+	k.engineMoments = append(k.engineMoments, time.Now())
 }
 
 // endNode ends the node and starts it a while later.
