@@ -238,11 +238,11 @@ Engine 29 carries out the second start that engine 20.10 refuses; versions betwe
 not tested. With live-restore it may keep the first start's output open: then each
 line comes twice into the container's log, and once the process has ended, the engine
 reports no end and answers no request about the container, except lists. A task that
-waits stays as it was; once an inspect has run into its time-out, within eight minutes
-by default, a warning says that the container is not inspected. A stop or removal of
-such a container fails, for now, again and again. Nothing that the engine answers
-before tells such a container from another. Restart the engine: it reports the end
-then, and the task gets its exit code.
+waits stays as it was. Within eight minutes of the end, by default, an inspect has run
+into its time-out, and a warning says that the container is not inspected, unless the
+event stream is refused. A stop or removal of such a container fails, for now, again
+and again. Nothing that the engine answers before tells such a container from another.
+Restart the engine: it reports the end then, and the task gets its exit code.
 
 # Errors
 
@@ -302,8 +302,8 @@ error.
 	         a followed log was lost, may have a gap, or is ended by the engine again and
 	         again although the container runs
 	         an inspect of a container that is waited for is not answered within the
-	         request time-out, or, to a controller, says nothing about the container
-	         (once until one does)
+	         request time-out, although the event stream is not refused, or, to a
+	         controller, says nothing about the container (once until one does)
 	         the pull failed and the image on the engine is used instead
 	         a field that is warned about
 	         a container cannot be stopped, or it or its network removed, for now

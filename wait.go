@@ -36,10 +36,10 @@ const (
 // inspect, and does not mean that the container has stopped: call Wait again.
 //
 // An inspect that is not answered within the request time-out does not end Wait: it is
-// made again, with one warning in the log until one is answered. Nor does an engine
-// that is away end Wait. Wait makes no request meanwhile: only the stream that all
-// adapters of the [Engine] share looks for the engine. An exit during that time is
-// reported once the stream is open again.
+// made again, with one warning in the log until one is answered, unless the event
+// stream is refused. Nor does an engine that is away end Wait. Wait makes no request
+// meanwhile: only the stream that all adapters of the [Engine] share looks for the
+// engine. An exit during that time is reported once the stream is open again.
 //
 // Wait inspects after every event of the container, when the stream has been opened
 // and a second later, and otherwise every five minutes, give or take a tenth. Where
@@ -58,7 +58,7 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // inspectInterval. State is never nil in what look gets. The errors are those of
 // Wait, but those of an inspect that are odd: as after a fault that passes it is
 // inspected again then, with pauses and one warning. The same warning is given if
-// no answer comes in time.
+// no answer comes in time, unless the stream is refused.
 func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
@@ -106,8 +106,8 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 				next = pause
 			}
 			logger := log.G(a.logContext(ctx)).WithError(err)
-			// A stream that is lost or refused was told of. One that is open says
-			// nothing of an engine that hangs, be it on this container alone.
+			// An engine that answers nothing refuses the stream too, and of that it is
+			// told. Else nobody tells of one that hangs, be it on this container alone.
 			var late requestTimeoutError
 			hangs := stderrors.As(err, &late) && !stream.isRefused()
 			if oddSince.IsZero() && (!isPassing(err) || hangs) {

@@ -82,7 +82,7 @@ func (k *soak) awaitExact() {
 	k.t.Helper()
 	k.untilRight("between SwarmKit and the engine", func(ctx context.Context) []string {
 		for {
-			wrong := k.differences()
+			wrong := k.differences(ctx)
 			if len(wrong) == 0 && k.freeHung() { // of what it hangs on, its list is not true
 				wrong = []string{hangOfEngine}
 			}
@@ -94,7 +94,7 @@ func (k *soak) awaitExact() {
 	})
 }
 
-func (k *soak) differences() (wrong []string) {
+func (k *soak) differences(ctx context.Context) (wrong []string) {
 	known, seen, orphans := k.known(), map[string]bool{}, 0
 	for _, c := range k.onEngine() {
 		task := known[taskOf(c)]
@@ -103,7 +103,7 @@ func (k *soak) differences() (wrong []string) {
 			orphans++
 		case task == nil:
 			wrong = append(wrong, fmt.Sprintf("container %v %s of no task, %q, left by an end of the node: %v; its task was: %s; it is: %s",
-				c.Names, c.State, k.hit[taskOf(c)], k.orphans[c.ID] != "", k.past(c.Labels["com.docker.swarm.service.id"], taskOf(c)), k.inspected(c.ID)))
+				c.Names, c.State, k.hit[taskOf(c)], k.orphans[c.ID] != "", k.past(c.Labels["com.docker.swarm.service.id"], taskOf(c)), k.inspected(ctx, c.ID)))
 		case seen[task.ID]:
 			wrong = append(wrong, fmt.Sprintf("two containers of task %s", task.ID))
 		case running(task) != (c.State == container.StateRunning):
@@ -131,10 +131,8 @@ func (k *soak) forgotten(c container.Summary) bool {
 }
 
 // inspected is the state of a container.
-func (k *soak) inspected(id string) string {
+func (k *soak) inspected(ctx context.Context, id string) string {
 	k.t.Helper()
-	ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
-	defer cancel()
 	answer, err := k.engine.ContainerInspect(ctx, id)
 	if err != nil {
 		return err.Error()

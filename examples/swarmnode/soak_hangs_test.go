@@ -52,25 +52,39 @@ func (k *soak) freeHung() bool {
 	for i, c := range list {
 		if hangs[i] {
 			k.t.Logf("the engine hangs on container %v of task %s", c.Names, taskOf(c))
-			assert.True(k.t, k.startMayBeLost(c), "no end of the engine was near the start of container %v: %s",
+			assert.True(k.t, k.startMayBeLost(c), "the engine did not end during the start of container %v: %s",
 				c.Names, k.past(c.Labels["com.docker.swarm.service.id"], taskOf(c)))
 			k.hit[taskOf(c)] = hangOfEngine
 		}
 	}
 	k.did(hangOfEngine)
-	k.momentOfEngine(func() { controlEngine(k.t, "kill") })
-	k.momentOfEngine(func() { controlEngine(k.t, "start") })
+	k.endOfEngine("kill")
+	k.moment(func() { controlEngine(k.t, "start") })
 	return true
 }
 
-// startMayBeLost reports whether a container's task was about to start within ten
-// seconds of an end or start of the engine.
+// startMayBeLost reports whether an end of the engine came while a container's task
+// was starting, give or take a second.
 func (k *soak) startMayBeLost(c container.Summary) bool {
-	return slices.ContainsFunc(k.versions(c.Labels["com.docker.swarm.service.id"], taskOf(c)), func(task *api.Task) bool {
-		at, err := gogotypes.TimestampFromProto(task.Status.Timestamp)
-		return err == nil && task.Status.State == api.TaskStateStarting &&
-			slices.ContainsFunc(k.engineMoments, func(m time.Time) bool { return at.Sub(m).Abs() <= 10*time.Second })
-	})
+	versions := k.versions(c.Labels["com.docker.swarm.service.id"], taskOf(c))
+	for i, version := range versions {
+		if version.Status.State != api.TaskStateStarting {
+			continue
+		}
+		begin, err := gogotypes.TimestampFromProto(version.Status.Timestamp)
+		require.NoError(k.t, err)
+		end := time.Now()
+		if i+1 < len(versions) {
+			end, err = gogotypes.TimestampFromProto(versions[i+1].Status.Timestamp)
+			require.NoError(k.t, err)
+		}
+		if slices.ContainsFunc(k.engineEnds, func(e engineEnd) bool {
+			return begin.Before(e.gone.Add(time.Second)) && end.After(e.ordered.Add(-time.Second))
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // untilRight calls look until nothing is wrong, for as long as a service may take,
@@ -79,13 +93,14 @@ func (k *soak) untilRight(what string, look func(context.Context) (wrong []strin
 	k.t.Helper()
 	frees := 0
 	for late := time.Now().Add(patience); ; {
+		freed := k.done[hangOfEngine]
 		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
 		wrong := look(ctx)
 		cancel()
 		switch {
 		case len(wrong) == 0:
 			return
-		case frees < 3 && k.freeHung():
+		case frees < 3 && (k.done[hangOfEngine] > freed || k.freeHung()):
 			frees++
 			late = time.Now().Add(patience)
 		case time.Now().After(late):
@@ -137,19 +152,18 @@ func (k *soak) unlike(ctx context.Context, service string, reached func([]*api.T
 }
 
 // removeByForce removes a container, on an engine that may hang.
-func (k *soak) removeByForce(id string) (err error) {
+func (k *soak) removeByForce(id string) error {
 	k.t.Helper()
-	for range 3 {
+	for frees := 0; ; frees++ {
 		ctx, cancel := context.WithTimeout(k.t.Context(), hangTime)
-		err = k.engine.ContainerRemove(ctx, id, container.RemoveOptions{Force: true})
+		err := k.engine.ContainerRemove(ctx, id, container.RemoveOptions{Force: true})
 		late := ctx.Err() != nil
 		cancel()
 		if cerrdefs.IsNotFound(err) {
 			return nil
 		}
-		if err == nil || !late || !k.freeHung() {
+		if err == nil || !late || frees == 3 || !k.freeHung() {
 			return err
 		}
 	}
-	return err
 }

@@ -43,7 +43,8 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("SOAK_SEED=%d", seed)
 	debug.SetTraceback("all") // for what it waits for
-	defer time.AfterFunc(2*whole+30*time.Minute, func() { panic("the soak hangs") }).Stop()
+	watchdog := time.AfterFunc(2*whole+30*time.Minute, func() { panic("the soak hangs") })
+	t.Cleanup(func() { watchdog.Stop() }) // the last of all
 
 	k := newSoak(t, seed)
 	k.begin()
@@ -77,20 +78,20 @@ func TestSoak(t *testing.T) {
 // soak is a swarm that things happen to, and what is known of them.
 type soak struct {
 	*swarm
-	random        *rand.Rand
-	services      map[string]string // IDs by name
-	ever          []string          // IDs of all, removed ones too
-	network       string
-	secret        *api.SecretReference
-	deck          []card            // what will happen next
-	done          map[string]int    // how often each thing was done
-	hit           map[string]string // what was done to tasks from outside, by their IDs
-	moments       []time.Time       // ends and starts of engine and node
-	removals      []time.Time       // of services
-	engineMoments []time.Time       // those of the engine alone
-	orphans       map[string]string // containers that an end of the node may have left, see startNode, and their tasks
-	left          int
-	follower      *follower
+	random     *rand.Rand
+	services   map[string]string // IDs by name
+	ever       []string          // IDs of all, removed ones too
+	network    string
+	secret     *api.SecretReference
+	deck       []card            // what will happen next
+	done       map[string]int    // how often each thing was done
+	hit        map[string]string // what was done to tasks from outside, by their IDs
+	moments    []time.Time       // ends and starts of engine and node
+	removals   []time.Time       // of services
+	engineEnds []engineEnd
+	orphans    map[string]string // containers that an end of the node may have left, see startNode, and their tasks
+	left       int
+	follower   *follower
 }
 
 var soakNames = []string{"sleeps", "writes", "checked", "sickens", "networked", "secret", "logs", "jobs"}

@@ -167,10 +167,18 @@ func (k *soak) hitOne(what string, list []container.Summary, hit func(ctx contex
 		require.True(k.t, k.freeHung(), "%s: %v, and the engine does not hang", what, err)
 		return
 	} else if err != nil { // engines say many things of one that is being removed
-		require.Eventually(k.t, func() bool {
-			now, inspectErr := k.engine.ContainerInspect(ctx, picked.ID)
-			return cerrdefs.IsNotFound(inspectErr) || inspectErr == nil && !now.State.Running
-		}, patience, 100*time.Millisecond, "%s fails, and the container runs on: %v", what, err)
+		k.untilRight(fmt.Sprintf("%s fails (%v), and the container runs on", what, err), func(ctx context.Context) []string {
+			for {
+				now, inspectErr := k.engine.ContainerInspect(ctx, picked.ID)
+				if cerrdefs.IsNotFound(inspectErr) || inspectErr == nil && !now.State.Running {
+					return nil
+				}
+				if ctx.Err() != nil {
+					return []string{picked.ID}
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		})
 		return
 	}
 	k.hit[taskOf(picked)] = what
@@ -185,13 +193,13 @@ func (k *soak) endEngine(way string, meanwhile func()) {
 		way = "kill"
 	}
 	k.did(way + " of the engine")
-	k.momentOfEngine(func() { controlEngine(k.t, way) })
+	k.endOfEngine(way)
 	for range k.random.IntN(3) {
 		[]func(){k.scale, k.change, k.renew}[k.random.IntN(3)]()
 	}
 	time.Sleep(time.Duration(k.random.IntN(3000)) * time.Millisecond)
 	meanwhile()
-	k.momentOfEngine(func() { controlEngine(k.t, "start") })
+	k.moment(func() { controlEngine(k.t, "start") })
 	if k.node == nil {
 		k.startNode()
 	}
@@ -204,11 +212,14 @@ func (k *soak) moment(do func()) {
 	k.moments = append(k.moments, time.Now())
 }
 
-// momentOfEngine is moment, of the engine.
-func (k *soak) momentOfEngine(do func()) {
-	k.engineMoments = append(k.engineMoments, time.Now())
-	k.moment(do)
-	k.engineMoments = append(k.engineMoments, time.Now())
+// engineEnd is when an end of the engine was ordered, and when it was gone.
+type engineEnd struct{ ordered, gone time.Time }
+
+// endOfEngine ends the engine and takes note of when.
+func (k *soak) endOfEngine(way string) {
+	ordered := time.Now()
+	k.moment(func() { controlEngine(k.t, way) })
+	k.engineEnds = append(k.engineEnds, engineEnd{ordered, time.Now()})
 }
 
 // endNode ends the node and starts it a while later.
