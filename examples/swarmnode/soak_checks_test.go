@@ -165,6 +165,10 @@ const cameToLife = ": the engine ended within it; the container ran without netw
 // lostStart is how an engine refuses to start what runs already, unknown to it.
 var lostStart = regexp.MustCompile(`: (already exists|id already in use|mkdir \S+: file exists)$`)
 
+// lostCreate is how an engine of version 29 refuses a create while what is left of
+// another, within which it was killed, is in the way.
+var lostCreate = regexp.MustCompile(`: failed to rename: rename \S+ \S+/snapshots/\d+: file exists$`)
+
 // checkEnds sees that no task has ended but those that were made to, and these as
 // what was done to them has it.
 func (k *soak) checkEnds() {
@@ -210,6 +214,8 @@ func (k *soak) cause(task *api.Task) string {
 		// refuses another start, now or later, or finds the container later, which
 		// is stopped then.
 		return "end of the engine within its start"
+	case near && task.Status.State == api.TaskStateRejected && lostCreate.MatchString(task.Status.Err):
+		return "end of the engine within a create"
 	}
 	return ""
 }
