@@ -206,6 +206,10 @@ func (k *soak) cause(task *api.Task) string {
 		return hit
 	case isJob && (task.Status.State == api.TaskStateCompleted || failed && code == 3):
 		return "end of a job"
+	case task.Status.State == api.TaskStateCompleted && k.wasToEnd(task):
+		// After an operation that is to be tried again, SwarmKit's agent can run two
+		// at once: one that waits may then see the end that the other brought about.
+		return "its stop"
 	case failed && code == 255 && near && (isJob || hit == killOfContainer):
 		// The code that an engine gives what ended while it was away.
 		return "an end without the engine"
@@ -218,6 +222,13 @@ func (k *soak) cause(task *api.Task) string {
 		return "end of the engine within a create"
 	}
 	return ""
+}
+
+// wasToEnd reports whether a task was told to end while it ran.
+func (k *soak) wasToEnd(task *api.Task) bool {
+	return slices.ContainsFunc(k.versions(task.ServiceID, task.ID), func(version *api.Task) bool {
+		return running(version) && !wantedToRun(version)
+	})
 }
 
 // nearAnEnd reports whether a task ended within half a minute of an end or start of
