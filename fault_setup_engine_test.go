@@ -174,6 +174,8 @@ func (c *faultCell) loseCreate() {
 func (c *faultCell) controlStray() {
 	c.useCreated()
 	startBehindTheEngine(c.tb(), c.bench.client, c.seen().ID, "sleep", "1h")
+	// containerd tells the engine a little later.
+	require.Eventually(c, func() bool { return c.seen().State.Running }, time.Minute, 10*time.Millisecond)
 	c.control(api.TaskStateStarting)
 }
 
