@@ -106,8 +106,8 @@ func (s *silent) ContainerInspect(ctx context.Context, name string) (container.I
 	return s.simEngine.ContainerInspect(ctx, name)
 }
 
-// The stream says nothing of an engine that hangs on one container. It answers again,
-// or is killed: then the end is reported.
+// The stream says nothing of an engine that hangs on one container. Once that answers
+// again, the end is reported.
 func TestWaitSaysOnceThatTheEngineHangsOnTheContainer(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {

@@ -177,18 +177,12 @@ func TestWaitWhereOnlyTheEventStreamFails(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				ended := says(http.StatusOK, `{"Id": "c1", "State": {"Status": "exited", "ExitCode": 3}}`)
-				client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
-					engineapi.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-						if strings.HasSuffix(r.URL.Path, "/events") {
-							return test.events.RoundTrip(r)
-						}
-						return ended.RoundTrip(r)
-					})}))
-				require.NoError(t, err)
-				engine := NewEngine(client)
-				engine.api.fix("1.51")
-				adapter, err := engine.Adapter(nil, plainTask(), nil)
-				require.NoError(t, err)
+				adapter := adapterVia(t, func(r *http.Request) (*http.Response, error) {
+					if strings.HasSuffix(r.URL.Path, "/events") {
+						return test.events.RoundTrip(r)
+					}
+					return ended.RoundTrip(r)
+				})
 				ctx, lines := linesOf(t.Context())
 				ctx, cancel := context.WithTimeout(ctx, 24*time.Hour)
 				defer cancel()
@@ -207,20 +201,14 @@ func TestWaitWhereOnlyTheEventStreamFails(t *testing.T) {
 func TestWaitsOnAnEngineThatHangsSayNothingOfTheirContainers(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
-			engineapi.WithHTTPClient(&http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
-				<-r.Context().Done()
-				return nil, r.Context().Err()
-			})}))
-		require.NoError(t, err)
-		engine := NewEngine(client)
-		engine.api.fix("1.51")
-		adapter, err := engine.Adapter(nil, plainTask(), nil)
-		require.NoError(t, err)
+		adapter := adapterVia(t, func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
 		ctx, lines := linesOf(t.Context())
 		ctx, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
-		_, err = adapter.Wait(ctx)
+		_, err := adapter.Wait(ctx)
 		assert.Equal(t, context.DeadlineExceeded, err)
 		assert.Equal(t, []string{
 			"warning: event stream lost, it is opened again as soon as the engine answers error=the engine did not answer within 2m0s",
@@ -232,6 +220,19 @@ func TestWaitsOnAnEngineThatHangsSayNothingOfTheirContainers(t *testing.T) {
 type transport func(*http.Request) (*http.Response, error)
 
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// adapterVia makes an adapter of the engine's own client, whose requests via answers.
+func adapterVia(t *testing.T, via transport) *ContainerAdapter {
+	t.Helper()
+	client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
+		engineapi.WithHTTPClient(&http.Client{Transport: via}))
+	require.NoError(t, err)
+	engine := NewEngine(client)
+	engine.api.fix("1.51")
+	adapter, err := engine.Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	return adapter
+}
 
 // An engine that is away behind a proxy which answers in its place: nothing tells
 // that from a proxy that keeps the event stream alone from getting through.
