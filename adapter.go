@@ -63,6 +63,10 @@ func newContainerAdapter(e *Engine, config *containerConfig, payloads payloads) 
 	return &ContainerAdapter{engine: e, config: config, payloads: payloads}
 }
 
+// ContainerName returns the name of the task's container. It is the same at every
+// call, whether or not there is such a container.
+func (a *ContainerAdapter) ContainerName() string { return a.config.name() }
+
 // logContext gives ctx a logger with the fields that each log line carries.
 func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 	task := a.config.task

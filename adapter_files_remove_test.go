@@ -87,7 +87,7 @@ func TestControllerRemovesFilesWithoutAContainer(t *testing.T) {
 			return container.InspectResponse{}, notFound("No such container: web.1.taskid")
 		},
 		"a stranger's container": func() (container.InspectResponse, error) {
-			return inspected("c9", container.StateRunning, map[string]string{labelTaskID: "other"}), nil
+			return inspected("c9", container.StateRunning, map[string]string{LabelTaskID: "other"}), nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

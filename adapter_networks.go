@@ -169,12 +169,12 @@ func (a *ContainerAdapter) isAwaited(ctx context.Context, name string) (bool, er
 			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
 	})
 	return slices.ContainsFunc(created, func(c container.Summary) bool {
-		return c.Labels[labelTaskID] != a.config.task.ID
+		return c.Labels[LabelTaskID] != a.config.task.ID
 	}), err
 }
 
 func ownerOf(found *network.Inspect) networkOwner {
-	_, ours := found.Labels[labelNetwork]
+	_, ours := found.Labels[LabelNetwork]
 	return networkOwner{id: found.ID, ours: ours}
 }
 

@@ -66,9 +66,9 @@ func (c *containerConfig) labels() map[string]string {
 	maps.Copy(labels, c.task.Annotations.Labels)
 	maps.Copy(labels, map[string]string{
 		labelTask:        "",
-		labelTaskID:      c.task.ID,
+		LabelTaskID:      c.task.ID,
 		labelTaskName:    c.name(),
-		labelNodeID:      c.task.NodeID,
+		LabelNodeID:      c.task.NodeID,
 		labelServiceID:   c.task.ServiceID,
 		labelServiceName: c.task.ServiceAnnotations.Name,
 	})

@@ -10,9 +10,9 @@ import (
 // The labels of every container of a task, over those of the task itself.
 const (
 	labelTask        = "com.docker.swarm.task" // always empty: marks the container as a task's
-	labelTaskID      = "com.docker.swarm.task.id"
+	LabelTaskID      = "com.docker.swarm.task.id"
 	labelTaskName    = "com.docker.swarm.task.name"
-	labelNodeID      = "com.docker.swarm.node.id"
+	LabelNodeID      = "com.docker.swarm.node.id"
 	labelServiceID   = "com.docker.swarm.service.id"
 	labelServiceName = "com.docker.swarm.service.name"
 )

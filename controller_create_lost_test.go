@@ -30,7 +30,7 @@ func slowCreate(sim *simEngine, after time.Duration) {
 			sim.mu.Lock()
 			defer sim.mu.Unlock()
 			sim.containers[taskName] = &simContainer{id: "0123456789ab", name: taskName,
-				config: container.Config{Labels: map[string]string{labelTaskID: "taskid"}},
+				config: container.Config{Labels: map[string]string{LabelTaskID: "taskid"}},
 				state:  container.State{Status: container.StateCreated}}
 		})
 		time.Sleep(2 * time.Minute) // as long as a request may take

@@ -267,7 +267,7 @@ func TestAStrangersContainerIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	belongs := func(sim *simEngine, task string) {
 		sim.with(taskName, func(c *simContainer) {
-			c.config.Labels = map[string]string{labelTaskID: task}
+			c.config.Labels = map[string]string{LabelTaskID: task}
 			sim.emit(c, "rename")
 		})
 	}

@@ -320,8 +320,8 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 		want   string // what Start and Wait say
 	}{
 		{"a user's container", "web", nil, "container web (user) belongs to no task"},
-		{"another task's container", "web", map[string]string{labelTaskID: "other"}, "container web (user) belongs to task other"},
-		{"another task's under the task's own name", "", map[string]string{labelTaskID: "other"}, "container web.1.taskid (user) belongs to task other"},
+		{"another task's container", "web", map[string]string{LabelTaskID: "other"}, "container web (user) belongs to task other"},
+		{"another task's under the task's own name", "", map[string]string{LabelTaskID: "other"}, "container web.1.taskid (user) belongs to task other"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

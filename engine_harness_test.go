@@ -69,7 +69,7 @@ func leftOn(host string) ([]string, error) {
 	for _, c := range containers {
 		left = append(left, fmt.Sprint("container ", c.Names))
 	}
-	networks, err := client.NetworkList(ctx, network.ListOptions{Filters: label(labelNetwork)})
+	networks, err := client.NetworkList(ctx, network.ListOptions{Filters: label(LabelNetwork)})
 	if err != nil {
 		return nil, err
 	}

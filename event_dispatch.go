@@ -34,7 +34,7 @@ type subscriber struct {
 // since the filter asks for it; the reference's fakes send the name alone.
 func (r *streamRun) dispatch(m events.Message) {
 	name := m.Actor.Attributes["name"]
-	task, labelled := m.Actor.Attributes[labelTaskID]
+	task, labelled := m.Actor.Attributes[LabelTaskID]
 	var slow []*subscriber
 
 	r.stream.mu.Lock()

@@ -85,7 +85,7 @@ func (d *dispatchBench) events(ctx context.Context, number, count int) float64 {
 			n := targets[(first+i)%count]
 			d.nano++
 			messages[i].TimeNano = d.nano
-			messages[i].Actor.Attributes[labelTaskID] = strings.Clone(d.ids[n])
+			messages[i].Actor.Attributes[LabelTaskID] = strings.Clone(d.ids[n])
 			messages[i].Actor.Attributes["name"] = strings.Clone(d.names[n])
 		}
 		begin := time.Now()

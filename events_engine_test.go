@@ -151,7 +151,7 @@ func TestEngineEventsOfALife(t *testing.T) {
 		select {
 		case m := <-messages:
 			actions = append(actions, m.Action)
-			assert.Equal(t, task.ID, m.Actor.Attributes[labelTaskID])
+			assert.Equal(t, task.ID, m.Actor.Attributes[LabelTaskID])
 		case <-closed:
 			t.Fatal("closed after ", actions)
 		}
@@ -308,7 +308,7 @@ func TestEngineForgedLabels(t *testing.T) {
 	client := engineClient(t)
 	forger, err := client.ContainerCreate(ctx, &container.Config{
 		Image: spec(task).Image, Cmd: []string{"exit", "7"},
-		Labels: map[string]string{labelTask: "", labelTaskID: task.ID, "name": adapter.config.name(), "exitCode": "99"},
+		Labels: map[string]string{labelTask: "", LabelTaskID: task.ID, "name": adapter.config.name(), "exitCode": "99"},
 	}, nil, nil, nil, "dockerexec-forger")
 	require.NoError(t, err)
 	require.NoError(t, client.ContainerStart(ctx, forger.ID, container.StartOptions{}))

@@ -87,7 +87,7 @@ func TestEventsOfAContainerThatClaimsTheTask(t *testing.T) {
 		nameless := event(numberedTask(1), "die", 2)
 		delete(nameless.Actor.Attributes, "name")
 		otherTask := event(numberedTask(1), "die", 3)
-		otherTask.Actor.Attributes[labelTaskID] = "task2"
+		otherTask.Actor.Attributes[LabelTaskID] = "task2"
 		source.latest().send(forged, nameless, otherTask)
 		assert.Empty(t, read(sub.messages))
 		assert.False(t, isClosed(sub.closed))

@@ -17,7 +17,7 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 )
 
-// executor is what NewExecutor returns.
+// executor is what [Engine.Executor] returns.
 type executor struct {
 	engine  *Engine
 	generic []*api.GenericResource
@@ -37,12 +37,18 @@ var (
 )
 
 // NewExecutor makes the executor of a SwarmKit agent, which runs its tasks on the
-// engine behind client. It makes an [Engine] of its own, which nobody else can
-// reach; opts are that Engine's options. What [NewEngine] says about the client
-// applies here too: the client stays the caller's to close, once the agent has
-// ended. NewExecutor does no I/O; the executor has nothing to close and is safe for
-// concurrent use. genericResources are what the node offers besides CPUs and memory;
-// nil for none. A nil client is reported by Describe and Controller.
+// engine behind client. It is short for [NewEngine] and [Engine.Executor]: nobody else
+// can reach that Engine, and opts are its options. What NewEngine says about the
+// client applies here too.
+func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
+	return NewEngine(client, opts...).Executor(genericResources)
+}
+
+// Executor makes the executor of a SwarmKit agent, which runs its tasks on e. It does
+// no I/O; the executor has nothing to close and is safe for concurrent use. The client
+// of e stays the caller's to close, once the agent has ended. genericResources are
+// what the node offers besides CPUs and memory; nil for none. A nil client is reported
+// by Describe and Controller.
 //
 // The executor's methods:
 //
@@ -56,15 +62,7 @@ var (
 //     refer to the node, or which has secrets or configs. Configure never fails.
 //   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for
 //     overlay networks.
-//   - Controller makes a controller without any I/O. It never changes the task. It
-//     refuses a task that cannot run as asked, as [Engine.Adapter] does, but only
-//     before the state PREPARING. From then on the task may have a container, so the
-//     controller's Prepare and Start refuse it instead, and a container that runs is
-//     waited for, stopped and removed like any other. The controller is safe for
-//     concurrent use; the agent closes it. It implements SwarmKit's optional
-//     interfaces [exec.ControllerLogs], [exec.ContainerStatuser] and
-//     [exec.PortStatuser]. What its methods do is described under "Controllers" in
-//     the package documentation.
+//   - Controller makes a controller as [Engine.Controller] does.
 //   - Secrets and Configs, of [exec.SecretsProvider] and [exec.ConfigsProvider], are
 //     the stores that the agent fills. Cluster volumes are not provided.
 //
@@ -72,13 +70,43 @@ var (
 // override of the hostname through a data race; hence Configure. A task that the
 // agent resumes at its start, before it is connected, and whose container has not
 // been made, gets the engine's name.
-func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
+func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor {
 	return &executor{
-		engine:  NewEngine(client, opts...),
+		engine:  e,
 		generic: copyResources(genericResources),
 		secrets: secrets.NewManager(),
 		configs: configs.NewManager(),
 	}
+}
+
+// Controller makes the controller of one task, for an executor of one's own. It does
+// no I/O and never changes node or task, of which it takes copies. node and deps are
+// as for [Engine.Adapter].
+//
+// A task that cannot run as asked is refused with the error of [Engine.Adapter], but
+// only before the state PREPARING. From then on the task may have a container, so the
+// controller's Prepare and Start refuse it instead, and a container that runs is
+// waited for, stopped and removed like any other.
+//
+// The controller is safe for concurrent use. Its Close ends what runs in it; the
+// caller must call that once. It implements SwarmKit's optional interfaces
+// [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser]. What its
+// methods do is described under "Controllers" in the package documentation.
+func (e *Engine) Controller(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (exec.Controller, error) {
+	adapter, err := e.Adapter(node, task, deps)
+	return e.controller(adapter, task, err)
+}
+
+// controller makes the controller of a task from its adapter, or from the error that
+// refused it one.
+func (e *Engine) controller(adapter *ContainerAdapter, task *api.Task, err error) (exec.Controller, error) {
+	if err != nil && e != nil && task != nil && task.Status.State >= api.TaskStatePreparing {
+		adapter, err = e.refusedAdapter(task, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newController(adapter, task.Status.State), nil
 }
 
 // Secrets returns the store into which the agent puts the node's secrets.
@@ -105,13 +133,7 @@ func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return 
 // Controller makes the controller of one task.
 func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
 	adapter, err := e.engine.lateAdapter(e.nodeDescription, task, getters{e.secrets, e.configs})
-	if err != nil && task != nil && task.Status.State >= api.TaskStatePreparing {
-		adapter, err = e.engine.refusedAdapter(task, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return newController(adapter, task.Status.State), nil
+	return e.engine.controller(adapter, task, err)
 }
 
 // nodeDescription is the node as tasks see it; nil before anything is known.

@@ -61,7 +61,7 @@ func untilAnEvent(ctx context.Context, c *faultCell) error {
 				assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.adapter.config.name(), "CONT"))
 				select {
 				case m := <-messages:
-					assert.Equal(c, c.task.ID, m.Actor.Attributes[labelTaskID])
+					assert.Equal(c, c.task.ID, m.Actor.Attributes[LabelTaskID])
 					return true
 				case <-closed:
 					return false

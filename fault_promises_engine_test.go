@@ -31,7 +31,7 @@ func networksThere(c *faultCell) {
 	all := c.networksNamed()
 	assert.Len(c, all, len(c.task.Networks))
 	for _, n := range all {
-		assert.Contains(c, n.Labels, labelNetwork)
+		assert.Contains(c, n.Labels, LabelNetwork)
 	}
 }
 
@@ -52,7 +52,7 @@ func (c *faultCell) seen() container.InspectResponse {
 		assert.True(c, IsUnknownContainer(err), err)
 		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &container.State{}}}
 	}
-	assert.Equal(c, c.task.ID, answer.Config.Labels[labelTaskID])
+	assert.Equal(c, c.task.ID, answer.Config.Labels[LabelTaskID])
 	return answer
 }
 

@@ -36,7 +36,7 @@ func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
 		return nil
 	}
 	for _, c := range containers {
-		left = slices.DeleteFunc(left, func(task string) bool { return task == c.Labels[labelTaskID] })
+		left = slices.DeleteFunc(left, func(task string) bool { return task == c.Labels[LabelTaskID] })
 	}
 	for _, task := range left {
 		removed, err := e.files.removeLeft(engineID, task)

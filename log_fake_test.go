@@ -234,7 +234,7 @@ func (s *logSink) lines() []string {
 
 // logContainer is the engine's record of the task's container.
 func logContainer(status string) container.InspectResponse {
-	return inspected("c1", status, map[string]string{labelTaskID: "taskid"})
+	return inspected("c1", status, map[string]string{LabelTaskID: "taskid"})
 }
 
 // statuses has the fake's inspect answer with one status after the other, and

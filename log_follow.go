@@ -53,7 +53,7 @@ func (a *ContainerAdapter) isOwn(answer container.InspectResponse) error {
 		return nil
 	}
 	if a.checkOwner(answer) != nil {
-		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), labelTaskID, labelOf(answer))
+		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), LabelTaskID, labelOf(answer))
 	}
 	return nil
 }

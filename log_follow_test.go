@@ -113,7 +113,7 @@ func followFromBeforeTheStart(t *testing.T, status string) {
 	}
 	event := func(action events.Action) {
 		stream <- events.Message{Type: events.ContainerEventType, Action: action, TimeNano: time.Now().UnixNano(),
-			Actor: events.Actor{ID: "c1", Attributes: map[string]string{"name": taskName, labelTaskID: "taskid"}}}
+			Actor: events.Actor{ID: "c1", Attributes: map[string]string{"name": taskName, LabelTaskID: "taskid"}}}
 	}
 	var sink logSink
 	done := make(chan error)

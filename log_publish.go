@@ -15,8 +15,10 @@ import (
 // maxLogLine bounds, in bytes, a line that is put together from its pieces.
 const maxLogLine = 1 << 20
 
-// attrLogGap is the attribute of the first message after a gap.
-const attrLogGap = "com.dockerexec.log.gap"
+// AttrLogGap is the key of an attribute of log messages: messages are missing right
+// before the one that has it. The value is the time of the last message before the
+// gap, in the form of [time.RFC3339Nano]; see [ContainerAdapter.PublishLogs].
+const AttrLogGap = "com.dockerexec.log.gap"
 
 // PublishLogs hands each line of the container's log to publisher, in the engine's
 // order, one after the other. It reads at most as fast as [WithLogRate] says. A nil
@@ -298,7 +300,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 		return err
 	}
 	if p.gapAfter != (logTime{}) {
-		attrs = append(attrs, api.LogAttr{Key: attrLogGap, Value: p.gapAfter.time().Format(time.RFC3339Nano)})
+		attrs = append(attrs, api.LogAttr{Key: AttrLogGap, Value: p.gapAfter.time().Format(time.RFC3339Nano)})
 		sortLogAttrs(attrs)
 		p.gapAfter = logTime{}
 	}

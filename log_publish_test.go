@@ -212,7 +212,7 @@ func TestPublishLogsErrors(t *testing.T) {
 			client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
 				answer := logContainer("running")
 				if test.label != "" {
-					answer.Config.Labels = map[string]string{labelTaskID: test.label}
+					answer.Config.Labels = map[string]string{LabelTaskID: test.label}
 				}
 				return answer, nil
 			}

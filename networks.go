@@ -13,10 +13,11 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 )
 
+// LabelNetwork is the label of every network that this package makes. Its value is
+// the swarm's ID of the network, or the network's name if it has no ID.
+const LabelNetwork = "com.dockerexec.network"
+
 const (
-	// labelNetwork marks the networks that this package made. Its value is the
-	// swarm's ID of the network, or the name if it has none.
-	labelNetwork = "com.dockerexec.network"
 	// labelPredefined marks, in a task, a network that every engine has.
 	labelPredefined = "com.docker.swarm.predefined"
 	// labelInternal marks, with the name ingress, the routing mesh's network of
@@ -185,7 +186,7 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 		if config.options.Labels == nil {
 			config.options.Labels = map[string]string{}
 		}
-		config.options.Labels[labelNetwork] = cmp.Or(n.ID, config.name)
+		config.options.Labels[LabelNetwork] = cmp.Or(n.ID, config.name)
 	}
 	if driver := n.DriverState; driver != nil { // else the engine's default
 		config.options.Driver, config.options.Options = driver.Name, cloneMap(driver.Options)

@@ -10,7 +10,7 @@ func labelOf(answer container.InspectResponse) string {
 	if answer.Config == nil {
 		return ""
 	}
-	return answer.Config.Labels[labelTaskID]
+	return answer.Config.Labels[LabelTaskID]
 }
 
 // isNamed reports whether the task has a name of its own, which others may have

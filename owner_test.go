@@ -20,13 +20,13 @@ func TestOneAnswerToWhoseAContainerIs(t *testing.T) {
 		own         bool
 		adopted     bool
 	}{
-		{"labelled", "", map[string]string{labelTaskID: "taskid"}, true, true},
-		{"labelled, named", "web", map[string]string{labelTaskID: "taskid"}, true, true},
+		{"labelled", "", map[string]string{LabelTaskID: "taskid"}, true, true},
+		{"labelled, named", "web", map[string]string{LabelTaskID: "taskid"}, true, true},
 		{"no label", "", map[string]string{"x": "y"}, true, false},
 		{"no labels", "", map[string]string{}, true, false},
 		{"no label, named", "web", map[string]string{"x": "y"}, false, false},
-		{"another task's", "", map[string]string{labelTaskID: "other"}, false, false},
-		{"another task's, named", "web", map[string]string{labelTaskID: "other"}, false, false},
+		{"another task's", "", map[string]string{LabelTaskID: "other"}, false, false},
+		{"another task's, named", "web", map[string]string{LabelTaskID: "other"}, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
