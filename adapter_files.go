@@ -3,11 +3,21 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
+	"maps"
+	"net"
+	"net/url"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode/utf8"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
 
@@ -164,4 +174,186 @@ func (a *ContainerAdapter) explain(err error) error {
 		return exec.MakeTemporary(errors.Wrapf(err, "the files in %s were removed meanwhile", folder))
 	}
 	return errors.Wrapf(err, "the engine does not see the files in %s; if this process has a container of its own, mount the host's %s there at the same path, or name a folder that both see with WithSecretsDir", folder, a.engine.files.dir)
+}
+
+// fileHost is what decides where an Engine's tasks have their secrets and
+// configs as files, or why they cannot have them.
+type fileHost struct {
+	engineID string // empty: it has none, or cannot have files here at any time
+	refusal  string // empty: they can
+}
+
+// fileHosts asks for it once, before the first task that has files.
+type fileHosts struct {
+	gate  chan struct{} // full while somebody asks
+	known atomic.Pointer[fileHost]
+}
+
+// fileHost returns what is known, after asking the engine and after the sweep
+// if it is the first call that gets that far.
+func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
+	if known := e.hosts.known.Load(); known != nil {
+		return *known, nil
+	}
+	if err := passGate(ctx, e.hosts.gate, e.options.requestTimeout); err != nil {
+		return fileHost{}, engineError(ctx, err, "secrets and configs: another task's look at the engine comes first")
+	}
+	defer leaveGate(e.hosts.gate)
+	if known := e.hosts.known.Load(); known != nil {
+		return *known, nil
+	}
+	host, err := e.askFileHost(ctx)
+	if err == nil && host.engineID != "" {
+		err = e.sweepFiles(ctx, host.engineID)
+	}
+	if err != nil {
+		return fileHost{}, err
+	}
+	e.hosts.known.Store(&host)
+	return host, nil
+}
+
+func (e *Engine) askFileHost(ctx context.Context) (fileHost, error) {
+	switch address := e.client.DaemonHost(); {
+	case runtime.GOOS != "linux":
+		return fileHost{refusal: "secrets and configs need an executor on Linux, on the engine's own host"}, nil
+	case !onThisHost(address):
+		return fileHost{refusal: "the engine at " + cleanURL(address) + " is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"}, nil
+	case !filepath.IsAbs(e.files.dir):
+		return fileHost{refusal: "WithSecretsDir names " + e.files.dir + ", which is not an absolute path"}, nil
+	}
+	info, err := request(ctx, e, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
+	if err != nil {
+		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information")
+	}
+	host := fileHost{engineID: info.ID}
+	if !restrictedName(strings.ReplaceAll(info.ID, ":", ".")) { // it becomes a folder's name
+		return fileHost{refusal: "the engine has no ID that could name the folder of its files"}, nil
+	}
+	for _, option := range info.SecurityOptions {
+		switch name, _, _ := strings.Cut(option, ","); name {
+		case "name=rootless":
+			host.refusal = "the engine is rootless, and runs beside other mounts and users than those of this host"
+		case "name=userns":
+			host.refusal = "the engine maps the users of containers to others (userns-remap): a file would have another owner inside"
+		case "name=selinux":
+			host.refusal = "the engine labels containers (SELinux), and would keep them from reading a file that it has not labelled"
+		}
+	}
+	return host, nil
+}
+
+// onThisHost reports whether an engine's address is one of this host. A loopback
+// address counts, since an engine behind a tunnel is found out by the create: it
+// does not see the files.
+func onThisHost(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "unix", "npipe":
+		return true
+	case "tcp", "http", "https":
+		ip := net.ParseIP(u.Hostname())
+		return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	}
+	return false
+}
+
+// sweepFiles removes the folders of tasks that have no container on the engine:
+// those of a process that ended before it could. It is for the time before this
+// Engine writes its first file, and removes nothing if the engine does not list
+// its containers.
+func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
+	defer sweeping()()
+	// Before the containers: a task that gets folder and container meanwhile
+	// must not have the one without the other.
+	left, err := e.files.tasks(engineID)
+	if err != nil {
+		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
+		return nil
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	containers, err := request(ctx, e, 0, func(ctx context.Context) ([]container.Summary, error) {
+		return e.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelTask))})
+	})
+	if err := engineError(ctx, err, "secrets and configs: list of containers"); unfinished(ctx, err) {
+		return err
+	} else if err != nil {
+		log.G(ctx).WithError(err).Debug("files of ended tasks not removed")
+		return nil
+	}
+	for _, c := range containers {
+		left = slices.DeleteFunc(left, func(task string) bool { return task == c.Labels[LabelTaskID] })
+	}
+	for _, task := range left {
+		removed, err := e.files.removeLeft(engineID, task)
+		if !removed && err == nil {
+			continue
+		}
+		if err != nil {
+			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
+			continue
+		}
+		log.G(ctx).WithField("task.id", task).Debug("files of a task without a container removed")
+	}
+	return nil
+}
+
+// creations are the creates of tasks with files that are under way in this
+// process, by folder, and while a sweep is under way also those that have ended.
+// Other Engines of this process, which may have the same folders, must not take
+// them for left over. Both are guarded by changingFiles.
+var (
+	creations = map[string]int{}
+	sweeps    int // under way
+)
+
+// creating notes that a task is created whose files are in folder, until the
+// returned function is called.
+func creating(folder string) (ended func()) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	creations[folder]++
+	return func() {
+		changingFiles.Lock()
+		defer changingFiles.Unlock()
+		creations[folder]--
+		forgetCreations()
+	}
+}
+
+// sweeping notes that a sweep is under way, until the returned function is called.
+func sweeping() (ended func()) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	sweeps++
+	return func() {
+		changingFiles.Lock()
+		defer changingFiles.Unlock()
+		sweeps--
+		forgetCreations()
+	}
+}
+
+// forgetCreations drops those that have ended and that no sweep could still take
+// for left over. It needs changingFiles.
+func forgetCreations() {
+	if sweeps == 0 {
+		maps.DeleteFunc(creations, func(_ string, running int) bool { return running == 0 })
+	}
+}
+
+// removeLeft removes the folder of a task that had no container when the sweep
+// looked, unless it has been created since.
+func (s fileStore) removeLeft(engineID, taskID string) (removed bool, err error) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	if _, created := creations[s.folder(engineID, taskID)]; created {
+		return false, nil
+	}
+	return true, s.removeLocked(engineID, taskID)
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
 )
 
 // Shutdown stops the container, after it has ended a running Prepare or Start. A
@@ -67,4 +68,97 @@ func (c *controller) stopped(ctx context.Context, err error) error {
 		return nil
 	}
 	return tryAgain(ctx, err)
+}
+
+// Remove removes the container, whatever it does, and then those of the task's
+// networks that nobody else uses. It ends a running Prepare, Start and Wait with
+// context.Canceled; after it, nothing is made any more. Whatever the engine fails to
+// do is tried again until ctx ends, with pauses, unless the engine refuses it: the
+// agent calls Remove once. What it did not finish it does when it is called again.
+// After a create without an answer it looks for the container for five seconds.
+//
+// A container that may have been started without the engine's knowledge is watched
+// before: the engine would only forget it, and leave its process. A container that
+// is not proven to be the task's is left alone.
+func (c *controller) Remove(ctx context.Context) error {
+	c.mu.Lock()
+	c.removed = true
+	c.portsAt = time.Time{}
+	c.interruptLocked(opWaiting, context.Canceled) // another error would fail the task
+	c.mu.Unlock()
+	return c.run(ctx, opAsking, func(ctx context.Context) error {
+		if err := c.take(ctx); err != nil {
+			return err
+		}
+		defer c.release()
+		return c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, true) })
+	})
+}
+
+// remove is one try to remove container and networks.
+func (c *controller) remove(ctx context.Context, graceful bool) error {
+	removable, err := c.removable(ctx)
+	if err != nil {
+		return err
+	}
+	if removable {
+		if _, err := c.awaitLostStart(ctx); err != nil {
+			return err
+		}
+		if graceful {
+			if err := c.adapter.Shutdown(ctx); unfinished(ctx, err) {
+				return err
+			} else if err != nil { // the removal kills it
+				log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not stopped before its removal")
+			}
+		}
+		err = c.adapter.Remove(ctx)
+	} else {
+		err = c.adapter.removeFiles(ctx)
+	}
+	if err != nil && (ctx.Err() != nil || mayMend(err)) {
+		return err // the networks go after the container
+	}
+	if networksErr := c.adapter.RemoveNetworks(ctx); err == nil {
+		err = networksErr
+	}
+	return err
+}
+
+// unfinished reports whether err leaves more to try than the next call.
+func unfinished(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
+}
+
+// lostCreateTime is how long a removal looks for the container of a create of
+// which the answer was lost. An engine shows one only when its volumes have been
+// filled from the image, and the agent asks for no second removal.
+const lostCreateTime = 5 * time.Second
+
+// removable reports whether there is a container, and whether it is the task's.
+func (c *controller) removable(ctx context.Context) (bool, error) {
+	for began := time.Now(); ; {
+		c.mu.Lock()
+		own, lost := c.own, c.createLost
+		c.mu.Unlock()
+		if own && !c.adapter.config.isNamed() {
+			return true, nil
+		}
+		answer, err := c.adapter.Inspect(ctx)
+		if !c.adapter.gone(err) {
+			return err == nil && c.adapter.checkOwner(answer) == nil, err
+		}
+		if !lost {
+			return false, nil
+		}
+		if time.Since(began) >= lostCreateTime {
+			c.mu.Lock()
+			c.createLost = false
+			c.mu.Unlock()
+			return false, nil
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return false, err
+		}
+	}
 }

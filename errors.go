@@ -2,9 +2,19 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
+	stderrors "errors"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/pkg/errors"
 )
@@ -53,3 +63,135 @@ func (e requestTimeoutError) Error() string {
 
 // Temporary has the agent try again.
 func (requestTimeoutError) Temporary() bool { return true }
+
+// What is done about an error of an engine call, by what it is:
+//
+//	                              isPassing  isRefusal  mayMend  tryAgain  the event stream
+//	                                                                       counts as refused
+//	no connection, cut short      yes        -          yes      yes       -
+//	no answer in time             yes        -          yes      yes       after a minute
+//	429, 502, 503, 504            yes        -          yes      yes       after a minute
+//	500, containerd is lost       yes        -          yes      yes       after a minute
+//	400, client version too new   yes        (yes)      yes      yes       after a minute
+//	409, 500                      -          -          yes      yes       at once
+//	400, 401, 403, 501            -          yes        -        -         at once
+//	404, any other status         -          -          -        yes       at once
+//	no JSON                       -          -          -        yes       at once
+//
+// engineError makes a temporary error of what is passing, so mayMend and tryAgain,
+// which get its errors, look for that alone. Who asks about the container itself
+// looks for 404 before, see ContainerAdapter.gone. A pull has rules of its own: most
+// of its errors are a registry's, see pull_errors.go.
+
+// What a proxy answers that does not reach the engine.
+var (
+	badGateway     = errhttp.ToNative(http.StatusBadGateway)
+	gatewayTimeout = errhttp.ToNative(http.StatusGatewayTimeout)
+)
+
+// isPassing reports whether err is a fault of the engine, or of the way to it,
+// that will pass by itself: the engine is away, restarting or overloaded, or did
+// not answer in time.
+func isPassing(err error) bool {
+	if err == nil {
+		return false
+	}
+	var netErr net.Error
+	switch {
+	case exec.IsTemporary(err),
+		cerrdefs.IsUnavailable(err),       // 503
+		cerrdefs.IsResourceExhausted(err), // 429
+		stderrors.Is(err, badGateway),
+		stderrors.Is(err, gatewayTimeout),
+		stderrors.Is(err, io.EOF),
+		stderrors.Is(err, io.ErrUnexpectedEOF),
+		stderrors.Is(err, syscall.ECONNREFUSED),
+		stderrors.Is(err, syscall.ECONNRESET),
+		stderrors.Is(err, syscall.EPIPE),
+		stderrors.As(err, &netErr) && netErr.Timeout(),
+		engineapi.IsErrConnectionFailed(err),
+		tooNewClient.in(normalize(err.Error()), ""),
+		isLostContainerd(err),
+		isCutShort(err):
+		return true
+	}
+	return false
+}
+
+// isRefusal reports whether the engine refused what it was asked for: asked
+// again, it would answer the same.
+func isRefusal(err error) bool {
+	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) ||
+		cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
+}
+
+// mayMend reports whether what failed with err may succeed when it is tried long
+// enough: a fault that passes, or what the engine says while something is busy or
+// broken. A refusal stays, and so does an error without a class, which is no
+// engine's answer.
+func mayMend(err error) bool {
+	return exec.IsTemporary(err) || cerrdefs.IsInternal(err) || cerrdefs.IsConflict(err)
+}
+
+// isOdd reports whether the error of an inspect says nothing about the
+// container: neither that there is none, nor that it will never be shown.
+func isOdd(err error) bool {
+	return err != ErrContainerDestroyed && !isRefusal(err) //nolint:errorlint // bare
+}
+
+// tryAgain has the agent try again what failed with err, unless that is a refusal.
+func tryAgain(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case exec.IsTemporary(err), isRefusal(err):
+		return err
+	}
+	return exec.MakeTemporary(err)
+}
+
+// isAnswer reports whether err is what the engine answered. A client has no
+// class for what the engine did not answer.
+func isAnswer(err error) bool { return knownClass(err) != nil }
+
+// hasStatus reports whether err is an answer with a status of HTTP, be it one for
+// which there is no class.
+func hasStatus(err error) bool {
+	for status := http.StatusBadRequest; status < 600; status++ {
+		if stderrors.Is(err, errhttp.ToNative(status)) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasReached reports whether the request that ended with err has come to somebody, be
+// it that no answer followed: there was a connection.
+func hasReached(err error) bool {
+	var (
+		noJSON    *json.SyntaxError
+		otherJSON *json.UnmarshalTypeError
+		noAnswer  requestTimeoutError
+	)
+	return isAnswer(err) || hasStatus(err) ||
+		stderrors.As(err, &noJSON) || stderrors.As(err, &otherJSON) || stderrors.As(err, &noAnswer)
+}
+
+// isLostContainerd reports whether the engine answered that its containerd has
+// gone, or that it is about to end itself. Newer engines say so with 503 where they
+// notice, and with 500 elsewhere. What a runtime says of a container's own process
+// may have any words in it.
+func isLostContainerd(err error) bool {
+	return cerrdefs.IsInternal(err) && lostContainerd.matches(err, "") &&
+		!ofRuntime.in(normalize(err.Error()), "")
+}
+
+// isCutShort reports whether err says only in words that an answer ended early.
+func isCutShort(err error) bool {
+	var syntax *json.SyntaxError
+	if stderrors.As(err, &syntax) {
+		return syntax.Error() == "unexpected end of JSON input" // what json.Unmarshal has for an EOF
+	}
+	text := normalize(err.Error())
+	return lostInfo.in(text, "") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
+}

@@ -1,13 +1,17 @@
 package dockerexec
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
 	"github.com/moby/swarmkit/v2/api"
 )
 
@@ -132,4 +136,267 @@ func cloneMap(m map[string]string) map[string]string {
 		return nil
 	}
 	return maps.Clone(m)
+}
+
+// The smallest CPU limit that engines take.
+const minNanoCPUs = 1e7
+
+func (c *containerConfig) resources() (container.Resources, error) {
+	var r container.Resources
+	spec, requirements := c.spec(), c.task.Spec.Resources
+	if requirements == nil {
+		requirements = &api.ResourceRequirements{}
+	}
+	if limits := requirements.Limits; limits != nil {
+		const path = "Spec.Resources.Limits"
+		if limits.NanoCPUs < 0 || limits.NanoCPUs > 0 && limits.NanoCPUs < minNanoCPUs {
+			return r, refuse(path+".NanoCPUs", "%d is less than 0.01 CPUs (%d), the least that an engine takes", limits.NanoCPUs, int64(minNanoCPUs))
+		}
+		if limits.MemoryBytes < 0 {
+			return r, refuse(path+".MemoryBytes", "%d is negative", limits.MemoryBytes)
+		}
+		r.NanoCPUs, r.Memory = limits.NanoCPUs, limits.MemoryBytes
+		if c.maxCPUs > 0 {
+			r.NanoCPUs = min(r.NanoCPUs, int64(c.maxCPUs)*1e9)
+		}
+	}
+	var err error
+	if r.MemorySwap, err = memorySwap(requirements, r.Memory); err != nil {
+		return r, err
+	}
+	if v := requirements.MemorySwappiness; v != nil && v.Value != -1 {
+		if v.Value < 0 || v.Value > 100 {
+			return r, refuse("Spec.Resources.MemorySwappiness", "%d is neither between 0 and 100 nor -1", v.Value)
+		}
+		swappiness := v.Value
+		r.MemorySwappiness = &swappiness
+	}
+	if spec.PidsLimit < -1 {
+		return r, refuse("Spec.Container.PidsLimit", "%d is less than -1, which is no limit", spec.PidsLimit)
+	}
+	if limit := spec.PidsLimit; limit > 0 { // 0 and -1 are the engine's default too, which Windows takes only unset
+		r.PidsLimit = &limit
+	}
+	r.Ulimits, err = c.ulimits()
+	return r, err
+}
+
+// memorySwap is what the engine calls so: memory and swap together. -1 is no
+// limit, 0 the engine's default.
+func memorySwap(requirements *api.ResourceRequirements, memory int64) (int64, error) {
+	const path = "Spec.Resources.SwapBytes"
+	if requirements.SwapBytes == nil {
+		return 0, nil
+	}
+	swap := requirements.SwapBytes.Value
+	switch {
+	case swap == -1:
+		return -1, nil
+	case swap < -1:
+		return 0, refuse(path, "%d is less than -1, which is no limit", swap)
+	case memory == 0:
+		return 0, refuse(path, "an engine limits swap only beside memory: set Spec.Resources.Limits.MemoryBytes")
+	case swap > math.MaxInt64-memory:
+		return 0, refuse(path, "%d and the memory limit are too much to count", swap)
+	}
+	return memory + swap, nil
+}
+
+func (c *containerConfig) ulimits() ([]*container.Ulimit, error) {
+	var ulimits []*container.Ulimit
+	seen := map[string]bool{}
+	for i, u := range c.spec().Ulimits {
+		path := fmt.Sprintf("Spec.Container.Ulimits[%d]", i)
+		limit := &container.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard}
+		if _, err := limit.GetRlimit(); err != nil || seen[u.Name] {
+			return nil, refuse(path+".Name", "%q is unknown, or is there twice", u.Name)
+		}
+		if u.Soft < -1 || u.Hard < -1 || u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard) { // -1 is no limit
+			return nil, refuse(path+".Soft", "the limits %d (soft) and %d (hard) do not go together", u.Soft, u.Hard)
+		}
+		seen[u.Name] = true
+		ulimits = append(ulimits, limit)
+	}
+	return ulimits, nil
+}
+
+// ports returns what the container exposes and what of it the host publishes.
+// One port may be published several times. Ingress ports are left out.
+func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
+	var exposed nat.PortSet
+	var bound nat.PortMap
+	taken := map[string]int{}
+	var only networkConfig
+	if networks := c.networks(); len(networks) == 1 {
+		only = networks[0]
+	}
+	for i, p := range c.endpointPorts() {
+		path := fmt.Sprintf("Endpoint.Ports[%d]", i)
+		if p.TargetPort < 1 || p.TargetPort > math.MaxUint16 {
+			return nil, nil, refuse(path+".TargetPort", "%d is not between 1 and 65535", p.TargetPort)
+		}
+		if p.PublishedPort > math.MaxUint16 {
+			return nil, nil, refuse(path+".PublishedPort", "%d is more than 65535", p.PublishedPort)
+		}
+		if p.PublishMode != api.PublishModeHost {
+			continue
+		}
+		// An engine drops both in silence.
+		if only.isNone() {
+			return nil, nil, refuse(path+".PublishMode", "network %s publishes nothing", only.name)
+		}
+		if only.isHost() && p.PublishedPort != 0 && p.PublishedPort != p.TargetPort {
+			return nil, nil, refuse(path+".PublishedPort", "network %s publishes each port under its own number, not %d under %d", only.name, p.TargetPort, p.PublishedPort)
+		}
+		binding := nat.PortBinding{} // a port of the engine's choice
+		if p.PublishedPort > 0 {
+			binding.HostPort = fmt.Sprint(p.PublishedPort)
+			host := binding.HostPort + "/" + protocol(p)
+			if other, is := taken[host]; is {
+				return nil, nil, refuse(path+".PublishedPort", "%s is published by Endpoint.Ports[%d] already", host, other)
+			}
+			taken[host] = i
+		}
+		if exposed == nil {
+			exposed, bound = nat.PortSet{}, nat.PortMap{}
+		}
+		port := nat.Port(targetPort(p))
+		exposed[port] = struct{}{}
+		bound[port] = append(bound[port], binding)
+	}
+	return exposed, bound, nil
+}
+
+func (c *containerConfig) endpointPorts() []*api.PortConfig {
+	if c.task.Endpoint == nil {
+		return nil
+	}
+	return c.task.Endpoint.Ports
+}
+
+func protocol(p *api.PortConfig) string   { return strings.ToLower(p.Protocol.String()) }
+func targetPort(p *api.PortConfig) string { return fmt.Sprintf("%d/%s", p.TargetPort, protocol(p)) }
+
+// securityOpt translates the privileges into the engine's options, in the order
+// in which the executor inside the engine has them.
+func (c *containerConfig) securityOpt() ([]string, error) {
+	privileges := c.spec().Privileges
+	if privileges == nil {
+		return nil, nil
+	}
+	const path = "Spec.Container.Privileges"
+	var options []string
+	if credentials := privileges.CredentialSpec; credentials != nil && credentials.Source != nil {
+		option, err := c.credentialSpec(path+".CredentialSpec", credentials)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, option)
+	}
+	if selinux := privileges.SELinuxContext; selinux != nil {
+		labels := selinuxLabels(selinux)
+		if selinux.Disable && len(labels) > 0 {
+			return nil, refuse(path+".SELinuxContext.Disable", "the context has labels that would have no effect")
+		}
+		if selinux.Disable {
+			labels = []string{"label=disable"}
+		}
+		options = append(options, labels...)
+	}
+	if seccomp := privileges.Seccomp; seccomp != nil {
+		option, err := seccompOption(path+".Seccomp", seccomp)
+		if err != nil {
+			return nil, err
+		}
+		if option != "" {
+			options = append(options, option)
+		}
+	}
+	if apparmor := privileges.Apparmor; apparmor != nil && apparmor.Mode == api.Privileges_AppArmorOpts_DISABLED {
+		options = append(options, "apparmor=unconfined")
+	}
+	if privileges.NoNewPrivileges {
+		options = append(options, "no-new-privileges=true")
+	}
+	return options, nil
+}
+
+// credentialSpec is for Windows engines; others refuse it.
+func (c *containerConfig) credentialSpec(path string, credentials *api.Privileges_CredentialSpec) (string, error) {
+	var scheme, value string
+	switch source := credentials.Source.(type) {
+	case *api.Privileges_CredentialSpec_File:
+		path, scheme, value = path+".File", "file://", source.File
+	case *api.Privileges_CredentialSpec_Registry:
+		path, scheme, value = path+".Registry", "registry://", source.Registry
+	case *api.Privileges_CredentialSpec_Config: // no request is made before its payload is known
+		return credentialOption + "raw://" + c.credential, nil
+	}
+	if value == "" {
+		return "", refuse(path, "is empty")
+	}
+	return credentialOption + scheme + value, nil
+}
+
+const credentialOption = "credentialspec="
+
+func selinuxLabels(selinux *api.Privileges_SELinuxContext) []string {
+	var labels []string
+	for _, l := range []struct{ name, value string }{
+		{"user", selinux.User},
+		{"role", selinux.Role},
+		{"level", selinux.Level},
+		{"type", selinux.Type},
+	} {
+		if l.value != "" {
+			labels = append(labels, "label="+l.name+":"+l.value)
+		}
+	}
+	return labels
+}
+
+// seccompOption hands a profile's text over: the engine reads no file for it.
+func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, error) {
+	if seccomp.Mode != api.Privileges_SeccompOpts_CUSTOM && len(seccomp.Profile) > 0 {
+		return "", refuse(path+".Profile", "would have no effect: Mode is %s", seccomp.Mode)
+	}
+	switch seccomp.Mode {
+	case api.Privileges_SeccompOpts_DEFAULT:
+	case api.Privileges_SeccompOpts_UNCONFINED:
+		return "seccomp=unconfined", nil
+	case api.Privileges_SeccompOpts_CUSTOM:
+		if !utf8.Valid(seccomp.Profile) { // which the request's encoder would alter
+			return "", refuse(path+".Profile", "is not valid UTF-8")
+		}
+		profile := strings.TrimSpace(string(seccomp.Profile))
+		if !strings.HasPrefix(profile, "{") || !json.Valid(seccomp.Profile) {
+			return "", refuse(path+".Profile", "is no JSON object")
+		}
+		return "seccomp=" + profile, nil
+	}
+	return "", nil
+}
+
+// credentialConfig is the config from which a Windows container's credential
+// spec is taken. nil: none is.
+func (c *containerConfig) credentialConfig() (*dependency, error) {
+	privileges := c.spec().Privileges
+	if privileges == nil {
+		return nil, nil
+	}
+	source, is := privileges.CredentialSpec.GetSource().(*api.Privileges_CredentialSpec_Config)
+	if !is {
+		return nil, nil
+	}
+	const at = "Spec.Container.Privileges.CredentialSpec.Config"
+	if source.Config == "" {
+		return nil, refuse(at, "is empty")
+	}
+	for i, ref := range c.spec().Configs {
+		if ref.ConfigID == source.Config {
+			d := configOf(i, ref)
+			return &d, nil
+		}
+	}
+	return nil, refuse(at, "%q is none of the task's Configs", source.Config)
 }

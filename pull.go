@@ -2,6 +2,10 @@ package dockerexec
 
 import (
 	"context"
+	"crypto/sha256"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -119,5 +123,274 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 		return false, engineError(ctx, err, "inspect image %s", name)
 	default:
 		return false, nil
+	}
+}
+
+const (
+	// observeInterval is the least time from one call of an observer to the next.
+	observeInterval = time.Second / 10
+	// leaveGrace bounds how long a caller whose context ended waits for what
+	// ignores contexts: a client, or an observer.
+	leaveGrace = time.Second
+)
+
+// pullTarget is what to pull.
+type pullTarget struct {
+	image   string          // as the task names it
+	ref     reference.Named // what that means
+	options image.PullOptions
+}
+
+// pullKey is what pulls have in common that are shared. The credentials belong
+// to it: nobody gets an image, or an error, by another one's rights.
+type pullKey struct {
+	ref, platform string
+	credentials   [sha256.Size]byte
+}
+
+func (t pullTarget) key() pullKey {
+	return pullKey{
+		ref:         reference.TagNameOnly(t.ref).String(),
+		platform:    strings.ToLower(t.options.Platform),
+		credentials: sha256.Sum256([]byte(t.options.RegistryAuth)),
+	}
+}
+
+// pulls are the pulls in flight of one Engine. The zero value is ready.
+type pulls struct {
+	mu       sync.Mutex
+	inFlight map[pullKey]*sharedPull // until its goroutine has ended
+	// advanced is when any of the downloads got on last, in Unix nanoseconds.
+	advanced atomic.Int64
+}
+
+// sharedPull is a pull and all that wait for it. Its one goroutine belongs to
+// the waiters together: the last one to leave cancels it and waits for its end.
+type sharedPull struct {
+	key     pullKey
+	cancel  context.CancelFunc
+	waiters int // guarded by pulls.mu; 0: cancelled, nobody may join
+
+	ended  chan struct{} // closed when the goroutine has ended
+	result pullResult    // written before ended is closed, read after
+
+	mu      sync.Mutex
+	state   pullState
+	wake    map[chan struct{}]struct{} // of the observers; each has room for one
+	wakened time.Time
+}
+
+// pull pulls target together with all others that want the same. logCtx is ctx
+// with the caller's log fields; observers get ctx itself.
+func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) error {
+	p, err := s.join(ctx, logCtx, e, target)
+	if err != nil {
+		return err
+	}
+	observed := p.observe(ctx, target.image, e.options.pullObserver)
+
+	select {
+	case <-p.ended:
+		s.leave(p)
+		select {
+		case <-observed:
+		case <-ctx.Done():
+			receiveWithin(leaveGrace, observed)
+		}
+		if p.result.err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return p.result.errorFor(target.image)
+	case <-ctx.Done():
+		if last := s.leave(p); last {
+			receiveWithin(leaveGrace, p.ended)
+		}
+		receiveWithin(leaveGrace, observed)
+		return ctx.Err()
+	}
+}
+
+// join makes the caller a waiter of the pull in flight, or starts one. A pull
+// that is being cancelled is not joined, but its end is waited for, so that the
+// engine never has two for one key.
+func (s *pulls) join(ctx, logCtx context.Context, e *Engine, target pullTarget) (*sharedPull, error) {
+	key := target.key()
+	for {
+		p, how := s.tryJoin(logCtx, e, key, target)
+		switch how {
+		case pullJoined:
+			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task: waiting for that")
+			return p, nil
+		case pullStarted:
+			return p, nil
+		case pullEnding:
+		}
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// How tryJoin found a pull.
+type pullFound int
+
+const (
+	pullStarted pullFound = iota
+	pullJoined
+	pullEnding // it is being cancelled
+)
+
+func (s *pulls) tryJoin(logCtx context.Context, e *Engine, key pullKey, target pullTarget) (*sharedPull, pullFound) {
+	s.mu.Lock()
+	defer s.mu.Unlock() // also where a caller survives a panic
+	p := s.inFlight[key]
+	switch {
+	case p == nil:
+		return s.start(logCtx, e, key, target), pullStarted
+	case p.waiters > 0:
+		p.waiters++
+		return p, pullJoined
+	default:
+		return p, pullEnding
+	}
+}
+
+// start starts a pull with one waiter. It needs s.mu. The pull keeps the values
+// of the first waiter's context, its log fields among them, but not its end.
+func (s *pulls) start(logCtx context.Context, e *Engine, key pullKey, target pullTarget) *sharedPull {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(logCtx))
+	p := &sharedPull{
+		key: key, cancel: cancel, waiters: 1,
+		ended: make(chan struct{}), wake: map[chan struct{}]struct{}{},
+	}
+	p.state.reset(1, time.Now())
+	if s.inFlight == nil {
+		s.inFlight = map[pullKey]*sharedPull{}
+	}
+	s.inFlight[key] = p
+	r := newPullRun(e, p, target)
+	go func() {
+		defer cancel()
+		p.result = r.run(ctx)
+		s.mu.Lock()
+		delete(s.inFlight, key)
+		s.mu.Unlock()
+		close(p.ended)
+	}()
+	return p
+}
+
+// leave takes one waiter away, and reports whether that was the last one. The
+// last one cancels what still runs.
+func (s *pulls) leave(p *sharedPull) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.waiters--
+	if p.waiters > 0 {
+		return false
+	}
+	p.cancel()
+	return true
+}
+
+// observe calls observer with the pull's state: once the engine has said
+// something, then whenever it changes and the interval allows, at last with the
+// final state. The channel is closed after the last call, which is when the pull
+// or ctx has ended.
+func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {
+	done := make(chan struct{})
+	if observer == nil {
+		close(done)
+		return done
+	}
+	o := &observation{pull: p, image: image, observer: observer, wake: make(chan struct{}, 1)}
+	o.wake <- struct{}{}
+	p.mu.Lock()
+	p.wake[o.wake] = struct{}{}
+	p.mu.Unlock()
+	go func() {
+		defer close(done)
+		defer func() {
+			p.mu.Lock()
+			delete(p.wake, o.wake)
+			p.mu.Unlock()
+		}()
+		o.run(ctx)
+	}()
+	return done
+}
+
+// observation is what one waiter's observer is told of a pull.
+type observation struct {
+	pull     *sharedPull
+	image    string
+	observer func(context.Context, PullProgress)
+	wake     chan struct{}
+
+	last, now PullProgress // what it was told last, and what it is to be told
+}
+
+func (o *observation) run(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for final := false; !final; {
+		select {
+		case <-o.wake:
+		case <-o.pull.ended:
+			final = true
+		case <-ctx.Done():
+			return
+		}
+		if !o.look(final) {
+			continue
+		}
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return
+		}
+		select { // what came during the pause is told now
+		case <-o.wake:
+		case <-o.pull.ended:
+			final = true
+		default:
+		}
+		o.look(final)
+		if ctx.Err() != nil {
+			return
+		}
+		o.last = o.now
+		pause.Reset(observeInterval)
+		o.observer(ctx, o.now)
+	}
+}
+
+// look takes the pull's state, and reports whether the observer is to hear of it.
+func (o *observation) look(final bool) bool {
+	o.pull.mu.Lock()
+	defer o.pull.mu.Unlock()
+	o.now = o.pull.state.progress(o.image, time.Now())
+	return o.now.hasNews() && o.now != o.last && !(final && o.now.sameAs(o.last))
+}
+
+// restart forgets the state of an attempt that failed.
+func (p *sharedPull) restart(attempt int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	p.state.reset(attempt, now)
+	p.wakeObservers(now)
+}
+
+// wakeObservers needs p.mu. It never blocks.
+func (p *sharedPull) wakeObservers(now time.Time) {
+	p.wakened = now
+	for wake := range p.wake {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 	}
 }

@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -211,4 +212,173 @@ func saturatingAdd(a, b int64) int64 {
 		return math.MaxInt64
 	}
 	return a + b
+}
+
+const (
+	// firstStep is how long a layer may take to begin: the containerd store says
+	// nothing of it before it has a whole MiB, which comes to 52 KiB/s. Then each
+	// may take slowerBy times as long as the one before, of which firstStep counts
+	// at most.
+	firstStep = 20 * time.Second
+	slowerBy  = 2
+)
+
+// layerPhase is where a layer is on its way to the engine, in order.
+type layerPhase int
+
+const (
+	layerUnknown layerPhase = iota
+	layerPending
+	layerQueued // the engine loads others first
+	layerRetrying
+	layerDownloading
+	layerVerifying
+	layerDownloaded
+	layerExtracting
+	layerDone
+)
+
+// phaseOf tells the phase from what engines of both stores say, and podman.
+func phaseOf(m *pullMessage) layerPhase {
+	switch m.Status {
+	case "Pulling fs layer", "Preparing":
+		return layerPending
+	case "Waiting":
+		return layerQueued
+	case "Downloading":
+		return layerDownloading
+	case "Verifying Checksum":
+		return layerVerifying
+	case "Download complete":
+		return layerDownloaded
+	case "Extracting":
+		return layerExtracting
+	case "Pull complete", "Already exists":
+		return layerDone
+	}
+	switch {
+	case strings.HasPrefix(m.Status, "Retrying in "):
+		return layerRetrying
+	case m.Progress.Units == "" && m.Progress.Current > 0: // in the words of another engine
+		return layerDownloading
+	}
+	return layerUnknown
+}
+
+type layer struct {
+	phase, furthest layerPhase
+	status          string
+	bytes, size     int64 // of the download
+	extracted       int64 // bytes; never the seconds that the containerd store counts
+	restarts, turns int
+
+	lastOffset int64         // of its last message
+	moved      time.Time     // when its download got on last
+	step       time.Duration // how long that took
+	repeated   bool          // an offset was told twice, as the containerd store does, by the MiB
+}
+
+// advance takes in a message of the layer and reports whether it got on: to a
+// phase it has not been in, or by a byte.
+func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanced bool) {
+	again := phase == layerDownloading && l.phase == phase
+	if !again && l.phase != layerPending {
+		l.moved = now
+	}
+	l.phase = phase
+	if phase > l.furthest {
+		l.furthest = phase
+		advanced = true
+	}
+	current, total := max(m.Progress.Current, 0), max(m.Progress.Total, 0)
+	switch {
+	case m.Progress.Units != "":
+	case phase == layerRetrying:
+		// 20.10 reports all bytes when a download breaks; what it has it says when
+		// it goes on.
+		l.startAnew(0)
+	case phase == layerDownloading:
+		l.repeated = l.repeated || again && current == l.lastOffset
+		l.lastOffset = current
+		// After a break, total is what is left, and current is of that.
+		l.size = max(l.size, total)
+		if total > 0 {
+			current = saturatingAdd(current, l.size-total)
+		}
+		if current < l.bytes {
+			l.startAnew(current)
+		}
+		if current > l.bytes {
+			l.bytes = current
+			l.step, l.moved = min(now.Sub(l.moved), firstStep), now
+			advanced = true
+		}
+	case phase == layerExtracting && current > l.extracted:
+		l.extracted = current
+		advanced = true
+	}
+	if phase >= layerVerifying {
+		l.bytes = max(l.bytes, l.size)
+	}
+	return advanced
+}
+
+// patience is how long the layer's download may go on without an advance, where
+// limit alone would be too short to see one.
+func (l *layer) patience(limit time.Duration) time.Duration {
+	switch {
+	case l.bytes == 0 && (l.phase == layerPending || l.phase == layerDownloading):
+		return max(limit, firstStep)
+	case l.phase == layerDownloading && l.repeated:
+		return max(limit, slowerBy*l.step)
+	}
+	return limit
+}
+
+// startAnew takes back what the layer had, as often as an engine may do so.
+func (l *layer) startAnew(bytes int64) {
+	if l.restarts < maxTurns {
+		l.restarts++
+		l.bytes = bytes
+	}
+}
+
+// rateWindow holds what was done at some moments of the last ten seconds.
+type rateWindow struct {
+	at   [21]time.Time
+	done [21]int64
+	used int
+}
+
+const (
+	rateSpan     = 10 * time.Second
+	rateInterval = 500 * time.Millisecond
+	rateLeast    = time.Second // what is needed to tell a rate
+)
+
+func (w *rateWindow) due(now time.Time) bool {
+	return w.used == 0 || now.Sub(w.at[w.used-1]) >= rateInterval
+}
+
+func (w *rateWindow) add(now time.Time, done int64) {
+	if w.used == len(w.at) {
+		copy(w.at[:], w.at[1:])
+		copy(w.done[:], w.done[1:])
+		w.used--
+	}
+	w.at[w.used], w.done[w.used] = now, done
+	w.used++
+}
+
+// perSecond is the rate up to now, where done is done; 0 if it cannot be told.
+func (w *rateWindow) perSecond(now time.Time, done int64) int64 {
+	for i := range w.used {
+		if age := now.Sub(w.at[i]); age <= rateSpan {
+			if age < rateLeast || done <= w.done[i] {
+				return 0
+			}
+			return int64(float64(done-w.done[i]) / age.Seconds())
+		}
+	}
+	return 0
 }

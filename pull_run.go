@@ -2,9 +2,11 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
 	stderrors "errors"
 	"io"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -204,4 +207,152 @@ func stallOf(ctx context.Context) *pullError {
 	var stalled *pullError
 	stderrors.As(context.Cause(ctx), &stalled)
 	return stalled
+}
+
+// maxMessageSize bounds one message of a pull's stream. Engines send less than a
+// kilobyte; the decoder holds up to twice this.
+const maxMessageSize = 4 << 20
+
+var (
+	errMessageTooLong = errors.Errorf("a message is longer than %d bytes", maxMessageSize)
+	errNoObject       = errors.New("a message is no JSON object")
+)
+
+// pullMessage is one message of a pull's stream, as far as it is used.
+type pullMessage struct {
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	Progress struct {
+		Current int64  `json:"current"`
+		Total   int64  `json:"total"`
+		Units   string `json:"units"` // "": bytes
+	} `json:"progressDetail"`
+	Error       anyText     `json:"error"`
+	ErrorDetail errorDetail `json:"errorDetail"`
+}
+
+// pullFailure is an error in a pull's stream.
+type pullFailure struct {
+	text string
+	code int // an HTTP status, 0 if the engine gives none, as most do
+}
+
+// failure returns the error that the message is, or nil.
+func (m *pullMessage) failure() *pullFailure {
+	text, code := string(m.ErrorDetail.Message), int(m.ErrorDetail.Code)
+	if text == "" {
+		text = string(m.Error)
+	}
+	switch {
+	case text == "" && code == 0:
+		return nil
+	case text == "":
+		text = "the engine gives no reason"
+	}
+	return &pullFailure{text: text, code: code}
+}
+
+// anyText is a string, or the JSON of whatever stands in its place: an error is
+// not lost because its type is not the expected one.
+type anyText string
+
+func (t *anyText) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) != nil {
+		text = string(data)
+	}
+	*t = anyText(text)
+	return nil
+}
+
+// anyNumber is a whole number, also as a string; else 0.
+type anyNumber int
+
+func (n *anyNumber) UnmarshalJSON(data []byte) error {
+	var text anyText
+	_ = text.UnmarshalJSON(data)
+	number, _ := strconv.Atoi(string(text))
+	*n = anyNumber(number)
+	return nil
+}
+
+type errorDetail struct {
+	Code    anyNumber
+	Message anyText
+}
+
+func (d *errorDetail) UnmarshalJSON(data []byte) error {
+	type plain errorDetail // without this method
+	if json.Unmarshal(data, (*plain)(d)) != nil {
+		return d.Message.UnmarshalJSON(data)
+	}
+	return nil
+}
+
+// pullStream reads the messages of a pull's body.
+type pullStream struct {
+	body    *cappedReader
+	decoder *json.Decoder
+	message pullMessage
+}
+
+func newPullStream(body io.Reader) *pullStream {
+	capped := &cappedReader{reader: body}
+	return &pullStream{body: capped, decoder: json.NewDecoder(capped)}
+}
+
+// next returns the next message, which holds until the next call, or io.EOF
+// after the last one. A body that ends within a message, or is cut by its
+// transport, is io.ErrUnexpectedEOF; one that ends between two messages is
+// whole, since not all engines have a last word, and fakes need none.
+func (s *pullStream) next() (*pullMessage, error) {
+	s.message = pullMessage{} // nothing of the one before
+	s.body.left = maxMessageSize
+	err := s.decoder.Decode(&s.message)
+	var wrongType *json.UnmarshalTypeError
+	if stderrors.As(err, &wrongType) {
+		if wrongType.Field == "" {
+			return nil, errNoObject
+		}
+		err = nil // one field lacks, the others are there
+	}
+	return &s.message, err
+}
+
+// cappedReader fails when more than left is read.
+type cappedReader struct {
+	reader io.Reader
+	left   int
+}
+
+func (r *cappedReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errMessageTooLong
+	}
+	n, err := r.reader.Read(p[:min(len(p), r.left)])
+	r.left -= n
+	return n, err
+}
+
+// pullLog decides on the log lines of one attempt: one for each change of a
+// layer's status, and of the rest at most one a second. Never one for each message.
+type pullLog struct {
+	limiter *rate.Limiter
+}
+
+func newPullLog() *pullLog {
+	return &pullLog{limiter: rate.NewLimiter(rate.Every(time.Second), 1)}
+}
+
+// due reports whether the change is worth a line now.
+func (l *pullLog) due(now time.Time, change pullChange) bool {
+	return change.turned || l.limiter.AllowN(now, 1)
+}
+
+func (l *pullLog) write(ctx context.Context, change pullChange, progress string) {
+	fields := log.Fields{"status": change.status, "progress": progress}
+	if change.layer != "" {
+		fields["layer"] = change.layer
+	}
+	log.G(ctx).WithFields(fields).Debug("pulling image")
 }
