@@ -2,15 +2,14 @@ package dockerexec
 
 import (
 	"context"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -121,180 +120,6 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	return nil
 }
 
-// createTries bounds how often Create goes after a name that is taken while the
-// engine shows no container of that name: it was removed since, or the engine is
-// still at an earlier create, which it shows when it is done.
-const createTries = 3
-
-// Create writes the files of the task's secrets and configs, and then creates the
-// container. If it fails, it leaves no files where there were none before.
-//
-// It returns [exec.ErrTaskPrepared], bare, if the container exists already, and a
-// temporary error while the engine is busy with an earlier create of it. If a
-// container that is not this task's has the name, the error names that container.
-// From then on this adapter does not start, stop or remove it. A new adapter does
-// not know about it: before a new adapter stops or removes a container whose name
-// somebody chose (Annotations.Name), look at the container's label, as the
-// controllers of [NewExecutor] do.
-func (a *ContainerAdapter) Create(ctx context.Context) error {
-	version, err := a.ready(ctx)
-	if err != nil {
-		return err
-	}
-	a.warnOnce.Do(func() {
-		for _, warning := range a.config.warnings() {
-			log.G(a.logContext(ctx)).Warn(warning)
-		}
-	})
-	config, created, err := a.provide(ctx)
-	if err != nil {
-		return err
-	}
-	err = a.createOrAdopt(ctx, version, config)
-	created(err != nil && err != exec.ErrTaskPrepared) //nolint:errorlint // bare
-	return err
-}
-
-func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
-	name := config.name()
-	var pauses backoff
-	for try := 1; ; try++ {
-		made, err := a.create(ctx, version, config)
-		if err != nil && config.maxCPUs == 0 && tooManyCPUs.in(normalize(err.Error()), "") {
-			if config, err = a.capCPUs(ctx, config); err != nil {
-				return err
-			}
-			made, err = a.create(ctx, version, config)
-		}
-		if err == nil {
-			a.nameTaken.Store(false)
-			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
-			logger.Debug("container created")
-			for _, warning := range made.Warnings {
-				logger.Debug("the engine warns: " + warning)
-			}
-			return a.connectRest(ctx, version, made.ID, nil)
-		}
-		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
-			return engineError(ctx, a.explain(err), "create container %s", name)
-		}
-		holder, inspectErr := a.inspect(ctx)
-		if inspectErr == nil {
-			return a.adoptOrRefuse(ctx, version, holder, err)
-		}
-		if !a.gone(inspectErr) {
-			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
-		}
-		if try == createTries {
-			return exec.MakeTemporary(errors.Wrapf(err, "create container %s, %d times, while the engine shows no container of that name", name, try))
-		}
-		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
-			return err
-		}
-	}
-}
-
-// create asks for the container once.
-func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
-	config = config.forVersion(version)
-	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
-		a.createSent.Store(true)
-		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
-			firstNetworks(config, version), config.platform(), config.name())
-	})
-}
-
-// capCPUs returns config with its CPU limit capped at the engine's cores,
-// which the engine is asked for, and warns of it.
-func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig) (*containerConfig, error) {
-	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
-		return a.engine.client.Info(ctx)
-	})
-	if err == nil && info.NCPU < 1 {
-		err = errors.Errorf("the engine says that it has %d cores", info.NCPU)
-	}
-	if err != nil {
-		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number", a.config.name())
-	}
-	a.capOnce.Do(func() {
-		log.G(a.logContext(ctx)).Warnf("task field Spec.Resources.Limits.NanoCPUs: the engine has only %d cores, the limit is capped to them", info.NCPU)
-	})
-	return config.withCPUs(info.NCPU), nil
-}
-
-// adoptOrRefuse takes the container that has the task's name for the task's own if
-// its label says so. conflict is what the engine said.
-func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
-	switch owner := labelOf(holder); owner {
-	case a.config.task.ID:
-		return a.adopt(ctx, version, holder)
-	case "":
-		a.nameTaken.Store(true)
-		return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.config.name(), shortID(idOf(holder)))
-	default:
-		a.nameTaken.Store(true)
-		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.config.name(), shortID(idOf(holder)), owner)
-	}
-}
-
-func idOf(answer container.InspectResponse) string {
-	if answer.ContainerJSONBase == nil {
-		return ""
-	}
-	return answer.ID
-}
-
-// adopt takes a container that was found, with the task's label, for the task's own.
-func (a *ContainerAdapter) adopt(ctx context.Context, version string, found container.InspectResponse) error {
-	a.nameTaken.Store(false)
-	id := idOf(found)
-	if err := a.connectRest(ctx, version, id, found.NetworkSettings); err != nil {
-		return err
-	}
-	log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container of this task found and adopted")
-	return exec.ErrTaskPrepared
-}
-
-// severalNetworks is the API version from which one create joins any number of
-// networks. Below it the create joins the first, and each other is connected
-// before the start.
-const severalNetworks = "1.44"
-
-func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
-	config := task.networkingConfig()
-	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
-		for _, name := range names[1:] {
-			delete(config.EndpointsConfig, name)
-		}
-	}
-	return config
-}
-
-// connectRest connects container id to those of the task's networks that the
-// create could not join and that it does not have yet. has are those of a
-// container that was there before: it may have been made at an older version.
-// One without any is a fake's, which says nothing of them.
-func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
-	names := a.config.endpointNames()
-	unknown := has == nil || len(has.Networks) == 0
-	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
-		return nil
-	}
-	endpoints := a.config.networkingConfig().EndpointsConfig
-	for _, name := range names[1:] {
-		if has != nil && has.Networks[name] != nil {
-			continue
-		}
-		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
-			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
-		})
-		if err != nil {
-			return engineError(ctx, err, "connect container %s to network %s", a.config.name(), name)
-		}
-	}
-	return nil
-}
-
 // Start starts the container. A container that already runs is left running.
 // Files of secrets and configs that are missing are written again first.
 func (a *ContainerAdapter) Start(ctx context.Context) error {
@@ -364,7 +189,7 @@ func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	err := do(ctx, a.engine, grace, func(ctx context.Context) error {
 		return a.engine.client.ContainerStop(ctx, a.config.name(), options)
 	})
-	if a.gone(err) || IsStoppedContainer(err) {
+	if isContainerGone(err) || IsStoppedContainer(err) {
 		return nil
 	}
 	return engineError(ctx, err, "stop container %s", a.config.name())
@@ -379,7 +204,7 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerKill(ctx, a.config.name(), "")
 	})
-	if a.gone(err) || IsStoppedContainer(err) {
+	if isContainerGone(err) || IsStoppedContainer(err) {
 		return nil
 	}
 	return engineError(ctx, err, "kill container %s", a.config.name())
@@ -405,7 +230,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if err != nil && removalInProgress.in(normalize(err.Error()), "") {
 		err = a.untilGone(ctx)
 	}
-	if a.gone(err) {
+	if isContainerGone(err) {
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.config.name())
@@ -427,57 +252,6 @@ func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 	})
 }
 
-// gone reports whether the engine's answer to a call on the container itself
-// means that there is none: 404 has no other meaning there. Only the engine's own
-// words count: "does not exist" may be said of a layer, and what this package
-// puts before it names the container.
-func (a *ContainerAdapter) gone(err error) bool {
-	return IsUnknownContainer(errors.Cause(err)) || cerrdefs.IsNotFound(err)
-}
-
-// Logs returns the container's log as the engine sends it, in one request, without
-// a limit of rate or length and without resuming. Each line begins with its time, as
-// 2006-01-02T15:04:05.000000000Z, and a space. The stream is multiplexed with the
-// engine's 8-byte frame headers, unless the container has a TTY. For the options,
-// and for decoded messages, see [ContainerAdapter.PublishLogs].
-//
-// ctx bounds the reading of the body too, not only the request: when it ends, reads
-// fail. The caller closes the reader.
-func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
-	engineOptions, err := logsOptions(options)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
-		return nil, err
-	}
-	body, err := a.engine.client.ContainerLogs(ctx, a.config.name(), engineOptions)
-	if err != nil {
-		return nil, engineError(ctx, err, "logs of container %s", a.config.name())
-	}
-	return body, nil
-}
-
-// shortID is an engine's ID as its command line shows it.
-func shortID(id string) string {
-	if id == "" {
-		return "of unknown ID"
-	}
-	return id[:min(len(id), 12)]
-}
-
-// labelOf is the ID of the task that a container was made for, or empty.
-func labelOf(answer container.InspectResponse) string {
-	if answer.Config == nil {
-		return ""
-	}
-	return answer.Config.Labels[LabelTaskID]
-}
-
-// isNamed reports whether the task has a name of its own, which others may have
-// too. Else its container's name has the task's ID in it.
-func (c *containerConfig) isNamed() bool { return c.task.Annotations.Name != "" }
-
 // checkOwner refuses a container under the task's name that is not the task's: of
 // another task, or without a label under a name that anybody may choose. Only to
 // adopt one that was there before a create takes the label itself.
@@ -490,4 +264,125 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	default:
 		return errors.Errorf("container %s (%s) belongs to task %s", a.config.name(), shortID(answer.ID), owner)
 	}
+}
+
+// PullImage has the engine pull the task's image, and returns when the pull has
+// ended. A tag is pulled every time, because it may have moved; a digest only if the
+// engine does not have it; an image ID never. An image that only this engine has,
+// under a tag, cannot be pulled: name it by its ID.
+//
+// The credentials are those of the task's PullOptions.RegistryAuth, and no others:
+// no configuration file and no credential helper is read.
+//
+// Adapters of one [Engine] that want the same image, for the same platform and with
+// the same credentials, share one request. It goes on as long as one of them waits,
+// and is cancelled when the last of them leaves. Its result is not remembered.
+//
+// When the registry, or the connection to it, has a fault that may pass, the pull is
+// tried again with growing pauses, up to [WithPullAttempts] times in all; the engine
+// itself tries each layer several times. A pull that makes no progress is cancelled
+// and not tried again; see [WithPullStallTimeout]. Extractions, and layers that the
+// engine has queued, may take an hour without progress.
+//
+// The error is the bare error of a context that ended; a temporary one (see
+// [exec.IsTemporary]) if the last attempt failed for a fault of the engine itself
+// or of the connection to it; any other is final. It names image, attempt and
+// cause. It has the class of github.com/containerd/errdefs that the cause has, as far
+// as its text tells, and holds neither credentials nor the user or query part of any
+// URL. The error of a registry that refuses the credentials contains "denied".
+//
+// The observer of [WithPullObserver] is called from the engine's first message
+// on, and once more with the last state when the pull has ended, for which
+// PullImage may take a tenth of a second longer. A call that is running when the pull
+// ends is waited for. When ctx ends, PullImage returns within a second, even if
+// the observer, or the client, is still busy; the observer is not called again.
+func (a *ContainerAdapter) PullImage(ctx context.Context) error {
+	if imageID.MatchString(a.config.image()) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if _, err := a.ready(ctx); err != nil {
+		return err
+	}
+	ref, _ := reference.ParseNormalizedNamed(a.config.image()) // checked by newContainerConfig
+	if present, err := a.digestPresent(ctx, ref); present || err != nil {
+		return err
+	}
+	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{
+		image:   a.config.image(),
+		ref:     ref,
+		options: a.config.pullOptions(),
+	})
+}
+
+// digestPresent reports whether ref names a digest that is on the engine, for
+// the task's platform.
+func (a *ContainerAdapter) digestPresent(ctx context.Context, ref reference.Named) (bool, error) {
+	if _, digested := ref.(reference.Canonical); !digested {
+		return false, nil
+	}
+	present, err := a.imagePresent(ctx)
+	if present {
+		log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")
+	}
+	return present, err
+}
+
+// imagePresent reports whether the task's image is on the engine, for the task's
+// platform. Only that the engine is away is an error; whatever else it answers
+// means that it has no such image.
+func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
+	name := a.config.image()
+	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
+		return a.engine.client.ImageInspect(ctx, name)
+	})
+	switch {
+	case err == nil:
+		return runsOn(answer, a.config.platform()), nil
+	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
+		return false, engineError(ctx, err, "inspect image %s", name)
+	default:
+		return false, nil
+	}
+}
+
+// Adapter makes the adapter of one task. It does no I/O and never changes node
+// or task, of which it takes copies; both may be reused at once.
+//
+// node describes the node that the task runs on. Templates in the task, and in its
+// secrets and configs, may refer to it; nil leaves those values empty. deps hands
+// out secrets and configs; nil if there are none. Only Create and Start ask it, and
+// only for those that the task references; the adapter expands their templates. A
+// task is refused if deps has no getter for what it references. When a getter
+// answers with an error, or with nil, the payload is taken to be on its way: Create
+// or Start fails with a temporary error.
+//
+// A task that cannot run as asked is refused here with an error that names the
+// field at fault, and a nil task with an error too. [ErrImageRequired] and
+// [exec.ErrRuntimeUnsupported] are returned bare.
+func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	if e == nil || e.client == nil {
+		return nil, errNoClient
+	}
+	config, err := newContainerConfig(node, task)
+	if err != nil {
+		return nil, err
+	}
+	payloads, err := newPayloads(deps, config)
+	if err != nil {
+		return nil, err
+	}
+	return newContainerAdapter(e, config, payloads), nil
+}
+
+var errNoClient = errors.New("dockerexec: the engine's client is nil")
+
+// making returns the task as its container is made.
+func (a *ContainerAdapter) making() (*containerConfig, payloads, error) {
+	if a.late == nil {
+		return a.config, a.payloads, nil
+	}
+	return a.late()
 }

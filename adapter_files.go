@@ -189,6 +189,8 @@ type fileHosts struct {
 	known atomic.Pointer[fileHost]
 }
 
+func newFileHosts() fileHosts { return fileHosts{gate: make(chan struct{}, 1)} }
+
 // fileHost returns what is known, after asking the engine and after the sweep
 // if it is the first call that gets that far.
 func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {

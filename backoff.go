@@ -47,3 +47,32 @@ func (b *backoff) next() time.Duration {
 	b.limit = min(max(2*b.limit, firstPause), longestPause)
 	return rand.N(b.limit)
 }
+
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// passGate takes the one place behind a gate, for which it waits as long as an engine
+// call may take: who is there makes such calls. Without a bound those that wait
+// would take their time-outs one after the other.
+func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) error {
+	waitCtx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case gate <- struct{}{}:
+		if waitCtx.Err() == nil {
+			return nil
+		}
+		leaveGate(gate) // both were possible
+	case <-waitCtx.Done():
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return requestTimeoutError(timeout)
+}
+
+func leaveGate(gate chan struct{}) { <-gate }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/versions"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -378,3 +379,20 @@ func (c *containerConfig) checkName() error {
 
 // image is the reference as the task has it.
 func (c *containerConfig) image() string { return c.spec().Image }
+
+// isNamed reports whether the task has a name of its own, which others may have
+// too. Else its container's name has the task's ID in it.
+func (c *containerConfig) isNamed() bool { return c.task.Annotations.Name != "" }
+
+// atLeast reports whether the API version in use has what came with wanted.
+func atLeast(version, wanted string) bool {
+	return version == "" || versions.GreaterThanOrEqualTo(version, wanted)
+}
+
+// labelOf is the ID of the task that a container was made for, or empty.
+func labelOf(answer container.InspectResponse) string {
+	if answer.Config == nil {
+		return ""
+	}
+	return answer.Config.Labels[LabelTaskID]
+}

@@ -157,3 +157,26 @@ func (e *exitError) Cause() error { return e.cause }
 
 // Unwrap serves the standard library's errors.Is and errors.As.
 func (e *exitError) Unwrap() error { return e.cause }
+
+func idOf(answer container.InspectResponse) string {
+	if answer.ContainerJSONBase == nil {
+		return ""
+	}
+	return answer.ID
+}
+
+// shortID is an engine's ID as its command line shows it.
+func shortID(id string) string {
+	if id == "" {
+		return "of unknown ID"
+	}
+	return id[:min(len(id), 12)]
+}
+
+func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
+	return &api.ContainerStatus{
+		ContainerID: answer.ID,
+		PID:         int32(answer.State.Pid),
+		ExitCode:    int32(answer.State.ExitCode),
+	}
+}

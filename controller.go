@@ -172,7 +172,7 @@ func (c *controller) watch(ctx context.Context, done func(container.InspectRespo
 func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, options api.LogSubscriptionOptions) error {
 	return c.run(ctx, opAsking, func(ctx context.Context) error {
 		err := c.adapter.PublishLogs(ctx, options, publisher)
-		if c.adapter.gone(err) {
+		if isContainerGone(err) {
 			return nil
 		}
 		return err

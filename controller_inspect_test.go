@@ -238,13 +238,13 @@ func TestALostLayerIsNoLostContainer(t *testing.T) {
 		fresh := newSimController(t, sim, task)
 		_, err := fresh.adapter.Inspect(t.Context())
 		require.ErrorContains(t, err, "layer does not exist")
-		assert.False(t, fresh.adapter.gone(err))
+		assert.False(t, isContainerGone(err))
 		_, err = fresh.ContainerStatus(t.Context())
 		require.ErrorContains(t, err, "layer does not exist")
 		sim.fails(nil)
 		require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true}))
 		_, err = fresh.adapter.Inspect(t.Context())
-		assert.True(t, fresh.adapter.gone(err), err)
+		assert.True(t, isContainerGone(err), err)
 	})
 }
 

@@ -64,7 +64,7 @@ func (c *controller) findPrepared(ctx context.Context) error {
 		return nil
 	}
 	answer, err := c.adapter.Inspect(ctx)
-	if c.adapter.gone(err) || err == nil && labelOf(answer) != c.adapter.config.task.ID {
+	if isContainerGone(err) || err == nil && labelOf(answer) != c.adapter.config.task.ID {
 		return nil // Create says what is wrong with another one
 	}
 	if err != nil {
@@ -158,7 +158,7 @@ func (c *controller) Start(ctx context.Context) error {
 // error, for the agent to call again: the container may run.
 func (c *controller) inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := c.adapter.Inspect(ctx)
-	if err != nil && !c.adapter.gone(err) {
+	if err != nil && !isContainerGone(err) {
 		err = tryAgain(ctx, err)
 	}
 	return answer, err
@@ -268,7 +268,7 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 		switch {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
-		case c.adapter.gone(err):
+		case isContainerGone(err):
 			c.setStartLost(false)
 		case err != nil:
 			return false, tryAgain(ctx, err)

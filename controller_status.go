@@ -25,14 +25,6 @@ func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus,
 	return containerStatus(*answer), nil
 }
 
-func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
-	return &api.ContainerStatus{
-		ContainerID: answer.ID,
-		PID:         int32(answer.State.Pid),
-		ExitCode:    int32(answer.State.ExitCode),
-	}
-}
-
 // portsAge is how long the PortStatus that follows a ContainerStatus uses what that
 // saw, or does without when that got no answer. The agent calls them in a row.
 const portsAge = time.Second
@@ -63,7 +55,7 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 			c.notePorts(answer)
 			seen = &answer
 			return nil
-		case err == nil, c.adapter.gone(err):
+		case err == nil, isContainerGone(err):
 			c.forgetPorts()
 			return nil
 		case ctx.Err() == nil && exec.IsTemporary(err): // a deadline says that it is, too

@@ -33,7 +33,7 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 		}
 		if c.adapter.config.isNamed() {
 			answer, err := c.adapter.Inspect(ctx)
-			if c.adapter.gone(err) || err == nil && c.adapter.checkOwner(answer) != nil {
+			if isContainerGone(err) || err == nil && c.adapter.checkOwner(answer) != nil {
 				return nil
 			}
 			if err != nil {
@@ -64,7 +64,7 @@ func (c *controller) stopped(ctx context.Context, err error) error {
 		return err
 	}
 	answer, inspectErr := c.adapter.Inspect(ctx)
-	if c.adapter.gone(inspectErr) || inspectErr == nil && (hasEnded(answer) || isUnstarted(answer)) {
+	if isContainerGone(inspectErr) || inspectErr == nil && (hasEnded(answer) || isUnstarted(answer)) {
 		return nil
 	}
 	return tryAgain(ctx, err)
@@ -125,11 +125,6 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 	return err
 }
 
-// unfinished reports whether err leaves more to try than the next call.
-func unfinished(ctx context.Context, err error) bool {
-	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
-}
-
 // lostCreateTime is how long a removal looks for the container of a create of
 // which the answer was lost. An engine shows one only when its volumes have been
 // filled from the image, and the agent asks for no second removal.
@@ -145,7 +140,7 @@ func (c *controller) removable(ctx context.Context) (bool, error) {
 			return true, nil
 		}
 		answer, err := c.adapter.Inspect(ctx)
-		if !c.adapter.gone(err) {
+		if !isContainerGone(err) {
 			return err == nil && c.adapter.checkOwner(answer) == nil, err
 		}
 		if !lost {

@@ -12,14 +12,6 @@ import (
 // adapter's own config is only what finds, stops and removes the container, with
 // its networks and files, and making has the rest, or says why not.
 
-// making returns the task as its container is made.
-func (a *ContainerAdapter) making() (*containerConfig, payloads, error) {
-	if a.late == nil {
-		return a.config, a.payloads, nil
-	}
-	return a.late()
-}
-
 // lateAdapter is Adapter for a node that may not be known yet, which is nil. If
 // the task depends on it, what makes something fails for the time being, and
 // looks again the next time.

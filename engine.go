@@ -6,10 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/docker/docker/api/types/versions"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
-	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
 )
 
@@ -24,7 +22,7 @@ type Engine struct {
 	client   engineapi.APIClient
 	options  options
 	api      apiVersion
-	pulls    pulls
+	pulls    *pulls
 	stream   eventStream
 	networks sharedNetworks
 	files    fileStore
@@ -46,42 +44,17 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	}
 	e := &Engine{client: client, options: newOptions(opts)}
 	e.api.init(client)
-	e.stream.request = e.openEvents
+	e.pulls = newPulls(client, e.options, e.api.client == nil)
+	e.stream.request = func(ctx context.Context, since string) (openedEvents, error) {
+		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
+			return openedEvents{}, err
+		}
+		return openEvents(ctx, client, e.options.requestTimeout, since)
+	}
 	e.files = newFileStore(e.options.secretsDir)
-	e.hosts.gate = make(chan struct{}, 1)
+	e.hosts = newFileHosts()
 	return e
 }
-
-// Adapter makes the adapter of one task. It does no I/O and never changes node
-// or task, of which it takes copies; both may be reused at once.
-//
-// node describes the node that the task runs on. Templates in the task, and in its
-// secrets and configs, may refer to it; nil leaves those values empty. deps hands
-// out secrets and configs; nil if there are none. Only Create and Start ask it, and
-// only for those that the task references; the adapter expands their templates. A
-// task is refused if deps has no getter for what it references. When a getter
-// answers with an error, or with nil, the payload is taken to be on its way: Create
-// or Start fails with a temporary error.
-//
-// A task that cannot run as asked is refused here with an error that names the
-// field at fault, and a nil task with an error too. [ErrImageRequired] and
-// [exec.ErrRuntimeUnsupported] are returned bare.
-func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
-	if e == nil || e.client == nil {
-		return nil, errNoClient
-	}
-	config, err := newContainerConfig(node, task)
-	if err != nil {
-		return nil, err
-	}
-	payloads, err := newPayloads(deps, config)
-	if err != nil {
-		return nil, err
-	}
-	return newContainerAdapter(e, config, payloads), nil
-}
-
-var errNoClient = errors.New("dockerexec: the engine's client is nil")
 
 // apiVersion agrees with the engine on an API version, once, before the first
 // other request.
@@ -152,40 +125,6 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 
 // fix sets the version without asking.
 func (v *apiVersion) fix(version string) { v.agreed.Store(&version) }
-
-// atLeast reports whether the API version in use has what came with wanted.
-func atLeast(version, wanted string) bool {
-	return version == "" || versions.GreaterThanOrEqualTo(version, wanted)
-}
-
-func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	if timeout <= 0 {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, timeout)
-}
-
-// passGate takes the one place behind a gate, for which it waits as long as an engine
-// call may take: who is there makes such calls. Without a bound those that wait
-// would take their time-outs one after the other.
-func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) error {
-	waitCtx, cancel := withTimeout(ctx, timeout)
-	defer cancel()
-	select {
-	case gate <- struct{}{}:
-		if waitCtx.Err() == nil {
-			return nil
-		}
-		leaveGate(gate) // both were possible
-	case <-waitCtx.Done():
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return requestTimeoutError(timeout)
-}
-
-func leaveGate(gate chan struct{}) { <-gate }
 
 // request makes one engine call. The API version is agreed first, and the call
 // is bounded by the request time-out plus extra. The error is the client's own,

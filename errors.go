@@ -80,7 +80,7 @@ func (requestTimeoutError) Temporary() bool { return true }
 //
 // engineError makes a temporary error of what is passing, so mayMend and tryAgain,
 // which get its errors, look for that alone. Who asks about the container itself
-// looks for 404 before, see ContainerAdapter.gone. A pull has rules of its own: most
+// looks for 404 before, see isContainerGone. A pull has rules of its own: most
 // of its errors are a registry's, see pull_errors.go.
 
 // What a proxy answers that does not reach the engine.
@@ -194,4 +194,39 @@ func isCutShort(err error) bool {
 	}
 	text := normalize(err.Error())
 	return lostInfo.in(text, "") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
+}
+
+// unfinished reports whether err leaves more to try than the next call.
+func unfinished(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
+}
+
+func knownClass(err error) error {
+	for _, c := range []struct {
+		is    func(error) bool
+		class error
+	}{
+		{cerrdefs.IsNotFound, cerrdefs.ErrNotFound},
+		{cerrdefs.IsInvalidArgument, cerrdefs.ErrInvalidArgument},
+		{cerrdefs.IsUnauthorized, cerrdefs.ErrUnauthenticated},
+		{cerrdefs.IsPermissionDenied, cerrdefs.ErrPermissionDenied},
+		{cerrdefs.IsConflict, cerrdefs.ErrConflict},
+		{cerrdefs.IsResourceExhausted, cerrdefs.ErrResourceExhausted},
+		{cerrdefs.IsNotImplemented, cerrdefs.ErrNotImplemented},
+		{cerrdefs.IsUnavailable, cerrdefs.ErrUnavailable},
+		{cerrdefs.IsInternal, cerrdefs.ErrInternal},
+	} {
+		if c.is(err) {
+			return c.class
+		}
+	}
+	return nil
+}
+
+// isContainerGone reports whether the engine's answer to a call on the container itself
+// means that there is none: 404 has no other meaning there. Only the engine's own
+// words count: "does not exist" may be said of a layer, and what this package
+// puts before it names the container.
+func isContainerGone(err error) bool {
+	return IsUnknownContainer(errors.Cause(err)) || cerrdefs.IsNotFound(err)
 }

@@ -294,3 +294,85 @@ func (m *eventMemory) add(key eventKey) {
 	m.keys[m.oldest] = key
 	m.oldest = (m.oldest + 1) % rememberedEvents
 }
+
+// dispatch hands an event to the subscribers that it is about. It never blocks,
+// and costs the same however many others there are.
+//
+// An event belongs to the task that its label names, if it comes from the
+// container that has the task's name, or from the one with the ID that inspect
+// has seen: anybody can label a container. An engine always sends the label,
+// since the filter asks for it; the reference's fakes send the name alone.
+func (r *streamRun) dispatch(m events.Message) {
+	name := m.Actor.Attributes["name"]
+	task, labelled := m.Actor.Attributes[LabelTaskID]
+	var slow []*subscriber
+
+	r.stream.mu.Lock()
+	about := r.byTask[task]
+	if !labelled {
+		about = r.byName[name]
+	}
+	for _, sub := range about {
+		if sub.isAbout(name, m.Actor.ID) && !sub.offer(m) {
+			slow = append(slow, sub)
+		}
+	}
+	stops := r.dismissLocked(slow)
+	r.stream.mu.Unlock()
+	stopAll(stops)
+}
+
+// hintAll has every watch inspect.
+func (r *streamRun) hintAll() {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	r.hintAllLocked()
+}
+
+func (r *streamRun) hintAllLocked() {
+	for _, subs := range r.byTask {
+		for _, sub := range subs {
+			if sub.hints != nil {
+				sub.hint(true)
+			}
+		}
+	}
+}
+
+// resync tells every subscriber that was there before the stream was last
+// opened that events may be lost. It returns how many it told. Watches need not
+// be told: they inspect after every opening.
+func (r *streamRun) resync() int {
+	var lost []*subscriber
+	r.stream.mu.Lock()
+	for _, subs := range r.byTask {
+		for _, sub := range subs {
+			if sub.messages != nil && sub.opens < r.opens {
+				lost = append(lost, sub)
+			}
+		}
+	}
+	stops := r.dismissLocked(lost)
+	r.stream.mu.Unlock()
+	stopAll(stops)
+	return len(lost)
+}
+
+// dismissLocked takes subscribers off the run and closes their second channels.
+// It returns what is to be called without the lock: a context may be anybody's.
+func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
+	for _, sub := range subs {
+		r.removeLocked(sub)
+		close(sub.closed)
+		if sub.stop != nil {
+			stops = append(stops, sub.stop)
+		}
+	}
+	return stops
+}
+
+func stopAll(stops []func() bool) {
+	for _, stop := range stops {
+		stop()
+	}
+}

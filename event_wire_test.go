@@ -274,7 +274,7 @@ func TestTheRealClientsFailuresAreNotEstablished(t *testing.T) {
 				assert.Zero(t, engine.opened())
 
 				// What never came back has failed, however late the client says so.
-				opened, err := adapter.engine.openEvents(t.Context(), "0")
+				opened, err := adapter.engine.stream.request(t.Context(), "0")
 				require.NoError(t, err)
 				want := settleTime
 				if refusal == 0 {

@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"net/http/httptrace"
 	"slices"
 	"sync"
@@ -14,6 +15,20 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
+const (
+	// inspectInterval is how often a watch inspects without any hint, give or
+	// take a tenth.
+	inspectInterval = 5 * time.Minute
+	// refusedInterval is the same while the engine refuses the event stream.
+	refusedInterval = 10 * time.Second
+	// coalesceTime is how long a hint waits for the others of a burst: an end is
+	// kill, die and stop, milliseconds apart.
+	coalesceTime = 20 * time.Millisecond
+	// spreadTime is over how long the inspects of all watches are spread when
+	// the stream gives every one of them a hint.
+	spreadTime = 250 * time.Millisecond
+)
+
 // eventActions are the actions that the stream asks for. An engine takes them
 // for prefixes because of health_status, which goes on with the status. None is
 // a prefix of exec_create, exec_start and exec_die, which a health check puts
@@ -23,58 +38,9 @@ var eventActions = []events.Action{
 	events.ActionDestroy, events.ActionRename, events.ActionPause, events.ActionUnPause, events.ActionHealthStatus,
 }
 
-// Events subscribes to the events of the task's container. All adapters of an
-// [Engine] share one request; Events returns once that is established. While the
-// engine is away, or refuses the request, it waits, as long as ctx allows; its
-// only error is ctx.Err(), bare. Any number of subscriptions may exist at the same
-// time.
-//
-// The first channel delivers the events create, start, kill, stop, die, oom,
-// destroy, rename, pause, unpause and health_status, in the engine's order and
-// each once: all that happen after the return, and perhaps some from shortly
-// before it, or from an outage during which Events waited. Its sender is the shared
-// stream; it holds 8 events and is never closed. An event is a hint and inspect is
-// the truth: a container's label can override what the engine says in the event's
-// attributes, except in "name". The attributes are shared with other subscribers,
-// so treat them as read-only.
-//
-// The second channel delivers nothing. It is closed, once, when no more events will
-// follow: events may have been lost on the way from the engine, or a ninth event
-// found the first channel full, or ctx has ended. If ctx has not ended, subscribe
-// again and then inspect, in this order, so that nothing is missed in between. What
-// is in the first channel by then can still be read. A slow reader delays nobody
-// else. A reader that stops must end ctx.
-//
-// An event reaches a task in one of two ways. It has no label
-// com.docker.swarm.task.id in Actor.Attributes, and Attributes["name"] is the
-// container's name (SERVICE.SLOT.TASKID, or the task's own). Or it has that label
-// with the task's ID, and either that name or the ID of the container in Actor.ID,
-// as the adapter's last inspect saw it; a renamed container is found by its ID.
-// Actor.ID alone, or the label alone, reaches no task. Engines send all three.
-//
-// A fake client must do the same for its events to arrive. A nil channel from a
-// fake's Events never delivers anything, which is allowed: [ContainerAdapter.Wait]
-// then inspects at its start, a second later, and every five minutes.
-func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <-chan struct{}, error) {
-	stream := &a.engine.stream
-	sub := a.subscriber()
-	sub.messages = make(chan events.Message, eventQueue)
-	sub.closed = make(chan struct{})
-	if err := stream.subscribe(ctx, sub); err != nil {
-		return nil, nil, err
-	}
-	if err := stream.untilOpen(ctx, sub); err != nil {
-		stream.leave(sub)
-		return nil, nil, err
-	}
-	stream.leaveAfter(ctx, sub)
-	return sub.messages, sub.closed, nil
-}
-
-// subscriber is a subscriber to the events of the task's container, for the
-// caller to give it a channel.
-func (a *ContainerAdapter) subscriber() *subscriber {
-	return &subscriber{task: a.config.task.ID, name: a.config.name(), id: &a.containerID}
+// eventsClient is the part of the engine's client that makes the stream's requests.
+type eventsClient interface {
+	Events(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error)
 }
 
 // openedEvents is one request for events.
@@ -92,16 +58,12 @@ type openedEvents struct {
 // the failure a moment later; a fake may never send anything. So silence means
 // success, after settleTime, or much later if the request went out and nothing
 // came back: then it has failed for certain, and only the error is missing.
-func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, error) {
-	if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
-		return openedEvents{}, err
-	}
+func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
 	for _, action := range eventActions {
 		filter.Add("event", string(action))
 	}
 	// The client waits for the answer's header without an end of its own.
-	timeout := e.options.requestTimeout
 	if timeout <= 0 {
 		timeout = math.MaxInt64
 	}
@@ -113,7 +75,7 @@ func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, er
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	opened := openedEvents{settle: settleTime}
-	opened.messages, opened.errs = e.client.Events(openCtx, events.ListOptions{Since: since, Filters: filter})
+	opened.messages, opened.errs = client.Events(openCtx, events.ListOptions{Since: since, Filters: filter})
 	if !late.Stop() && ctx.Err() == nil {
 		return openedEvents{}, requestTimeoutError(timeout)
 	}
@@ -367,33 +329,6 @@ type subscriber struct {
 	opens int         // the first opening of the stream that serves it
 }
 
-// dispatch hands an event to the subscribers that it is about. It never blocks,
-// and costs the same however many others there are.
-//
-// An event belongs to the task that its label names, if it comes from the
-// container that has the task's name, or from the one with the ID that inspect
-// has seen: anybody can label a container. An engine always sends the label,
-// since the filter asks for it; the reference's fakes send the name alone.
-func (r *streamRun) dispatch(m events.Message) {
-	name := m.Actor.Attributes["name"]
-	task, labelled := m.Actor.Attributes[LabelTaskID]
-	var slow []*subscriber
-
-	r.stream.mu.Lock()
-	about := r.byTask[task]
-	if !labelled {
-		about = r.byName[name]
-	}
-	for _, sub := range about {
-		if sub.isAbout(name, m.Actor.ID) && !sub.offer(m) {
-			slow = append(slow, sub)
-		}
-	}
-	stops := r.dismissLocked(slow)
-	r.stream.mu.Unlock()
-	stopAll(stops)
-}
-
 // isAbout reports whether the container of an event is the one that is subscribed to.
 func (s *subscriber) isAbout(name, id string) bool {
 	if name != "" && name == s.name {
@@ -424,57 +359,31 @@ func (s *subscriber) hint(everybody bool) {
 	}
 }
 
-// hintAll has every watch inspect.
-func (r *streamRun) hintAll() {
-	r.stream.mu.Lock()
-	defer r.stream.mu.Unlock()
-	r.hintAllLocked()
+// dropHint takes back a hint that waits.
+func (s *subscriber) dropHint() {
+	select {
+	case <-s.hints:
+	default:
+	}
 }
 
-func (r *streamRun) hintAllLocked() {
-	for _, subs := range r.byTask {
-		for _, sub := range subs {
-			if sub.hints != nil {
-				sub.hint(true)
-			}
+// untilHint waits for a hint and the rest of its burst, or as long as limit.
+func (s *subscriber) untilHint(ctx context.Context, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case everybody := <-s.hints:
+		pause := coalesceTime
+		if everybody {
+			pause += rand.N(spreadTime)
 		}
-	}
-}
-
-// resync tells every subscriber that was there before the stream was last
-// opened that events may be lost. It returns how many it told. Watches need not
-// be told: they inspect after every opening.
-func (r *streamRun) resync() int {
-	var lost []*subscriber
-	r.stream.mu.Lock()
-	for _, subs := range r.byTask {
-		for _, sub := range subs {
-			if sub.messages != nil && sub.opens < r.opens {
-				lost = append(lost, sub)
-			}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
 		}
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	stops := r.dismissLocked(lost)
-	r.stream.mu.Unlock()
-	stopAll(stops)
-	return len(lost)
-}
-
-// dismissLocked takes subscribers off the run and closes their second channels.
-// It returns what is to be called without the lock: a context may be anybody's.
-func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
-	for _, sub := range subs {
-		r.removeLocked(sub)
-		close(sub.closed)
-		if sub.stop != nil {
-			stops = append(stops, sub.stop)
-		}
-	}
-	return stops
-}
-
-func stopAll(stops []func() bool) {
-	for _, stop := range stops {
-		stop()
-	}
+	return ctx.Err()
 }

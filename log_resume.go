@@ -9,62 +9,21 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
-	"github.com/pkg/errors"
 )
 
-// awaitStart returns when the container may have been started, or was removed
-// after it had been seen: the caller looks. It is a pass that read nothing.
+// awaitStart is a pass that reads nothing: it returns when the container may have been
+// started, or was removed after it had been seen. The caller looks.
 func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) {
-	stream := &p.adapter.engine.stream
-	sub := p.adapter.subscriber()
-	sub.hints = make(chan bool, 1)
-	if err := stream.subscribe(ctx, sub); err != nil {
-		return false, err
-	}
-	defer stream.leave(sub)
-	for {
-		if err := stream.untilOpen(ctx, sub); err != nil {
-			return false, err
-		}
-		select {
-		case <-sub.hints: // what it hints at is seen now
-		default:
-		}
-		answer, err := p.adapter.Inspect(ctx)
-		switch {
-		case p.adapter.gone(err):
-			if p.container != "" {
-				return false, nil
-			}
-		case err != nil:
-			return !exec.IsTemporary(err), err
-		case !isUnstarted(answer) || p.container != "" && p.container != answer.ID:
-			p.advanced = true
-			return false, nil
-		}
-		if err := sub.untilHint(ctx, jittered(stream.inspectInterval())); err != nil {
-			return false, err
-		}
-	}
-}
-
-// isOwn refuses a container that has the task's name and is another task's, or
-// nobody's: its log is not for those who may read the task's.
-func (a *ContainerAdapter) isOwn(answer container.InspectResponse) error {
-	if answer.Config == nil || answer.Config.Labels == nil { // a fake's; engines always send them
-		return nil
-	}
-	if a.checkOwner(answer) != nil {
-		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), LabelTaskID, labelOf(answer))
-	}
-	return nil
+	started, err := p.target.awaitStart(ctx, p.container)
+	p.advanced = started
+	return err != nil && !exec.IsTemporary(err), err
 }
 
 // noteLost says once an outage that the stream broke.
 func (p *logPublication) noteLost(ctx context.Context, err error) {
 	if p.lost.IsZero() {
 		p.lost = time.Now()
-		log.G(p.adapter.logContext(ctx)).WithError(err).Warn("log stream lost; it will be resumed")
+		log.G(p.target.logContext(ctx)).WithError(err).Warn("log stream lost; it will be resumed")
 	}
 }
 
@@ -83,14 +42,14 @@ func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
 		return
 	}
 	if p.idle++; p.idle == maxIdle {
-		log.G(p.adapter.logContext(ctx)).WithField("container.id", p.container).Warn("the engine ends the log although the container runs; it is asked again")
+		log.G(p.target.logContext(ctx)).WithField("container.id", p.container).Warn("the engine ends the log although the container runs; it is asked again")
 	}
 }
 
 // noteRestored says that the engine answers again.
 func (p *logPublication) noteRestored(ctx context.Context) {
 	if !p.lost.IsZero() {
-		log.G(p.adapter.logContext(ctx)).Infof("log stream restored after %v", time.Since(p.lost).Round(time.Millisecond))
+		log.G(p.target.logContext(ctx)).Infof("log stream restored after %v", time.Since(p.lost).Round(time.Millisecond))
 		p.lost = time.Time{}
 	}
 }
@@ -102,7 +61,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 		return err
 	}
 	p.gapAfter = p.cursor.gapAfter
-	log.G(p.adapter.logContext(ctx)).WithField("container.id", p.container).
+	log.G(p.target.logContext(ctx)).WithField("container.id", p.container).
 		Warnf("log lines after %s and before %s may be missing: the engine no longer has the last one",
 			p.gapAfter.time().Format(time.RFC3339Nano), at.time().Format(time.RFC3339Nano))
 	return nil

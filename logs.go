@@ -59,77 +59,26 @@ const maxLogLine = 1 << 20
 // gap, in the form of [time.RFC3339Nano]; see [ContainerAdapter.PublishLogs].
 const AttrLogGap = "com.dockerexec.log.gap"
 
-// PublishLogs hands each line of the container's log to publisher, in the engine's
-// order, one after the other. It reads at most as fast as [WithLogRate] says. A nil
-// publisher is an error.
-//
-// The options: Streams names stdout, stderr or both; empty means both. Since leaves
-// out what is older; nil leaves out nothing. Tail 0 is the whole log, -1 none of what
-// is there, and -n-1 the last n lines; a Tail above 0, which counts from the start of
-// the log, is refused, because the engine's API has no such option. For Follow see
-// below.
-//
-// A message's Context holds the IDs of the task, its service and its node. Timestamp
-// is the engine's time of the line; a line without one has the time of the line
-// before. Stream is stdout or stderr; a TTY has one stream, stdout. Data is the line
-// as the container wrote it, with its newline. Engines keep a line of more than
-// 16 KiB in pieces; these are joined again, up to 1 MiB. A longer line comes in
-// several messages, of which only the last has the newline. Attrs are the labels and
-// variables that the container's log options ask for, sorted. The publisher may keep
-// what it is handed.
-//
-// Without Follow, PublishLogs returns nil at the end of the log. A container that has
-// not been started has none; a container that does not exist is an error, see
-// [IsUnknownContainer]. With Follow it waits for the container to be created and
-// started, and returns nil once the container has ended and all its lines are
-// published, or once it is gone. A passing fault of the engine does not end it: it
-// continues where the stream broke off, without losing or repeating a line. If the
-// engine no longer has the last line then (log rotation), lines after it may be
-// missing too: there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap, whose value is the time of that last line. If the engine's
-// clock was set back as well, lines with times up to the one from which it was set
-// back may be missing.
-//
-// Errors: the bare error of a ctx that ended; the publisher's own error, unchanged;
-// without Follow a temporary error for a fault that will pass. All other errors are
-// final, such as those for a log driver that cannot be read, and for an error that
-// the engine reports in the middle of the log.
-func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
-	first, err := logsOptions(options)
-	if err != nil {
-		return err
-	}
-	if publisher == nil {
-		return errors.New("dockerexec: the log publisher is nil")
-	}
-	p := newLogPublication(a, first, options.Since, publisher)
-	var pauses backoff
-	for {
-		done, err := p.pass(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case done || !first.Follow:
-			if releaseErr := p.release(ctx); err == nil {
-				err = releaseErr
-			}
-			return err
-		case err != nil:
-			p.noteLost(ctx, err)
-		}
-		p.noteIdle(ctx, err == nil && !p.advanced)
-		if p.advanced {
-			pauses = backoff{}
-		}
-		if err := sleep(ctx, pauses.next()); err != nil {
-			return err
-		}
-	}
+// logTarget is the container whose log is published.
+type logTarget interface {
+	ContainerName() string
+	Inspect(ctx context.Context) (container.InspectResponse, error)
+	// inspectPinned inspects the container whose ID is pinned, or pins the first one.
+	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
+	// awaitStart waits until the container has been started, or was removed after it
+	// had been seen with an ID.
+	awaitStart(ctx context.Context, seen string) (started bool, err error)
+	// checkLogOwner refuses a container that is not the task's.
+	checkLogOwner(answer container.InspectResponse) error
+	openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error)
+	logMessageContext() api.LogContext
+	// logContext gives ctx the logger of the task.
+	logContext(ctx context.Context) context.Context
 }
 
 // logPublication is one call of PublishLogs.
 type logPublication struct {
-	adapter   *ContainerAdapter
+	target    logTarget
 	publisher exec.LogPublisher
 	context   api.LogContext
 	pace      *logPace
@@ -155,13 +104,12 @@ type heldLine struct {
 	attrs []api.LogAttr
 }
 
-func newLogPublication(a *ContainerAdapter, first container.LogsOptions, since *gogotypes.Timestamp, publisher exec.LogPublisher) *logPublication {
-	task := a.config.task
+func newLogPublication(target logTarget, bytesPerSecond int, first container.LogsOptions, since *gogotypes.Timestamp, publisher exec.LogPublisher) *logPublication {
 	p := &logPublication{
-		adapter:   a,
+		target:    target,
 		publisher: publisher,
-		context:   api.LogContext{ServiceID: task.ServiceID, NodeID: task.NodeID, TaskID: task.ID},
-		pace:      newLogPace(a.engine.options.logRate),
+		context:   target.logMessageContext(),
+		pace:      newLogPace(bytesPerSecond),
 		cursor:    logCursor{first: first},
 	}
 	if since != nil {
@@ -177,12 +125,12 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	follow := p.cursor.first.Follow
 	var answer container.InspectResponse
 	if p.container == "" {
-		answer, err = p.adapter.Inspect(ctx)
-		if follow && p.adapter.gone(err) {
+		answer, err = p.target.Inspect(ctx)
+		if follow && isContainerGone(err) {
 			return p.awaitStart(ctx)
 		}
 	} else {
-		answer, err = p.adapter.inspectPinned(ctx, &p.container)
+		answer, err = p.target.inspectPinned(ctx, &p.container)
 		if errors.Is(err, ErrContainerDestroyed) {
 			return true, nil
 		}
@@ -190,7 +138,7 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return !exec.IsTemporary(err), err
 	}
-	if err := p.adapter.isOwn(answer); err != nil {
+	if err := p.target.checkLogOwner(answer); err != nil {
 		return true, err
 	}
 	p.container = answer.ID
@@ -207,18 +155,18 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 
 // read publishes one engine answer.
 func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	name := p.adapter.config.name()
-	target := name
+	name := p.target.ContainerName()
+	nameOrID := name
 	if answer.ID != "" && answer.Name != "" && answer.Name != "/"+name { // renamed
-		target = answer.ID
+		nameOrID = answer.ID
 	}
 	p.hasDetails = hasLogDetails(answer)
 	options := p.cursor.begin()
 	options.Follow, options.Details = follow, p.hasDetails
 
-	body, err := p.adapter.engine.client.ContainerLogs(ctx, target, options)
+	body, err := p.target.openLogs(ctx, nameOrID, options)
 	if err != nil {
-		if p.cursor.first.Follow && (p.adapter.gone(err) || logOfDying.in(normalize(err.Error()), "")) {
+		if p.cursor.first.Follow && (isContainerGone(err) || logOfDying.in(normalize(err.Error()), "")) {
 			return true, nil
 		}
 		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)

@@ -61,7 +61,7 @@ func TestOneAnswerToWhoseAContainerIs(t *testing.T) {
 				accepted("Start", put(container.StateCreated).Start(ctx))
 				accepted("Wait", put(container.StateExited).Wait(ctx))
 				ctlr := put(container.StateExited)
-				accepted("Logs", ctlr.adapter.isOwn(container.InspectResponse{
+				accepted("Logs", ctlr.adapter.checkLogOwner(container.InspectResponse{
 					ContainerJSONBase: &container.ContainerJSONBase{ID: "found"}, Config: &container.Config{Labels: test.labels}}))
 				status, err := ctlr.ContainerStatus(ctx)
 				require.NoError(t, err)

@@ -3,12 +3,12 @@ package dockerexec
 import (
 	"context"
 	"crypto/sha256"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/moby/swarmkit/v2/log"
@@ -44,88 +44,6 @@ type PullProgress struct {
 	Remaining time.Duration
 }
 
-// PullImage has the engine pull the task's image, and returns when the pull has
-// ended. A tag is pulled every time, because it may have moved; a digest only if the
-// engine does not have it; an image ID never. An image that only this engine has,
-// under a tag, cannot be pulled: name it by its ID.
-//
-// The credentials are those of the task's PullOptions.RegistryAuth, and no others:
-// no configuration file and no credential helper is read.
-//
-// Adapters of one [Engine] that want the same image, for the same platform and with
-// the same credentials, share one request. It goes on as long as one of them waits,
-// and is cancelled when the last of them leaves. Its result is not remembered.
-//
-// When the registry, or the connection to it, has a fault that may pass, the pull is
-// tried again with growing pauses, up to [WithPullAttempts] times in all; the engine
-// itself tries each layer several times. A pull that makes no progress is cancelled
-// and not tried again; see [WithPullStallTimeout]. Extractions, and layers that the
-// engine has queued, may take an hour without progress.
-//
-// The error is the bare error of a context that ended; a temporary one (see
-// [exec.IsTemporary]) if the last attempt failed for a fault of the engine itself
-// or of the connection to it; any other is final. It names image, attempt and
-// cause. It has the class of github.com/containerd/errdefs that the cause has, as far
-// as its text tells, and holds neither credentials nor the user or query part of any
-// URL. The error of a registry that refuses the credentials contains "denied".
-//
-// The observer of [WithPullObserver] is called from the engine's first message
-// on, and once more with the last state when the pull has ended, for which
-// PullImage may take a tenth of a second longer. A call that is running when the pull
-// ends is waited for. When ctx ends, PullImage returns within a second, even if
-// the observer, or the client, is still busy; the observer is not called again.
-func (a *ContainerAdapter) PullImage(ctx context.Context) error {
-	if imageID.MatchString(a.config.image()) {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if _, err := a.ready(ctx); err != nil {
-		return err
-	}
-	ref, _ := reference.ParseNormalizedNamed(a.config.image()) // checked by newContainerConfig
-	if present, err := a.digestPresent(ctx, ref); present || err != nil {
-		return err
-	}
-	return a.engine.pulls.pull(ctx, a.logContext(ctx), a.engine, pullTarget{
-		image:   a.config.image(),
-		ref:     ref,
-		options: a.config.pullOptions(),
-	})
-}
-
-// digestPresent reports whether ref names a digest that is on the engine, for
-// the task's platform.
-func (a *ContainerAdapter) digestPresent(ctx context.Context, ref reference.Named) (bool, error) {
-	if _, digested := ref.(reference.Canonical); !digested {
-		return false, nil
-	}
-	present, err := a.imagePresent(ctx)
-	if present {
-		log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")
-	}
-	return present, err
-}
-
-// imagePresent reports whether the task's image is on the engine, for the task's
-// platform. Only that the engine is away is an error; whatever else it answers
-// means that it has no such image.
-func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
-	name := a.config.image()
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
-		return a.engine.client.ImageInspect(ctx, name)
-	})
-	switch {
-	case err == nil:
-		return runsOn(answer, a.config.platform()), nil
-	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
-		return false, engineError(ctx, err, "inspect image %s", name)
-	default:
-		return false, nil
-	}
-}
-
 const (
 	// observeInterval is the least time from one call of an observer to the next.
 	observeInterval = time.Second / 10
@@ -156,12 +74,30 @@ func (t pullTarget) key() pullKey {
 	}
 }
 
-// pulls are the pulls in flight of one Engine. The zero value is ready.
+// imagePuller is the part of the engine's client that pulls.
+type imagePuller interface {
+	ImagePull(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error)
+}
+
+// pulls are the pulls in flight of one Engine.
 type pulls struct {
+	client   imagePuller
+	isFake   bool // the client need not say anything before a pull ends
+	attempts int
+	stall    time.Duration // 0: no limit
+	observer func(context.Context, PullProgress)
+
 	mu       sync.Mutex
 	inFlight map[pullKey]*sharedPull // until its goroutine has ended
 	// advanced is when any of the downloads got on last, in Unix nanoseconds.
 	advanced atomic.Int64
+}
+
+func newPulls(client imagePuller, options options, isFake bool) *pulls {
+	return &pulls{
+		client: client, isFake: isFake,
+		attempts: options.pullAttempts, stall: options.pullStallTimeout, observer: options.pullObserver,
+	}
 }
 
 // sharedPull is a pull and all that wait for it. Its one goroutine belongs to
@@ -182,12 +118,12 @@ type sharedPull struct {
 
 // pull pulls target together with all others that want the same. logCtx is ctx
 // with the caller's log fields; observers get ctx itself.
-func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) error {
-	p, err := s.join(ctx, logCtx, e, target)
+func (s *pulls) pull(ctx, logCtx context.Context, target pullTarget) error {
+	p, err := s.join(ctx, logCtx, target)
 	if err != nil {
 		return err
 	}
-	observed := p.observe(ctx, target.image, e.options.pullObserver)
+	observed := p.observe(ctx, target.image, s.observer)
 
 	select {
 	case <-p.ended:
@@ -213,10 +149,10 @@ func (s *pulls) pull(ctx, logCtx context.Context, e *Engine, target pullTarget) 
 // join makes the caller a waiter of the pull in flight, or starts one. A pull
 // that is being cancelled is not joined, but its end is waited for, so that the
 // engine never has two for one key.
-func (s *pulls) join(ctx, logCtx context.Context, e *Engine, target pullTarget) (*sharedPull, error) {
+func (s *pulls) join(ctx, logCtx context.Context, target pullTarget) (*sharedPull, error) {
 	key := target.key()
 	for {
-		p, how := s.tryJoin(logCtx, e, key, target)
+		p, how := s.tryJoin(logCtx, key, target)
 		switch how {
 		case pullJoined:
 			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task: waiting for that")
@@ -242,13 +178,13 @@ const (
 	pullEnding // it is being cancelled
 )
 
-func (s *pulls) tryJoin(logCtx context.Context, e *Engine, key pullKey, target pullTarget) (*sharedPull, pullFound) {
+func (s *pulls) tryJoin(logCtx context.Context, key pullKey, target pullTarget) (*sharedPull, pullFound) {
 	s.mu.Lock()
 	defer s.mu.Unlock() // also where a caller survives a panic
 	p := s.inFlight[key]
 	switch {
 	case p == nil:
-		return s.start(logCtx, e, key, target), pullStarted
+		return s.start(logCtx, key, target), pullStarted
 	case p.waiters > 0:
 		p.waiters++
 		return p, pullJoined
@@ -259,7 +195,7 @@ func (s *pulls) tryJoin(logCtx context.Context, e *Engine, key pullKey, target p
 
 // start starts a pull with one waiter. It needs s.mu. The pull keeps the values
 // of the first waiter's context, its log fields among them, but not its end.
-func (s *pulls) start(logCtx context.Context, e *Engine, key pullKey, target pullTarget) *sharedPull {
+func (s *pulls) start(logCtx context.Context, key pullKey, target pullTarget) *sharedPull {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(logCtx))
 	p := &sharedPull{
 		key: key, cancel: cancel, waiters: 1,
@@ -270,7 +206,7 @@ func (s *pulls) start(logCtx context.Context, e *Engine, key pullKey, target pul
 		s.inFlight = map[pullKey]*sharedPull{}
 	}
 	s.inFlight[key] = p
-	r := newPullRun(e, p, target)
+	r := newPullRun(s, p, target)
 	go func() {
 		defer cancel()
 		p.result = r.run(ctx)

@@ -203,28 +203,6 @@ func isTransport(err error) bool {
 	return stderrors.As(err, &netErr) || engineapi.IsErrConnectionFailed(err)
 }
 
-func knownClass(err error) error {
-	for _, c := range []struct {
-		is    func(error) bool
-		class error
-	}{
-		{cerrdefs.IsNotFound, cerrdefs.ErrNotFound},
-		{cerrdefs.IsInvalidArgument, cerrdefs.ErrInvalidArgument},
-		{cerrdefs.IsUnauthorized, cerrdefs.ErrUnauthenticated},
-		{cerrdefs.IsPermissionDenied, cerrdefs.ErrPermissionDenied},
-		{cerrdefs.IsConflict, cerrdefs.ErrConflict},
-		{cerrdefs.IsResourceExhausted, cerrdefs.ErrResourceExhausted},
-		{cerrdefs.IsNotImplemented, cerrdefs.ErrNotImplemented},
-		{cerrdefs.IsUnavailable, cerrdefs.ErrUnavailable},
-		{cerrdefs.IsInternal, cerrdefs.ErrInternal},
-	} {
-		if c.is(err) {
-			return c.class
-		}
-	}
-	return nil
-}
-
 // streamError reads an error of the stream, which is about the registry or about
 // storing what it sent.
 func (w wording) streamError(f *pullFailure) *pullError {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
@@ -48,22 +47,16 @@ func (r pullResult) errorFor(name string) error {
 
 // pullRun does the work of one shared pull.
 type pullRun struct {
-	client engineapi.APIClient
-	pulls  *pulls
-	shared *sharedPull
-	target pullTarget
-	fake   bool // the client is no *client.Client: it need not say anything
-
-	attempts int
-	stall    time.Duration
+	pulls    *pulls
+	shared   *sharedPull
+	target   pullTarget
 	words    wording
 	scrubber scrubber
 }
 
-func newPullRun(e *Engine, shared *sharedPull, target pullTarget) *pullRun {
+func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 	return &pullRun{
-		client: e.client, pulls: &e.pulls, shared: shared, target: target, fake: e.api.client == nil,
-		attempts: e.options.pullAttempts, stall: e.options.pullStallTimeout,
+		pulls: pulls, shared: shared, target: target,
 		words: newWording(target), scrubber: newScrubber(target.options.RegistryAuth),
 	}
 }
@@ -75,12 +68,12 @@ func (r *pullRun) run(ctx context.Context) pullResult {
 	for attempt := 1; ; attempt++ {
 		ctx := log.WithFields(ctx, log.Fields{"image": r.target.image, "attempt": attempt})
 		err := r.once(ctx)
-		result := pullResult{attempt: attempt, attempts: r.attempts, err: err}
+		result := pullResult{attempt: attempt, attempts: r.pulls.attempts, err: err}
 		if err == nil {
 			log.G(ctx).WithField("took", time.Since(started).Round(time.Millisecond)).Debug("image pulled")
 			return result
 		}
-		if ctx.Err() != nil || !err.passing || attempt >= r.attempts {
+		if ctx.Err() != nil || !err.passing || attempt >= r.pulls.attempts {
 			return result
 		}
 		pause := pullPause(attempt)
@@ -109,7 +102,7 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	defer cancel(nil)
 	defer r.watch(cancel)()
 
-	body, err := r.client.ImagePull(ctx, r.target.image, r.target.options)
+	body, err := r.pulls.client.ImagePull(ctx, r.target.image, r.target.options)
 	if stalled := stallOf(ctx); stalled != nil && err != nil {
 		return stalled
 	}
@@ -124,7 +117,7 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	defer context.AfterFunc(ctx, closeBody)() // for a body that does not know ctx
 
 	messages, lines := newPullStream(body), newPullLog()
-	for spoken := r.fake; ; spoken = true {
+	for spoken := r.pulls.isFake; ; spoken = true {
 		message, err := messages.next()
 		if stalled := stallOf(ctx); stalled != nil {
 			return stalled
@@ -173,7 +166,7 @@ func (r *pullRun) take(ctx context.Context, m *pullMessage, lines *pullLog) {
 // watch cancels the attempt with a stall's error when it does not get on. It
 // ends when the returned function is called.
 func (r *pullRun) watch(cancel context.CancelCauseFunc) (stop func()) {
-	if r.stall <= 0 {
+	if r.pulls.stall <= 0 {
 		return func() {}
 	}
 	s := r.shared
@@ -181,15 +174,15 @@ func (r *pullRun) watch(cancel context.CancelCauseFunc) (stop func()) {
 	defer s.mu.Unlock()
 	stopped := false
 	var timer *time.Timer
-	timer = time.AfterFunc(r.stall, func() {
+	timer = time.AfterFunc(r.pulls.stall, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if stopped {
 			return
 		}
-		left, limit := s.state.untilStalled(time.Now(), r.stall, time.Unix(0, r.pulls.advanced.Load()))
+		left, limit := s.state.untilStalled(time.Now(), r.pulls.stall, time.Unix(0, r.pulls.advanced.Load()))
 		if left > 0 {
-			timer.Reset(min(left, r.stall)) // the limit can become shorter
+			timer.Reset(min(left, r.pulls.stall)) // the limit can become shorter
 			return
 		}
 		cancel(stallError(limit, s.state.far()))

@@ -199,7 +199,7 @@ func FuzzPull(f *testing.F) {
 		// Without an observer, whose calls take their time.
 		shared := &sharedPull{}
 		shared.state.reset(1, time.Now())
-		result := newPullRun(NewEngine(client, WithPullAttempts(1)), shared, pullTarget{image: "x", ref: ref}).run(ctx)
+		result := newPullRun(NewEngine(client, WithPullAttempts(1)).pulls, shared, pullTarget{image: "x", ref: ref}).run(ctx)
 		<-closed.closed
 		err, last := result.errorFor("x"), shared.state.progress("x", time.Now())
 

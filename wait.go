@@ -3,25 +3,11 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
 	"github.com/moby/swarmkit/v2/log"
-)
-
-const (
-	// inspectInterval is how often a watch inspects without any hint, give or
-	// take a tenth.
-	inspectInterval = 5 * time.Minute
-	// refusedInterval is the same while the engine refuses the event stream.
-	refusedInterval = 10 * time.Second
-	// coalesceTime is how long a hint waits for the others of a burst: an end is
-	// kill, die and stop, milliseconds apart.
-	coalesceTime = 20 * time.Millisecond
-	// spreadTime is over how long the inspects of all watches are spread when
-	// the stream gives every one of them a hint.
-	spreadTime = 250 * time.Millisecond
 )
 
 // Wait waits until the task's container has exited, or is dead, and returns the
@@ -78,10 +64,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		if err := stream.untilOpen(ctx, sub); err != nil {
 			return none, err
 		}
-		select {
-		case <-sub.hints: // what it hints at is seen now
-		default:
-		}
+		sub.dropHint() // what it hints at is seen now
 		asked := time.Now()
 		answer, err := a.inspectPinned(ctx, &pinned)
 		next := jittered(stream.inspectInterval())
@@ -130,12 +113,12 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 // name is gone, the container may have been renamed.
 func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
-	if a.gone(err) && *pinned != "" {
+	if isContainerGone(err) && *pinned != "" {
 		answer, err = request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
 			return a.engine.client.ContainerInspect(ctx, *pinned)
 		})
 	}
-	if a.gone(err) {
+	if isContainerGone(err) {
 		return answer, ErrContainerDestroyed
 	}
 	if answer, err = a.checkInspect(ctx, answer, err); err != nil {
@@ -150,23 +133,89 @@ func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (c
 	return answer, nil
 }
 
-// untilHint waits for a hint and the rest of its burst, or as long as limit.
-func (s *subscriber) untilHint(ctx context.Context, limit time.Duration) error {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case everybody := <-s.hints:
-		pause := coalesceTime
-		if everybody {
-			pause += rand.N(spreadTime)
-		}
-		timer.Reset(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-	case <-timer.C:
-	case <-ctx.Done():
+// Events subscribes to the events of the task's container. All adapters of an
+// [Engine] share one request; Events returns once that is established. While the
+// engine is away, or refuses the request, it waits, as long as ctx allows; its
+// only error is ctx.Err(), bare. Any number of subscriptions may exist at the same
+// time.
+//
+// The first channel delivers the events create, start, kill, stop, die, oom,
+// destroy, rename, pause, unpause and health_status, in the engine's order and
+// each once: all that happen after the return, and perhaps some from shortly
+// before it, or from an outage during which Events waited. Its sender is the shared
+// stream; it holds 8 events and is never closed. An event is a hint and inspect is
+// the truth: a container's label can override what the engine says in the event's
+// attributes, except in "name". The attributes are shared with other subscribers,
+// so treat them as read-only.
+//
+// The second channel delivers nothing. It is closed, once, when no more events will
+// follow: events may have been lost on the way from the engine, or a ninth event
+// found the first channel full, or ctx has ended. If ctx has not ended, subscribe
+// again and then inspect, in this order, so that nothing is missed in between. What
+// is in the first channel by then can still be read. A slow reader delays nobody
+// else. A reader that stops must end ctx.
+//
+// An event reaches a task in one of two ways. It has no label
+// com.docker.swarm.task.id in Actor.Attributes, and Attributes["name"] is the
+// container's name (SERVICE.SLOT.TASKID, or the task's own). Or it has that label
+// with the task's ID, and either that name or the ID of the container in Actor.ID,
+// as the adapter's last inspect saw it; a renamed container is found by its ID.
+// Actor.ID alone, or the label alone, reaches no task. Engines send all three.
+//
+// A fake client must do the same for its events to arrive. A nil channel from a
+// fake's Events never delivers anything, which is allowed: [ContainerAdapter.Wait]
+// then inspects at its start, a second later, and every five minutes.
+func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <-chan struct{}, error) {
+	stream := &a.engine.stream
+	sub := a.subscriber()
+	sub.messages = make(chan events.Message, eventQueue)
+	sub.closed = make(chan struct{})
+	if err := stream.subscribe(ctx, sub); err != nil {
+		return nil, nil, err
 	}
-	return ctx.Err()
+	if err := stream.untilOpen(ctx, sub); err != nil {
+		stream.leave(sub)
+		return nil, nil, err
+	}
+	stream.leaveAfter(ctx, sub)
+	return sub.messages, sub.closed, nil
+}
+
+// subscriber is a subscriber to the events of the task's container, for the
+// caller to give it a channel.
+func (a *ContainerAdapter) subscriber() *subscriber {
+	return &subscriber{task: a.config.task.ID, name: a.config.name(), id: &a.containerID}
+}
+
+// awaitStart waits until the container has been started, or is another one than the
+// one seen before, and then reports true. It reports false if the container was seen
+// and is gone.
+func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started bool, err error) {
+	stream := &a.engine.stream
+	sub := a.subscriber()
+	sub.hints = make(chan bool, 1)
+	if err := stream.subscribe(ctx, sub); err != nil {
+		return false, err
+	}
+	defer stream.leave(sub)
+	for {
+		if err := stream.untilOpen(ctx, sub); err != nil {
+			return false, err
+		}
+		sub.dropHint() // what it hints at is seen now
+		answer, err := a.Inspect(ctx)
+		switch {
+		case isContainerGone(err):
+			if seen != "" {
+				return false, nil
+			}
+		case err != nil:
+			return false, err
+		case !isUnstarted(answer) || seen != "" && seen != answer.ID:
+			return true, nil
+		}
+		if err := sub.untilHint(ctx, jittered(stream.inspectInterval())); err != nil {
+			return false, err
+		}
+	}
 }

@@ -1,0 +1,179 @@
+package dockerexec
+
+import (
+	"context"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+)
+
+// createTries bounds how often Create goes after a name that is taken while the
+// engine shows no container of that name: it was removed since, or the engine is
+// still at an earlier create, which it shows when it is done.
+const createTries = 3
+
+// Create writes the files of the task's secrets and configs, and then creates the
+// container. If it fails, it leaves no files where there were none before.
+//
+// It returns [exec.ErrTaskPrepared], bare, if the container exists already, and a
+// temporary error while the engine is busy with an earlier create of it. If a
+// container that is not this task's has the name, the error names that container.
+// From then on this adapter does not start, stop or remove it. A new adapter does
+// not know about it: before a new adapter stops or removes a container whose name
+// somebody chose (Annotations.Name), look at the container's label, as the
+// controllers of [NewExecutor] do.
+func (a *ContainerAdapter) Create(ctx context.Context) error {
+	version, err := a.ready(ctx)
+	if err != nil {
+		return err
+	}
+	a.warnOnce.Do(func() {
+		for _, warning := range a.config.warnings() {
+			log.G(a.logContext(ctx)).Warn(warning)
+		}
+	})
+	config, created, err := a.provide(ctx)
+	if err != nil {
+		return err
+	}
+	err = a.createOrAdopt(ctx, version, config)
+	created(err != nil && err != exec.ErrTaskPrepared) //nolint:errorlint // bare
+	return err
+}
+
+func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
+	name := config.name()
+	var pauses backoff
+	for try := 1; ; try++ {
+		made, err := a.create(ctx, version, config)
+		if err != nil && config.maxCPUs == 0 && tooManyCPUs.in(normalize(err.Error()), "") {
+			if config, err = a.capCPUs(ctx, config); err != nil {
+				return err
+			}
+			made, err = a.create(ctx, version, config)
+		}
+		if err == nil {
+			a.nameTaken.Store(false)
+			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
+			logger.Debug("container created")
+			for _, warning := range made.Warnings {
+				logger.Debug("the engine warns: " + warning)
+			}
+			return a.connectRest(ctx, version, made.ID, nil)
+		}
+		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
+			return engineError(ctx, a.explain(err), "create container %s", name)
+		}
+		holder, inspectErr := a.inspect(ctx)
+		if inspectErr == nil {
+			return a.adoptOrRefuse(ctx, version, holder, err)
+		}
+		if !isContainerGone(inspectErr) {
+			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
+		}
+		if try == createTries {
+			return exec.MakeTemporary(errors.Wrapf(err, "create container %s, %d times, while the engine shows no container of that name", name, try))
+		}
+		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// create asks for the container once.
+func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
+	config = config.forVersion(version)
+	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+		a.createSent.Store(true)
+		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
+			firstNetworks(config, version), config.platform(), config.name())
+	})
+}
+
+// capCPUs returns config with its CPU limit capped at the engine's cores,
+// which the engine is asked for, and warns of it.
+func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig) (*containerConfig, error) {
+	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
+		return a.engine.client.Info(ctx)
+	})
+	if err == nil && info.NCPU < 1 {
+		err = errors.Errorf("the engine says that it has %d cores", info.NCPU)
+	}
+	if err != nil {
+		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number", a.config.name())
+	}
+	a.capOnce.Do(func() {
+		log.G(a.logContext(ctx)).Warnf("task field Spec.Resources.Limits.NanoCPUs: the engine has only %d cores, the limit is capped to them", info.NCPU)
+	})
+	return config.withCPUs(info.NCPU), nil
+}
+
+// adoptOrRefuse takes the container that has the task's name for the task's own if
+// its label says so. conflict is what the engine said.
+func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
+	switch owner := labelOf(holder); owner {
+	case a.config.task.ID:
+		return a.adopt(ctx, version, holder)
+	case "":
+		a.nameTaken.Store(true)
+		return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.config.name(), shortID(idOf(holder)))
+	default:
+		a.nameTaken.Store(true)
+		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.config.name(), shortID(idOf(holder)), owner)
+	}
+}
+
+// adopt takes a container that was found, with the task's label, for the task's own.
+func (a *ContainerAdapter) adopt(ctx context.Context, version string, found container.InspectResponse) error {
+	a.nameTaken.Store(false)
+	id := idOf(found)
+	if err := a.connectRest(ctx, version, id, found.NetworkSettings); err != nil {
+		return err
+	}
+	log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container of this task found and adopted")
+	return exec.ErrTaskPrepared
+}
+
+// severalNetworks is the API version from which one create joins any number of
+// networks. Below it the create joins the first, and each other is connected
+// before the start.
+const severalNetworks = "1.44"
+
+func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
+	config := task.networkingConfig()
+	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+		for _, name := range names[1:] {
+			delete(config.EndpointsConfig, name)
+		}
+	}
+	return config
+}
+
+// connectRest connects container id to those of the task's networks that the
+// create could not join and that it does not have yet. has are those of a
+// container that was there before: it may have been made at an older version.
+// One without any is a fake's, which says nothing of them.
+func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
+	names := a.config.endpointNames()
+	unknown := has == nil || len(has.Networks) == 0
+	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
+		return nil
+	}
+	endpoints := a.config.networkingConfig().EndpointsConfig
+	for _, name := range names[1:] {
+		if has != nil && has.Networks[name] != nil {
+			continue
+		}
+		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
+		})
+		if err != nil {
+			return engineError(ctx, err, "connect container %s to network %s", a.config.name(), name)
+		}
+	}
+	return nil
+}

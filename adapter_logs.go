@@ -1,0 +1,123 @@
+package dockerexec
+
+import (
+	"context"
+	"io"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+)
+
+// Logs returns the container's log as the engine sends it, in one request, without
+// a limit of rate or length and without resuming. Each line begins with its time, as
+// 2006-01-02T15:04:05.000000000Z, and a space. The stream is multiplexed with the
+// engine's 8-byte frame headers, unless the container has a TTY. For the options,
+// and for decoded messages, see [ContainerAdapter.PublishLogs].
+//
+// ctx bounds the reading of the body too, not only the request: when it ends, reads
+// fail. The caller closes the reader.
+func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
+	engineOptions, err := logsOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
+		return nil, err
+	}
+	body, err := a.engine.client.ContainerLogs(ctx, a.config.name(), engineOptions)
+	if err != nil {
+		return nil, engineError(ctx, err, "logs of container %s", a.config.name())
+	}
+	return body, nil
+}
+
+// PublishLogs hands each line of the container's log to publisher, in the engine's
+// order, one after the other. It reads at most as fast as [WithLogRate] says. A nil
+// publisher is an error.
+//
+// The options: Streams names stdout, stderr or both; empty means both. Since leaves
+// out what is older; nil leaves out nothing. Tail 0 is the whole log, -1 none of what
+// is there, and -n-1 the last n lines; a Tail above 0, which counts from the start of
+// the log, is refused, because the engine's API has no such option. For Follow see
+// below.
+//
+// A message's Context holds the IDs of the task, its service and its node. Timestamp
+// is the engine's time of the line; a line without one has the time of the line
+// before. Stream is stdout or stderr; a TTY has one stream, stdout. Data is the line
+// as the container wrote it, with its newline. Engines keep a line of more than
+// 16 KiB in pieces; these are joined again, up to 1 MiB. A longer line comes in
+// several messages, of which only the last has the newline. Attrs are the labels and
+// variables that the container's log options ask for, sorted. The publisher may keep
+// what it is handed.
+//
+// Without Follow, PublishLogs returns nil at the end of the log. A container that has
+// not been started has none; a container that does not exist is an error, see
+// [IsUnknownContainer]. With Follow it waits for the container to be created and
+// started, and returns nil once the container has ended and all its lines are
+// published, or once it is gone. A passing fault of the engine does not end it: it
+// continues where the stream broke off, without losing or repeating a line. If the
+// engine no longer has the last line then (log rotation), lines after it may be
+// missing too: there is a warning in the log, and the next message has the attribute
+// com.dockerexec.log.gap, whose value is the time of that last line. If the engine's
+// clock was set back as well, lines with times up to the one from which it was set
+// back may be missing.
+//
+// Errors: the bare error of a ctx that ended; the publisher's own error, unchanged;
+// without Follow a temporary error for a fault that will pass. All other errors are
+// final, such as those for a log driver that cannot be read, and for an error that
+// the engine reports in the middle of the log.
+func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
+	first, err := logsOptions(options)
+	if err != nil {
+		return err
+	}
+	if publisher == nil {
+		return errors.New("dockerexec: the log publisher is nil")
+	}
+	p := newLogPublication(a, a.engine.options.logRate, first, options.Since, publisher)
+	var pauses backoff
+	for {
+		done, err := p.pass(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case done || !first.Follow:
+			if releaseErr := p.release(ctx); err == nil {
+				err = releaseErr
+			}
+			return err
+		case err != nil:
+			p.noteLost(ctx, err)
+		}
+		p.noteIdle(ctx, err == nil && !p.advanced)
+		if p.advanced {
+			pauses = backoff{}
+		}
+		if err := sleep(ctx, pauses.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// checkLogOwner refuses a container that has the task's name and is another task's, or
+// nobody's: its log is not for those who may read the task's.
+func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error {
+	if answer.Config == nil || answer.Config.Labels == nil { // a fake's; engines always send them
+		return nil
+	}
+	if a.checkOwner(answer) != nil {
+		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), LabelTaskID, labelOf(answer))
+	}
+	return nil
+}
+
+func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
+	return a.engine.client.ContainerLogs(ctx, nameOrID, options)
+}
+
+func (a *ContainerAdapter) logMessageContext() api.LogContext {
+	task := a.config.task
+	return api.LogContext{ServiceID: task.ServiceID, NodeID: task.NodeID, TaskID: task.ID}
+}
