@@ -2,10 +2,18 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
@@ -185,4 +193,335 @@ func TestNetworksMadeHereCarryTheLabel(t *testing.T) {
 		return network.CreateResponse{ID: "n0"}, nil
 	}
 	require.NoError(t, newTestAdapter(t, client, backendTask()).CreateNetworks(t.Context()))
+}
+
+// sharing is a fake engine with one network, which it lets go however many
+// created containers count on it.
+func sharing(t *testing.T, options *network.CreateOptions) *fakeClient {
+	client := newFakeClient(t)
+	there := false
+	client.networkCreate = func(_ context.Context, name string, made network.CreateOptions) (network.CreateResponse, error) {
+		if there {
+			return network.CreateResponse{}, networkTaken(name)
+		}
+		there, *options = true, made
+		return network.CreateResponse{ID: "n0"}, nil
+	}
+	client.networkInspect = func(_ context.Context, name string) (network.Inspect, error) {
+		if !there {
+			return network.Inspect{}, answer{"network " + name + " not found", cerrdefs.ErrNotFound}
+		}
+		found := engineNetwork(name, "n0", "bridge", "10.1.0.0/24", options.Labels)
+		found.Internal = options.Internal
+		return found, nil
+	}
+	client.networkRemove = func(context.Context, string) error {
+		there = false
+		return nil
+	}
+	return client
+}
+
+func sharer(t *testing.T, e *Engine, id string, change ...func(*api.Task)) *ContainerAdapter {
+	t.Helper()
+	task := backendTask()
+	task.ID = id
+	for _, c := range change {
+		c(task)
+	}
+	adapter, err := e.Adapter(nil, task, nil)
+	require.NoError(t, err)
+	return adapter
+}
+
+// The tasks of an Engine share a network, and the last one takes it.
+func TestANetworkStaysWhileATaskOfTheEngineCountsOnIt(t *testing.T) {
+	t.Parallel()
+	fromConfig := func(task *api.Task) { // carries no label
+		task.Networks[0].Network = namedNetwork("backend")
+		task.Networks[0].Network.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "config"}
+	}
+	internal := func(task *api.Task) { task.Networks[0].Network.Spec.Internal = true }
+	const create, inspect, remove = "NetworkCreate backend", "NetworkInspect backend", "NetworkRemove n0"
+	for _, test := range []struct {
+		name string
+		do   func(ctx context.Context, t *testing.T, e *Engine)
+		want []string
+	}{
+		{"the last one takes it", func(ctx context.Context, t *testing.T, e *Engine) {
+			a, b := sharer(t, e, "a"), sharer(t, e, "b")
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, b.CreateNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx), "it has left already")
+			require.NoError(t, b.RemoveNetworks(ctx))
+		}, []string{create, create, inspect, remove}},
+		{"the other way round", func(ctx context.Context, t *testing.T, e *Engine) {
+			a, b := sharer(t, e, "a"), sharer(t, e, "b")
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, b.CreateNetworks(ctx))
+			require.NoError(t, b.RemoveNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+		}, []string{create, create, inspect, remove}},
+		{"a network without a label", func(ctx context.Context, t *testing.T, e *Engine) {
+			a, b := sharer(t, e, "a", fromConfig), sharer(t, e, "b", fromConfig)
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, b.CreateNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+			require.NoError(t, b.RemoveNetworks(ctx))
+		}, []string{create, create, inspect, remove}},
+		{"a task that counts goes on to, whatever becomes of its next call", func(ctx context.Context, t *testing.T, e *Engine) {
+			a, b := sharer(t, e, "a"), sharer(t, e, "b")
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, b.CreateNetworks(ctx))
+			client := e.client.(*fakeClient)
+			client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
+				return network.CreateResponse{}, errAway
+			}
+			require.ErrorIs(t, a.CreateNetworks(ctx), errAway)
+			require.NoError(t, b.RemoveNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+			require.ErrorIs(t, a.CreateNetworks(ctx), errAway)
+			assert.Empty(t, e.networks.networks, "one that never got it does not count")
+		}, []string{create, create, inspect, create, remove, create}},
+		{"a task counts once", func(ctx context.Context, t *testing.T, e *Engine) {
+			require.NoError(t, sharer(t, e, "a").CreateNetworks(ctx))
+			require.NoError(t, sharer(t, e, "a").CreateNetworks(ctx))
+			require.NoError(t, sharer(t, e, "a").RemoveNetworks(ctx))
+		}, []string{create, create, inspect, remove}},
+		{"a task that could not use it", func(ctx context.Context, t *testing.T, e *Engine) {
+			a := sharer(t, e, "a")
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.ErrorContains(t, sharer(t, e, "b", internal).CreateNetworks(ctx), "internal false, the task wants true")
+			require.NoError(t, a.RemoveNetworks(ctx))
+		}, []string{create, create, inspect, remove}},
+		{"two Engines know nothing of each other", func(ctx context.Context, t *testing.T, e *Engine) {
+			a, b := sharer(t, e, "a"), sharer(t, NewEngine(e.client), "b")
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, b.CreateNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+		}, []string{create, create, inspect, remove}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var made network.CreateOptions
+			client := sharing(t, &made)
+			test.do(t.Context(), t, NewEngine(client))
+			assert.Equal(t, test.want, client.called())
+		})
+	}
+}
+
+// A user's network stays whoever counts on it, and one that was made again is
+// removed as what it is now.
+func TestWhatAnEngineKnowsOfANetworkIsKeptUpToDate(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	ids := []string{"n1", "n2"}
+	client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
+		if len(ids) == 0 {
+			return network.CreateResponse{}, networkTaken("backend")
+		}
+		id := ids[0]
+		ids = ids[1:]
+		return network.CreateResponse{ID: id}, nil
+	}
+	client.networkInspect = func(context.Context, string) (network.Inspect, error) {
+		return engineNetwork("backend", "n3", "bridge", "10.1.0.0/24", nil), nil
+	}
+	client.networkRemove = func(context.Context, string) error { return nil }
+	e := NewEngine(client)
+	a, b := sharer(t, e, "a"), sharer(t, e, "b")
+	require.NoError(t, a.CreateNetworks(t.Context()))
+	require.NoError(t, b.CreateNetworks(t.Context()), "the network was gone, and is made again")
+	require.NoError(t, a.RemoveNetworks(t.Context()))
+	require.NoError(t, b.RemoveNetworks(t.Context()))
+	require.NoError(t, a.CreateNetworks(t.Context()), "a user's now")
+	require.NoError(t, b.CreateNetworks(t.Context()))
+	require.NoError(t, a.RemoveNetworks(t.Context()))
+	require.NoError(t, b.RemoveNetworks(t.Context()))
+	assert.Equal(t, []string{"NetworkCreate backend", "NetworkCreate backend", "NetworkRemove n2",
+		"NetworkCreate backend", "NetworkInspect backend", "NetworkCreate backend", "NetworkInspect backend"}, client.called())
+}
+
+// A user's fake may answer a create with nothing at all.
+func TestANetworkWithoutAnIDIsRemovedByItsName(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
+		return network.CreateResponse{}, nil
+	}
+	client.networkRemove = func(context.Context, string) error { return nil }
+	adapter := newTestAdapter(t, client, backendTask())
+	require.NoError(t, adapter.CreateNetworks(t.Context()))
+	require.NoError(t, adapter.RemoveNetworks(t.Context()))
+	assert.Equal(t, []string{"NetworkCreate backend", "NetworkRemove backend"}, client.called())
+}
+
+// Containers of other processes' tasks count too, once they are created. The
+// engine lets the network go that they need for their start.
+func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
+	t.Parallel()
+	const own = `{"Id": "c1", "Labels": {"com.docker.swarm.task.id": "taskid"}}`
+	const other = `{"Id": "c2", "Labels": {"com.docker.swarm.task.id": "other"}}`
+	for _, test := range []struct {
+		name    string
+		list    string
+		status  int
+		removed bool
+		want    string
+	}{
+		{"nobody's", `[]`, http.StatusOK, true, ""},
+		{"the task's own", "[" + own + "]", http.StatusOK, true, ""},
+		{"another task's", "[" + own + "," + other + "]", http.StatusOK, false, ""},
+		{"a user's", `[{"Id": "c3", "Labels": null}]`, http.StatusOK, false, ""},
+		{"the engine restarts", `{"message": "not now"}`, http.StatusServiceUnavailable, false,
+			"remove network backend: list the containers that count on it: Error response from daemon: not now"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var requests []string
+			client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.41"),
+				engineapi.WithHTTPClient(&http.Client{Transport: answering(func(r *http.Request) (int, string) {
+					if strings.HasSuffix(r.URL.Path, "/_ping") {
+						return http.StatusOK, ""
+					}
+					query, err := url.QueryUnescape(r.URL.RawQuery)
+					require.NoError(t, err)
+					requests = append(requests, r.Method+" "+r.URL.Path+" "+query)
+					switch {
+					case strings.HasSuffix(r.URL.Path, "/networks/create"):
+						return http.StatusCreated, `{"Id": "n0"}`
+					case strings.HasSuffix(r.URL.Path, "/containers/json"):
+						return test.status, test.list
+					default:
+						return http.StatusNoContent, ""
+					}
+				})}))
+			require.NoError(t, err)
+			e := NewEngine(client)
+			e.api.fix("1.41")
+			adapter, err := e.Adapter(nil, backendTask(), nil)
+			require.NoError(t, err)
+			require.NoError(t, adapter.CreateNetworks(t.Context()))
+			err = adapter.RemoveNetworks(t.Context())
+			if test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.EqualError(t, err, test.want)
+				assert.True(t, exec.IsTemporary(err))
+			}
+			want := []string{"POST /v1.41/networks/create ",
+				`GET /v1.41/containers/json all=1&filters={"network":{"backend":true},"status":{"created":true}}`}
+			if test.removed {
+				want = append(want, "DELETE /v1.41/networks/n0 ")
+			}
+			assert.Equal(t, want, requests)
+		})
+	}
+}
+
+// Engine 20.10 looks for a network of that name when it begins to make one, and not
+// again: several that are asked for at once become several networks of one name, or
+// all but one are refused for their subnet.
+func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		made := map[string]int{}
+		client := newFakeClient(t)
+		client.networkCreate = func(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
+			mu.Lock()
+			there := made[name] > 0
+			mu.Unlock()
+			if there {
+				return network.CreateResponse{}, networkTaken(name)
+			}
+			time.Sleep(time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			made[name]++
+			return network.CreateResponse{ID: "id-" + name}, nil
+		}
+		client.networkInspect = func(_ context.Context, name string) (network.Inspect, error) {
+			return engineNetwork(name, "id-"+name, "bridge", "10.1.0.0/24", ours), nil
+		}
+		e := NewEngine(client)
+		var group sync.WaitGroup
+		begin := time.Now()
+		for _, id := range []string{"a", "b", "c"} {
+			group.Go(func() { assert.NoError(t, sharer(t, e, id).CreateNetworks(t.Context())) })
+		}
+		group.Go(func() {
+			other := sharer(t, e, "d", func(task *api.Task) { task.Networks[0].Network = namedNetwork("other") })
+			assert.NoError(t, other.CreateNetworks(t.Context()))
+			assert.Equal(t, time.Second, time.Since(begin), "another network waits for none of them")
+		})
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		group.Go(func() {
+			time.Sleep(time.Millisecond)
+			assert.Equal(t, context.DeadlineExceeded, sharer(t, e, "e").CreateNetworks(impatient))
+		})
+		group.Wait()
+		assert.Equal(t, map[string]int{"backend": 1, "other": 1}, made)
+		require.NoError(t, sharer(t, e, "f").CreateNetworks(t.Context()), "nobody holds the others up for ever")
+	})
+}
+
+// Tasks that wait for one's call about a network do not take their time-outs one
+// after the other: a controller's step has no other end.
+func TestTasksBehindANetworkThatIsNeverAnsweredAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		client.networkCreate = func(ctx context.Context, _ string, _ network.CreateOptions) (network.CreateResponse, error) {
+			<-ctx.Done()
+			return network.CreateResponse{}, ctx.Err()
+		}
+		engine := NewEngine(client, WithRequestTimeout(time.Minute))
+		begin := time.Now()
+		var group sync.WaitGroup
+		for n := range 100 {
+			group.Go(func() {
+				time.Sleep(time.Duration(n) * time.Millisecond)
+				err := sharer(t, engine, fmt.Sprint(n)).CreateNetworks(t.Context())
+				assert.True(t, exec.IsTemporary(err), err)
+				assert.ErrorContains(t, err, "network backend: ")
+				assert.ErrorContains(t, err, "the engine did not answer within 1m0s")
+			})
+		}
+		group.Wait()
+		assert.LessOrEqual(t, time.Since(begin), 2*time.Minute+time.Second)
+	})
+}
+
+// A task that joins while the last one before it removes the network has one in
+// the end.
+func TestANetworkIsThereForATaskThatJoinsDuringItsRemoval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var options network.CreateOptions
+		client := sharing(t, &options)
+		remove, release := client.networkRemove, make(chan struct{})
+		client.networkRemove = func(ctx context.Context, id string) error {
+			<-release
+			return remove(ctx, id)
+		}
+		engine := NewEngine(client)
+		a, b := sharer(t, engine, "a"), sharer(t, engine, "b")
+		require.NoError(t, a.CreateNetworks(t.Context()))
+		left := asynchronously(func() error { return a.RemoveNetworks(t.Context()) })
+		synctest.Wait()
+		joined := asynchronously(func() error { return b.CreateNetworks(t.Context()) })
+		synctest.Wait()
+		close(release)
+		require.NoError(t, left())
+		require.NoError(t, joined())
+		_, err := client.NetworkInspect(t.Context(), "backend", network.InspectOptions{})
+		require.NoError(t, err)
+
+		require.NoError(t, b.RemoveNetworks(t.Context()))
+		assert.Empty(t, engine.networks.networks, "nothing is remembered of a network that is gone")
+	})
 }

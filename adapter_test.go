@@ -13,56 +13,17 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/volume"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// plainTask uses nothing beyond an image.
-func plainTask() *api.Task {
-	return &api.Task{
-		ID:                 "taskid",
-		ServiceID:          "serviceid",
-		NodeID:             "nodeid",
-		Slot:               1,
-		ServiceAnnotations: api.Annotations{Name: "web"},
-		Spec: api.TaskSpec{Runtime: &api.TaskSpec_Container{
-			Container: &api.ContainerSpec{Image: "example/web:1"},
-		}},
-	}
-}
-
-// taskName is how the engine calls the container of plainTask.
-const taskName = "web.1.taskid"
-
-func spec(task *api.Task) *api.ContainerSpec { return task.Spec.GetContainer() }
-
-// attach gives the task a bridge network with a subnet of its own.
-func attach(task *api.Task, name, subnet string) {
-	task.Networks = append(task.Networks, &api.NetworkAttachment{Network: &api.Network{
-		ID:          "id-of-" + name,
-		Spec:        api.NetworkSpec{Annotations: api.Annotations{Name: name}},
-		DriverState: &api.Driver{Name: "bridge"},
-		IPAM:        &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: subnet}}},
-	}})
-}
-
-func newTestAdapter(t testing.TB, client *fakeClient, task *api.Task, opts ...Option) *ContainerAdapter {
-	t.Helper()
-	adapter, err := NewEngine(client, opts...).Adapter(nil, task, nil)
-	require.NoError(t, err)
-	return adapter
-}
-
-func inspected(id, status string, labels map[string]string) container.InspectResponse {
-	return container.InspectResponse{
-		ContainerJSONBase: &container.ContainerJSONBase{ID: id, Name: "/" + taskName, State: &container.State{Status: status}},
-		Config:            &container.Config{Labels: labels},
-	}
-}
 
 // The table of doc.go: what each method asks of the engine for a task that uses
 // nothing beyond the reference's features. Users' fakes rely on it.
@@ -295,4 +256,461 @@ func TestNewContainerAdapterStandsAlone(t *testing.T) {
 
 	_, err = NewContainerAdapter(nil, nil, plainTask(), nil)
 	require.EqualError(t, err, "dockerexec: the engine's client is nil")
+}
+
+// The text of every engine since 1.13 is a name conflict, and a container
+// of the same task is the task's own, in whatever words the conflict comes.
+func TestCreateRecognisesTheContainerOfItsTask(t *testing.T) {
+	t.Parallel()
+	for name, conflict := range map[string]error{
+		"1.13 to 29":            nameTaken,
+		"with a wrong class":    answer{nameTaken.text, cerrdefs.ErrInternal},
+		"the reference's tests": assert.AnError,
+		"bare":                  cerrdefs.ErrConflict,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if conflict == assert.AnError {
+				conflict = answer{"Conflict. The name", nil}
+			}
+			client := newFakeClient(t)
+			client.creating(conflict)
+			client.inspecting(inspected("c0", container.StateCreated, ofThisTask), nil)
+			err := newTestAdapter(t, client, plainTask()).Create(t.Context())
+			assert.Equal(t, exec.ErrTaskPrepared, err)
+			assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid"}, client.called())
+		})
+	}
+}
+
+// A container of that name which is not the task's is neither adopted nor
+// touched.
+func TestCreateRefusesAStrangersContainer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		holder container.InspectResponse
+		want   string
+	}{
+		{"no label", inspected("0123456789abcdef", container.StateRunning, nil),
+			"create container web.1.taskid: a container (0123456789ab) that belongs to no task has its name; rename or remove that one: " + nameTaken.Error()},
+		{"another task's label", inspected("0123456789abcdef", container.StateRunning, map[string]string{"com.docker.swarm.task.id": "other"}),
+			"create container web.1.taskid: the container (0123456789ab) of task other has its name; remove that task first: " + nameTaken.Error()},
+		{"an empty answer", container.InspectResponse{},
+			"create container web.1.taskid: a container (of unknown ID) that belongs to no task has its name; rename or remove that one: " + nameTaken.Error()},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client := newFakeClient(t)
+			client.creating(nameTaken)
+			client.inspecting(test.holder, nil)
+			adapter := newTestAdapter(t, client, plainTask())
+			err := adapter.Create(t.Context())
+			require.EqualError(t, err, test.want)
+			assert.True(t, IsContainerCreateNameConflict(err))
+			assert.False(t, exec.IsTemporary(err))
+
+			before := len(client.called())
+			require.NoError(t, adapter.Shutdown(t.Context()))
+			require.NoError(t, adapter.Terminate(t.Context()))
+			require.NoError(t, adapter.Remove(t.Context()))
+			assert.Len(t, client.called(), before, "the stranger's container was touched")
+		})
+	}
+}
+
+func TestCreateTriesAgainWhenTheHolderIsGone(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.creating(nameTaken, nil)
+	client.inspecting(container.InspectResponse{}, answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound})
+	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(t.Context()))
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "ContainerCreate web.1.taskid"}, client.called())
+}
+
+func TestCreateGivesUpOnANameThatNobodyHolds(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.creating(nameTaken)
+	client.inspecting(container.InspectResponse{}, answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound})
+	err := newTestAdapter(t, client, plainTask()).Create(t.Context())
+	require.ErrorIs(t, err, nameTaken)
+	require.ErrorContains(t, err, "create container web.1.taskid, 3 times, while the engine shows no container of that name")
+	assert.True(t, exec.IsTemporary(err))
+	assert.Len(t, client.called(), 6)
+}
+
+// A volume's 409 is not a name conflict, and its own words come back.
+func TestCreateReportsOtherConflictsAsTheyAre(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	conflict := answer{"create v: driver 'local' already has volume 'v': volume name must be unique", cerrdefs.ErrConflict}
+	client.creating(conflict)
+	err := newTestAdapter(t, client, plainTask()).Create(t.Context())
+	require.EqualError(t, err, "create container web.1.taskid: "+conflict.Error())
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
+}
+
+func TestCreateJoinsSeveralNetworksAtOnce(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	attach(task, "front", "10.1.0.0/24")
+	attach(task, "back", "10.2.0.0/24")
+	client := newFakeClient(t)
+	var joined []string
+	client.containerCreate = func(_ context.Context, _ *container.Config, _ *container.HostConfig, config *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		for name := range config.EndpointsConfig {
+			joined = append(joined, name)
+		}
+		return container.CreateResponse{ID: "c0"}, nil
+	}
+	require.NoError(t, newTestAdapter(t, client, task).Create(t.Context()))
+	assert.ElementsMatch(t, []string{"back", "front"}, joined)
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
+}
+
+// Below API 1.44 a create takes one network; the others are connected before the
+// start, and an adopted container gets those it lacks.
+func TestCreateConnectsFurtherNetworksOnAnOlderEngine(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	attach(task, "front", "10.1.0.0/24")
+	attach(task, "back", "10.2.0.0/24")
+	attach(task, "mid", "10.3.0.0/24")
+
+	client := newFakeClient(t)
+	var joined []string
+	client.containerCreate = func(_ context.Context, _ *container.Config, _ *container.HostConfig, config *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		for name := range config.EndpointsConfig {
+			joined = append(joined, name)
+		}
+		return container.CreateResponse{ID: "c0"}, nil
+	}
+	client.networkConnect = func(_ context.Context, _, id string, endpoint *network.EndpointSettings) error {
+		assert.Equal(t, "c0", id)
+		assert.NotNil(t, endpoint)
+		return nil
+	}
+	adapter := newTestAdapter(t, client, task)
+	adapter.engine.api.fix("1.41")
+	require.NoError(t, adapter.Create(t.Context()))
+	assert.Equal(t, []string{"back"}, joined)
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "NetworkConnect front", "NetworkConnect mid"}, client.called())
+
+	// Whoever made it may have spoken an older version, and ended in between.
+	for _, version := range []string{"1.41", "1.51"} {
+		adopting := newFakeClient(t)
+		adopting.creating(nameTaken)
+		holder := inspected("c0", container.StateCreated, ofThisTask)
+		holder.NetworkSettings = &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"back": {}, "front": {}}}
+		adopting.inspecting(holder, nil)
+		adopting.networkConnect = client.networkConnect
+		adapter = newTestAdapter(t, adopting, task)
+		adapter.engine.api.fix(version)
+		assert.Equal(t, exec.ErrTaskPrepared, adapter.Create(t.Context()))
+		assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "NetworkConnect mid"}, adopting.called(), version)
+	}
+
+	silent := newFakeClient(t) // a user's fake
+	silent.creating(nameTaken)
+	holder := inspected("c0", container.StateCreated, ofThisTask)
+	holder.NetworkSettings = &container.NetworkSettings{}
+	silent.inspecting(holder, nil)
+	assert.Equal(t, exec.ErrTaskPrepared, newTestAdapter(t, silent, task).Create(t.Context()))
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid"}, silent.called())
+}
+
+// The two things that are warned about, once a task.
+func TestCreateCapsACPULimitAboveTheCores(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 64e9}}
+	client := newFakeClient(t)
+	var asked []int64
+	client.containerCreate = func(_ context.Context, _ *container.Config, config *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+		asked = append(asked, config.NanoCPUs)
+		if config.NanoCPUs > 2e9 {
+			return container.CreateResponse{}, answer{"Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument}
+		}
+		return container.CreateResponse{ID: "c0"}, nil
+	}
+	client.info = func(context.Context) (system.Info, error) { return system.Info{NCPU: 2}, nil }
+
+	ctx, logged := logged(t)
+	adapter := newTestAdapter(t, client, task)
+	require.NoError(t, adapter.Create(ctx))
+	require.NoError(t, adapter.Create(ctx))
+	assert.Equal(t, []int64{64e9, 2e9, 64e9, 2e9}, asked)
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "Info ", "ContainerCreate web.1.taskid"}, client.called()[:3])
+	assert.Equal(t, []string{"task field Spec.Resources.Limits.NanoCPUs: the engine has only 2 cores, the limit is capped to them"}, logged(logrus.WarnLevel))
+}
+
+func TestCreateWarnsOnceOfIngressPorts(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	task.Endpoint = &api.Endpoint{Ports: []*api.PortConfig{{TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishModeIngress}}}
+	client := newFakeClient(t)
+	client.creating(nil)
+	ctx, logged := logged(t)
+	adapter := newTestAdapter(t, client, task)
+	require.NoError(t, adapter.Create(ctx))
+	require.NoError(t, adapter.Create(ctx))
+	assert.Equal(t, []string{"the routing mesh exists only inside a swarm engine: port 80/tcp is not published"}, logged(logrus.WarnLevel))
+}
+
+// A stranger that has gone is forgotten: the container that is made then is the
+// task's own.
+func TestCreateForgetsAStrangerThatHasGone(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.creating(nameTaken, nil)
+	client.inspecting(inspected("c1", container.StateRunning, nil), nil)
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
+	adapter := newTestAdapter(t, client, plainTask())
+	require.Error(t, adapter.Create(t.Context()))
+	require.EqualError(t, adapter.Start(t.Context()),
+		"start container web.1.taskid: a container that is not this task's has its name; create it first")
+	require.NoError(t, adapter.Create(t.Context()))
+	require.NoError(t, adapter.Start(t.Context()))
+	require.NoError(t, adapter.Remove(t.Context()))
+	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid",
+		"ContainerCreate web.1.taskid", "ContainerStart web.1.taskid", "ContainerRemove web.1.taskid"}, client.called())
+}
+
+// What an engine does not do of a request it says only here.
+func TestCreateLogsTheEnginesWarnings(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+		return container.CreateResponse{ID: "c0", Warnings: []string{"Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."}}, nil
+	}
+	ctx, lines := logged(t)
+	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(ctx))
+	assert.Equal(t, []string{
+		"container created",
+		"the engine warns: Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+	}, lines(logrus.DebugLevel))
+	assert.Empty(t, lines(logrus.InfoLevel))
+}
+
+// A stop may take the grace period and the request time-out on top.
+func TestShutdownMayTakeTheGracePeriod(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		grace *gogotypes.Duration
+		want  time.Duration
+	}{
+		{"the task's", &gogotypes.Duration{Seconds: 300}, 301 * time.Second},
+		{"the engine's default", nil, 11 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := newFakeClient(t)
+				client.containerStop = func(ctx context.Context, _ string, _ container.StopOptions) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				task := plainTask()
+				spec(task).StopGracePeriod = test.grace
+				begin := time.Now()
+				err := newTestAdapter(t, client, task, WithRequestTimeout(time.Second)).Shutdown(t.Context())
+				assert.True(t, exec.IsTemporary(err), err)
+				assert.Equal(t, test.want, time.Since(begin))
+			})
+		})
+	}
+}
+
+// A grace period is rounded up to whole seconds; less than one second must
+// not become an immediate kill. Without one, image and daemon decide.
+func TestShutdownGraceIsRoundedUpAndUnsetStaysUnset(t *testing.T) {
+	t.Parallel()
+	seconds := func(n int) *int { return &n }
+	for _, test := range []struct {
+		name  string
+		grace *gogotypes.Duration
+		want  *int
+	}{
+		{"unset", nil, nil},
+		{"500ms", &gogotypes.Duration{Nanos: 5e8}, seconds(1)},
+		{"1ns", &gogotypes.Duration{Nanos: 1}, seconds(1)},
+		{"1.999s", &gogotypes.Duration{Seconds: 1, Nanos: 999e6}, seconds(2)},
+		{"10s", &gogotypes.Duration{Seconds: 10}, seconds(10)},
+		{"0", &gogotypes.Duration{}, seconds(0)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client := newFakeClient(t)
+			var got container.StopOptions
+			client.containerStop = func(_ context.Context, _ string, options container.StopOptions) error {
+				got = options
+				return nil
+			}
+			task := plainTask()
+			spec(task).StopGracePeriod = test.grace
+			require.NoError(t, newTestAdapter(t, client, task).Shutdown(t.Context()))
+			assert.Equal(t, container.StopOptions{Timeout: test.want}, got)
+		})
+	}
+}
+
+// Over HTTP a stop of a stopped container is a nil error; the text of an
+// engine's inside is one too. Nor is there anything to stop, kill or remove when
+// the container is gone.
+func TestStoppingAndRemovingWhatIsNotThereSucceeds(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		err  error
+	}{
+		{"unknown container", answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}},
+		{"not found, in other words", answer{"it is not here", cerrdefs.ErrNotFound}},
+		{"bare not found", cerrdefs.ErrNotFound},
+		{"not running", answer{"cannot kill container: web.1.taskid: container 0123 is not running", cerrdefs.ErrConflict}},
+		{"already stopped", errors.New("Container is already stopped")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client := newFakeClient(t)
+			client.failEverything(test.err)
+			adapter := newTestAdapter(t, client, plainTask())
+			require.NoError(t, adapter.Shutdown(t.Context()))
+			require.NoError(t, adapter.Terminate(t.Context()))
+			if !IsStoppedContainer(test.err) {
+				require.NoError(t, adapter.Remove(t.Context()))
+			}
+		})
+	}
+}
+
+func TestRemoveForcesAndTakesAnonymousVolumes(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.containerRemove = func(_ context.Context, _ string, options container.RemoveOptions) error {
+		assert.Equal(t, container.RemoveOptions{RemoveVolumes: true, Force: true}, options)
+		return nil
+	}
+	require.NoError(t, newTestAdapter(t, client, plainTask()).Remove(t.Context()))
+}
+
+// Somebody else's removal is waited for: networks go only after the container.
+func TestRemoveWaitsForARemovalInProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
+			return answer{"removal of container web.1.taskid is already in progress", cerrdefs.ErrConflict}
+		}
+		begin := time.Now()
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			if time.Since(begin) < 5*time.Second {
+				return inspected("c0", container.StateRemoving, nil), nil
+			}
+			return container.InspectResponse{}, answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}
+		}
+		require.NoError(t, newTestAdapter(t, client, plainTask()).Remove(t.Context()))
+		assert.Less(t, len(client.called()), 20)
+	})
+}
+
+func TestRemoveGivesUpOnARemovalThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
+			return answer{"removal of container web.1.taskid is already in progress", cerrdefs.ErrConflict}
+		}
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			return inspected("c0", container.StateRemoving, nil), nil
+		}
+		begin := time.Now()
+		err := newTestAdapter(t, client, plainTask(), WithRequestTimeout(10*time.Second)).Remove(t.Context())
+		require.EqualError(t, err, "remove container web.1.taskid: the engine did not answer within 10s")
+		assert.True(t, exec.IsTemporary(err))
+		assert.Equal(t, 10*time.Second, time.Since(begin))
+	})
+}
+
+// An engine that fails to remove or to kill a container may say of something else
+// that it is not there.
+func TestAFailureThatNamesAMissingThingIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	noDataSet := answer{`cannot remove container "/web": container 12ab: driver "zfs" failed to remove root filesystem: dataset does not exist`, cerrdefs.ErrInternal}
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return noDataSet }
+	noFile := answer{"cannot kill container: web: open /run/x: file not found", cerrdefs.ErrInternal}
+	client.containerKill = func(context.Context, string, string) error { return noFile }
+	adapter := newTestAdapter(t, client, plainTask())
+	require.ErrorIs(t, adapter.Remove(t.Context()), noDataSet)
+	require.ErrorIs(t, adapter.Terminate(t.Context()), noFile)
+}
+
+// A container without the label is the task's own if its name has the task's ID
+// in it, whoever asks; but it is never taken for what a create was to make.
+func TestOneAnswerToWhoseAContainerIs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, named string
+		labels      map[string]string
+		own         bool
+		adopted     bool
+	}{
+		{"labelled", "", map[string]string{LabelTaskID: "taskid"}, true, true},
+		{"labelled, named", "web", map[string]string{LabelTaskID: "taskid"}, true, true},
+		{"no label", "", map[string]string{"x": "y"}, true, false},
+		{"no labels", "", map[string]string{}, true, false},
+		{"no label, named", "web", map[string]string{"x": "y"}, false, false},
+		{"another task's", "", map[string]string{LabelTaskID: "other"}, false, false},
+		{"another task's, named", "web", map[string]string{LabelTaskID: "other"}, false, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				ctx := t.Context()
+				sim := newSimEngine(t)
+				task := plainTask()
+				task.Annotations.Name = test.named
+				name := taskName
+				if test.named != "" {
+					name = test.named
+				}
+				put := func(status string) *controller {
+					sim.mu.Lock()
+					sim.containers[name] = &simContainer{id: "found", name: name, config: container.Config{Labels: test.labels},
+						state: container.State{Status: status, Running: status == container.StateRunning}}
+					sim.mu.Unlock()
+					return newSimController(t, sim, taskAt(task, api.TaskStatePreparing))
+				}
+				accepted := func(what string, err error) {
+					if test.own {
+						assert.NoError(t, err, what)
+					} else {
+						assert.Error(t, err, what)
+					}
+				}
+				if err := put(container.StateCreated).Prepare(ctx); test.adopted {
+					require.Equal(t, exec.ErrTaskPrepared, err)
+				} else {
+					require.ErrorContains(t, err, "has its name")
+				}
+				accepted("Start", put(container.StateCreated).Start(ctx))
+				accepted("Wait", put(container.StateExited).Wait(ctx))
+				ctlr := put(container.StateExited)
+				accepted("Logs", ctlr.adapter.checkLogOwner(container.InspectResponse{
+					ContainerJSONBase: &container.ContainerJSONBase{ID: "found"}, Config: &container.Config{Labels: test.labels}}))
+				status, err := ctlr.ContainerStatus(ctx)
+				require.NoError(t, err)
+				assert.Equal(t, test.own, status != nil, "ContainerStatus")
+				if test.own || test.named != "" {
+					require.NoError(t, put(container.StateRunning).Shutdown(ctx))
+					sim.with(name, func(c *simContainer) { assert.Equal(t, test.own, !c.state.Running, "Shutdown") })
+				}
+				require.NoError(t, put(container.StateRunning).Remove(ctx))
+				assert.Equal(t, test.own, len(sim.left()) == 0, "Remove")
+			})
+		})
+	}
 }

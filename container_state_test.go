@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -139,4 +140,30 @@ func TestTheLogOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 			assert.False(t, requests.requests[0].Follow) // for it does not run
 		})
 	}
+}
+
+func TestExitError(t *testing.T) {
+	t.Parallel()
+	ended := func(code int, message string) container.InspectResponse {
+		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
+			State: &container.State{Status: container.StateExited, ExitCode: code, Error: message}}}
+	}
+	require.NoError(t, ExitError(ended(0, ""), nil))
+
+	err := ExitError(ended(3, ""), nil)
+	require.EqualError(t, err, "task: non-zero exit (3)")
+	coder, ok := err.(exec.ExitCoder) // as the agent does: nothing may be wrapped around it
+	require.True(t, ok)
+	assert.Equal(t, 3, coder.ExitCode())
+
+	err = errors.Wrap(ExitError(ended(137, ""), ErrContainerUnhealthy), "web")
+	require.EqualError(t, err, "web: task: non-zero exit (137): dockerexec: unhealthy container")
+	assert.ErrorIs(t, err, ErrContainerUnhealthy)
+	assert.Equal(t, ErrContainerUnhealthy, errors.Cause(err))
+	require.ErrorAs(t, err, &coder)
+	assert.Equal(t, 137, coder.ExitCode())
+
+	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: non-zero exit (0): dockerexec: unhealthy container")
+	require.EqualError(t, ExitError(ended(127, "no such file"), nil), "task: non-zero exit (127): no such file")
+	require.EqualError(t, ExitError(container.InspectResponse{}, nil), "dockerexec: the engine's answer about the container has no state")
 }

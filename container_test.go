@@ -1,27 +1,27 @@
 package dockerexec
 
 import (
+	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"reflect"
 	"sync"
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/volume"
+	"github.com/docker/go-connections/nat"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/api"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func newTestConfig(t testing.TB, task *api.Task) *containerConfig {
-	t.Helper()
-	config, err := newContainerConfig(goldenNode(), task)
-	require.NoError(t, err)
-	return config
-}
 
 func namedResource(kind, value string) *api.GenericResource {
 	return &api.GenericResource{Resource: &api.GenericResource_NamedResourceSpec{
@@ -296,4 +296,212 @@ func TestHealthChecksThatEnginesTake(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, test, health.Test)
 	}
+}
+
+func TestGoldenRequests(t *testing.T) {
+	t.Parallel()
+	for _, name := range goldenNames(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config, err := newContainerConfig(goldenNode(), goldenTask(t, name))
+			require.NoError(t, err)
+			got := requestJSON(t, config.withDependencies("/run/dockerexec/secrets/engine-1/t1", []byte(`{"DomainJoinConfig":{}}`)))
+			file := filepath.Join("testdata/tasks", name+".request.json")
+			if *update {
+				rewrite(t, file, got)
+			}
+			want, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.JSONEq(t, string(want), string(got))
+		})
+	}
+}
+
+// requestJSON is all that a task becomes, without the fields that say nothing.
+func requestJSON(t testing.TB, c *containerConfig) []byte {
+	t.Helper()
+	request := map[string]any{
+		"name":       c.name(),
+		"Config":     stated(t, *c.config()),
+		"HostConfig": stated(t, *c.hostConfig()),
+	}
+	if p := c.platform(); p != nil {
+		request["platform"] = p
+	}
+	if o := c.pullOptions(); o.RegistryAuth != "" || o.Platform != "" {
+		request["pull"] = map[string]any{"RegistryAuth": o.RegistryAuth, "Platform": o.Platform}
+	}
+	if timeout := c.stopOptions().Timeout; timeout != nil {
+		request["stopTimeout"] = *timeout
+	}
+	if w := c.warnings(); w != nil {
+		request["warnings"] = w
+	}
+	var needs []string
+	for _, n := range c.needs {
+		needs = append(needs, n.path+" "+n.since)
+	}
+	if needs != nil {
+		request["needs"] = needs
+	}
+	if endpoints := c.networkingConfig().EndpointsConfig; endpoints != nil {
+		m := map[string]any{}
+		for name, e := range endpoints {
+			m[name] = stated(t, *e)
+		}
+		request["NetworkingConfig"] = map[string]any{"EndpointsConfig": m}
+	}
+	var networks, volumes []any
+	for _, n := range c.networks() {
+		m := stated(t, n.options)
+		m["name"] = n.name
+		if n.predefined {
+			m["predefined"] = true
+		}
+		networks = append(networks, m)
+	}
+	for _, v := range c.volumes() {
+		volumes = append(volumes, stated(t, v))
+	}
+	if networks != nil {
+		request["networks"] = networks
+	}
+	if volumes != nil {
+		request["volumes"] = volumes
+	}
+	text, err := json.MarshalIndent(request, "", "  ")
+	require.NoError(t, err)
+	return append(text, '\n')
+}
+
+// stated is v as JSON without those fields that the zero value has just so.
+func stated[T container.Config | container.HostConfig | network.EndpointSettings | network.CreateOptions | volume.CreateOptions](t testing.TB, v T) map[string]any {
+	t.Helper()
+	fields, zeros := map[string]any{}, map[string]any{}
+	var zero T
+	for value, into := range map[*T]*map[string]any{&v: &fields, &zero: &zeros} {
+		text, err := json.Marshal(value)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(text, into))
+	}
+	for name, value := range zeros {
+		if reflect.DeepEqual(fields[name], value) {
+			delete(fields, name)
+		}
+	}
+	return fields
+}
+
+func TestCPULimit(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int64{1e7, 15e8, 100_000e9} {
+		task := plainTask()
+		withLimits(api.Resources{NanoCPUs: limit})(task)
+		host := newTestConfig(t, task).hostConfig()
+		assert.Equal(t, limit, host.NanoCPUs)
+		assert.Zero(t, host.CPUQuota)
+		assert.Zero(t, host.CPUPeriod)
+	}
+}
+
+func TestWithCPUs(t *testing.T) {
+	t.Parallel()
+	config := newTestConfig(t, goldenTask(t, "cpus")) // 1.5
+	assert.Equal(t, int64(1e9), config.withCPUs(1).hostConfig().NanoCPUs)
+	assert.Equal(t, int64(15e8), config.withCPUs(2).hostConfig().NanoCPUs)
+	assert.Equal(t, int64(15e8), config.hostConfig().NanoCPUs, "the task itself is as it was")
+	assert.Zero(t, newTestConfig(t, plainTask()).withCPUs(2).hostConfig().NanoCPUs)
+}
+
+func TestPortsOfOneTarget(t *testing.T) {
+	t.Parallel()
+	host := newTestConfig(t, goldenTask(t, "ports-of-one-target")).hostConfig()
+	assert.Equal(t, []nat.PortBinding{{HostPort: "8081"}, {HostPort: "8080"}}, host.PortBindings["80/tcp"])
+}
+
+func TestVolumeWithoutName(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	options := func() *api.Mount_VolumeOptions {
+		return &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}
+	}
+	spec(task).Mounts = []api.Mount{
+		{Type: api.MountTypeVolume, Target: "/a", VolumeOptions: options()},
+		{Type: api.MountTypeVolume, Source: "z", Target: "/z", VolumeOptions: options()},
+		{Type: api.MountTypeVolume, Source: "y", Target: "/y", VolumeOptions: options()},
+		{Type: api.MountTypeVolume, Source: "z", Target: "/z2", VolumeOptions: options()},
+		{Type: api.MountTypeVolume, Source: "plain", Target: "/p"},
+	}
+	config := newTestConfig(t, task)
+	assert.Equal(t, []volume.CreateOptions{{Name: "y", Driver: "local"}, {Name: "z", Driver: "local"}}, config.volumes())
+	assert.Len(t, config.hostConfig().Mounts, 5)
+}
+
+func TestTmpfs(t *testing.T) {
+	t.Parallel()
+	for options, want := range map[string]string{
+		"":                            "",
+		"exec":                        "size=1024,exec",
+		" NOEXEC , uid=1000":          "size=1024,noexec,uid=1000",
+		`[["exec"],["gid","2000"]]`:   "size=1024,exec,gid=2000",
+		` [["nosuid"],["mode","5"]] `: "size=1024,nosuid,mode=5",
+		"[]":                          "size=1024",
+	} {
+		task := plainTask()
+		withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/t", TmpfsOptions: &api.Mount_TmpfsOptions{SizeBytes: 1024, Options: options}})(task)
+		host := newTestConfig(t, task).hostConfig()
+		if want == "" {
+			assert.Equal(t, []mount.Mount{{Type: mount.TypeTmpfs, Target: "/t", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 1024}}}, host.Mounts)
+			assert.Nil(t, host.Tmpfs)
+		} else {
+			assert.Nil(t, host.Mounts, options)
+			assert.Equal(t, map[string]string{"/t": want}, host.Tmpfs)
+		}
+	}
+}
+
+// An error about a volume names the driver where the task does.
+func TestErrorOfAVolume(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"nfs": "create volume data with driver nfs: Error response from daemon: no",
+		"":    "create volume data: Error response from daemon: no",
+	} {
+		task := plainTask()
+		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+			VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: name, Options: map[string]string{"o": "x"}}}}}
+		client := newFakeClient(t)
+		client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) {
+			return volume.Volume{}, answer{"no", cerrdefs.ErrInvalidArgument}
+		}
+		require.EqualError(t, newTestAdapter(t, client, task).CreateVolumes(t.Context()), want)
+	}
+}
+
+func TestPlatforms(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[api.Platform]*ocispec.Platform{
+		{Architecture: "x86_64", OS: "Linux"}:  {Architecture: "amd64", OS: "linux"},
+		{Architecture: "amd64", OS: "windows"}: {Architecture: "amd64", OS: "windows"},
+		{Architecture: "aarch64", OS: "linux"}: {Architecture: "arm64", OS: "linux"},
+		{Architecture: "i686", OS: "linux"}:    {Architecture: "386", OS: "linux"},
+		{Architecture: "armv7l", OS: "linux"}:  {Architecture: "arm", Variant: "v7", OS: "linux"},
+		{Architecture: "armel", OS: "linux"}:   {Architecture: "arm", Variant: "v6", OS: "linux"},
+		{Architecture: "riscv64", OS: "linux"}: {Architecture: "riscv64", OS: "linux"},
+		{Architecture: "arm64", OS: "macos"}:   {Architecture: "arm64", OS: "darwin"},
+		{OS: "linux"}:                          {OS: "linux"},
+		{Architecture: "arm", OS: "linux"}:     nil,
+		{}:                                     nil,
+	} {
+		task := plainTask()
+		task.Spec.Placement = &api.Placement{Platforms: []*api.Platform{&given}}
+		config := newTestConfig(t, task)
+		assert.Equal(t, want, config.platform(), given)
+		if want == nil {
+			assert.Empty(t, config.pullOptions().Platform)
+		}
+	}
+	task := plainTask()
+	task.Spec.Placement = &api.Placement{Platforms: []*api.Platform{{Architecture: "armhf", OS: "linux"}}}
+	assert.Equal(t, "linux/arm/v7", newTestConfig(t, task).pullOptions().Platform)
 }

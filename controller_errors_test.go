@@ -14,6 +14,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -34,9 +36,6 @@ var passingFaults = []struct {
 
 // faultTime is longer than any time-out.
 const faultTime = 5 * time.Minute
-
-// errFinal will not mend itself.
-var errFinal = simError{"something is wrong", cerrdefs.ErrInternal}
 
 // agentStep is what the agent has a controller do.
 type agentStep struct {
@@ -77,23 +76,6 @@ var operations = []agentStep{
 		after: api.TaskStateFailed, err: "task: non-zero exit (143): dockerexec: unhealthy container", failed: api.TaskStateFailed},
 	{name: "Shutdown", state: api.TaskStateRunning, stop: true, calls: []string{"ContainerStop"},
 		after: api.TaskStateShutdown, failed: api.TaskStateFailed},
-}
-
-// inState takes a task on an engine to state, with networks and a volume; change
-// is nil or changes the task before.
-func inState(t *testing.T, sim *simEngine, state api.TaskState, change func(*api.Task)) (*controller, *api.Task) {
-	t.Helper()
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	attach(task, "backend", "10.1.0.0/24")
-	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
-		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}}
-	if change != nil {
-		change(task)
-	}
-	ctlr := newSimController(t, sim, task, WithRequestTimeout(time.Minute), WithPullAttempts(1))
-	drive(t.Context(), t, task, ctlr, state)
-	require.Equal(t, state, task.Status.State, task.Status.Err)
-	return ctlr, task
 }
 
 // reach takes a task to where the operation comes next.
@@ -277,4 +259,277 @@ func TestAnswersWithoutAState(t *testing.T) {
 	require.EqualError(t, made.Start(t.Context()), "inspect container web.1.taskid: the engine's answer has no state")
 	_, err = made.(*controller).ContainerStatus(t.Context())
 	require.EqualError(t, err, "inspect container web.1.taskid: the engine's answer has no state")
+}
+
+// stateless answers an inspect of the one container without a state.
+type stateless struct{ *simEngine }
+
+func (s stateless) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	answer, err := s.simEngine.ContainerInspect(ctx, name)
+	answer.ContainerJSONBase = nil
+	return answer, err
+}
+
+// oddAnswers are what an engine may answer to an inspect that says nothing about
+// the container.
+var oddAnswers = map[string]error{
+	"500":       simError{"RWLayer of container abc is unexpectedly nil", cerrdefs.ErrInternal},
+	"409":       conflict("container is marked for removal"),
+	"no class":  errors.New("something odd"),
+	"not JSON":  errors.New("invalid character '<' looking for beginning of value"),
+	"unknown":   simError{"what now", cerrdefs.ErrUnknown},
+	"data lost": simError{"layer does not exist", cerrdefs.ErrDataLoss},
+}
+
+// refusals do not mend by asking again.
+var refusals = map[string]error{
+	"400": simError{"invalid name", cerrdefs.ErrInvalidArgument},
+	"401": simError{"who are you", cerrdefs.ErrUnauthenticated},
+	"403": simError{"authorization denied by plugin", cerrdefs.ErrPermissionDenied},
+	"501": simError{"not supported", cerrdefs.ErrNotImplemented},
+}
+
+func failInspect(err error) func(string) error {
+	return func(call string) error {
+		if strings.HasPrefix(call, "ContainerInspect") {
+			return err
+		}
+		return nil
+	}
+}
+
+// An answer that says nothing about the container does not end its task: it is
+// asked again, and said once.
+func TestWaitOutlastsOddAnswers(t *testing.T) {
+	t.Parallel()
+	for name, odd := range oddAnswers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				ctlr, _ := runningTask(t, sim, plainTask())
+				sim.forgetCalls()
+				sim.fails(failInspect(odd))
+				ctx, lines := logged(t)
+				wait := asynchronously(func() error { return ctlr.Wait(ctx) })
+				time.Sleep(10 * time.Minute)
+				assert.Greater(t, len(sim.called()), 100)
+				assert.Less(t, len(sim.called()), 480)
+				assert.Equal(t, []string{"container not inspected; it will be looked at again"}, lines(logrus.WarnLevel))
+
+				sim.fails(nil)
+				time.Sleep(10 * time.Second)
+				require.Len(t, lines(logrus.InfoLevel), 2)
+				assert.Regexp(t, `^container inspected again after 10m\d(\.\d+)?s$`, lines(logrus.InfoLevel)[1])
+
+				sim.fails(failInspect(odd)) // another outage, which is worth its own line
+				time.Sleep(10 * time.Minute)
+				assert.Len(t, lines(logrus.WarnLevel), 2)
+				sim.fails(nil)
+				sim.exit(taskName, 6)
+				assert.EqualError(t, wait(), "task: non-zero exit (6)")
+			})
+		})
+	}
+}
+
+// silent answers no inspect while it is mute.
+type silent struct {
+	*simEngine
+	mute  atomic.Bool
+	first atomic.Pointer[time.Time] // when it first did not
+}
+
+func (s *silent) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	if s.mute.Load() {
+		now := time.Now()
+		s.first.CompareAndSwap(nil, &now)
+		<-ctx.Done()
+		return container.InspectResponse{}, ctx.Err()
+	}
+	return s.simEngine.ContainerInspect(ctx, name)
+}
+
+// The stream says nothing of an engine that hangs on one container. Once that answers
+// again, the end is reported.
+func TestWaitSaysOnceThatTheEngineHangsOnTheContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		runningTask(t, sim, plainTask())
+		engine := &silent{simEngine: sim}
+		ctlr, err := NewExecutor(engine, nil).Controller(taskAt(plainTask(), api.TaskStateRunning))
+		require.NoError(t, err)
+		ctx, lines := logged(t)
+		wait := asynchronously(func() error { return ctlr.Wait(ctx) })
+		time.Sleep(time.Minute)
+		engine.mute.Store(true)
+		time.Sleep(20 * time.Minute)
+		assert.Equal(t, []string{"container not inspected; it will be looked at again"}, lines(logrus.WarnLevel))
+
+		engine.mute.Store(false)
+		hung := time.Since(*engine.first.Load())
+		time.Sleep(5 * time.Minute)
+		require.Len(t, lines(logrus.InfoLevel), 2)
+		text, found := strings.CutPrefix(lines(logrus.InfoLevel)[1], "container inspected again after ")
+		require.True(t, found)
+		said, err := time.ParseDuration(text)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, said, hung.Round(time.Millisecond))
+
+		engine.mute.Store(true)
+		time.Sleep(20 * time.Minute)
+		assert.Len(t, lines(logrus.WarnLevel), 2)
+		engine.mute.Store(false)
+		sim.exit(taskName, 6)
+		assert.EqualError(t, wait(), "task: non-zero exit (6)")
+	})
+}
+
+func TestWaitOutlastsAnAnswerWithoutAState(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		runningTask(t, sim, plainTask())
+		made, err := NewExecutor(stateless{sim}, nil).Controller(taskAt(plainTask(), api.TaskStateRunning))
+		require.NoError(t, err)
+		ctx, lines := logged(t)
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		assert.Equal(t, context.DeadlineExceeded, made.Wait(ctx))
+		assert.Len(t, lines(logrus.WarnLevel), 1)
+	})
+}
+
+// A container that is gone after such answers is gone.
+func TestAnOddAnswerIsNotTheLastWord(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		sim.fails(failInspect(oddAnswers["500"]))
+		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
+		time.Sleep(time.Minute)
+		require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true}))
+		sim.fails(nil)
+		assert.Equal(t, ErrContainerDestroyed, wait())
+	})
+}
+
+func TestARefusalToInspectIsFinal(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range refusals {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				ctlr, _ := runningTask(t, sim, plainTask())
+				sim.fails(failInspect(refusal))
+				before := time.Now()
+				want := "inspect container web.1.taskid: " + refusal.Error()
+				err := ctlr.Wait(t.Context())
+				require.EqualError(t, err, want)
+				assert.False(t, exec.IsTemporary(err))
+				err = ctlr.Start(t.Context())
+				require.EqualError(t, err, want)
+				assert.False(t, exec.IsTemporary(err))
+				assert.Less(t, time.Since(before), time.Second)
+			})
+		})
+	}
+}
+
+// Start looks before it does anything. An odd answer then is no reason to fail a
+// task whose container may be running: the agent starts again.
+func TestStartOutlastsOddAnswers(t *testing.T) {
+	t.Parallel()
+	for name, odd := range oddAnswers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim, ctlr, task := starting(t)
+				sim.fails(failInspect(odd))
+				err := ctlr.Start(t.Context())
+				assert.True(t, exec.IsTemporary(err), err)
+				assert.EqualError(t, err, "inspect container web.1.taskid: "+odd.Error())
+				sim.fails(nil)
+
+				time.AfterFunc(time.Minute, func() { sim.fails(failInspect(odd)) })
+				time.AfterFunc(time.Hour, func() { sim.fails(nil); sim.health(taskName, container.Healthy) })
+				before := time.Now()
+				drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+				assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
+				assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+			})
+		})
+	}
+	bubble(t, func(t *testing.T) { // what is not there is no odd answer
+		ctlr := newSimController(t, newSimEngine(t), plainTask())
+		err := ctlr.Start(t.Context())
+		require.ErrorContains(t, err, "No such container: web.1.taskid")
+		assert.False(t, exec.IsTemporary(err))
+	})
+}
+
+// What is put before an engine's words names the container, and must not make
+// another object's absence that of the container.
+func TestALostLayerIsNoLostContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		_, task := runningTask(t, sim, plainTask())
+		sim.fails(failInspect(oddAnswers["data lost"]))
+		fresh := newSimController(t, sim, task)
+		_, err := fresh.adapter.Inspect(t.Context())
+		require.ErrorContains(t, err, "layer does not exist")
+		assert.False(t, isContainerGone(err))
+		_, err = fresh.ContainerStatus(t.Context())
+		require.ErrorContains(t, err, "layer does not exist")
+		sim.fails(nil)
+		require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true}))
+		_, err = fresh.adapter.Inspect(t.Context())
+		assert.True(t, isContainerGone(err), err)
+	})
+}
+
+// The adapter's own Wait leaves it to its caller what to make of such an answer.
+func TestTheAdaptersWaitReportsOddAnswers(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		sim.fails(failInspect(oddAnswers["500"]))
+		_, err := ctlr.adapter.Wait(t.Context())
+		require.EqualError(t, err, "inspect container web.1.taskid: Error response from daemon: RWLayer of container abc is unexpectedly nil")
+		assert.False(t, exec.IsTemporary(err))
+	})
+}
+
+// Wait and Start, also while it waits for health, have nothing to do with a
+// container of somebody else.
+func TestAStrangersContainerIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	belongs := func(sim *simEngine, task string) {
+		sim.with(taskName, func(c *simContainer) {
+			c.config.Labels = map[string]string{LabelTaskID: task}
+			sim.emit(c, "rename")
+		})
+	}
+	const want = "container web.1.taskid (container-00) belongs to task other"
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		belongs(sim, "other")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		assert.EqualError(t, ctlr.Wait(ctx), want)
+		assert.EqualError(t, ctlr.Start(ctx), want)
+	})
+	bubble(t, func(t *testing.T) {
+		sim, ctlr, _ := starting(t)
+		time.AfterFunc(time.Minute, func() { belongs(sim, "other") })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		assert.EqualError(t, ctlr.Start(ctx), want)
+	})
 }

@@ -15,17 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// starting is a container with a health check that has just been created.
-func starting(t *testing.T) (*simEngine, *controller, *api.Task) {
-	t.Helper()
-	sim := newSimEngine(t)
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}}
-	ctlr := newSimController(t, sim, task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
-	return sim, ctlr, task
-}
-
 func TestStartWaitsForHealth(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -286,4 +275,208 @@ func TestStartGoesOnWaitingForHealth(t *testing.T) {
 			})
 		}
 	}
+}
+
+// probed is what an engine shows of a health check: its log is never nil.
+func probed(status container.HealthStatus, streak int) *container.Health {
+	health := &container.Health{Status: status, FailingStreak: streak, Log: []*container.HealthcheckResult{}}
+	for range min(streak, 5) {
+		health.Log = append(health.Log, &container.HealthcheckResult{ExitCode: 1})
+	}
+	return health
+}
+
+// retrying has the check of the task's container fail after so many tries.
+func retrying(sim *simEngine, retries int) {
+	sim.with(taskName, func(c *simContainer) {
+		c.config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}, Retries: retries}
+	})
+}
+
+// An engine calls a container unhealthy while it is paused, and afterwards until
+// the next check. No check has failed then.
+func TestAPauseIsNoFailedCheck(t *testing.T) {
+	t.Parallel()
+	for name, streak := range map[string]int{"healthy": 0, "failed, but not often enough": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				ctlr, _ := runningTask(t, sim, plainTask())
+				retrying(sim, 3)
+				wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
+				sim.forgetCalls()
+				become := func(status container.ContainerState, health *container.Health, action events.Action) {
+					time.Sleep(time.Minute)
+					sim.with(taskName, func(c *simContainer) {
+						c.state.Status, c.state.Paused, c.state.Health = status, status == container.StatePaused, health
+						sim.emit(c, action)
+					})
+				}
+				become("running", probed(container.Healthy, streak), events.ActionHealthStatusHealthy)
+				become("paused", probed(container.Unhealthy, streak), events.ActionPause)
+				become("running", probed(container.Unhealthy, streak), events.ActionUnPause)
+				become("running", probed(container.Healthy, 0), events.ActionHealthStatusHealthy)
+				time.Sleep(time.Hour)
+				assert.NotContains(t, sim.called(), "ContainerStop web.1.taskid")
+				sim.exit(taskName, 0)
+				assert.NoError(t, wait())
+			})
+		})
+	}
+	t.Run("really unhealthy before the pause", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) { // judged once it runs again
+			sim := newSimEngine(t)
+			ctlr, _ := runningTask(t, sim, plainTask())
+			retrying(sim, 3)
+			paused := func(c *simContainer) { c.state.Status, c.state.Paused = container.StatePaused, true }
+			sim.with(taskName, func(c *simContainer) { paused(c); c.state.Health = probed(container.Unhealthy, 3) })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			assert.Equal(t, context.DeadlineExceeded, ctlr.Wait(ctx))
+			sim.with(taskName, func(c *simContainer) { c.state.Status, c.state.Paused = container.StateRunning, false })
+			ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			assert.EqualError(t, ctlr.Wait(ctx), "task: non-zero exit (143): dockerexec: unhealthy container")
+		})
+	})
+}
+
+// Start waits on after a pause, for a check that says something.
+func TestAPauseWhileStartWaitsForHealth(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim, ctlr, _ := starting(t)
+		start := asynchronously(func() error { return ctlr.Start(t.Context()) })
+		for _, status := range []container.ContainerState{"running", "paused", "running"} {
+			time.Sleep(time.Minute)
+			sim.with(taskName, func(c *simContainer) {
+				c.state.Status, c.state.Paused = status, status == container.StatePaused
+				c.state.Health = probed(container.Unhealthy, 0)
+				sim.emit(c, events.ActionPause)
+			})
+		}
+		time.AfterFunc(time.Hour, func() {
+			sim.with(taskName, func(c *simContainer) {
+				c.state.Health = probed(container.Healthy, 0)
+				sim.emit(c, events.ActionHealthStatusHealthy)
+			})
+		})
+		before := time.Now()
+		require.NoError(t, start())
+		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+	})
+}
+
+func TestHowManyFailedChecksAreUnhealthy(t *testing.T) {
+	t.Parallel()
+	check := func(retries int) *container.Config {
+		return &container.Config{Healthcheck: &container.HealthConfig{Retries: retries}}
+	}
+	for name, test := range map[string]struct {
+		config *container.Config
+		health *container.Health
+		want   bool
+	}{
+		"no check":                      {check(1), nil, false},
+		"one of one":                    {check(1), probed(container.Unhealthy, 1), true},
+		"none of one":                   {check(1), probed(container.Unhealthy, 0), false},
+		"two of three by default":       {check(0), probed(container.Unhealthy, 2), false},
+		"three of three by default":     {check(0), probed(container.Unhealthy, 3), true},
+		"four of five":                  {check(5), probed(container.Unhealthy, 4), false},
+		"more than five":                {check(5), probed(container.Unhealthy, 9), true},
+		"healthy again":                 {check(1), probed(container.Healthy, 0), false},
+		"a fake that has only a status": {nil, &container.Health{Status: container.Unhealthy}, true},
+		"a fake that is healthy":        {nil, &container.Health{Status: container.Healthy}, false},
+		"a fake that is starting":       {nil, &container.Health{Status: container.Starting}, false},
+		"no settings, two":              {nil, probed(container.Unhealthy, 2), false},
+		"no settings of a check, three": {&container.Config{}, probed(container.Unhealthy, 3), true},
+	} {
+		answer := container.InspectResponse{
+			ContainerJSONBase: &container.ContainerJSONBase{State: &container.State{Status: "running", Health: test.health}},
+			Config:            test.config,
+		}
+		assert.Equal(t, test.want, failedChecks(answer), name)
+	}
+}
+
+// A new process knows of a stop for health by what the engine keeps of the checks.
+// That an engine calls each container with a check unhealthy once it has ended
+// says nothing.
+func TestAStopForHealthOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		health *container.Health
+		code   int
+		want   string // empty: no error
+	}{
+		{"was unhealthy, stopped with 0", probed(container.Unhealthy, 2), 0, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{"was unhealthy, killed", probed(container.Unhealthy, 3), 137, "task: non-zero exit (137): dockerexec: unhealthy container"},
+		{"was healthy", probed(container.Unhealthy, 0), 0, ""},
+		{"one check had failed", probed(container.Unhealthy, 1), 0, ""},
+		{"was healthy, failed", probed(container.Unhealthy, 0), 1, "task: non-zero exit (1)"},
+		{"no check", nil, 0, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				_, task := runningTask(t, sim, plainTask())
+				retrying(sim, 2)
+				sim.with(taskName, func(c *simContainer) {
+					c.state = container.State{Status: container.StateExited, ExitCode: test.code, Health: test.health}
+				})
+				fresh := newSimController(t, sim, task)
+				assert.Equal(t, exec.ErrTaskStarted, fresh.Start(t.Context()))
+				drive(t.Context(), t, task, fresh, api.TaskStateCompleted)
+				want := api.TaskStateFailed
+				if test.want == "" {
+					want = api.TaskStateCompleted
+				}
+				assert.Equal(t, want, task.Status.State)
+				assert.Equal(t, test.want, task.Status.Err)
+			})
+		})
+	}
+}
+
+// Nothing but a running container is healthy, also if nothing is said of its
+// health.
+func TestStartIsNotContentWithAContainerThatDoesNotRun(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim, ctlr, _ := starting(t)
+		sim.started = func(c *simContainer) { c.state = container.State{Status: container.StatePaused, Paused: true} }
+		time.AfterFunc(time.Hour, func() {
+			sim.with(taskName, func(c *simContainer) {
+				c.state = container.State{Status: container.StateRunning, Running: true, Health: probed(container.Healthy, 0)}
+				sim.emit(c, events.ActionUnPause)
+			})
+		})
+		before := time.Now()
+		require.NoError(t, ctlr.Start(t.Context()))
+		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+	})
+}
+
+// A stop that has nothing to do does not make an end.
+func TestAStopForHealthIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, _ := runningTask(t, sim, plainTask())
+		sim.fails(func(call string) error {
+			if call == "ContainerStop web.1.taskid" {
+				return notFound("No such container: web.1.taskid")
+			}
+			return nil
+		})
+		sim.health(taskName, container.Unhealthy)
+		time.AfterFunc(time.Hour, func() { sim.exit(taskName, 9) })
+		before := time.Now()
+		require.EqualError(t, ctlr.Wait(t.Context()), "task: non-zero exit (9): dockerexec: unhealthy container")
+		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+	})
 }

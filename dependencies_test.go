@@ -1,64 +1,16 @@
 package dockerexec
 
 import (
+	"strings"
 	"testing"
 
-	"github.com/moby/swarmkit/v2/agent/configs"
 	"github.com/moby/swarmkit/v2/agent/exec"
-	"github.com/moby/swarmkit/v2/agent/secrets"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/identity"
 	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// anyPayload has every secret and config, all with itself as the payload.
-type anyPayload string
-
-func (p anyPayload) Secrets() exec.SecretGetter {
-	return secretFunc(func(id string) (*api.Secret, error) {
-		return &api.Secret{ID: id, Spec: api.SecretSpec{Data: []byte(p)}}, nil
-	})
-}
-
-func (p anyPayload) Configs() exec.ConfigGetter {
-	return configFunc(func(id string) (*api.Config, error) {
-		return &api.Config{ID: id, Spec: api.ConfigSpec{Data: []byte(p)}}, nil
-	})
-}
-
-func (p anyPayload) Volumes() exec.VolumeGetter { return nil }
-
-type secretFunc func(id string) (*api.Secret, error)
-
-func (f secretFunc) Get(id string) (*api.Secret, error) { return f(id) }
-
-type configFunc func(id string) (*api.Config, error)
-
-func (f configFunc) Get(id string) (*api.Config, error) { return f(id) }
-
-func secretFile(id string, file *api.FileTarget) *api.SecretReference {
-	return &api.SecretReference{SecretID: id, SecretName: "name-of-" + id, Target: &api.SecretReference_File{File: file}}
-}
-
-func configFile(id string, file *api.FileTarget) *api.ConfigReference {
-	return &api.ConfigReference{ConfigID: id, ConfigName: "name-of-" + id, Target: &api.ConfigReference_File{File: file}}
-}
-
-// stores are an agent's, with two secrets and two configs.
-func stores(templates ...string) getters {
-	s, c := secrets.NewManager(), configs.NewManager()
-	s.Add(api.Secret{ID: "s1", Spec: api.SecretSpec{Data: []byte("payload of s1")}},
-		api.Secret{ID: "other", Spec: api.SecretSpec{Data: []byte("payload of other")}})
-	c.Add(api.Config{ID: "c1", Spec: api.ConfigSpec{Data: []byte("payload of c1")}},
-		api.Config{ID: "other", Spec: api.ConfigSpec{Data: []byte("payload of other")}})
-	for _, text := range templates {
-		s.Add(api.Secret{ID: "template", Spec: api.SecretSpec{Data: []byte(text), Templating: &api.Driver{Name: "golang"}}})
-		c.Add(api.Config{ID: "template", Spec: api.ConfigSpec{Data: []byte(text), Templating: &api.Driver{Name: "golang"}}})
-	}
-	return getters{s, c}
-}
 
 func testPayloads(t testing.TB, node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) payloads {
 	t.Helper()
@@ -230,4 +182,139 @@ func TestReferencesWithoutAGetter(t *testing.T) {
 	require.EqualError(t, err, noSecret)
 	_, err = NewContainerAdapter(newFakeClient(t), nil, withSecret, stores().secrets)
 	require.NoError(t, err)
+}
+
+func TestFilesOfATask(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, []taskFile{
+		{dependency{"Spec.Container.Secrets[0]", false, "s1", "db-password"}, "secret.0", "/run/secrets/password", 1000, 2000, 0o400},
+		{dependency{"Spec.Container.Secrets[1]", false, "s2", ""}, "secret.1", "/run/secrets/tls/key.pem", 0, 0, 0o444},
+		{dependency{"Spec.Container.Secrets[2]", false, "s1", ""}, "secret.2", "/etc/app/password", 0, 0, 0},
+	}, newTestConfig(t, goldenTask(t, "secrets")).files)
+	assert.Equal(t, []taskFile{
+		{dependency{"Spec.Container.Configs[0]", true, "c1", "web-conf"}, "config.0", "/web.conf", 1000, 2000, 0o640},
+		{dependency{"Spec.Container.Configs[1]", true, "c1", ""}, "config.1", "/etc/web/web.conf", 0, 0, 0o444},
+	}, newTestConfig(t, goldenTask(t, "configs")).files)
+
+	for name, want := range map[string]string{
+		"a..b": "/run/secrets/a..b", "...": "/run/secrets/...", "a/../b": "/run/secrets/b", "./a": "/run/secrets/a",
+		"//a/": "/a", "/../a": "/a", "/run/secrets/a/": "/run/secrets/a", "C:": "/run/secrets/C:",
+	} {
+		task := plainTask()
+		spec(task).Secrets = []*api.SecretReference{secretFile("s", &api.FileTarget{Name: name})}
+		assert.Equal(t, want, newTestConfig(t, task).files[0].target, name)
+	}
+}
+
+func TestFilesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	withSecrets := func(files ...*api.FileTarget) func(*api.Task) {
+		return func(task *api.Task) {
+			for _, f := range files {
+				spec(task).Secrets = append(spec(task).Secrets, secretFile("s", f))
+			}
+		}
+	}
+	withConfig := func(name string) func(*api.Task) {
+		return func(task *api.Task) {
+			spec(task).Configs = append(spec(task).Configs, configFile("c", &api.FileTarget{Name: name}))
+		}
+	}
+	both := func(changes ...func(*api.Task)) func(*api.Task) {
+		return func(task *api.Task) {
+			for _, change := range changes {
+				change(task)
+			}
+		}
+	}
+	withCredential := func(id string) func(*api.Task) {
+		return func(task *api.Task) {
+			spec(task).Privileges = &api.Privileges{CredentialSpec: &api.Privileges_CredentialSpec{Source: &api.Privileges_CredentialSpec_Config{Config: id}}}
+		}
+	}
+	named := func(name string) *api.FileTarget { return &api.FileTarget{Name: name} }
+	for _, test := range []struct {
+		name   string
+		change func(*api.Task)
+		want   string
+	}{
+		{"secret ID", func(task *api.Task) {
+			spec(task).Secrets = []*api.SecretReference{secretFile("", named("a"))}
+		}, "Spec.Container.Secrets[0].SecretID: is empty"},
+		{"config ID", func(task *api.Task) {
+			spec(task).Configs = []*api.ConfigReference{configFile("", named("a"))}
+		}, "Spec.Container.Configs[0].ConfigID: is empty"},
+		{"secret nil", func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{nil} }, "Spec.Container.Secrets[0]: is nil"},
+		{"config nil", func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{nil} }, "Spec.Container.Configs[0]: is nil"},
+		{"secret without target", func(task *api.Task) {
+			spec(task).Secrets = []*api.SecretReference{{SecretID: "s"}}
+		}, "Spec.Container.Secrets[0].Target: is not set: a secret arrives as a file, or not at all"},
+		{"config without target", func(task *api.Task) {
+			spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}}
+		}, "Spec.Container.Configs[0].Target: is not set: a config arrives as a file or by another field, or not at all"},
+		{"runtime target that nothing uses", func(task *api.Task) {
+			spec(task).Configs = []*api.ConfigReference{{ConfigID: "c", Target: &api.ConfigReference_Runtime{Runtime: &api.RuntimeTarget{}}}}
+		}, "Spec.Container.Configs[0].Target: is for a container's CredentialSpec, and the task's names another config or none"},
+		{"target nil", func(task *api.Task) {
+			spec(task).Secrets = []*api.SecretReference{{SecretID: "s", Target: &api.SecretReference_File{}}}
+		}, "Spec.Container.Secrets[0].File: is nil"},
+		{"target typed nil", func(task *api.Task) {
+			spec(task).Configs = []*api.ConfigReference{{ConfigID: "c", Target: (*api.ConfigReference_Runtime)(nil)}}
+		}, "Spec.Container.Configs[0].Target: is nil"},
+
+		{"name", withSecrets(named("")), "Spec.Container.Secrets[0].File.Name: is empty"},
+		{"name of the base", withSecrets(named(".")), `Spec.Container.Secrets[0].File.Name: "." is a folder`},
+		{"name of the base, cleaned", withSecrets(named("a/..")), `Spec.Container.Secrets[0].File.Name: "a/.." is a folder`},
+		{"name of the base, absolute", withSecrets(named("/run/secrets/")), `Spec.Container.Secrets[0].File.Name: "/run/secrets/" is a folder`},
+		{"root", withSecrets(named("/")), `Spec.Container.Secrets[0].File.Name: "/" is a folder`},
+		{"root, cleaned", withSecrets(named("/a/../..")), `Spec.Container.Secrets[0].File.Name: "/a/../.." is a folder`},
+		{"config at the root", withConfig("."), `Spec.Container.Configs[0].File.Name: "." is a folder`},
+		{"secret out of its base", withSecrets(named("../a")), `Spec.Container.Secrets[0].File.Name: "../a" leads out of /run/secrets`},
+		{"secret out of its base, hidden", withSecrets(named("a/../../secrets/b")), `Spec.Container.Secrets[0].File.Name: "a/../../secrets/b" leads out of /run/secrets`},
+		{"config out of its base", withConfig("../a"), `Spec.Container.Configs[0].File.Name: "../a" leads out of /`},
+		{"backslash", withSecrets(named(`..\a`)), `Spec.Container.Secrets[0].File.Name: "..\\a" is no path: parts are separated by slashes`},
+		{"NUL", withSecrets(named("a\x00")), `Spec.Container.Secrets[0].File.Name: "a\x00" is no path: parts are separated by slashes`},
+
+		{"UID", withSecrets(&api.FileTarget{Name: "a", UID: "tester"}), `Spec.Container.Secrets[0].File.UID: "tester" is no number of a user or group`},
+		{"UID negative", withSecrets(&api.FileTarget{Name: "a", UID: "-1"}), `Spec.Container.Secrets[0].File.UID: "-1" is no number of a user or group`},
+		{"GID of no change", withSecrets(&api.FileTarget{Name: "a", GID: "4294967295"}), `Spec.Container.Secrets[0].File.GID: "4294967295" is no number of a user or group`},
+		{"GID large", withSecrets(&api.FileTarget{Name: "a", GID: "4294967296"}), `Spec.Container.Secrets[0].File.GID: "4294967296" is no number of a user or group`},
+		{"mode", withSecrets(&api.FileTarget{Name: "a", Mode: 0o4755}), "Spec.Container.Secrets[0].File.Mode: 04755 is more than 0777"},
+
+		{"two secrets in one place", withSecrets(named("a"), named("b/../a")), "Spec.Container.Secrets[1].File.Name: /run/secrets/a is also the target of Secrets[0]"},
+		{"secret and config in one place", both(withConfig("run/secrets/a"), withSecrets(named("a"))), "Spec.Container.Configs[0].File.Name: /run/secrets/a is also the target of Secrets[0]"},
+		{"in the place of a mount", both(withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/data/"}), withConfig("data")), "Spec.Container.Configs[0].File.Name: /data is also the target of Mounts[0]"},
+		{"in the place of a tmpfs with options", both(withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/{{.Service.Name}}", TmpfsOptions: &api.Mount_TmpfsOptions{Options: "exec"}}), withConfig("web")), "Spec.Container.Configs[0].File.Name: /web is also the target of Mounts[0]"},
+		{"a mount below", both(withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/data/a/b"}), withConfig("data")), "Spec.Container.Configs[0].File.Name: /data is a file, and Mounts[0] is to be below it"},
+		{"a secret below", withSecrets(named("a"), named("a/b")), "Spec.Container.Secrets[0].File.Name: /run/secrets/a is a file, and Secrets[1] is to be below it"},
+		{"secrets below a config", both(withSecrets(named("a")), withConfig("run")), "Spec.Container.Configs[0].File.Name: /run is a file, and Secrets[0] is to be below it"},
+
+		{"task ID", both(func(task *api.Task) { task.Annotations.Name, task.ID = "web", ".." }, withConfig("a")), `ID: ".." cannot name the folder of the task's secrets and configs: up to 100 letters, digits and then _.- are allowed`},
+		{"task ID with slash", both(func(task *api.Task) { task.Annotations.Name, task.ID = "web", "a/b" }, withConfig("a")), `ID: "a/b" cannot name the folder of the task's secrets and configs: up to 100 letters, digits and then _.- are allowed`},
+		{"task ID long", both(func(task *api.Task) { task.ID = strings.Repeat("a", 101) }, withConfig("a")), `ID: "` + strings.Repeat("a", 101) + `" cannot name the folder of the task's secrets and configs: up to 100 letters, digits and then _.- are allowed`},
+
+		{"credential config", withCredential("c"), `Spec.Container.Privileges.CredentialSpec.Config: "c" is none of the task's Configs`},
+		{"credential config empty", withCredential(""), "Spec.Container.Privileges.CredentialSpec.Config: is empty"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			task := plainTask()
+			test.change(task)
+			_, err := newContainerConfig(goldenNode(), task)
+			require.EqualError(t, err, "dockerexec: task field "+test.want)
+			checkNamesField(t, err)
+		})
+	}
+}
+
+// A mount above a file is no conflict: the engine mounts it first.
+func TestFilesBelowAMount(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	spec(task).Mounts = []api.Mount{{Type: api.MountTypeTmpfs, Target: "/run"}}
+	spec(task).Secrets = []*api.SecretReference{secretFile("s", &api.FileTarget{Name: "a"})}
+	mounts := newTestConfig(t, task).hostConfig().Mounts
+	require.Len(t, mounts, 2)
+	assert.Equal(t, "/run", mounts[0].Target)
+	assert.Equal(t, "/run/secrets/a", mounts[1].Target)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/stretchr/testify/assert"
@@ -36,43 +38,6 @@ func TestOptionsTakeTheLastAndIgnoreNil(t *testing.T) {
 	assert.Equal(t, 2*time.Minute, o.requestTimeout)
 	assert.Equal(t, 3, o.pullAttempts)
 	assert.Equal(t, 5*time.Minute, o.pullStallTimeout)
-}
-
-// oldEngine answers as an engine of API 1.41 does, and records the paths.
-type oldEngine struct {
-	mu       sync.Mutex
-	paths    []string
-	pingFail int // so many pings fail
-	version  string
-	hang     bool
-}
-
-func (e *oldEngine) RoundTrip(request *http.Request) (*http.Response, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.hang {
-		<-request.Context().Done()
-		return nil, request.Context().Err()
-	}
-	e.paths = append(e.paths, request.URL.Path)
-	response := &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: request}
-	if request.URL.Path == "/_ping" {
-		if e.pingFail > 0 {
-			e.pingFail--
-			return nil, io.ErrUnexpectedEOF
-		}
-		response.StatusCode = http.StatusOK
-		response.Header.Set("Api-Version", e.version)
-	}
-	return response, nil
-}
-
-func (e *oldEngine) client(t *testing.T, opts ...engineapi.Opt) *engineapi.Client {
-	t.Helper()
-	opts = append([]engineapi.Opt{engineapi.WithHost("tcp://engine:1"), engineapi.WithHTTPClient(&http.Client{Transport: e})}, opts...)
-	client, err := engineapi.NewClientWithOpts(opts...)
-	require.NoError(t, err)
-	return client
 }
 
 func startOn(t *testing.T, engine *Engine) error {
@@ -222,4 +187,36 @@ func TestAtLeast(t *testing.T) {
 	assert.True(t, atLeast("1.51", "1.44"))
 	assert.False(t, atLeast("1.41", "1.44"))
 	assert.False(t, atLeast("1.9", "1.44"))
+}
+
+// notFoundTransport is a proxy that has no engine to ask.
+type notFoundTransport struct{}
+
+func (notFoundTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusNotFound, Header: http.Header{}, Request: request,
+		Body: io.NopCloser(strings.NewReader("404 page not found"))}, nil
+}
+
+// What is answered to the ping is no word on the container or the network that is
+// asked for after it, which nobody has removed.
+func TestNothingIsGoneForAPingThatIsNotFound(t *testing.T) {
+	t.Parallel()
+	client, err := engineapi.NewClientWithOpts(engineapi.WithHost("http://engine"), engineapi.WithHTTPClient(&http.Client{Transport: notFoundTransport{}}))
+	require.NoError(t, err)
+	task := plainTask()
+	attach(task, "n", "10.1.0.0/24")
+	for name, call := range map[string]func(*ContainerAdapter, context.Context) error{
+		"Shutdown":       (*ContainerAdapter).Shutdown,
+		"Terminate":      (*ContainerAdapter).Terminate,
+		"Remove":         (*ContainerAdapter).Remove,
+		"CreateNetworks": (*ContainerAdapter).CreateNetworks,
+		"RemoveNetworks": (*ContainerAdapter).RemoveNetworks,
+	} {
+		adapter, err := NewEngine(client).Adapter(nil, task, nil)
+		require.NoError(t, err)
+		err = call(adapter, t.Context())
+		require.ErrorContains(t, err, "ping the engine at http://engine: ", name)
+		assert.True(t, exec.IsTemporary(err), name)
+		assert.False(t, cerrdefs.IsNotFound(err), name)
+	}
 }

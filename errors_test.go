@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"syscall"
@@ -14,23 +16,14 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// answer is an error as the client makes it of an engine's answer: a text and a
-// class that are told apart.
-type answer struct {
-	text  string
-	class error
-}
-
-func (a answer) Error() string        { return "Error response from daemon: " + a.text }
-func (a answer) Is(target error) bool { return target == a.class }
 
 const (
 	unknownContainer = iota
@@ -149,32 +142,6 @@ func TestClassifiersOfABareConflict(t *testing.T) {
 	}
 }
 
-func TestExitError(t *testing.T) {
-	t.Parallel()
-	ended := func(code int, message string) container.InspectResponse {
-		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
-			State: &container.State{Status: container.StateExited, ExitCode: code, Error: message}}}
-	}
-	require.NoError(t, ExitError(ended(0, ""), nil))
-
-	err := ExitError(ended(3, ""), nil)
-	require.EqualError(t, err, "task: non-zero exit (3)")
-	coder, ok := err.(exec.ExitCoder) // as the agent does: nothing may be wrapped around it
-	require.True(t, ok)
-	assert.Equal(t, 3, coder.ExitCode())
-
-	err = errors.Wrap(ExitError(ended(137, ""), ErrContainerUnhealthy), "web")
-	require.EqualError(t, err, "web: task: non-zero exit (137): dockerexec: unhealthy container")
-	assert.ErrorIs(t, err, ErrContainerUnhealthy)
-	assert.Equal(t, ErrContainerUnhealthy, errors.Cause(err))
-	require.ErrorAs(t, err, &coder)
-	assert.Equal(t, 137, coder.ExitCode())
-
-	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: non-zero exit (0): dockerexec: unhealthy container")
-	require.EqualError(t, ExitError(ended(127, "no such file"), nil), "task: non-zero exit (127): no such file")
-	require.EqualError(t, ExitError(container.InspectResponse{}, nil), "dockerexec: the engine's answer about the container has no state")
-}
-
 func TestSentinelTexts(t *testing.T) {
 	t.Parallel()
 	assert.EqualError(t, ErrImageRequired, "dockerexec: image required")
@@ -250,4 +217,145 @@ func TestErrorOfAnEndedContextIsBare(t *testing.T) {
 	defer cancel()
 	err = engineError(late, &url.Error{Op: "Get", URL: "http://docker", Err: context.DeadlineExceeded}, "start")
 	assert.Equal(t, context.DeadlineExceeded, err)
+}
+
+// The parts of a phrase stand in its order.
+func TestClassifiersHeedTheOrderOfWords(t *testing.T) {
+	t.Parallel()
+	assert.True(t, IsUnknownContainer(stderrors.New("container web not found")))
+	assert.False(t, IsUnknownContainer(stderrors.New("not found: container web")))
+	assert.True(t, IsActiveEndpointError(stderrors.New("network n is in use")))
+	assert.False(t, IsActiveEndpointError(stderrors.New("in use: network n")))
+	assert.True(t, IsContainerCreateNameConflict(stderrors.New("container web already exists")))
+	assert.False(t, IsContainerCreateNameConflict(stderrors.New("already exists: container web")))
+	assert.True(t, IsStoppedContainer(stderrors.New("container web is not running")))
+	assert.False(t, IsStoppedContainer(stderrors.New("is not running: container web")))
+}
+
+// A proxy that does not reach the engine is an engine that is away.
+func TestAGatewaysErrorsAreTemporary(t *testing.T) {
+	t.Parallel()
+	for status, temporary := range map[int]bool{
+		http.StatusInternalServerError:     false,
+		http.StatusNotImplemented:          false,
+		http.StatusBadGateway:              true,
+		http.StatusServiceUnavailable:      true,
+		http.StatusGatewayTimeout:          true,
+		http.StatusHTTPVersionNotSupported: false,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", "1.51")
+			if r.URL.Path != "/_ping" {
+				w.WriteHeader(status)
+			}
+		}))
+		t.Cleanup(server.Close)
+		client, err := engineapi.NewClientWithOpts(engineapi.WithHost(server.URL), engineapi.WithVersion("1.51"))
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, client.Close()) })
+		adapter, err := NewContainerAdapter(client, nil, plainTask(), nil)
+		require.NoError(t, err)
+		err = adapter.Start(t.Context())
+		require.Error(t, err)
+		assert.Equal(t, temporary, exec.IsTemporary(err), "%d: %v", status, err)
+	}
+}
+
+// What engines answered to calls while their containerd, or they themselves, were
+// ended.
+func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		call, text string
+		class      error
+		passing    bool
+	}{
+		// 29, containerd killed
+		{"create", "Unavailable: error reading from server: EOF", cerrdefs.ErrInternal, true},
+		{"create", "Unavailable: error reading from server: connection reset by peer", cerrdefs.ErrUnavailable, true},
+		{"start", "Unavailable: error reading from server: connection reset by peer", cerrdefs.ErrInternal, true},
+		{"start", "failed to create task for container: Unavailable: error reading from server: EOF", cerrdefs.ErrInternal, true},
+		{"start", `failed to create task for container: Unavailable: connection error: desc = "transport: Error while dialing: dial unix /run/docker/containerd/containerd.sock: connect: connection refused"`, cerrdefs.ErrInternal, true},
+		{"remove", `cannot remove container "web": Unavailable: connection error: desc = "error reading server preface: connection reset by peer"`, cerrdefs.ErrUnavailable, true},
+		// 29, on its way down
+		{"create", "Canceled: grpc: the client connection is closing: context canceled", cerrdefs.ErrInternal, true},
+		{"network create", "failed to update bridge store for object type *bridge.networkConfiguration: database not open", cerrdefs.ErrInternal, true},
+		{"network create", "failed to update store for object type *libnetwork.Network: database not open", cerrdefs.ErrInternal, true},
+		{"network remove", "error while removing network: error deleting network from store: database not open", cerrdefs.ErrInternal, true},
+		// 20.10, containerd killed
+		{"start", `connection error: desc = "transport: Error while dialing dial unix /run/docker/containerd/containerd.sock: connect: connection refused": unavailable`, cerrdefs.ErrInternal, true},
+		{"start", "transport is closing: unavailable", cerrdefs.ErrInternal, true},
+		// 20.10, on its way down
+		{"start", "failed to update store for object type *libnetwork.endpoint: open : no such file or directory", cerrdefs.ErrInternal, true},
+
+		{"start", `failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "unavailable: error reading from server: EOF": executable file not found in $PATH: unknown`, cerrdefs.ErrInternal, false},
+		{"start", `OCI runtime create failed: container_linux.go:380: starting container process caused: exec: "transport is closing: unavailable": executable file not found in $PATH: unknown`, cerrdefs.ErrInternal, false},
+		{"start", "driver failed programming external connectivity on endpoint web: Bind for 0.0.0.0:80 failed: port is already allocated", cerrdefs.ErrInternal, false},
+		{"create", "No such image: unavailable: error reading from server: EOF", cerrdefs.ErrNotFound, false},
+		{"create", "invalid mount config: Unavailable: connection error: desc = x", cerrdefs.ErrInvalidArgument, false},
+		{"create", "service unavailable: connection refused", cerrdefs.ErrInternal, false},
+	} {
+		t.Run(test.call+": "+test.text, func(t *testing.T) {
+			t.Parallel()
+			err := engineError(t.Context(), simError{test.text, test.class}, "%s container web", test.call)
+			_, outermost := err.(interface{ Temporary() bool })
+			assert.Equal(t, test.passing, outermost)
+		})
+	}
+}
+
+func TestATaskOutlivesTheEndOfContainerdWithinItsCreate(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		task := taskAt(plainTask(), api.TaskStatePreparing)
+		ctlr := newSimController(t, sim, task)
+		sim.fails(failing("ContainerCreate", simError{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}))
+		status, err := exec.Do(t.Context(), task, ctlr)
+		assert.Equal(t, exec.ErrTaskRetry, err)
+		assert.Equal(t, api.TaskStatePreparing, status.State)
+		sim.fails(nil)
+		status, err = exec.Do(t.Context(), task, ctlr)
+		require.NoError(t, err)
+		assert.Equal(t, api.TaskStateReady, status.State)
+	})
+}
+
+// The table that stands in the comment of verdicts.go.
+func TestVerdicts(t *testing.T) {
+	t.Parallel()
+	status := func(status int) error { return answer{"no", errhttp.ToNative(status)} }
+	for name, test := range map[string]struct {
+		err                                       error
+		passing, refusal, mayMend, again, reached bool
+	}{
+		"refused connection": {syscall.ECONNREFUSED, true, false, true, true, false},
+		"cut short":          {io.ErrUnexpectedEOF, true, false, true, true, false},
+		"no answer":          {requestTimeoutError(time.Minute), true, false, true, true, true},
+		"429":                {status(http.StatusTooManyRequests), true, false, true, true, true},
+		"502":                {status(http.StatusBadGateway), true, false, true, true, true},
+		"503":                {status(http.StatusServiceUnavailable), true, false, true, true, true},
+		"504":                {status(http.StatusGatewayTimeout), true, false, true, true, true},
+		"lost containerd":    {answer{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}, true, false, true, true, true},
+		"older engine":       {answer{"client version 1.51 is too new", cerrdefs.ErrInvalidArgument}, true, true, true, true, true},
+		"409":                {status(http.StatusConflict), false, false, true, true, true},
+		"500":                {status(http.StatusInternalServerError), false, false, true, true, true},
+		"400":                {status(http.StatusBadRequest), false, true, false, false, true},
+		"401":                {status(http.StatusUnauthorized), false, true, false, false, true},
+		"403":                {status(http.StatusForbidden), false, true, false, false, true},
+		"501":                {status(http.StatusNotImplemented), false, true, false, false, true},
+		"404":                {status(http.StatusNotFound), false, false, false, true, true},
+		"405":                {status(http.StatusMethodNotAllowed), false, false, false, true, true},
+		"no JSON":            {json.Unmarshal([]byte("<html>"), new(any)), false, false, false, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.passing, isPassing(test.err), "isPassing")
+			assert.Equal(t, test.refusal, isRefusal(test.err), "isRefusal")
+			assert.Equal(t, test.reached, hasReached(test.err), "hasReached")
+			wrapped := engineError(t.Context(), test.err, "inspect container web")
+			assert.Equal(t, test.mayMend, mayMend(wrapped), "mayMend")
+			assert.Equal(t, test.again, exec.IsTemporary(tryAgain(t.Context(), wrapped)), "tryAgain")
+		})
+	}
 }

@@ -2,8 +2,11 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,10 +17,9 @@ import (
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
-	"github.com/moby/swarmkit/v2/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/sirupsen/logrus"
-	logrustest "github.com/sirupsen/logrus/hooks/test"
+	"github.com/pkg/errors"
+	"github.com/stretchr/testify/require"
 )
 
 // fakeClient is an engine's client of which a test sets the methods that it
@@ -188,18 +190,156 @@ func (f *fakeClient) Info(ctx context.Context) (system.Info, error) {
 	return f.info(ctx)
 }
 
-// logged returns a context with a logger of its own, down to debug, and what was
-// logged to it at a level or above.
-func logged(t testing.TB) (context.Context, func(logrus.Level) []string) {
-	logger, hook := logrustest.NewNullLogger()
-	logger.SetLevel(logrus.DebugLevel)
-	return log.WithLogger(t.Context(), logrus.NewEntry(logger)), func(level logrus.Level) []string {
-		var lines []string
-		for _, entry := range hook.AllEntries() {
-			if entry.Level <= level {
-				lines = append(lines, entry.Message)
-			}
+// filesClient is a client of an engine of this host with the ID engine-1.
+type filesClient struct {
+	*fakeClient
+	address       string
+	containerList func(ctx context.Context, options container.ListOptions) ([]container.Summary, error)
+}
+
+func newFilesClient(t testing.TB) *filesClient {
+	client := &filesClient{fakeClient: newFakeClient(t), address: "unix:///run/docker.sock"}
+	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
+	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
+	client.creating(nil)
+	return client
+}
+
+func (c *filesClient) DaemonHost() string { return c.address }
+
+func (c *filesClient) ContainerList(ctx context.Context, options container.ListOptions) ([]container.Summary, error) {
+	c.record("ContainerList", fmt.Sprint(options.All, " ", options.Filters.Get("label")), c.containerList != nil)
+	return c.containerList(ctx, options)
+}
+
+// creating has the fake answer each ContainerCreate with the next of errs, nil
+// standing for success, and the last one for ever.
+func (f *fakeClient) creating(errs ...error) {
+	f.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+		err := errs[0]
+		if len(errs) > 1 {
+			errs = errs[1:]
 		}
-		return lines
+		if err != nil {
+			return container.CreateResponse{}, err
+		}
+		return container.CreateResponse{ID: "c0"}, nil
 	}
 }
+
+func (f *fakeClient) inspecting(answer container.InspectResponse, err error) {
+	f.containerInspect = func(context.Context, string) (container.InspectResponse, error) { return answer, err }
+}
+
+// fakeContainer is the inspect side of a fake engine that has one container.
+type fakeContainer struct {
+	client *fakeClient
+	mu     sync.Mutex
+	answer container.InspectResponse
+	err    error
+	asked  []string // what each inspect named
+}
+
+// become has the next inspects answer so.
+func (c *fakeContainer) become(answer container.InspectResponse, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer, c.err = answer, err
+}
+
+func (c *fakeContainer) inspects() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.asked)
+}
+
+func newFakeContainer(client *fakeClient, status container.ContainerState) *fakeContainer {
+	c := &fakeContainer{client: client, answer: containerIs(status)}
+	client.containerInspect = func(_ context.Context, name string) (container.InspectResponse, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.asked = append(c.asked, name)
+		return c.answer, c.err
+	}
+	return c
+}
+
+// oldEngine answers as an engine of API 1.41 does, and records the paths.
+type oldEngine struct {
+	mu       sync.Mutex
+	paths    []string
+	pingFail int // so many pings fail
+	version  string
+	hang     bool
+}
+
+func (e *oldEngine) RoundTrip(request *http.Request) (*http.Response, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.hang {
+		<-request.Context().Done()
+		return nil, request.Context().Err()
+	}
+	e.paths = append(e.paths, request.URL.Path)
+	response := &http.Response{StatusCode: http.StatusNoContent, Header: http.Header{}, Body: http.NoBody, Request: request}
+	if request.URL.Path == "/_ping" {
+		if e.pingFail > 0 {
+			e.pingFail--
+			return nil, io.ErrUnexpectedEOF
+		}
+		response.StatusCode = http.StatusOK
+		response.Header.Set("Api-Version", e.version)
+	}
+	return response, nil
+}
+
+func (e *oldEngine) client(t *testing.T, opts ...engineapi.Opt) *engineapi.Client {
+	t.Helper()
+	opts = append([]engineapi.Opt{engineapi.WithHost("tcp://engine:1"), engineapi.WithHTTPClient(&http.Client{Transport: e})}, opts...)
+	client, err := engineapi.NewClientWithOpts(opts...)
+	require.NoError(t, err)
+	return client
+}
+
+// silentTransport is an engine that knows a running container of any name, and
+// whose event stream is silent. It costs no connection.
+type silentTransport struct{}
+
+func (silentTransport) RoundTrip(request *http.Request) (*http.Response, error) {
+	answer := &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Api-Version": {"1.51"}, "Content-Type": {"application/json"}}, Request: request}
+	switch path := request.URL.Path; {
+	case strings.HasSuffix(path, "/_ping"):
+		answer.Body = io.NopCloser(strings.NewReader("OK"))
+	case strings.HasSuffix(path, "/events"):
+		answer.Body = silentBody{request.Context()}
+	case strings.HasSuffix(path, "/json"):
+		answer.Body = io.NopCloser(strings.NewReader(`{"Id": "c1", "Config": {}, "State": {"Status": "running", "Running": true}}`))
+	default:
+		return nil, errors.Errorf("unexpected request: %s", path)
+	}
+	return answer, nil
+}
+
+// silentBody says nothing until its request ends.
+type silentBody struct{ ctx context.Context }
+
+func (s silentBody) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, s.ctx.Err()
+}
+
+func (silentBody) Close() error { return nil }
+
+// answering is a transport that answers as an engine.
+type answering func(*http.Request) (int, string)
+
+func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
+	status, body := a(r)
+	return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Request: r,
+		Header: http.Header{"Content-Type": {"application/json"}}}, nil
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -14,20 +14,6 @@ func seconds(s int64, nanos int32) *gogotypes.Duration {
 	return &gogotypes.Duration{Seconds: s, Nanos: nanos}
 }
 
-func attachment(n *api.Network) *api.NetworkAttachment { return &api.NetworkAttachment{Network: n} }
-
-func namedNetwork(name string) *api.Network {
-	return &api.Network{Spec: api.NetworkSpec{Annotations: api.Annotations{Name: name}}}
-}
-
-func withMount(m api.Mount) func(*api.Task) {
-	return func(task *api.Task) { spec(task).Mounts = []api.Mount{m} }
-}
-
-func withPort(p *api.PortConfig) func(*api.Task) {
-	return func(task *api.Task) { task.Endpoint = &api.Endpoint{Ports: []*api.PortConfig{p}} }
-}
-
 func withAttachment(a *api.NetworkAttachment) func(*api.Task) {
 	return func(task *api.Task) { task.Networks = []*api.NetworkAttachment{a} }
 }
@@ -53,10 +39,6 @@ func withIPAM(c *api.IPAMConfig) func(*api.Task) {
 	n := namedNetwork("n")
 	n.IPAM = &api.IPAMOptions{Configs: []*api.IPAMConfig{c}}
 	return withAttachment(attachment(n))
-}
-
-func withLimits(l api.Resources) func(*api.Task) {
-	return func(task *api.Task) { task.Spec.Resources = &api.ResourceRequirements{Limits: &l} }
 }
 
 func withHealth(h api.HealthConfig) func(*api.Task) {

@@ -2,6 +2,8 @@ package dockerexec
 
 import (
 	"context"
+	"io"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,72 +16,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// fakeContainer is the inspect side of a fake engine that has one container.
-type fakeContainer struct {
-	client *fakeClient
-	mu     sync.Mutex
-	answer container.InspectResponse
-	err    error
-	asked  []string // what each inspect named
-}
-
-func newFakeContainer(client *fakeClient, status container.ContainerState) *fakeContainer {
-	c := &fakeContainer{client: client, answer: containerIs(status)}
-	client.containerInspect = func(_ context.Context, name string) (container.InspectResponse, error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.asked = append(c.asked, name)
-		return c.answer, c.err
-	}
-	return c
-}
-
-// become has the next inspects answer so.
-func (c *fakeContainer) become(answer container.InspectResponse, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.answer, c.err = answer, err
-}
-
-func (c *fakeContainer) inspects() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.asked)
-}
-
-func exitedWith(code int) container.InspectResponse {
-	answer := containerIs("exited")
-	answer.State.ExitCode = code
-	return answer
-}
-
-// waiting is a Wait in its own goroutine.
-type waiting struct {
-	answer container.InspectResponse
-	err    error
-	took   time.Duration
-	done   chan struct{}
-}
-
-func startWait(ctx context.Context, adapter *ContainerAdapter) *waiting {
-	w := &waiting{done: make(chan struct{})}
-	begin := time.Now()
-	go func() {
-		defer close(w.done)
-		w.answer, w.err = adapter.Wait(ctx)
-		w.took = time.Since(begin)
-	}()
-	return w
-}
-
-func (w *waiting) over() bool { return isClosed(w.done) }
-
-// settled lets the stream open and the inspects that belong to it pass.
-func settled() {
-	time.Sleep(2 * proofTime)
-	synctest.Wait()
-}
 
 // The state that inspect shows is what counts.
 func TestWaitByState(t *testing.T) {
@@ -300,5 +236,259 @@ func TestWaitSurvivesARequestForEventsThatIsNeverAnswered(t *testing.T) {
 		assert.Equal(t, container.StateExited, ended.State.Status)
 		assert.Less(t, time.Since(begin), 11*time.Second)
 		assert.Equal(t, 2, asked)
+	})
+}
+
+func TestThePausesOfAWaitBeginAnewAfterAnAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		task := newFakeContainer(client, "")
+		overloaded := answer{"overloaded", cerrdefs.ErrUnavailable}
+		task.become(container.InspectResponse{}, overloaded)
+		ctx, _ := linesOf(t.Context())
+		wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		time.Sleep(10 * time.Minute)
+		task.become(containerIs("running"), nil)
+		time.Sleep(time.Minute)
+		task.become(container.InspectResponse{}, overloaded)
+		source.latest().send(event(plainTask(), "oom", at))
+		time.Sleep(20 * time.Millisecond)
+		synctest.Wait()
+		task.become(exitedWith(2), nil)
+		failed := time.Now()
+		<-wait.done
+		assert.LessOrEqual(t, time.Since(failed), 120*time.Millisecond)
+	})
+}
+
+// A hundred waits that began together inspect at a hundred times.
+func TestWaitsThatBeganTogetherInspectApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		newEventSource(client)
+		var mu sync.Mutex
+		var times []time.Duration
+		began := time.Now()
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, time.Since(began))
+			return containerIs("running"), nil
+		}
+		ctx, _ := linesOf(t.Context())
+		for _, adapter := range numberedAdapters(t, NewEngine(client), 100) {
+			startWait(ctx, adapter)
+		}
+		time.Sleep(4 * time.Minute)
+		mu.Lock()
+		times = nil
+		mu.Unlock()
+		time.Sleep(2 * time.Minute)
+
+		mu.Lock()
+		defer mu.Unlock()
+		require.Len(t, times, 100)
+		assert.GreaterOrEqual(t, slices.Min(times), 4*time.Minute+30*time.Second)
+		assert.LessOrEqual(t, slices.Max(times), 5*time.Minute+32*time.Second, "five and a half minutes after the inspect that follows the stream's opening")
+		assert.Greater(t, slices.Max(times)-slices.Min(times), 30*time.Second)
+		slices.Sort(times)
+		assert.Len(t, slices.Compact(times), 100)
+	})
+}
+
+// An end of which no event ever comes is found by inspecting.
+func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		lose func(*eventSource)
+		want time.Duration // at most
+	}{
+		{"the engine was restarted and has no events", func(s *eventSource) { s.latest().end(io.ErrUnexpectedEOF) },
+			firstPause + settleTime + coalesceTime + spreadTime},
+		{"before the engine had subscribed", func(*eventSource) {}, proofTime + coalesceTime + spreadTime},
+		{"dropped by the engine", func(*eventSource) { settled() }, inspectInterval * 11 / 10},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := newFakeClient(t)
+				source := newEventSource(client)
+				task := newFakeContainer(client, "running")
+				ctx, _ := linesOf(t.Context())
+				wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+				time.Sleep(settleTime)
+				synctest.Wait()
+				test.lose(source)
+				task.become(exitedWith(5), nil)
+				ended := time.Now()
+				<-wait.done
+				assert.Equal(t, 5, wait.answer.State.ExitCode)
+				assert.LessOrEqual(t, time.Since(ended), test.want)
+			})
+		})
+	}
+}
+
+// What decides about health is what inspect shows, not an old event.
+func TestWatchJudgesHealthByInspect(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		is := func(health container.HealthStatus) container.InspectResponse {
+			answer := containerIs("running")
+			answer.State.Health = &container.Health{Status: health}
+			return answer
+		}
+		task := newFakeContainer(client, "running")
+		task.become(is("healthy"), nil)
+		errUnhealthy := errors.New("shut it down")
+		done := make(chan error, 1)
+		go func() {
+			_, err := newTestAdapter(t, client, plainTask()).watch(t.Context(), nil, func(answer container.InspectResponse) (bool, error) {
+				if answer.State.Health.Status == container.Unhealthy {
+					return false, errUnhealthy
+				}
+				return false, nil
+			})
+			done <- err
+		}()
+		settled()
+		source.latest().send(event(plainTask(), "health_status: unhealthy", at), event(plainTask(), "health_status: healthy", at+1))
+		time.Sleep(time.Second)
+		assert.Empty(t, done)
+		task.become(is("unhealthy"), nil)
+		begin := time.Now()
+		source.latest().send(event(plainTask(), "health_status: unhealthy", at+2))
+		assert.Equal(t, errUnhealthy, <-done)
+		assert.Equal(t, coalesceTime, time.Since(begin))
+	})
+}
+
+// An inspect that fails in a passing way is tried again, at a pace.
+func TestWaitOutlastsPassingFaults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		task := newFakeContainer(client, "")
+		task.become(container.InspectResponse{}, answer{"overloaded", cerrdefs.ErrUnavailable})
+		ctx, lines := linesOf(t.Context())
+		wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		time.Sleep(10 * time.Minute)
+		assert.False(t, wait.over())
+		assert.Less(t, task.inspects(), 480)
+		assert.Greater(t, task.inspects(), 100)
+		assert.Empty(t, lines())
+
+		task.become(exitedWith(2), nil)
+		source.latest().send(event(plainTask(), "die", at))
+		time.Sleep(coalesceTime)
+		synctest.Wait()
+		require.True(t, wait.over())
+		assert.Equal(t, 2, wait.answer.State.ExitCode)
+	})
+}
+
+// While the engine is away a Wait asks nothing; each exit of that time is
+// reported with its code once it is back.
+func TestWaitWhileTheEngineIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		task := newFakeContainer(client, "running")
+		ctx, _ := linesOf(t.Context())
+		adapter := newTestAdapter(t, client, plainTask())
+		early := startWait(ctx, adapter)
+		settled()
+		source.refuse(engineAway{})
+		source.latest().end(io.ErrUnexpectedEOF)
+		late := startWait(ctx, adapter)
+		before := task.inspects()
+		time.Sleep(time.Hour)
+		assert.Equal(t, before, task.inspects())
+		task.become(exitedWith(9), nil)
+		source.refuse(nil)
+		back := time.Now()
+		for _, wait := range []*waiting{early, late} {
+			<-wait.done
+			require.NoError(t, wait.err)
+			assert.Equal(t, 9, wait.answer.State.ExitCode)
+		}
+		assert.LessOrEqual(t, time.Since(back), 6*time.Second)
+	})
+}
+
+// A Wait costs an inspect at its start, one when the stream was opened for sure,
+// one for a burst of events, and one every five minutes.
+func TestWaitInspectsNoMoreThanItMust(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		task := newFakeContainer(client, "running")
+		ctx, cancel := context.WithCancel(t.Context())
+		wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		settled()
+		assert.Equal(t, 2, task.inspects())
+		for n := range int64(500) {
+			source.latest().send(event(plainTask(), "health_status: healthy", at+n))
+		}
+		time.Sleep(time.Second)
+		assert.Equal(t, 3, task.inspects())
+		source.latest().send(event(numberedTask(1), "die", at+1000))
+		time.Sleep(time.Second)
+		assert.Equal(t, 3, task.inspects())
+		time.Sleep(time.Hour)
+		assert.GreaterOrEqual(t, task.inspects(), 3+10)
+		assert.LessOrEqual(t, task.inspects(), 3+14)
+		cancel()
+		<-wait.done
+		assert.Equal(t, context.Canceled, wait.err)
+	})
+}
+
+// The inspects of many waits are spread when all get a hint at once.
+func TestWaitsDoNotInspectAllAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		var mu sync.Mutex
+		at := map[time.Time]int{}
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			at[time.Now()]++
+			return containerIs("running"), nil
+		}
+		ctx, _ := linesOf(t.Context())
+		ctx, cancel := context.WithCancel(ctx)
+		engine := NewEngine(client)
+		for n := range 100 {
+			adapter, err := engine.Adapter(nil, numberedTask(n), nil)
+			require.NoError(t, err)
+			startWait(ctx, adapter)
+		}
+		settled()
+		mu.Lock()
+		clear(at)
+		mu.Unlock()
+		source.latest().end(io.EOF)
+		settled()
+		mu.Lock()
+		defer mu.Unlock()
+		total := 0
+		for _, n := range at {
+			assert.Less(t, n, 5)
+			total += n
+		}
+		assert.Equal(t, 200, total)
+		cancel()
 	})
 }

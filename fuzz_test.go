@@ -1,20 +1,61 @@
 package dockerexec
 
 import (
+	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
 
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/container"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/require"
 )
+
+// readWithinBounds reads in, and fails if a byte of it is lost, or if a reader holds
+// more memory than it may.
+func readWithinBounds(t *testing.T, in []byte, tty, details bool) {
+	if tty {
+		reader := newPlainReader(bytes.NewReader(in), details)
+		messages, err := readLogs(reader)
+		require.LessOrEqual(t, cap(reader.buf), 4<<20)
+		read := 0
+		for _, m := range messages {
+			require.LessOrEqual(t, len(m)-2, 1<<20)
+			require.Equal(t, string(in[read:read+len(m)-2]), m[2:])
+			read += len(m) - 2
+		}
+		require.True(t, read == len(in) || err != io.EOF, "read %d of %d bytes", read, len(in))
+		return
+	}
+	reader := newFrameReader(bytes.NewReader(in))
+	messages, err := readLogs(reader)
+	require.LessOrEqual(t, cap(reader.large), 1<<20)
+	read := 0
+	for _, m := range messages {
+		read += 8
+		require.Equal(t, string(in[read:read+len(m)-2]), m[2:])
+		read += len(m) - 2
+	}
+	require.True(t, read == len(in) || err != io.EOF, "read %d of %d bytes", read, len(in))
+}
 
 // FuzzTask makes tasks from bytes. None panics, none is changed, each becomes
 // the same request twice, and every refusal names a field of the task.
@@ -144,50 +185,6 @@ func requestOf(c *containerConfig) []any {
 		c.forVersion("1.41").hostConfig(), c.forVersion("1.41").networkingConfig(),
 		c.volumes(), c.platform(), c.pullOptions().Platform, c.stopOptions(), c.warnings(), c.needs,
 	}
-}
-
-// checkNamesField checks that a refusal begins with the path of a field that a
-// task has.
-func checkNamesField(t *testing.T, err error) {
-	t.Helper()
-	rest, ok := strings.CutPrefix(err.Error(), "dockerexec: task field ")
-	require.True(t, ok, "%v", err)
-	typ := reflect.TypeFor[api.Task]()
-	for part := range strings.SplitSeq(rest, ".") {
-		name := part[:strings.IndexFunc(part+":", func(r rune) bool { return r == ':' || r == '[' })]
-		next := fieldType(typ, name)
-		require.NotNil(t, next, "%v: %s has no field %q", err, typ, name)
-		if typ = next; name != part { // an index or the end of the path: what follows may be anything
-			if end := strings.Index(part, "]"); strings.HasPrefix(part[len(name):], "[") && end == len(part)-1 {
-				continue
-			}
-			return
-		}
-	}
-}
-
-// fieldType is the type of a message's field, without pointers and slices; a
-// choice of a oneof counts as a field.
-func fieldType(message reflect.Type, name string) reflect.Type {
-	if message.Kind() != reflect.Struct {
-		return nil
-	}
-	f, ok := message.FieldByName(name)
-	if !ok {
-		oneof, is := reflect.New(message).Interface().(interface{ XXX_OneofWrappers() []any })
-		if !is {
-			return nil
-		}
-		for _, w := range oneof.XXX_OneofWrappers() {
-			if choice := reflect.TypeOf(w).Elem().Field(0); choice.Name == name {
-				f, ok = choice, true
-			}
-		}
-	}
-	for ok && (f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice) {
-		f.Type = f.Type.Elem()
-	}
-	return f.Type
 }
 
 // taskMaker fills a task with what its bytes say, and with zeros at their end.
@@ -326,4 +323,190 @@ func (m *taskMaker) choose(message, oneof reflect.Value) {
 	wrapper := reflect.New(choice.Elem())
 	m.fill(wrapper.Elem())
 	oneof.Set(wrapper)
+}
+
+// eventBody answers the first request for events with a body and the others with
+// silence.
+type eventBody struct {
+	first  *closing
+	sinces []string // of the requests, which come one at a time
+}
+
+func (e *eventBody) RoundTrip(request *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(request.URL.Path, "/events") {
+		e.sinces = append(e.sinces, request.URL.Query().Get("since"))
+		if len(e.sinces) == 1 {
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: e.first, Request: request}, nil
+		}
+	}
+	return silentTransport{}.RoundTrip(request)
+}
+
+// sinceForm is what an engine takes for a time with its nanoseconds.
+var sinceForm = regexp.MustCompile(`^\d+\.\d{9}$`)
+
+// FuzzEvents feeds the event stream with anything, and then with nothing. Nothing
+// panics, a subscriber gets no event of another task or container and none twice,
+// the stream is opened again at a time that an engine understands, and in the end
+// the subscriber is told that events may be lost, since none came back. The bubble
+// fails if a goroutine is left.
+func FuzzEvents(f *testing.F) {
+	files, err := filepath.Glob("testdata/events/*.jsonl")
+	require.NoError(f, err)
+	require.NotEmpty(f, files)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(f, err)
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		synctest.Test(t, func(t *testing.T) {
+			engine := &eventBody{first: &closing{
+				Reader: io.MultiReader(strings.NewReader(anEvent), bytes.NewReader(body)), closed: make(chan struct{}),
+			}}
+			client, err := engineapi.NewClientWithOpts(engineapi.WithHost("http://engine"), engineapi.WithHTTPClient(&http.Client{Transport: engine}))
+			require.NoError(t, err)
+			adapter, err := NewEngine(client).Adapter(nil, plainTask(), nil)
+			require.NoError(t, err)
+			id := "0123456789ab"
+			adapter.containerID.Store(&id)
+			ctx, lines := linesOf(t.Context())
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			sub := subscribe(ctx, t, adapter)
+			time.Sleep(time.Minute)
+			select {
+			case <-sub.closed:
+			default:
+				t.Error("not told that events may be lost")
+			}
+			<-engine.first.closed
+			cancel()
+			synctest.Wait()
+
+			seen := map[eventKey]bool{}
+			for len(sub.messages) > 0 {
+				m := <-sub.messages
+				task, labelled := m.Actor.Attributes["com.docker.swarm.task.id"]
+				name := m.Actor.Attributes["name"]
+				if labelled && task != "taskid" || !labelled && name != taskName || name != taskName && m.Actor.ID != id {
+					t.Errorf("somebody else's event: %+v", m)
+				}
+				key := keyOf(m)
+				if key.timeNano != 0 && seen[key] {
+					t.Errorf("twice: %+v", m)
+				}
+				seen[key] = true
+			}
+			for _, since := range engine.sinces {
+				if !sinceForm.MatchString(since) {
+					t.Errorf("since %q", since)
+				}
+			}
+			if len(engine.sinces) > 2 {
+				t.Errorf("%d requests", len(engine.sinces))
+			}
+			if n := len(lines()); n > 2 {
+				t.Errorf("%d lines: %q", n, lines())
+			}
+			if adapter.engine.stream.run != nil {
+				t.Error("the stream goes on")
+			}
+		})
+	})
+}
+
+// FuzzLogFrames: whatever arrives, nothing panics, no message is greater than the
+// caps, no byte is made up, and the body is closed.
+func FuzzLogFrames(f *testing.F) {
+	for mode, path := range []string{"testdata/logs/frames.raw", "testdata/logs/tty.raw"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text[:150], uint8(mode))
+	}
+	piece := bytes.Repeat([]byte("x"), engineChunk)
+	f.Add([]byte(plainTime+"X"+plainTime+"end\n"), uint8(1))
+	f.Add([]byte(plainTime+"a=b X"+plainTime+"a=b X"+plainTime+"a=b end\n"), uint8(3))
+	f.Fuzz(func(t *testing.T, in []byte, mode uint8) {
+		in = bytes.Replace(in, []byte("X"), piece, 80) // so that inputs can stay short and lines get long
+		readWithinBounds(t, in, mode&1 > 0, mode&2 > 0)
+		body := &fakeBody{text: bytes.NewReader(in), end: io.EOF}
+		client := newFakeClient(t)
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			answer := logContainer("exited")
+			answer.Config.Tty = mode&1 > 0
+			if mode&2 > 0 {
+				answer.HostConfig = &container.HostConfig{LogConfig: container.LogConfig{Config: map[string]string{"labels": "a"}}}
+			}
+			return answer, nil
+		}
+		client.containerLogs = func(context.Context, string, container.LogsOptions) (io.ReadCloser, error) { return body, nil }
+		var sink logSink
+		err := newTestAdapter(t, client, plainTask(), WithLogRate(0)).PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink)
+		total := 0
+		for _, m := range sink.messages {
+			require.Contains(t, []api.LogStream{api.LogStreamStdout, api.LogStreamStderr}, m.Stream)
+			require.NotEmpty(t, m.Data)
+			require.LessOrEqual(t, len(m.Data), maxLogLine)
+			require.LessOrEqual(t, len(m.Attrs), len(in))
+			total += len(m.Data)
+		}
+		require.LessOrEqual(t, total, len(in))
+		if mode&1 > 0 && err != nil { // all of a TTY's is text
+			require.ErrorContains(t, err, "log line of more than 1048576 bytes on a TTY")
+		}
+		require.Equal(t, 1, body.closed)
+	})
+}
+
+// FuzzScrubber makes scrubbers of any credentials. None panics, and no text
+// becomes longer than it may be, or is no text any more.
+func FuzzScrubber(f *testing.F) {
+	f.Add([]byte(`{"auth":"dTr//g=="}`), "u:\xff\xfe") // a password that is no UTF-8
+	f.Add([]byte(`{"username":"bob","password":"p/w+d=x","registrytoken":"abc"}`), "bob: https://bob:p/w+d=x@r/?a=b")
+	f.Add([]byte(`{"Username":"(","PASSWORD":"[a-"}`), "( [a-")
+	f.Fuzz(func(t *testing.T, credentials []byte, text string) {
+		scrub := newScrubber(base64.URLEncoding.EncodeToString(credentials))
+		for _, limit := range []int{3, 256} {
+			cleaned := scrub.clean(text, limit)
+			require.LessOrEqual(t, len(cleaned), limit)
+			require.True(t, utf8.ValidString(cleaned))
+		}
+	})
+}
+
+// FuzzPull feeds a pull with anything.
+func FuzzPull(f *testing.F) {
+	files, err := filepath.Glob("testdata/pull/*/*.http")
+	require.NoError(f, err)
+	for _, file := range files {
+		f.Add(readRecorded(f, file).body)
+	}
+	ref, err := reference.ParseNormalizedNamed("x")
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		closed := &closing{Reader: bytes.NewReader(body), closed: make(chan struct{})}
+		client := pulling(t, func(context.Context) (io.ReadCloser, error) { return closed, nil })
+		ctx, hook := logHook(t.Context())
+		// Without an observer, whose calls take their time.
+		shared := &sharedPull{}
+		shared.state.reset(1, time.Now())
+		result := newPullRun(NewEngine(client, WithPullAttempts(1)).pulls, shared, pullTarget{image: "x", ref: ref}).run(ctx)
+		<-closed.closed
+		err, last := result.errorFor("x"), shared.state.progress("x", time.Now())
+
+		if err != nil && len(err.Error()) > maxErrorLength+100 {
+			t.Error("a long error")
+		}
+		if len(last.Status) > maxStatusLength || last.LayersTotal > maxLayers || last.LayersDone+last.LayersActive > last.LayersTotal ||
+			last.BytesDone < 0 || last.BytesTotal < 0 || last.BytesTotal > 0 && last.BytesDone > last.BytesTotal ||
+			last.BytesPerSecond < 0 || last.Remaining < 0 {
+			t.Errorf("%+v", last)
+		}
+		if lines := len(hook.AllEntries()); lines > maxTurns*(last.LayersTotal+1)+3 {
+			t.Errorf("%d lines", lines)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,14 +12,114 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/image"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/require"
 )
+
+// eventSource is the events side of a fake engine. Each request that it does not
+// refuse is a sourceStream, on which the test sends.
+type eventSource struct {
+	mu      sync.Mutex
+	refusal error // not nil: what requests end with
+	opened  []*sourceStream
+	since   []string    // of each request
+	times   []time.Time // of each request
+}
+
+type sourceStream struct {
+	ctx      context.Context
+	messages chan events.Message
+	errs     chan error
+}
+
+// newEventSource gives a fake client an event source.
+func newEventSource(client *fakeClient) *eventSource {
+	s := &eventSource{}
+	client.events = s.events
+	return s
+}
+
+func (s *eventSource) events(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since = append(s.since, options.Since)
+	s.times = append(s.times, time.Now())
+	stream := &sourceStream{ctx: ctx, messages: make(chan events.Message), errs: make(chan error, 1)}
+	if s.refusal != nil {
+		stream.errs <- s.refusal
+		close(stream.errs)
+		return stream.messages, stream.errs
+	}
+	s.opened = append(s.opened, stream)
+	return stream.messages, stream.errs
+}
+
+// refuse has requests fail from now on; with nil they succeed.
+func (s *eventSource) refuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = err
+}
+
+func (s *eventSource) requests() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.since)
+}
+
+// asked returns where a request began and when it came.
+func (s *eventSource) asked(n int) (since string, when time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since[n], s.times[n]
+}
+
+func (s *eventSource) opens() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.opened)
+}
+
+// latest is the stream of the last request that was not refused.
+func (s *eventSource) latest() *sourceStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened[len(s.opened)-1]
+}
+
+// send returns when all that comes of the events has been done.
+func (s *sourceStream) send(messages ...events.Message) {
+	for _, m := range messages {
+		select {
+		case s.messages <- m:
+		case <-s.ctx.Done():
+		}
+	}
+	synctest.Wait()
+}
+
+// end breaks the stream.
+func (s *sourceStream) end(err error) {
+	s.errs <- err
+	close(s.errs)
+	synctest.Wait()
+}
+
+// engineAway is what the client says when nothing listens.
+type engineAway struct{}
+
+func (engineAway) Error() string {
+	return strings.Join([]string{"Cannot connect to the Docker daemon at unix:///run/engine.sock.", "Is the docker daemon running?"}, " ")
+}
 
 // frame is a message as an engine multiplexes it.
 func frame(stream byte, payload string) []byte {
@@ -251,3 +352,109 @@ func statuses(f *fakeClient, list ...string) {
 		return logContainer(status), nil
 	}
 }
+
+// recorded is an engine's answer.
+type recorded struct {
+	status      int
+	contentType string
+	end         string
+	body        []byte
+}
+
+func readRecorded(t testing.TB, file string) recorded {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	head, body, _ := bytes.Cut(text, []byte("\n"))
+	words := strings.Fields(string(head))
+	status, err := strconv.Atoi(words[0])
+	require.NoError(t, err)
+	r := recorded{status: status, contentType: words[1], body: body}
+	if len(words) > 2 {
+		r.end = words[2]
+	}
+	return r
+}
+
+// pulling is a fake that answers each pull with the next of answers, and the
+// last one again when there are no more.
+func pulling(t testing.TB, answers ...func(ctx context.Context) (io.ReadCloser, error)) *fakeClient {
+	client := newFakeClient(t)
+	var pulls atomic.Int64
+	client.imagePull = func(ctx context.Context, _ string, _ image.PullOptions) (io.ReadCloser, error) {
+		return answers[min(int(pulls.Add(1)), len(answers))-1](ctx)
+	}
+	return client
+}
+
+// stream answers a pull with messages.
+func stream(messages ...string) func(context.Context) (io.ReadCloser, error) {
+	return func(context.Context) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(strings.Join(messages, "\n"))), nil
+	}
+}
+
+// refusal answers a pull with an error.
+func refusal(err error) func(context.Context) (io.ReadCloser, error) {
+	return func(context.Context) (io.ReadCloser, error) { return nil, err }
+}
+
+// closing is a body that knows whether it was closed.
+type closing struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (c *closing) Close() error {
+	close(c.closed) // panics if it is closed twice
+	return nil
+}
+
+// unending reads nothing until it is closed.
+type unending struct{ closed chan struct{} }
+
+func (u unending) Read([]byte) (int, error) {
+	<-u.closed
+	return 0, errors.New("read on a closed body")
+}
+
+type endWith struct{ err error }
+
+func (e endWith) Read([]byte) (int, error) { return 0, e.err }
+
+// scripted is a body that a test writes to. It takes messages only when read.
+func scripted() (*io.PipeReader, *io.PipeWriter) { return io.Pipe() }
+
+// download writes n messages, one every interval, and ends the stream.
+func download(w *io.PipeWriter, n int, interval time.Duration) {
+	for i := range n {
+		fmt.Fprintf(w, `{"status":"Downloading","progressDetail":{"current":%d,"total":%d},"id":"a"}`+"\n", i+1, n)
+		time.Sleep(interval)
+	}
+	w.Close()
+}
+
+// repeated reads one text n times over.
+type repeated struct {
+	text string
+	n    int
+	rest string
+}
+
+func (r *repeated) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if r.rest == "" {
+			if r.n == 0 {
+				return n, io.EOF
+			}
+			r.n--
+			r.rest = r.text
+		}
+		moved := copy(p[n:], r.rest)
+		n += moved
+		r.rest = r.rest[moved:]
+	}
+	return n, nil
+}
+
+func (r *repeated) Close() error { return nil }

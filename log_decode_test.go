@@ -2,31 +2,20 @@ package dockerexec
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
-	"os"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// readLogs returns what r hands out, each as "1:payload", and how it ended.
-func readLogs(r logReader) (messages []string, err error) {
-	for {
-		stream, payload, err := r.next()
-		if err != nil {
-			return messages, err
-		}
-		messages = append(messages, string('0'+rune(stream))+":"+string(payload))
-	}
-}
 
 func TestFrameReader(t *testing.T) {
 	t.Parallel()
@@ -93,9 +82,6 @@ func TestFrameReaderReturnsTheErrorOfTheStream(t *testing.T) {
 		require.Equal(t, reset, err, "after %d bytes", cut)
 	}
 }
-
-// plainTime is 31 bytes, with the space.
-const plainTime = "2026-01-02T03:04:05.000000006Z "
 
 func TestPlainReader(t *testing.T) {
 	t.Parallel()
@@ -205,75 +191,118 @@ func TestFrameReaderNeedsConstantMemory(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
 
-// FuzzLogFrames: whatever arrives, nothing panics, no message is greater than the
-// caps, no byte is made up, and the body is closed.
-func FuzzLogFrames(f *testing.F) {
-	for mode, path := range []string{"testdata/logs/frames.raw", "testdata/logs/tty.raw"} {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text[:150], uint8(mode))
+// The engine's fixed form, what else RFC 3339 allows, and what is no time.
+func TestParseLogTime(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]logTime{
+		"1970-01-01T00:00:00.000000000Z":      {0, 0},
+		"2026-11-23T19:43:01.779723584Z":      {1795462981, 779723584},
+		"2024-02-29T23:59:59.999999999Z":      {1709251199, 999999999},
+		"2000-03-01T00:00:00.000000001Z":      {951868800, 1},
+		"1969-12-31T23:59:59.000000000Z":      {-1, 0},
+		"2026-11-23T21:43:01.779723584+02:00": {1795462981, 779723584},
+		"2026-11-23T19:43:01Z":                {1795462981, 0},
+		"2026-11-23T19:43:01.5Z":              {1795462981, 500000000},
+	} {
+		got, ok := parseLogTime([]byte(text))
+		assert.True(t, ok, text)
+		assert.Equal(t, want, got, text)
 	}
-	piece := bytes.Repeat([]byte("x"), engineChunk)
-	f.Add([]byte(plainTime+"X"+plainTime+"end\n"), uint8(1))
-	f.Add([]byte(plainTime+"a=b X"+plainTime+"a=b X"+plainTime+"a=b end\n"), uint8(3))
-	f.Fuzz(func(t *testing.T, in []byte, mode uint8) {
-		in = bytes.Replace(in, []byte("X"), piece, 80) // so that inputs can stay short and lines get long
-		readWithinBounds(t, in, mode&1 > 0, mode&2 > 0)
-		body := &fakeBody{text: bytes.NewReader(in), end: io.EOF}
-		client := newFakeClient(t)
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			answer := logContainer("exited")
-			answer.Config.Tty = mode&1 > 0
-			if mode&2 > 0 {
-				answer.HostConfig = &container.HostConfig{LogConfig: container.LogConfig{Config: map[string]string{"labels": "a"}}}
-			}
-			return answer, nil
-		}
-		client.containerLogs = func(context.Context, string, container.LogsOptions) (io.ReadCloser, error) { return body, nil }
-		var sink logSink
-		err := newTestAdapter(t, client, plainTask(), WithLogRate(0)).PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink)
-		total := 0
-		for _, m := range sink.messages {
-			require.Contains(t, []api.LogStream{api.LogStreamStdout, api.LogStreamStderr}, m.Stream)
-			require.NotEmpty(t, m.Data)
-			require.LessOrEqual(t, len(m.Data), maxLogLine)
-			require.LessOrEqual(t, len(m.Attrs), len(in))
-			total += len(m.Data)
-		}
-		require.LessOrEqual(t, total, len(in))
-		if mode&1 > 0 && err != nil { // all of a TTY's is text
-			require.ErrorContains(t, err, "log line of more than 1048576 bytes on a TTY")
-		}
-		require.Equal(t, 1, body.closed)
-	})
+	for _, text := range []string{
+		"", " ", "hello", "2026-11-23",
+		"2026-13-23T19:43:01.779723584Z", "2026-00-23T19:43:01.779723584Z", "2026-11-31T19:43:01.779723584Z",
+		"2026-02-29T19:43:01.779723584Z", "2026-11-00T19:43:01.779723584Z", "2026-11-23T24:43:01.779723584Z",
+		"2026-11-23T19:60:01.779723584Z", "2026-11-23T19:43:60.779723584Z", "2026-11-23T19:43:01.77972358xZ",
+		"2026-11-23 19:43:01.779723584Z", strings.Repeat("1", 1000),
+	} {
+		_, ok := parseLogTime([]byte(text))
+		assert.False(t, ok, text)
+	}
 }
 
-// readWithinBounds reads in, and fails if a byte of it is lost, or if a reader holds
-// more memory than it may.
-func readWithinBounds(t *testing.T, in []byte, tty, details bool) {
-	if tty {
-		reader := newPlainReader(bytes.NewReader(in), details)
-		messages, err := readLogs(reader)
-		require.LessOrEqual(t, cap(reader.buf), 4<<20)
-		read := 0
-		for _, m := range messages {
-			require.LessOrEqual(t, len(m)-2, 1<<20)
-			require.Equal(t, string(in[read:read+len(m)-2]), m[2:])
-			read += len(m) - 2
+// The engine's form is read by hand: the standard library is the oracle.
+func TestParseEngineTimeAgreesWithTheStandardLibrary(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	for day := time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC); day.Year() < 10000; day = day.AddDate(0, 0, 1+random.IntN(200)) {
+		want := day.Add(time.Duration(random.Int64N(int64(24 * time.Hour))))
+		got, ok := parseEngineTime([]byte(want.Format(engineTime)))
+		require.True(t, ok, want)
+		require.Equal(t, logTimeOf(want), got, want)
+		require.True(t, want.Equal(got.time()))
+	}
+}
+
+// A message without a space, or without a time, is handed on as it is.
+func TestLogClock(t *testing.T) {
+	t.Parallel()
+	var clock logClock
+	for _, test := range []struct {
+		message, rest string
+		ok            bool
+	}{
+		{plainTime + "one\n", "one\n", true},
+		{plainTime + "\n", "\n", true},
+		{plainTime, "", true},
+		{plainTime + "  two spaces\n", "  two spaces\n", true},
+		{"2026-01-02T03:04:05Z one\n", "one\n", true},
+		{"2026-01-02T03:04:05.000000006+00:00 one\n", "one\n", true},
+		{"Error grabbing logs: EOF\n", "Error grabbing logs: EOF\n", false},
+		{"nospace\n", "nospace\n", false},
+		{" \n", " \n", false},
+		{"", "", false},
+		{strings.TrimSpace(plainTime), strings.TrimSpace(plainTime), false},
+	} {
+		_, rest, ok := clock.cut([]byte(test.message))
+		assert.Equal(t, test.rest, string(rest), test.message)
+		assert.Equal(t, test.ok, ok, test.message)
+	}
+}
+
+// The details become attributes, unescaped and sorted; without any there is
+// one more space.
+func TestLogDetails(t *testing.T) {
+	t.Parallel()
+	var details logDetails
+	for _, test := range []struct {
+		rest  string
+		attrs []api.LogAttr
+		line  string
+	}{
+		{" line\n", nil, "line\n"},
+		{"  indented line\n", nil, " indented line\n"},
+		{" \n", nil, "\n"},
+		{"a=b line\n", []api.LogAttr{{Key: "a", Value: "b"}}, "line\n"},
+		{"E=%C3%A9%26,a=x+y%2C%3Dz%25,b=2 line 1\n",
+			[]api.LogAttr{{Key: "E", Value: "é&"}, {Key: "a", Value: "x y,=z%"}, {Key: "b", Value: "2"}}, "line 1\n"},
+		{"z=1,a%3Db=2,m= line\n", []api.LogAttr{{Key: "a=b", Value: "2"}, {Key: "m"}, {Key: "z", Value: "1"}}, "line\n"},
+		{"lonely,bad=%zz line\n", []api.LogAttr{{Key: "bad", Value: "%zz"}, {Key: "lonely"}}, "line\n"},
+		{"nothing else", nil, "nothing"}, // key without value
+		{"nospace\n", nil, "nospace\n"},
+	} {
+		if test.rest == "nothing else" {
+			test.attrs, test.line = []api.LogAttr{{Key: "nothing"}}, "else"
 		}
-		require.True(t, read == len(in) || err != io.EOF, "read %d of %d bytes", read, len(in))
-		return
+		attrs, line := details.cut([]byte(test.rest))
+		assert.Equal(t, test.attrs, attrs, test.rest)
+		assert.Equal(t, test.line, string(line), test.rest)
 	}
-	reader := newFrameReader(bytes.NewReader(in))
-	messages, err := readLogs(reader)
-	require.LessOrEqual(t, cap(reader.large), 1<<20)
-	read := 0
-	for _, m := range messages {
-		read += 8
-		require.Equal(t, string(in[read:read+len(m)-2]), m[2:])
-		read += len(m) - 2
+	// What is handed out is the receiver's own.
+	first, _ := details.cut([]byte("a=b one\n"))
+	first[0].Value = "changed"
+	second, _ := details.cut([]byte("a=b two\n"))
+	assert.Equal(t, []api.LogAttr{{Key: "a", Value: "b"}}, second)
+}
+
+func TestLogDetailsAreAskedForWhereThereAreAny(t *testing.T) {
+	t.Parallel()
+	assert.False(t, hasLogDetails(container.InspectResponse{}))
+	assert.False(t, hasLogDetails(logContainer("running")))
+	for options, want := range map[string]bool{"": false, "max-size=1m": false, "labels=": false, "labels=a": true,
+		"labels-regex=a.*": true, "env=A": true, "env-regex=A.*": true, "tag={{.Name}}": true} {
+		answer := logContainer("running")
+		key, value, _ := strings.Cut(options, "=")
+		answer.HostConfig = &container.HostConfig{LogConfig: container.LogConfig{Config: map[string]string{key: value}}}
+		assert.Equal(t, want, hasLogDetails(answer), options)
 	}
-	require.True(t, read == len(in) || err != io.EOF, "read %d of %d bytes", read, len(in))
 }

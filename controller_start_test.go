@@ -5,17 +5,375 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// The pull's error decides, unless the image is on the engine.
+func TestPullFallback(t *testing.T) {
+	t.Parallel()
+	denied := errors.New("pull access denied for example/web")
+	linux := []*api.Platform{{OS: "linux", Architecture: "arm64"}}
+	for _, test := range []struct {
+		name    string
+		present bool
+		inspect error
+		on      []*api.Platform
+		want    string
+		warned  bool
+	}{
+		{name: "image on the engine", present: true, warned: true},
+		{name: "image not on the engine", want: "pull access denied for example/web"},
+		{name: "image of another platform", present: true, on: linux, want: "pull access denied for example/web"},
+		{name: "image not inspected", present: true, inspect: errFinal, want: "pull access denied for example/web"},
+		{name: "engine gone", present: true, inspect: errAway, want: "inspect image example/web:1: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				sim.pulling = func(context.Context) error { return denied }
+				if !test.present {
+					delete(sim.images, "example/web:1")
+				}
+				sim.fails(func(call string) error {
+					if strings.HasPrefix(call, "ImageInspect") {
+						return test.inspect
+					}
+					return nil
+				})
+				task := plainTask()
+				task.Spec.Placement = &api.Placement{Platforms: test.on}
+				ctlr := newSimController(t, sim, task)
+				ctx, lines := logged(t)
+				err := ctlr.Prepare(ctx)
+				if test.want == "" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, test.want)
+					assert.Equal(t, test.inspect == errAway, exec.IsTemporary(err))
+				}
+				var warnings []string
+				if test.warned {
+					warnings = []string{"pull failed, the image on the engine is used instead"}
+				}
+				assert.Equal(t, warnings, lines(logrus.WarnLevel))
+			})
+		})
+	}
+}
+
+func TestPullFallbackSaysWhy(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		sim.pulling = func(context.Context) error { return errors.New("unauthorized: token expired") }
+		ctlr := newSimController(t, sim, plainTask())
+		ctx, hook := hooked(t)
+		require.NoError(t, ctlr.Prepare(ctx))
+		var warned []*logrus.Entry
+		for _, entry := range hook.AllEntries() {
+			if entry.Level <= logrus.WarnLevel {
+				warned = append(warned, entry)
+			}
+		}
+		require.Len(t, warned, 1)
+		assert.ErrorContains(t, warned[0].Data[logrus.ErrorKey].(error), "unauthorized: token expired")
+		assert.Equal(t, "example/web:1", warned[0].Data["image"])
+		assert.Equal(t, "taskid", warned[0].Data["task.id"])
+		assert.Equal(t, "serviceid", warned[0].Data["service.id"])
+		assert.Equal(t, "nodeid", warned[0].Data["node.id"])
+	})
+}
+
+// A network that another task's removal took away is made again, a bounded
+// number of times.
+func TestVanishedNetworksAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		vanishes int
+		want     string
+		creates  int
+	}{
+		{"once", 1, "", 1},
+		{"three times", 3, "", 3},
+		{"always", 100, "start container web.1.taskid: Error response from daemon: failed to set up container networking: network backend not found", 3},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				ctlr, task := inState(t, sim, api.TaskStateStarting, nil)
+				left := test.vanishes
+				sim.fails(func(call string) error {
+					if strings.HasPrefix(call, "ContainerStart") && left > 0 {
+						left--
+						sim.mu.Lock()
+						delete(sim.networks, "backend")
+						sim.mu.Unlock()
+					}
+					return nil
+				})
+				sim.forgetCalls()
+				err := ctlr.Start(t.Context())
+				if test.want == "" {
+					require.NoError(t, err)
+				} else {
+					require.EqualError(t, err, test.want)
+				}
+				creates := 0
+				for _, call := range sim.called() {
+					if call == "NetworkCreate backend" {
+						creates++
+					}
+				}
+				assert.Equal(t, test.creates, creates)
+				task.Status.State = api.TaskStateRunning
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Empty(t, sim.left())
+			})
+		})
+	}
+}
+
+// The same for a container that an interrupted Prepare left without one of its
+// networks, as below API 1.44 it may: to the engine that network was not in use.
+func TestAVanishedNetworkIsMadeAgainForAnAdoptedContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		require.NoError(t, newSimController(t, sim, networkedTask()).Prepare(t.Context()))
+		sim.with("web.1.taskid", func(c *simContainer) {
+			c.networks = []string{"backend"}
+			delete(sim.networks, "frontend")
+		})
+		sim.forgetCalls()
+		ctlr := newSimController(t, sim, taskAt(networkedTask(), api.TaskStatePreparing))
+		assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(t.Context()))
+		assert.Equal(t, []string{
+			"ContainerInspect web.1.taskid", "NetworkConnect frontend",
+			"NetworkCreate backend", "NetworkInspect backend", "NetworkCreate frontend",
+			"NetworkConnect frontend",
+		}, sim.called())
+		require.NoError(t, ctlr.Start(t.Context()))
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Empty(t, sim.left())
+	})
+}
+
+// The start's 404 is about a network only if it says so.
+func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		sim.images["example/web:1"] = image.InspectResponse{}
+		ctlr, _ := inState(t, sim, api.TaskStateStarting, nil)
+		sim.fails(func(call string) error {
+			if strings.HasPrefix(call, "ContainerStart") {
+				return notFound("No such container: web.1.taskid")
+			}
+			return nil
+		})
+		sim.forgetCalls()
+		err := ctlr.Start(t.Context())
+		require.EqualError(t, err, "start container web.1.taskid: Error response from daemon: No such container: web.1.taskid")
+		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid"}, sim.called())
+	})
+}
+
+// slowCreate has the engine reserve the container's name at the first create, not
+// answer that in time, and show the container only after a time.
+func slowCreate(sim *simEngine, after time.Duration) {
+	began := false
+	sim.fails(func(call string) error {
+		if !strings.HasPrefix(call, "ContainerCreate") {
+			return nil
+		}
+		if began {
+			return conflict(`Conflict. The container name "/%s" is already in use by container "0123456789ab". You have to remove (or rename) that container to be able to reuse that name.`, taskName)
+		}
+		began = true
+		time.AfterFunc(after, func() {
+			sim.mu.Lock()
+			defer sim.mu.Unlock()
+			sim.containers[taskName] = &simContainer{id: "0123456789ab", name: taskName,
+				config: container.Config{Labels: map[string]string{LabelTaskID: "taskid"}},
+				state:  container.State{Status: container.StateCreated}}
+		})
+		time.Sleep(2 * time.Minute) // as long as a request may take
+		return context.DeadlineExceeded
+	})
+}
+
+// An engine shows a container only at the end of its create, which may copy much
+// into volumes.
+func TestACreateThatTakesLongerThanARequest(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		task := taskAt(plainTask(), api.TaskStateAccepted)
+		ctlr := newSimController(t, sim, task)
+		slowCreate(sim, 3*time.Minute)
+		began := time.Now()
+		drive(t.Context(), t, task, ctlr, api.TaskStateReady)
+		assert.Equal(t, api.TaskStateReady, task.Status.State, task.Status.Err)
+		assert.GreaterOrEqual(t, time.Since(began), 3*time.Minute)
+		assert.Less(t, time.Since(began), 3*time.Minute+10*time.Second)
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Empty(t, sim.left())
+	})
+}
+
+func TestTheTriesOfACreateAreSpaced(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr := newSimController(t, sim, plainTask())
+		sim.fails(failing("ContainerCreate", conflict(`Conflict. The container name "/web.1.taskid" is already in use by container "abc".`)))
+		began := time.Now()
+		err := ctlr.adapter.Create(t.Context())
+		assert.True(t, exec.IsTemporary(err))
+		assert.GreaterOrEqual(t, time.Since(began), 2*coalesceTime)
+		assert.LessOrEqual(t, time.Since(began), 2*coalesceTime+300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		assert.Equal(t, context.DeadlineExceeded, ctlr.adapter.Create(ctx))
+	})
+}
+
+// What fails before the engine is asked leaves nothing to look for.
+func TestRemoveLooksForNoCreateThatWasNotSent(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr := newSimController(t, sim, plainTask())
+		ctlr.adapter.late = func() (*containerConfig, payloads, error) {
+			if len(sim.called()) == 0 {
+				return ctlr.adapter.config, payloads{}, nil
+			}
+			return nil, payloads{}, exec.MakeTemporary(errNodeUnknown)
+		}
+		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
+		sim.forgetCalls()
+		began := time.Now()
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Zero(t, time.Since(began))
+		assert.NotContains(t, sim.called(), "ContainerCreate web.1.taskid")
+	})
+}
+
+// A removal that is tried again does not look for the container each time.
+func TestRemoveLooksForALostCreateOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		task := plainTask()
+		attach(task, "n1", "10.1.0.0/24")
+		ctlr := newSimController(t, sim, task)
+		slowCreate(sim, 1000*time.Hour)
+		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
+		tries := 0
+		sim.fails(func(call string) error {
+			if strings.HasPrefix(call, "NetworkRemove ") {
+				if tries++; tries <= 3 {
+					return errAway
+				}
+			}
+			return nil
+		})
+		began := time.Now()
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Equal(t, 4, tries)
+		assert.GreaterOrEqual(t, time.Since(began), 5*time.Second)
+		assert.Less(t, time.Since(began), 9*time.Second) // with the pauses between the tries
+	})
+}
+
+func TestRemoveLooksForALostCreate(t *testing.T) {
+	t.Parallel()
+	lose := func(t *testing.T, sim *simEngine, after time.Duration) *controller {
+		ctlr := newSimController(t, sim, plainTask())
+		slowCreate(sim, after)
+		err := ctlr.Prepare(t.Context())
+		require.True(t, exec.IsTemporary(err), err)
+		return ctlr
+	}
+	t.Run("comes", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := lose(t, sim, 2*time.Minute+4500*time.Millisecond)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Equal(t, 5*time.Second, time.Since(began))
+			time.Sleep(time.Hour)
+			assert.Empty(t, sim.left())
+		})
+	})
+	t.Run("does not come", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := lose(t, sim, 1000*time.Hour)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Equal(t, 5*time.Second, time.Since(began))
+		})
+	})
+	t.Run("the context ends", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := lose(t, sim, 1000*time.Hour)
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			defer cancel()
+			assert.Equal(t, context.DeadlineExceeded, ctlr.Remove(ctx))
+		})
+	})
+	t.Run("the create was refused", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := newSimController(t, sim, plainTask())
+			sim.fails(failing("ContainerCreate", errRefused))
+			require.Error(t, ctlr.Prepare(t.Context()))
+			sim.fails(nil)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Zero(t, time.Since(began))
+		})
+	})
+	t.Run("a later create was answered", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			task := plainTask()
+			task.Annotations.Name = "web"
+			ctlr := newSimController(t, sim, task)
+			sim.fails(failing("ContainerCreate", io.ErrUnexpectedEOF))
+			require.Error(t, ctlr.Prepare(t.Context()))
+			sim.fails(nil)
+			require.NoError(t, ctlr.Prepare(t.Context()))
+			require.NoError(t, ctlr.adapter.Remove(t.Context()))
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Zero(t, time.Since(began))
+		})
+	})
+}
 
 // What engines answer to the start of a container whose earlier start they lost.
 var lostStartAnswers = map[string]string{
