@@ -28,10 +28,9 @@ import (
 // object. An adapter is safe for concurrent use and has nothing to close. The zero
 // value cannot be used; see [Engine.Adapter].
 type ContainerAdapter struct {
+	taskIdentity // of the task's container
 	engine   *Engine
-	config   *containerConfig
-	payloads payloads
-	late     func() (*containerConfig, payloads, error) // see making; nil: config and payloads are the whole task
+	fullTask fullTask
 
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 
@@ -58,39 +57,39 @@ func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, 
 	return NewEngine(client, opts...).Adapter(node, task, deps)
 }
 
-func newContainerAdapter(e *Engine, config *containerConfig, payloads payloads) *ContainerAdapter {
-	return &ContainerAdapter{engine: e, config: config, payloads: payloads}
+func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAdapter {
+	return &ContainerAdapter{taskIdentity: of, engine: e, fullTask: full}
 }
 
 // ContainerName returns the name of the task's container. It is the same at every
 // call, whether or not there is such a container.
-func (a *ContainerAdapter) ContainerName() string { return a.config.name() }
+func (a *ContainerAdapter) ContainerName() string { return a.name }
 
 // logContext gives ctx a logger with the fields that each log line carries.
 func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
-	task := a.config.task
 	return log.WithFields(ctx, log.Fields{
-		"task.id":    task.ID,
-		"service.id": task.ServiceID,
-		"node.id":    task.NodeID,
+		"task.id":    a.taskID,
+		"service.id": a.serviceID,
+		"node.id":    a.nodeID,
 	})
 }
 
 // ready agrees on the API version and refuses a task that asks for what this
-// version or the engine's host does not have, before anything is made.
-func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error) {
-	config, _, err := a.making()
+// version or the engine's host does not have, before anything is made. It returns what
+// the container is made from.
+func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, version string, err error) {
+	config, _, err = a.fullTask()
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if err := config.checkVersion(version); err != nil {
-		return "", err
+		return nil, "", err
 	}
-	return version, a.checkFiles(ctx)
+	return config, version, a.checkFiles(ctx, config.files)
 }
 
 // CreateVolumes creates the volumes of the task's mounts that name a driver, in
@@ -98,10 +97,7 @@ func (a *ContainerAdapter) ready(ctx context.Context) (version string, err error
 // volumes without a driver, when it creates the container. Named volumes are never
 // removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
-	if _, err := a.ready(ctx); err != nil {
-		return err
-	}
-	config, _, err := a.making()
+	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -123,23 +119,24 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 // Start starts the container. A container that already runs is left running.
 // Files of secrets and configs that are missing are written again first.
 func (a *ContainerAdapter) Start(ctx context.Context) error {
-	if _, err := a.ready(ctx); err != nil {
+	config, _, err := a.ready(ctx)
+	if err != nil {
 		return err
 	}
 	if a.nameTaken.Load() {
-		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.config.name())
+		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.name)
 	}
-	if err := a.provideMissing(ctx); err != nil {
+	if err := a.provideMissing(ctx, config.files); err != nil {
 		return err
 	}
-	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
 		a.startSent.Store(true)
-		return a.engine.client.ContainerStart(ctx, a.config.name(), container.StartOptions{})
+		return a.engine.client.ContainerStart(ctx, a.name, container.StartOptions{})
 	})
 	if IsUnknownContainer(err) {
 		_ = a.removeFiles(ctx) // the start's error counts
 	}
-	return engineError(ctx, a.explain(err), "start container %s", a.config.name())
+	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
 }
 
 // Inspect returns the engine's record of the container. Its State is never nil: an
@@ -153,10 +150,10 @@ func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectRespon
 // checkInspect has an inspect's answer as the methods of this package return it.
 func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
 	if err != nil {
-		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.config.name())
+		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.name)
 	}
 	if answer.ContainerJSONBase == nil || answer.State == nil {
-		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.config.name())
+		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
 	}
 	if id := answer.ID; id != "" {
 		a.containerID.Store(&id)
@@ -166,7 +163,7 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 
 func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
 	return request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
-		return a.engine.client.ContainerInspect(ctx, a.config.name())
+		return a.engine.client.ContainerInspect(ctx, a.name)
 	})
 }
 
@@ -181,18 +178,17 @@ func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
 	}
-	options := a.config.stopOptions()
 	grace := defaultGrace
-	if options.Timeout != nil {
-		grace = time.Duration(*options.Timeout) * time.Second
+	if a.stopTimeout != nil {
+		grace = time.Duration(*a.stopTimeout) * time.Second
 	}
 	err := do(ctx, a.engine, grace, func(ctx context.Context) error {
-		return a.engine.client.ContainerStop(ctx, a.config.name(), options)
+		return a.engine.client.ContainerStop(ctx, a.name, container.StopOptions{Timeout: a.stopTimeout})
 	})
 	if isContainerGone(err) || IsStoppedContainer(err) {
 		return nil
 	}
-	return engineError(ctx, err, "stop container %s", a.config.name())
+	return engineError(ctx, err, "stop container %s", a.name)
 }
 
 // Terminate kills the container at once. A container that is gone or does not
@@ -202,12 +198,12 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 		return nil
 	}
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerKill(ctx, a.config.name(), "")
+		return a.engine.client.ContainerKill(ctx, a.name, "")
 	})
 	if isContainerGone(err) || IsStoppedContainer(err) {
 		return nil
 	}
-	return engineError(ctx, err, "kill container %s", a.config.name())
+	return engineError(ctx, err, "kill container %s", a.name)
 }
 
 // Remove removes the container, running or not, with its anonymous volumes, waits
@@ -225,7 +221,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerRemove(ctx, a.config.name(), container.RemoveOptions{RemoveVolumes: true, Force: true})
+		return a.engine.client.ContainerRemove(ctx, a.name, container.RemoveOptions{RemoveVolumes: true, Force: true})
 	})
 	if err != nil && removalInProgress.in(normalize(err.Error()), "") {
 		err = a.untilGone(ctx)
@@ -233,7 +229,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if isContainerGone(err) {
 		return nil
 	}
-	return engineError(ctx, err, "remove container %s", a.config.name())
+	return engineError(ctx, err, "remove container %s", a.name)
 }
 
 // untilGone waits until the engine no longer knows the container, which another
@@ -242,7 +238,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 	return do(ctx, a.engine, 0, func(ctx context.Context) error {
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-			if _, err := a.engine.client.ContainerInspect(ctx, a.config.name()); err != nil {
+			if _, err := a.engine.client.ContainerInspect(ctx, a.name); err != nil {
 				return err
 			}
 			if err := sleep(ctx, pause); err != nil {
@@ -257,12 +253,12 @@ func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 // adopt one that was there before a create takes the label itself.
 func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	switch owner := labelOf(answer); {
-	case owner == a.config.task.ID, owner == "" && !a.config.isNamed():
+	case owner == a.taskID, owner == "" && !a.isNamed:
 		return nil
 	case owner == "":
-		return errors.Errorf("container %s (%s) belongs to no task", a.config.name(), shortID(answer.ID))
+		return errors.Errorf("container %s (%s) belongs to no task", a.name, shortID(answer.ID))
 	default:
-		return errors.Errorf("container %s (%s) belongs to task %s", a.config.name(), shortID(answer.ID), owner)
+		return errors.Errorf("container %s (%s) belongs to task %s", a.name, shortID(answer.ID), owner)
 	}
 }
 
@@ -297,52 +293,45 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // ends is waited for. When ctx ends, PullImage returns within a second, even if
 // the observer, or the client, is still busy; the observer is not called again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
-	if imageID.MatchString(a.config.image()) {
+	if imageID.MatchString(a.image) {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if _, err := a.ready(ctx); err != nil {
+	config, _, err := a.ready(ctx)
+	if err != nil {
 		return err
 	}
-	ref, _ := reference.ParseNormalizedNamed(a.config.image()) // checked by newContainerConfig
-	if present, err := a.digestPresent(ctx, ref); present || err != nil {
-		return err
+	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by newContainerConfig
+	if _, isDigest := ref.(reference.Canonical); isDigest {
+		present, err := a.imagePresent(ctx)
+		if present {
+			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image digest is on the engine: not pulled")
+		}
+		if present || err != nil {
+			return err
+		}
 	}
-	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{
-		image:   a.config.image(),
-		ref:     ref,
-		options: a.config.pullOptions(),
-	})
-}
-
-// digestPresent reports whether ref names a digest that is on the engine, for
-// the task's platform.
-func (a *ContainerAdapter) digestPresent(ctx context.Context, ref reference.Named) (bool, error) {
-	if _, digested := ref.(reference.Canonical); !digested {
-		return false, nil
-	}
-	present, err := a.imagePresent(ctx)
-	if present {
-		log.G(a.logContext(ctx)).WithField("image", a.config.image()).Debug("image digest is on the engine: not pulled")
-	}
-	return present, err
+	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{image: a.image, ref: ref, options: config.pullOptions()})
 }
 
 // imagePresent reports whether the task's image is on the engine, for the task's
 // platform. Only that the engine is away is an error; whatever else it answers
 // means that it has no such image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
-	name := a.config.image()
+	config, _, err := a.fullTask()
+	if err != nil {
+		return false, err
+	}
 	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
-		return a.engine.client.ImageInspect(ctx, name)
+		return a.engine.client.ImageInspect(ctx, a.image)
 	})
 	switch {
 	case err == nil:
-		return runsOn(answer, a.config.platform()), nil
+		return runsOn(answer, config.platform()), nil
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
-		return false, engineError(ctx, err, "inspect image %s", name)
+		return false, engineError(ctx, err, "inspect image %s", a.image)
 	default:
 		return false, nil
 	}
@@ -363,26 +352,47 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // field at fault, and a nil task with an error too. [ErrImageRequired] and
 // [exec.ErrRuntimeUnsupported] are returned bare.
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
-	if e == nil || e.client == nil {
-		return nil, errNoClient
+	if err := e.usable(); err != nil {
+		return nil, err
 	}
-	config, err := newContainerConfig(node, task)
+	config, given, err := resolveTask(node, true, task, deps)
 	if err != nil {
 		return nil, err
 	}
-	payloads, err := newPayloads(deps, config)
-	if err != nil {
-		return nil, err
-	}
-	return newContainerAdapter(e, config, payloads), nil
+	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
 }
 
-var errNoClient = errors.New("dockerexec: the engine's client is nil")
-
-// making returns the task as its container is made.
-func (a *ContainerAdapter) making() (*containerConfig, payloads, error) {
-	if a.late == nil {
-		return a.config, a.payloads, nil
+// deferredAdapter is Adapter for a node that may not be known yet, which is nil. If
+// the task depends on it, nothing is made before it is known.
+func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	known := node()
+	if known != nil {
+		return e.Adapter(known, task, deps)
 	}
-	return a.late()
+	if err := e.usable(); err != nil {
+		return nil, err
+	}
+	config, given, err := resolveTask(nil, false, task, deps)
+	switch err {
+	case nil:
+		return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
+	case errNodeUnknown: //nolint:errorlint // bare
+		own := task.Copy()
+		return newContainerAdapter(e, identityOf(own), deferredTask(func() (*containerConfig, payloads, error) {
+			now := node()
+			return resolveTask(now, now != nil, own, deps)
+		})), nil
+	default:
+		return nil, err
+	}
+}
+
+// refusedAdapter is the adapter of a task that is refused and may have a container,
+// which another version of this package or another executor made. It makes nothing.
+// If no engine can have a container of the task, the refusal is returned.
+func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
+	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
+		return nil, refusal
+	}
+	return newContainerAdapter(e, identityOf(task), makesNothing(refusal)), nil
 }

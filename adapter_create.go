@@ -27,12 +27,12 @@ const createTries = 3
 // somebody chose (Annotations.Name), look at the container's label, as the
 // controllers of [NewExecutor] do.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
-	version, err := a.ready(ctx)
+	config, version, err := a.ready(ctx)
 	if err != nil {
 		return err
 	}
 	a.warnOnce.Do(func() {
-		for _, warning := range a.config.warnings() {
+		for _, warning := range config.warnings() {
 			log.G(a.logContext(ctx)).Warn(warning)
 		}
 	})
@@ -46,7 +46,7 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 }
 
 func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
-	name := config.name()
+	name := a.name
 	var pauses backoff
 	for try := 1; ; try++ {
 		made, err := a.create(ctx, version, config)
@@ -63,14 +63,14 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 			for _, warning := range made.Warnings {
 				logger.Debug("the engine warns: " + warning)
 			}
-			return a.connectRest(ctx, version, made.ID, nil)
+			return a.connectRest(ctx, config, version, made.ID, nil)
 		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
-			return engineError(ctx, a.explain(err), "create container %s", name)
+			return engineError(ctx, a.explain(err, config.files), "create container %s", name)
 		}
 		holder, inspectErr := a.inspect(ctx)
 		if inspectErr == nil {
-			return a.adoptOrRefuse(ctx, version, holder, err)
+			return a.adoptOrRefuse(ctx, config, version, holder, err)
 		}
 		if !isContainerGone(inspectErr) {
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
@@ -104,7 +104,7 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig)
 		err = errors.Errorf("the engine says that it has %d cores", info.NCPU)
 	}
 	if err != nil {
-		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number", a.config.name())
+		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number", a.name)
 	}
 	a.capOnce.Do(func() {
 		log.G(a.logContext(ctx)).Warnf("task field Spec.Resources.Limits.NanoCPUs: the engine has only %d cores, the limit is capped to them", info.NCPU)
@@ -114,24 +114,24 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig)
 
 // adoptOrRefuse takes the container that has the task's name for the task's own if
 // its label says so. conflict is what the engine said.
-func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, version string, holder container.InspectResponse, conflict error) error {
+func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerConfig, version string, holder container.InspectResponse, conflict error) error {
 	switch owner := labelOf(holder); owner {
-	case a.config.task.ID:
-		return a.adopt(ctx, version, holder)
+	case a.taskID:
+		return a.adopt(ctx, config, version, holder)
 	case "":
 		a.nameTaken.Store(true)
-		return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.config.name(), shortID(idOf(holder)))
+		return errors.Wrapf(conflict, "create container %s: a container (%s) that belongs to no task has its name; rename or remove that one", a.name, shortID(idOf(holder)))
 	default:
 		a.nameTaken.Store(true)
-		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.config.name(), shortID(idOf(holder)), owner)
+		return errors.Wrapf(conflict, "create container %s: the container (%s) of task %s has its name; remove that task first", a.name, shortID(idOf(holder)), owner)
 	}
 }
 
 // adopt takes a container that was found, with the task's label, for the task's own.
-func (a *ContainerAdapter) adopt(ctx context.Context, version string, found container.InspectResponse) error {
+func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, version string, found container.InspectResponse) error {
 	a.nameTaken.Store(false)
 	id := idOf(found)
-	if err := a.connectRest(ctx, version, id, found.NetworkSettings); err != nil {
+	if err := a.connectRest(ctx, config, version, id, found.NetworkSettings); err != nil {
 		return err
 	}
 	log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container of this task found and adopted")
@@ -157,13 +157,13 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 // create could not join and that it does not have yet. has are those of a
 // container that was there before: it may have been made at an older version.
 // One without any is a fake's, which says nothing of them.
-func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, has *container.NetworkSettings) error {
-	names := a.config.endpointNames()
+func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
+	names := config.endpointNames()
 	unknown := has == nil || len(has.Networks) == 0
 	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
 		return nil
 	}
-	endpoints := a.config.networkingConfig().EndpointsConfig
+	endpoints := config.networkingConfig().EndpointsConfig
 	for _, name := range names[1:] {
 		if has != nil && has.Networks[name] != nil {
 			continue
@@ -172,7 +172,7 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, version, id string, 
 			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
 		})
 		if err != nil {
-			return engineError(ctx, err, "connect container %s to network %s", a.config.name(), name)
+			return engineError(ctx, err, "connect container %s to network %s", a.name, name)
 		}
 	}
 	return nil

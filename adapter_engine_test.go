@@ -102,7 +102,7 @@ func TestEngineAnswersAreClassified(t *testing.T) {
 	task := engineTask(t, "exit", "0")
 	attach(task, "dockerexec-answers", "10.213.2.0/24")
 	adapter := engineAdapter(t, client, task)
-	name := adapter.config.name()
+	name := adapter.name
 
 	_, err := client.ContainerInspect(ctx, name)
 	assert.True(t, IsUnknownContainer(err), err)

@@ -26,7 +26,7 @@ import (
 // it removes what was made if that has failed.
 func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, created func(failed bool), err error) {
 	created = func(bool) {}
-	whole, payloads, err := a.making()
+	whole, payloads, err := a.fullTask()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -41,13 +41,13 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 	}
 	var folder string
 	if len(whole.files) > 0 {
-		engineID, err := a.fileEngine(ctx)
+		engineID, err := a.fileEngine(ctx, whole.files)
 		if err != nil {
 			return nil, nil, err
 		}
-		folder = a.engine.files.folder(engineID, a.config.task.ID)
+		folder = a.engine.files.folder(engineID, a.taskID)
 		ended := creating(folder)
-		made, err := a.writeFiles(engineID, whole.files)
+		made, err := a.writeFiles(engineID, whole.files, payloads)
 		if err != nil {
 			ended()
 			return nil, nil, err
@@ -55,7 +55,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		created = func(failed bool) {
 			ended()
 			if failed && made {
-				_ = a.engine.files.remove(engineID, a.config.task.ID) // the create's error counts
+				_ = a.engine.files.remove(engineID, a.taskID) // the create's error counts
 			}
 		}
 	}
@@ -64,54 +64,54 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 
 // provideMissing writes those files of the task again that have gone, as all
 // have after the host's restart: the container mounts them where they were.
-func (a *ContainerAdapter) provideMissing(ctx context.Context) error {
-	if len(a.config.files) == 0 {
+func (a *ContainerAdapter) provideMissing(ctx context.Context, files []taskFile) error {
+	if len(files) == 0 {
 		return nil
 	}
-	engineID, err := a.fileEngine(ctx)
+	engineID, err := a.fileEngine(ctx, files)
 	if err != nil {
 		return err
 	}
-	missing, err := a.engine.files.missing(engineID, a.config.task.ID, a.config.files)
+	missing, err := a.engine.files.missing(engineID, a.taskID, files)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	_, err = a.writeFiles(engineID, missing)
+	_, payloads, err := a.fullTask()
+	if err != nil {
+		return err
+	}
+	_, err = a.writeFiles(engineID, missing, payloads)
 	return err
 }
 
 // checkFiles refuses a task whose files could not be made.
-func (a *ContainerAdapter) checkFiles(ctx context.Context) error {
-	if len(a.config.files) == 0 {
+func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) error {
+	if len(files) == 0 {
 		return nil
 	}
-	if _, err := a.fileEngine(ctx); err != nil {
+	if _, err := a.fileEngine(ctx, files); err != nil {
 		return err
 	}
 	if err := a.engine.files.check(); exec.IsTemporary(err) { // too many open files, say
 		return err
 	} else if err != nil {
-		return refuse(a.config.files[0].path, "%v", err)
+		return refuse(files[0].path, "%v", err)
 	}
 	return nil
 }
 
 // fileEngine returns the ID of the engine, or why the task cannot have files
 // there.
-func (a *ContainerAdapter) fileEngine(ctx context.Context) (string, error) {
+func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
 	host, err := a.engine.fileHost(ctx)
 	if err == nil && host.refusal != "" {
-		err = refuse(a.config.files[0].path, "%s", host.refusal)
+		err = refuse(files[0].path, "%s", host.refusal)
 	}
 	return host.engineID, err
 }
 
 // writeFiles writes nothing before it has all payloads.
-func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile) (made bool, err error) {
-	_, payloads, err := a.making()
-	if err != nil {
-		return false, err
-	}
+func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payloads payloads) (made bool, err error) {
 	var complete []filePayload
 	for _, f := range files {
 		payload, err := payloads.get(f.dependency)
@@ -120,19 +120,19 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile) (made b
 		}
 		complete = append(complete, filePayload{f, payload})
 	}
-	return a.engine.files.write(engineID, a.config.task.ID, complete)
+	return a.engine.files.write(engineID, a.taskID, complete)
 }
 
 // removeFiles removes the task's files. The container is gone before.
 func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
-	if len(a.config.files) == 0 && !a.config.maybeFiles || !namesFolder(a.config.task.ID) {
+	if !a.hasFiles || !namesFolder(a.taskID) {
 		return nil
 	}
 	host, err := a.engine.fileHost(ctx)
 	if err != nil || host.engineID == "" { // there were none
 		return err
 	}
-	return a.engine.files.remove(host.engineID, a.config.task.ID)
+	return a.engine.files.remove(host.engineID, a.taskID)
 }
 
 // hiddenError is an engine's error without what it must not show. It has the
@@ -150,7 +150,7 @@ func (e hiddenError) Is(target error) bool {
 
 // explain says more about an engine's refusal that comes of the task's
 // references, and less of what is secret.
-func (a *ContainerAdapter) explain(err error) error {
+func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if err == nil {
 		return nil
 	}
@@ -159,18 +159,18 @@ func (a *ContainerAdapter) explain(err error) error {
 		return hiddenError{before + credentialOption + "raw://(the payload is not shown)", err}
 	}
 	host := a.engine.hosts.known.Load()
-	if host == nil || len(a.config.files) == 0 || !noSource.in(normalize(err.Error()), "") {
+	if host == nil || len(files) == 0 || !noSource.in(normalize(err.Error()), "") {
 		return err
 	}
-	folder := a.engine.files.folder(host.engineID, a.config.task.ID)
-	switch below := filepath.Join("/", host.engineID, a.config.task.ID) + "/"; {
+	folder := a.engine.files.folder(host.engineID, a.taskID)
+	switch below := filepath.Join("/", host.engineID, a.taskID) + "/"; {
 	case strings.Contains(err.Error(), " "+folder+"/"):
 	case strings.Contains(err.Error(), below):
 		return errors.Wrapf(err, "the container was made with its files in another folder than %s, and they are gone there; name that folder with WithSecretsDir again, or have the task replaced", a.engine.files.dir)
 	default: // a mount of the task's own
 		return err
 	}
-	if missing, lookErr := a.engine.files.missing(host.engineID, a.config.task.ID, a.config.files); lookErr != nil || len(missing) > 0 {
+	if missing, lookErr := a.engine.files.missing(host.engineID, a.taskID, files); lookErr != nil || len(missing) > 0 {
 		return exec.MakeTemporary(errors.Wrapf(err, "the files in %s were removed meanwhile", folder))
 	}
 	return errors.Wrapf(err, "the engine does not see the files in %s; if this process has a container of its own, mount the host's %s there at the same path, or name a folder that both see with WithSecretsDir", folder, a.engine.files.dir)
@@ -221,8 +221,6 @@ func (e *Engine) askFileHost(ctx context.Context) (fileHost, error) {
 		return fileHost{refusal: "secrets and configs need an executor on Linux, on the engine's own host"}, nil
 	case !onThisHost(address):
 		return fileHost{refusal: "the engine at " + cleanURL(address) + " is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"}, nil
-	case !filepath.IsAbs(e.files.dir):
-		return fileHost{refusal: "WithSecretsDir names " + e.files.dir + ", which is not an absolute path"}, nil
 	}
 	info, err := request(ctx, e, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 	if err != nil {

@@ -489,13 +489,11 @@ func TestFilesOnEnginesThatCannotHaveThem(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		set   func(*filesClient)
-		dir   string
 		want  string
 		calls []string
 	}{
 		{name: "on another host", set: func(c *filesClient) { c.address = "tcp://user:canary@10.0.0.1:2376" },
 			want: "the engine at tcp://10.0.0.1:2376 is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"},
-		{name: "relative folder", dir: "secrets", want: "WithSecretsDir names secrets, which is not an absolute path"},
 		{name: "rootless", set: withSecurity("name=seccomp,profile=default", "name=rootless", "name=cgroupns"), calls: []string{"Info "},
 			want: "the engine is rootless, and runs beside other mounts and users than those of this host"},
 		{name: "remapped users", set: withSecurity("name=userns"), calls: []string{"Info "},
@@ -515,11 +513,7 @@ func TestFilesOnEnginesThatCannotHaveThem(t *testing.T) {
 			if test.set != nil {
 				test.set(client)
 			}
-			if test.dir != "" {
-				store.dir = test.dir
-			} else {
-				require.NoError(t, os.MkdirAll(store.dir, 0o700))
-			}
+			require.NoError(t, os.MkdirAll(store.dir, 0o700))
 			client.containerCreate, client.containerStart = nil, nil // are not called
 			adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
 			require.EqualError(t, adapter.CreateNetworks(t.Context()), before+test.want)

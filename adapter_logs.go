@@ -26,9 +26,9 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
 		return nil, err
 	}
-	body, err := a.engine.client.ContainerLogs(ctx, a.config.name(), engineOptions)
+	body, err := a.engine.client.ContainerLogs(ctx, a.name, engineOptions)
 	if err != nil {
-		return nil, engineError(ctx, err, "logs of container %s", a.config.name())
+		return nil, engineError(ctx, err, "logs of container %s", a.name)
 	}
 	return body, nil
 }
@@ -108,7 +108,7 @@ func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error
 		return nil
 	}
 	if a.checkOwner(answer) != nil {
-		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.config.name(), shortID(answer.ID), LabelTaskID, labelOf(answer))
+		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.name, shortID(answer.ID), LabelTaskID, labelOf(answer))
 	}
 	return nil
 }
@@ -118,6 +118,5 @@ func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, option
 }
 
 func (a *ContainerAdapter) logMessageContext() api.LogContext {
-	task := a.config.task
-	return api.LogContext{ServiceID: task.ServiceID, NodeID: task.NodeID, TaskID: task.ID}
+	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}
 }

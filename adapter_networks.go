@@ -26,17 +26,18 @@ import (
 // (bridge, host, none) are used and never created. Networks made here carry a label,
 // by which [ContainerAdapter.RemoveNetworks] recognises them.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
-	if _, err := a.ready(ctx); err != nil {
+	config, _, err := a.ready(ctx)
+	if err != nil {
 		return err
 	}
-	for _, wanted := range a.config.networks() {
+	for _, wanted := range config.networks() {
 		if wanted.predefined {
 			continue
 		}
-		joined := a.engine.networks.join(wanted.name, a.config.task.ID)
+		joined := a.engine.networks.join(wanted.name, a.taskID)
 		if err := a.engine.networks.alone(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
 			if joined { // else an earlier call has it count
-				a.engine.networks.leave(wanted.name, a.config.task.ID)
+				a.engine.networks.leave(wanted.name, a.taskID)
 			}
 			return err
 		}
@@ -104,11 +105,8 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 // Remove the container first. Call RemoveNetworks once for each task for which
 // CreateNetworks was called, even if that failed.
 func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
-	for _, n := range a.config.networks() {
-		if n.predefined {
-			continue
-		}
-		if err := a.engine.networks.alone(ctx, n.name, a.engine.options.requestTimeout, func() error { return a.leaveNetwork(ctx, n.name) }); err != nil {
+	for _, name := range a.taskIdentity.networks {
+		if err := a.engine.networks.alone(ctx, name, a.engine.options.requestTimeout, func() error { return a.leaveNetwork(ctx, name) }); err != nil {
 			return err
 		}
 	}
@@ -118,7 +116,7 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 // leaveNetwork ends what the task counts on, and removes the network if it was
 // the last one.
 func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error {
-	owner, others := a.engine.networks.leave(name, a.config.task.ID)
+	owner, others := a.engine.networks.leave(name, a.taskID)
 	if others {
 		return nil
 	}
@@ -162,7 +160,7 @@ func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner
 // and is not this task's, needs the network: to the engine it is not in use.
 // Users' fakes are not asked, as they know the calls of the reference alone.
 func (a *ContainerAdapter) isAwaited(ctx context.Context, name string) (bool, error) {
-	if a.engine.api.client == nil {
+	if a.engine.api.isFake {
 		return false, nil
 	}
 	// The engine does not yet know the network of such a container by its ID.
@@ -171,7 +169,7 @@ func (a *ContainerAdapter) isAwaited(ctx context.Context, name string) (bool, er
 			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
 	})
 	return slices.ContainsFunc(created, func(c container.Summary) bool {
-		return c.Labels[LabelTaskID] != a.config.task.ID
+		return c.Labels[LabelTaskID] != a.taskID
 	}), err
 }
 

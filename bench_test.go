@@ -289,8 +289,8 @@ func BenchmarkWaitingTask(b *testing.B) {
 		})
 	}, func() float64 {
 		return memoryOfWaits(b, tasks, func(ctx context.Context, n int, waits func()) {
-			messages, errs := client.Events(ctx, events.ListOptions{Since: "0", Filters: filters.NewArgs(filters.Arg("name", adapters[n].config.name()))})
-			_, _ = client.ContainerInspect(ctx, adapters[n].config.name())
+			messages, errs := client.Events(ctx, events.ListOptions{Since: "0", Filters: filters.NewArgs(filters.Arg("name", adapters[n].name))})
+			_, _ = client.ContainerInspect(ctx, adapters[n].name)
 			waits()
 			select {
 			case <-messages:
@@ -319,8 +319,8 @@ func newDispatchBench(b *testing.B, count int) *dispatchBench {
 	d := &dispatchBench{nano: at, cancel: cancel}
 	for _, adapter := range numberedAdapters(b, engine, count) {
 		d.subs = append(d.subs, subscribe(ctx, b, adapter))
-		d.ids = append(d.ids, adapter.config.task.ID)
-		d.names = append(d.names, adapter.config.name())
+		d.ids = append(d.ids, adapter.taskID)
+		d.names = append(d.names, adapter.name)
 	}
 	// The goroutine of the stream has a reader of its own.
 	d.run = &streamRun{stream: &engine.stream, byTask: engine.stream.run.byTask, byName: engine.stream.run.byName}

@@ -14,7 +14,6 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/api/naming"
-	"github.com/pkg/errors"
 )
 
 // config is the part of the request that would run anywhere.
@@ -37,7 +36,7 @@ func (c *containerConfig) translateConfig() (*container.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	timeout, err := c.stopTimeout()
+	timeout, err := stopTimeout(c.spec())
 	if err != nil {
 		return nil, err
 	}
@@ -164,9 +163,9 @@ func isHealthTest(test []string) bool {
 
 // stopTimeout is the grace period in seconds, rounded up; nil where image and
 // engine decide. 0 kills at once.
-func (c *containerConfig) stopTimeout() (*int, error) {
+func stopTimeout(spec *api.ContainerSpec) (*int, error) {
 	const path = "Spec.Container.StopGracePeriod"
-	grace := c.spec().StopGracePeriod
+	grace := spec.StopGracePeriod
 	if grace == nil {
 		return nil, nil
 	}
@@ -183,12 +182,6 @@ func (c *containerConfig) stopTimeout() (*int, error) {
 	}
 	timeout := int(seconds)
 	return &timeout, nil
-}
-
-// stopOptions are those of a graceful stop. The signal is the container's own.
-func (c *containerConfig) stopOptions() container.StopOptions {
-	timeout, _ := c.stopTimeout() // checked by newContainerConfig
-	return container.StopOptions{Timeout: timeout}
 }
 
 // duration translates a duration that must not be negative. nil is 0.
@@ -224,7 +217,6 @@ type containerConfig struct {
 	node       *api.NodeDescription // a copy, for the templates of secrets and configs; nil: not known
 	needs      []need               // what checkVersion checks
 	files      []taskFile           // the secrets and configs that are files
-	maybeFiles bool                 // files cannot tell, see late_task.go
 	maxCPUs    int                  // cap of the CPU limit; 0: none
 	oldSysctls bool                 // for an engine below the API version interfaceSysctls
 
@@ -236,21 +228,14 @@ type containerConfig struct {
 // newContainerConfig translates a task that node runs. All that the task alone
 // decides is checked here, so that the methods cannot fail.
 func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerConfig, error) {
-	c, err := newNamedConfig(task)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.expand(node, true); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return translateTask(node, true, task)
 }
 
-// newNamedConfig is the part of newContainerConfig that comes before the
-// templates: what names the container is there, and no element is nil.
-func newNamedConfig(task *api.Task) (*containerConfig, error) {
+// translateTask is newContainerConfig for a node that may not be known. If it is not,
+// and the task depends on it, the error is errNodeUnknown, bare.
+func translateTask(node *api.NodeDescription, known bool, task *api.Task) (*containerConfig, error) {
 	if task == nil {
-		return nil, errors.New("dockerexec: the task is nil")
+		return nil, refuse("", "is nil")
 	}
 	if err := checkRuntime(task); err != nil {
 		return nil, err
@@ -259,8 +244,14 @@ func newNamedConfig(task *api.Task) (*containerConfig, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkName(task); err != nil {
+		return nil, err
+	}
 	c := &containerConfig{task: task.Copy(), needs: needs}
-	return c, c.checkName()
+	if err := c.expand(node, known); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // checkRuntime refuses what is no container, and one without an image.
@@ -279,9 +270,7 @@ func checkRuntime(task *api.Task) error {
 	}
 }
 
-// expand is the rest of newContainerConfig: it expands the templates, and checks
-// what the task is then. If the node is not known, and the task depends on it, the
-// error is errNodeUnknown, bare.
+// expand expands the templates, and checks what the task is then.
 func (c *containerConfig) expand(node *api.NodeDescription, known bool) error {
 	c.node = templateNode(node)
 	if err := expandTemplates(c.node, known, c.task); err != nil {
@@ -353,36 +342,32 @@ func (c *containerConfig) name() string { return naming.Task(c.task) }
 
 // checkName refuses a name that engines do not take. One with a slash would
 // also make another request than it should.
-func (c *containerConfig) checkName() error {
-	if c.task.ID == "" {
+func checkName(task *api.Task) error {
+	if task.ID == "" {
 		return refuse("ID", "is empty: the container could not be told from those of other tasks")
 	}
-	if name := c.task.Annotations.Name; name != "" {
+	if name := task.Annotations.Name; name != "" {
 		if !restrictedName(name) {
 			return refuse("Annotations.Name", "%q is no container name: letters, digits and then _.- are allowed, and at least two of them", name)
 		}
 		return nil
 	}
 	// An engine refuses the name of a task without a service; a user's fake need not.
-	if service := c.task.ServiceAnnotations.Name; service != "" && !restrictedName(service+".") {
-		return refuse("ServiceAnnotations.Name", "%q cannot begin a container name: letters, digits and then _.- are allowed", c.task.ServiceAnnotations.Name)
+	if service := task.ServiceAnnotations.Name; service != "" && !restrictedName(service+".") {
+		return refuse("ServiceAnnotations.Name", "%q cannot begin a container name: letters, digits and then _.- are allowed", task.ServiceAnnotations.Name)
 	}
 	const part = "%q cannot be part of a container name: letters, digits and _.- are allowed"
-	if !restrictedName("x." + c.task.ID) {
-		return refuse("ID", part, c.task.ID)
+	if !restrictedName("x." + task.ID) {
+		return refuse("ID", part, task.ID)
 	}
-	if c.task.Slot == 0 && !restrictedName("x."+c.task.NodeID) {
-		return refuse("NodeID", part, c.task.NodeID)
+	if task.Slot == 0 && !restrictedName("x."+task.NodeID) {
+		return refuse("NodeID", part, task.NodeID)
 	}
 	return nil
 }
 
 // image is the reference as the task has it.
 func (c *containerConfig) image() string { return c.spec().Image }
-
-// isNamed reports whether the task has a name of its own, which others may have
-// too. Else its container's name has the task's ID in it.
-func (c *containerConfig) isNamed() bool { return c.task.Annotations.Name != "" }
 
 // atLeast reports whether the API version in use has what came with wanted.
 func atLeast(version, wanted string) bool {

@@ -46,8 +46,10 @@ func TestEngineAcceptsGoldenRequests(t *testing.T) {
 			}
 			t.Cleanup(func() { removeGolden(t, client, adapter) })
 
+			config, _, err := adapter.fullTask()
+			require.NoError(t, err)
 			version := client.ClientVersion()
-			if tooOld := adapter.config.checkVersion(version); tooOld != nil {
+			if tooOld := config.checkVersion(version); tooOld != nil {
 				assert.EqualError(t, adapter.CreateNetworks(t.Context()), tooOld.Error())
 				assert.EqualError(t, adapter.Create(t.Context()), tooOld.Error())
 				return
@@ -64,7 +66,7 @@ func TestEngineAcceptsGoldenRequests(t *testing.T) {
 			// It is in its networks and in no other, whatever the API version.
 			container, err := adapter.Inspect(t.Context())
 			require.NoError(t, err)
-			if joined := adapter.config.endpointNames(); len(joined) > 0 {
+			if joined := config.endpointNames(); len(joined) > 0 {
 				assert.Equal(t, joined, slices.Sorted(maps.Keys(container.NetworkSettings.Networks)))
 			}
 		})
@@ -106,8 +108,10 @@ func removeGolden(t *testing.T, client *engineapi.Client, adapter *ContainerAdap
 	assert.NoError(t, adapter.RemoveNetworks(ctx))
 	volumes, err := client.VolumeList(ctx, volume.ListOptions{})
 	assert.NoError(t, err)
+	config, _, err := adapter.fullTask()
+	assert.NoError(t, err)
 	for _, v := range volumes.Volumes {
-		for _, m := range adapter.config.hostConfig().Mounts {
+		for _, m := range config.hostConfig().Mounts {
 			if m.Source == v.Name {
 				assert.NoError(t, client.VolumeRemove(ctx, v.Name, false))
 			}

@@ -144,7 +144,7 @@ func TestRequestsShareNothing(t *testing.T) {
 			want := requestJSON(t, config)
 			parts := []any{
 				config.config(), config.hostConfig(), config.networkingConfig(), config.volumes(),
-				config.platform(), config.stopOptions().Timeout, config.warnings(), config.endpointNames(),
+				config.platform(), identityOf(config.task).stopTimeout, config.warnings(), config.endpointNames(),
 			}
 			for _, n := range config.networks() {
 				parts = append(parts, &n.options, &n.endpoint)
@@ -217,12 +217,12 @@ func TestGracePeriodIsRoundedUp(t *testing.T) {
 		task := plainTask()
 		spec(task).StopGracePeriod = gogotypes.DurationProto(grace)
 		config := newTestConfig(t, task)
-		require.NotNil(t, config.stopOptions().Timeout, grace)
-		assert.Equal(t, want, *config.stopOptions().Timeout, grace)
+		require.NotNil(t, identityOf(config.task).stopTimeout, grace)
+		assert.Equal(t, want, *identityOf(config.task).stopTimeout, grace)
 		assert.Equal(t, want, *config.config().StopTimeout, grace)
 	}
 	unset := newTestConfig(t, plainTask())
-	assert.Nil(t, unset.stopOptions().Timeout)
+	assert.Nil(t, identityOf(unset.task).stopTimeout)
 	assert.Nil(t, unset.config().StopTimeout)
 }
 
@@ -331,7 +331,7 @@ func requestJSON(t testing.TB, c *containerConfig) []byte {
 	if o := c.pullOptions(); o.RegistryAuth != "" || o.Platform != "" {
 		request["pull"] = map[string]any{"RegistryAuth": o.RegistryAuth, "Platform": o.Platform}
 	}
-	if timeout := c.stopOptions().Timeout; timeout != nil {
+	if timeout := identityOf(c.task).stopTimeout; timeout != nil {
 		request["stopTimeout"] = *timeout
 	}
 	if w := c.warnings(); w != nil {

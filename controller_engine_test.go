@@ -125,8 +125,8 @@ func leftOfTask(t testing.TB, client *engineapi.Client, task *api.Task) []string
 	var left []string
 	adapter, err := NewContainerAdapter(client, nil, task, nil)
 	require.NoError(t, err)
-	if _, err := client.ContainerInspect(t.Context(), adapter.config.name()); !cerrdefs.IsNotFound(err) {
-		left = append(left, "container "+adapter.config.name())
+	if _, err := client.ContainerInspect(t.Context(), adapter.name); !cerrdefs.IsNotFound(err) {
+		left = append(left, "container "+adapter.name)
 	}
 	for _, n := range task.Networks {
 		name := n.Network.Spec.Annotations.Name

@@ -48,10 +48,10 @@ func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
 	waited := make(chan error, 1)
 	go func() { waited <- ctlr.Wait(t.Context()) }()
 
-	require.NoError(t, client.ContainerPause(t.Context(), ctlr.adapter.config.name()))
+	require.NoError(t, client.ContainerPause(t.Context(), ctlr.adapter.name))
 	paused := untilHealth(t, ctlr.adapter, container.Unhealthy)
 	assert.Equal(t, container.StatePaused, paused.State.Status)
-	require.NoError(t, client.ContainerUnpause(t.Context(), ctlr.adapter.config.name()))
+	require.NoError(t, client.ContainerUnpause(t.Context(), ctlr.adapter.name))
 	unpaused, err := ctlr.adapter.Inspect(t.Context())
 	require.NoError(t, err)
 	t.Logf("paused: %+v; unpaused: %v, %+v", paused.State.Health.Status, unpaused.State.Status, unpaused.State.Health.Status)
@@ -60,7 +60,7 @@ func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
 	assert.Equal(t, paused.State.StartedAt, healthy.State.StartedAt)
 	assert.Empty(t, waited)
 
-	require.NoError(t, client.ContainerStop(t.Context(), ctlr.adapter.config.name(), container.StopOptions{}))
+	require.NoError(t, client.ContainerStop(t.Context(), ctlr.adapter.name, container.StopOptions{}))
 	assert.NoError(t, <-waited) // it was healthy when it ended, with 0
 }
 

@@ -17,6 +17,9 @@ import (
 // and a warning has the pull's error.
 func (c *controller) Prepare(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
+		if err := c.adapter.engine.options.err; err != nil {
+			return exec.MakeTemporary(err)
+		}
 		if err := c.settle(ctx); err != nil {
 			return err
 		}
@@ -64,18 +67,18 @@ func (c *controller) findPrepared(ctx context.Context) error {
 		return nil
 	}
 	answer, err := c.adapter.Inspect(ctx)
-	if isContainerGone(err) || err == nil && labelOf(answer) != c.adapter.config.task.ID {
+	if isContainerGone(err) || err == nil && labelOf(answer) != c.adapter.taskID {
 		return nil // Create says what is wrong with another one
 	}
 	if err != nil {
 		return err
 	}
 	return c.stepWithNetworks(ctx, func(ctx context.Context) error {
-		version, err := c.adapter.ready(ctx)
+		config, version, err := c.adapter.ready(ctx)
 		if err != nil {
 			return err
 		}
-		return c.created(c.adapter.adopt(ctx, version, answer))
+		return c.created(c.adapter.adopt(ctx, config, version, answer))
 	})
 }
 
@@ -92,7 +95,7 @@ func (c *controller) pull(ctx context.Context) error {
 	if !present {
 		return pullErr
 	}
-	log.G(c.adapter.logContext(ctx)).WithField("image", c.adapter.config.image()).WithError(pullErr).
+	log.G(c.adapter.logContext(ctx)).WithField("image", c.adapter.image).WithError(pullErr).
 		Warn("pull failed, the image on the engine is used instead")
 	return nil
 }
@@ -111,6 +114,9 @@ func (c *controller) pull(ctx context.Context) error {
 // and the Wait that follows completes the task.
 func (c *controller) Start(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
+		if err := c.adapter.engine.options.err; err != nil {
+			return exec.MakeTemporary(err)
+		}
 		if err := c.settle(ctx); err != nil {
 			return err
 		}
@@ -292,5 +298,5 @@ func (c *controller) endStray(ctx context.Context) error {
 	if err := c.persist(ctx, c.end); err != nil {
 		return err
 	}
-	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", c.adapter.config.name())
+	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", c.adapter.name)
 }

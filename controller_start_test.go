@@ -260,9 +260,10 @@ func TestRemoveLooksForNoCreateThatWasNotSent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		sim := newSimEngine(t)
 		ctlr := newSimController(t, sim, plainTask())
-		ctlr.adapter.late = func() (*containerConfig, payloads, error) {
+		known := ctlr.adapter.fullTask
+		ctlr.adapter.fullTask = func() (*containerConfig, payloads, error) {
 			if len(sim.called()) == 0 {
-				return ctlr.adapter.config, payloads{}, nil
+				return known()
 			}
 			return nil, payloads{}, exec.MakeTemporary(errNodeUnknown)
 		}
@@ -413,7 +414,7 @@ func TestShutdownWaitsForNoStartThatWasNotSent(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		sim, ctlr := preparedTask(t)
-		ctlr.adapter.late = func() (*containerConfig, payloads, error) {
+		ctlr.adapter.fullTask = func() (*containerConfig, payloads, error) {
 			return nil, payloads{}, exec.MakeTemporary(errNodeUnknown)
 		}
 		require.True(t, exec.IsTemporary(ctlr.Start(t.Context())))

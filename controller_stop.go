@@ -31,7 +31,7 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 		if err := c.settle(ctx); err != nil {
 			return err
 		}
-		if c.adapter.config.isNamed() {
+		if c.adapter.isNamed {
 			answer, err := c.adapter.Inspect(ctx)
 			if isContainerGone(err) || err == nil && c.adapter.checkOwner(answer) != nil {
 				return nil
@@ -136,7 +136,7 @@ func (c *controller) removable(ctx context.Context) (bool, error) {
 		c.mu.Lock()
 		own, lost := c.own, c.createLost
 		c.mu.Unlock()
-		if own && !c.adapter.config.isNamed() {
+		if own && !c.adapter.isNamed {
 			return true, nil
 		}
 		answer, err := c.adapter.Inspect(ctx)

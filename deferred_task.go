@@ -6,101 +6,96 @@ import (
 
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/api/naming"
 )
 
-// A container may be there of a task that cannot be made, or not now. Then the
-// adapter's own config is only what finds, stops and removes the container, with
-// its networks and files, and making has the rest, or says why not.
+// A task has two parts. Its identity finds, stops and removes the container; it is
+// known at once. The full task is what a container is made from; it may be unknown for
+// now, or refused, while the task's container already exists.
 
-// lateAdapter is Adapter for a node that may not be known yet, which is nil. If
-// the task depends on it, what makes something fails for the time being, and
-// looks again the next time.
-func (e *Engine) lateAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
-	if known := node(); known != nil {
-		return e.Adapter(known, task, deps)
+// taskIdentity is the part of a task that finds, stops and removes its container.
+type taskIdentity struct {
+	taskID, serviceID, nodeID string
+
+	name     string // the container's
+	isNamed  bool   // the task chose the name, so others may have it too
+	image    string
+	networks []string // that may have been made for the task, sorted
+	hasFiles bool     // the task has secrets or configs that become files
+	// stopTimeout is in seconds; nil: the image or the engine decides.
+	stopTimeout *int
+}
+
+// identityOf returns the identity of a task that has a container and a name, see
+// checkRuntime and checkName. Anything else in the task may be wrong.
+func identityOf(task *api.Task) taskIdentity {
+	spec := task.Spec.GetContainer()
+	i := taskIdentity{
+		taskID: task.ID, serviceID: task.ServiceID, nodeID: task.NodeID,
+		name:    naming.Task(task),
+		isNamed: task.Annotations.Name != "",
+		image:   spec.Image,
+		hasFiles: slices.ContainsFunc(spec.Secrets, func(ref *api.SecretReference) bool { return ref != nil }) ||
+			slices.ContainsFunc(spec.Configs, func(ref *api.ConfigReference) bool { return ref != nil && ref.GetRuntime() == nil }),
 	}
-	if e.client == nil {
-		return nil, errNoClient
+	for _, attachment := range task.Networks {
+		if attachment == nil || attachment.Network == nil || isIngress(attachment.Network) {
+			continue
+		}
+		if name, predefined, err := networkName("", attachment.Network); err == nil && !predefined {
+			i.networks = append(i.networks, name)
+		}
 	}
-	named, err := newNamedConfig(task)
-	if err != nil {
-		return nil, err
-	}
-	config, given, err := named.expanded(nil, deps)
-	if err == nil {
-		return newContainerAdapter(e, config, given), nil
-	}
-	if err != errNodeUnknown { //nolint:errorlint // bare
-		return nil, err
-	}
-	files, filesErr := named.translateFiles() // making has the error
-	named.files, named.maybeFiles = files, filesErr != nil
-	adapter := newContainerAdapter(e, named, payloads{})
-	var mu sync.Mutex
-	adapter.late = func() (*containerConfig, payloads, error) {
+	slices.Sort(i.networks)
+	i.networks = slices.Compact(i.networks)
+	i.stopTimeout, _ = stopTimeout(spec)
+	return i
+}
+
+// fullTask returns what the task's container is made from, or why nothing can be made
+// now. Every call returns the same once there is no error.
+type fullTask func() (*containerConfig, payloads, error)
+
+// makesNothing is the full task of which no container is made.
+func makesNothing(refusal error) fullTask {
+	return func() (*containerConfig, payloads, error) { return nil, payloads{}, refusal }
+}
+
+// deferredTask calls resolve until that returns no error. Before the node is known the
+// error is temporary.
+func deferredTask(resolve fullTask) fullTask {
+	var (
+		mu     sync.Mutex
+		config *containerConfig
+		given  payloads
+	)
+	return func() (*containerConfig, payloads, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil { // else it was expanded before, and stays what it was
-			config, given, err = named.expanded(node(), deps)
+		if config == nil {
+			resolved, found, err := resolve()
+			if err == errNodeUnknown { //nolint:errorlint // bare
+				err = exec.MakeTemporary(err)
+			}
+			if err != nil {
+				return nil, payloads{}, err
+			}
+			config, given = resolved, found
 		}
-		if err == errNodeUnknown { //nolint:errorlint // bare
-			return nil, payloads{}, exec.MakeTemporary(err)
-		}
-		return config, given, err
+		return config, given, nil
 	}
-	return adapter, nil
 }
 
-// expanded returns the whole task of c, which stays as it is. A node of nil is not
-// known.
-func (c *containerConfig) expanded(node *api.NodeDescription, deps exec.DependencyGetter) (*containerConfig, payloads, error) {
-	whole := &containerConfig{task: c.task.Copy(), needs: slices.Clone(c.needs)}
-	if err := whole.expand(node, node != nil); err != nil {
+// resolveTask translates a task of node. If the node is not known, and the task depends
+// on it, the error is errNodeUnknown, bare.
+func resolveTask(node *api.NodeDescription, known bool, task *api.Task, deps exec.DependencyGetter) (*containerConfig, payloads, error) {
+	config, err := translateTask(node, known, task)
+	if err != nil {
 		return nil, payloads{}, err
 	}
-	given, err := newPayloads(deps, whole)
-	return whole, given, err
-}
-
-// refusedAdapter is the adapter of a task that is refused and may have a
-// container, which another version of this package or another executor made. It
-// makes nothing, for the refusal. A task of which no engine can have a container
-// is refused for good.
-func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
-	if e.client == nil || checkRuntime(task) != nil {
-		return nil, refusal
+	given, err := newPayloads(deps, config)
+	if err != nil {
+		return nil, payloads{}, err
 	}
-	config := remainsOf(task)
-	if config.checkName() != nil {
-		return nil, refusal
-	}
-	adapter := newContainerAdapter(e, config, payloads{})
-	adapter.late = func() (*containerConfig, payloads, error) { return nil, payloads{}, refusal }
-	return adapter, nil
-}
-
-// remainsOf is as much of a refused task as its end needs.
-func remainsOf(task *api.Task) *containerConfig {
-	spec := task.Spec.GetContainer()
-	remains := &api.Task{
-		ID:                 task.ID,
-		NodeID:             task.NodeID,
-		ServiceID:          task.ServiceID,
-		Slot:               task.Slot,
-		Annotations:        task.Annotations,
-		ServiceAnnotations: task.ServiceAnnotations,
-		Networks:           task.Networks,
-		Spec: api.TaskSpec{Runtime: &api.TaskSpec_Container{Container: &api.ContainerSpec{
-			Image:           spec.Image,
-			StopGracePeriod: spec.StopGracePeriod,
-		}}},
-	}
-	if _, err := checkFields(remains); err != nil { // an element may be nil
-		remains.Networks = nil
-	}
-	return &containerConfig{
-		task: remains.Copy(),
-		maybeFiles: slices.ContainsFunc(spec.Secrets, func(ref *api.SecretReference) bool { return ref != nil }) ||
-			slices.ContainsFunc(spec.Configs, func(ref *api.ConfigReference) bool { return ref != nil }),
-	}
+	return config, given, nil
 }

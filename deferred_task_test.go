@@ -244,7 +244,7 @@ func TestTaskWaitsForTheNodesDescription(t *testing.T) {
 		sim.with(taskName, func(c *simContainer) { assert.Equal(t, "on-host-1-linux", c.config.Hostname) })
 		// What it was made as it stays.
 		require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-2"}}))
-		whole, _, err := ctlr.adapter.making()
+		whole, _, err := ctlr.adapter.fullTask()
 		require.NoError(t, err)
 		assert.Equal(t, "on-host-1-linux", whole.config().Hostname)
 		require.NoError(t, ctlr.Start(t.Context()))
@@ -322,7 +322,7 @@ func TestOnlyTemplatesOfTheNodeWaitForIt(t *testing.T) {
 			test.change(spec(task))
 			ctlr, err := NewExecutor(newFakeClient(t), nil).Controller(task)
 			require.NoError(t, err)
-			_, _, err = ctlr.(*controller).adapter.making()
+			_, _, err = ctlr.(*controller).adapter.fullTask()
 			assert.Equal(t, test.waits, err != nil)
 		})
 	}

@@ -43,8 +43,8 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 		client = nil
 	}
 	e := &Engine{client: client, options: newOptions(opts)}
-	e.api.init(client)
-	e.pulls = newPulls(client, e.options, e.api.client == nil)
+	e.api.init(client, e.options.wrappedClient)
+	e.pulls = newPulls(client, e.options, e.api.isFake)
 	e.stream.request = func(ctx context.Context, since string) (openedEvents, error) {
 		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
 			return openedEvents{}, err
@@ -56,14 +56,26 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	return e
 }
 
+var errNoClient = errors.New("dockerexec: the engine's client is nil")
+
+// usable reports what makes every operation fail: no client, or an option whose value
+// cannot be.
+func (e *Engine) usable() error {
+	if e == nil || e.client == nil {
+		return errNoClient
+	}
+	return e.options.err
+}
+
 // apiVersion agrees with the engine on an API version, once, before the first
 // other request.
 //
 // The client's own negotiation is not used: it is a data race beside a request,
 // swallows a failed ping and then keeps a version that an older engine refuses.
 type apiVersion struct {
-	client *engineapi.Client // nil for a fake, which is not asked
-	gate   chan struct{}     // holds one token: whoever takes it may ping
+	client engineapi.APIClient
+	isFake bool          // the client is not asked
+	gate   chan struct{} // holds one token: whoever takes it may ping
 	agreed atomic.Pointer[string]
 }
 
@@ -71,13 +83,12 @@ type apiVersion struct {
 // stand on one client, and the client has no accessor that is safe beside it.
 var negotiating sync.Mutex
 
-func (v *apiVersion) init(client engineapi.APIClient) {
-	v.gate = make(chan struct{}, 1)
-	if c, ok := client.(*engineapi.Client); ok && c != nil {
-		v.client = c
-		return
+func (v *apiVersion) init(client engineapi.APIClient, isWrapped bool) {
+	v.client, v.gate = client, make(chan struct{}, 1)
+	if _, isReal := client.(*engineapi.Client); !isReal && !isWrapped {
+		v.isFake = true
+		v.fix("") // the newest
 	}
-	v.fix("") // the newest
 }
 
 // get returns the agreed version, after a ping if there is none yet. The empty

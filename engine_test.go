@@ -13,6 +13,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -29,15 +30,109 @@ func TestNoClientIsRefused(t *testing.T) {
 
 func TestOptionsTakeTheLastAndIgnoreNil(t *testing.T) {
 	t.Parallel()
-	o := newOptions([]Option{nil, WithRequestTimeout(time.Hour), WithRequestTimeout(-1), WithPullAttempts(0), WithPullStallTimeout(-1)})
+	o := newOptions([]Option{nil, WithRequestTimeout(time.Hour), WithRequestTimeout(0), WithPullAttempts(2), WithPullAttempts(1), WithPullStallTimeout(0)})
 	assert.Equal(t, time.Duration(0), o.requestTimeout)
 	assert.Equal(t, 1, o.pullAttempts)
 	assert.Equal(t, time.Duration(0), o.pullStallTimeout)
 
-	o = newOptions(nil)
+	o = newOptions([]Option{WithSecretsDir("/dev/shm/x"), WithSecretsDir("")})
 	assert.Equal(t, 2*time.Minute, o.requestTimeout)
 	assert.Equal(t, 3, o.pullAttempts)
 	assert.Equal(t, 5*time.Minute, o.pullStallTimeout)
+	assert.Equal(t, 10<<20, o.logRate)
+	assert.Equal(t, "/run/dockerexec/secrets", o.secretsDir)
+}
+
+// wrongOptions are values that cannot be, with the errors that name the options.
+var wrongOptions = []struct {
+	option Option
+	want   string
+}{
+	{WithSecretsDir("relative"), `dockerexec: option WithSecretsDir: "relative" is not an absolute path`},
+	{WithSecretsDir("./x"), `dockerexec: option WithSecretsDir: "./x" is not an absolute path`},
+	{WithPullAttempts(-7), "dockerexec: option WithPullAttempts: -7 is less than 1; 1 means that a pull is not tried again"},
+	{WithPullAttempts(0), "dockerexec: option WithPullAttempts: 0 is less than 1; 1 means that a pull is not tried again"},
+	{WithPullStallTimeout(-time.Second), "dockerexec: option WithPullStallTimeout: -1s is negative; 0 means no limit"},
+	{WithRequestTimeout(-time.Minute), "dockerexec: option WithRequestTimeout: -1m0s is negative; 0 means no limit"},
+	{WithLogRate(-1), "dockerexec: option WithLogRate: -1 is negative; 0 means no limit"},
+}
+
+func TestAWrongOptionIsReportedByName(t *testing.T) {
+	t.Parallel()
+	for _, test := range wrongOptions {
+		client := newFakeClient(t)
+		engine := NewEngine(client, test.option)
+		_, err := engine.Adapter(nil, plainTask(), nil)
+		require.EqualError(t, err, test.want)
+		_, err = NewContainerAdapter(client, nil, plainTask(), nil, test.option)
+		require.EqualError(t, err, test.want)
+		_, err = engine.Executor(nil).Describe(t.Context())
+		require.EqualError(t, err, test.want)
+		_, err = engine.Controller(nil, plainTask(), nil)
+		require.EqualError(t, err, test.want)
+		_, err = NewExecutor(client, nil, test.option).Controller(taskAt(plainTask(), api.TaskStateAccepted))
+		require.EqualError(t, err, test.want)
+		assert.Empty(t, client.called())
+	}
+	// Of several, the first one counts, also if the same option is right later.
+	_, err := NewEngine(newFakeClient(t), WithLogRate(-1), WithPullAttempts(-7), WithLogRate(1)).Adapter(nil, plainTask(), nil)
+	require.EqualError(t, err, "dockerexec: option WithLogRate: -1 is negative; 0 means no limit")
+}
+
+// An agent is restarted with a wrong option. Tasks that run are not lost for it.
+func TestAWrongOptionFailsNoRunningTask(t *testing.T) {
+	t.Parallel()
+	for _, test := range wrongOptions {
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			_, task := runningTask(t, sim, plainTask())
+			sim.forgetCalls()
+			ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(sim, nil, test.option))
+			require.NoError(t, err)
+			require.Equal(t, api.TaskStateRunning, status.State)
+			for _, make := range []func(context.Context) error{ctlr.Prepare, ctlr.Start} {
+				err := make(t.Context())
+				require.EqualError(t, err, test.want)
+				assert.True(t, exec.IsTemporary(err))
+			}
+			assert.Empty(t, sim.called())
+			wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
+			synctest.Wait()
+			require.NoError(t, ctlr.Shutdown(t.Context()))
+			require.EqualError(t, wait(), "task: non-zero exit (143)")
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Empty(t, sim.left())
+		})
+	}
+}
+
+// A fresh task of the same agent is refused before it makes anything, and tried again.
+func TestAWrongOptionIsTriedAgainInPreparing(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	ctlr, err := NewEngine(client, WithPullAttempts(-7)).Controller(nil, taskAt(plainTask(), api.TaskStatePreparing), nil)
+	require.NoError(t, err)
+	err = ctlr.Prepare(t.Context())
+	require.EqualError(t, err, "dockerexec: option WithPullAttempts: -7 is less than 1; 1 means that a pull is not tried again")
+	assert.True(t, exec.IsTemporary(err))
+	assert.Empty(t, client.called())
+}
+
+// wrappedClient is a real client inside another type.
+type wrappedClient struct{ engineapi.APIClient }
+
+func TestAWrappedClientIsAsked(t *testing.T) {
+	t.Parallel()
+	old := &oldEngine{version: "1.41"}
+	engine := NewEngine(wrappedClient{old.client(t)}, WithWrappedClient())
+	require.NoError(t, startOn(t, engine))
+	require.NoError(t, startOn(t, engine))
+	assert.Equal(t, []string{"/_ping", "/v1.41" + startPath, "/v1.41" + startPath}, old.paths)
+
+	// Without the option it counts as a fake of the newest version.
+	old = &oldEngine{version: "1.41"}
+	require.NoError(t, startOn(t, NewEngine(wrappedClient{old.client(t)})))
+	assert.Equal(t, []string{"/v1.51" + startPath}, old.paths)
 }
 
 func startOn(t *testing.T, engine *Engine) error {

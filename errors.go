@@ -28,10 +28,33 @@ var (
 	// controller's Start returns it too, while it waits for the health check.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 
+	// ErrPullStalled is behind the error of a pull that was cancelled because it made
+	// no progress: errors.Is finds it. See [WithPullStallTimeout].
+	ErrPullStalled = errors.New("dockerexec: image pull stalled")
+
 	// ErrContainerUnhealthy is the cause of the exit error of a task whose
 	// health check failed: errors.Is finds it.
 	ErrContainerUnhealthy = errors.New("dockerexec: unhealthy container")
 )
+
+// FieldError says that a task cannot run as asked, and which of its fields is at
+// fault. It is behind every refusal of a task: errors.As finds it. A task without an
+// image, or of a runtime that is no container, has its own error: [ErrImageRequired],
+// [exec.ErrRuntimeUnsupported].
+type FieldError struct {
+	// Path names the field, as in "Spec.Container.Mounts[0].Source". It is empty for a
+	// task that is nil.
+	Path string
+	// Reason says why the task is refused. It shows no value that may be a secret.
+	Reason string
+}
+
+func (e *FieldError) Error() string {
+	if e.Path == "" {
+		return "dockerexec: the task " + e.Reason
+	}
+	return "dockerexec: task field " + e.Path + ": " + e.Reason
+}
 
 // engineError turns the error of an engine call into what the methods of this
 // package return: the bare error of a context that has ended; a temporary error,

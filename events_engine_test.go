@@ -308,7 +308,7 @@ func TestEngineForgedLabels(t *testing.T) {
 	client := engineClient(t)
 	forger, err := client.ContainerCreate(ctx, &container.Config{
 		Image: spec(task).Image, Cmd: []string{"exit", "7"},
-		Labels: map[string]string{labelTask: "", LabelTaskID: task.ID, "name": adapter.config.name(), "exitCode": "99"},
+		Labels: map[string]string{labelTask: "", LabelTaskID: task.ID, "name": adapter.name, "exitCode": "99"},
 	}, nil, nil, nil, "dockerexec-forger")
 	require.NoError(t, err)
 	require.NoError(t, client.ContainerStart(ctx, forger.ID, container.StartOptions{}))
@@ -352,7 +352,7 @@ func TestEngineRename(t *testing.T) {
 	pid := processOf(t, adapter)
 	done := waitFor(ctx, adapter)
 	time.Sleep(2 * proofTime)
-	require.NoError(t, client.ContainerRename(ctx, adapter.config.name(), "dockerexec-renamed"))
+	require.NoError(t, client.ContainerRename(ctx, adapter.name, "dockerexec-renamed"))
 	time.Sleep(time.Second)
 	assert.Empty(t, done)
 	died := time.Now()

@@ -94,13 +94,13 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 // methods do is described under "Controllers" in the package documentation.
 func (e *Engine) Controller(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (exec.Controller, error) {
 	adapter, err := e.Adapter(node, task, deps)
-	return e.controller(adapter, task, err)
+	return e.controllerOf(adapter, task, err)
 }
 
-// controller makes the controller of a task from its adapter, or from the error that
+// controllerOf makes the controller of a task from its adapter, or from the error that
 // refused it one.
-func (e *Engine) controller(adapter *ContainerAdapter, task *api.Task, err error) (exec.Controller, error) {
-	if err != nil && e != nil && task != nil && task.Status.State >= api.TaskStatePreparing {
+func (e *Engine) controllerOf(adapter *ContainerAdapter, task *api.Task, err error) (exec.Controller, error) {
+	if err != nil && task != nil && task.Status.State >= api.TaskStatePreparing {
 		adapter, err = e.refusedAdapter(task, err)
 	}
 	if err != nil {
@@ -132,8 +132,8 @@ func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return 
 
 // Controller makes the controller of one task.
 func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
-	adapter, err := e.engine.lateAdapter(e.nodeDescription, task, getters{e.secrets, e.configs})
-	return e.engine.controller(adapter, task, err)
+	adapter, err := e.engine.deferredAdapter(e.nodeDescription, task, getters{e.secrets, e.configs})
+	return e.engine.controllerOf(adapter, task, err)
 }
 
 // nodeDescription is the node as tasks see it; nil before anything is known.
@@ -155,8 +155,8 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 
 // Describe asks the engine what node this is.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
-	if e.engine.client == nil {
-		return nil, errNoClient
+	if err := e.engine.usable(); err != nil {
+		return nil, err
 	}
 	info, err := request(ctx, e.engine, 0, e.engine.client.Info)
 	if err != nil {

@@ -230,7 +230,9 @@ func TestSecretsAndConfigsAreRestrictedToTheTask(t *testing.T) {
 	spec(task).Configs = []*api.ConfigReference{{ConfigID: "c1", Target: &api.ConfigReference_File{File: &api.FileTarget{Name: "c"}}}}
 	c, err := made.Controller(task)
 	require.NoError(t, err)
-	deps := c.(*controller).adapter.payloads.getter
+	_, given, err := c.(*controller).adapter.fullTask()
+	require.NoError(t, err)
+	deps := given.getter
 	secret, err := deps.Secrets().Get("s1")
 	require.NoError(t, err)
 	assert.Equal(t, "s1", secret.ID)

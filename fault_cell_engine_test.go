@@ -417,7 +417,7 @@ func (c *faultCell) tidy() {
 		return
 	}
 	if adapter, err := NewContainerAdapter(client, nil, c.task, nil); err == nil {
-		_ = client.ContainerRemove(ctx, adapter.config.name(), container.RemoveOptions{Force: true, RemoveVolumes: true})
+		_ = client.ContainerRemove(ctx, adapter.name, container.RemoveOptions{Force: true, RemoveVolumes: true})
 		_ = adapter.RemoveNetworks(ctx)
 	}
 	for _, volume := range c.volumes {

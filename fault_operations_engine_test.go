@@ -35,7 +35,7 @@ func createBesideStranger(ctx context.Context, c *faultCell) error {
 func inspectIt(ctx context.Context, c *faultCell) error {
 	answer, err := c.adapter.Inspect(ctx)
 	if err == nil {
-		assert.Equal(c, "/"+c.adapter.config.name(), answer.Name)
+		assert.Equal(c, "/"+c.adapter.name, answer.Name)
 	}
 	if c.fault == fault404 && err != nil && c.row.says != nil {
 		assert.True(c, IsUnknownContainer(err), err)
@@ -58,7 +58,7 @@ func untilAnEvent(ctx context.Context, c *faultCell) error {
 				<-closed
 			}()
 			for {
-				assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.adapter.config.name(), "CONT"))
+				assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.adapter.name, "CONT"))
 				select {
 				case m := <-messages:
 					assert.Equal(c, c.task.ID, m.Actor.Attributes[LabelTaskID])
@@ -77,7 +77,7 @@ func untilAnEvent(ctx context.Context, c *faultCell) error {
 }
 
 func kill(c *faultCell) {
-	assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.adapter.config.name(), "KILL"))
+	assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.adapter.name, "KILL"))
 }
 
 func killByID(c *faultCell) {
@@ -94,7 +94,7 @@ func killIfGone(c *faultCell) {
 
 // removeIt is another caller's removal.
 func removeIt(c *faultCell) {
-	assert.NoError(c, c.bench.client.ContainerRemove(c.ctx(), c.adapter.config.name(), container.RemoveOptions{Force: true}))
+	assert.NoError(c, c.bench.client.ContainerRemove(c.ctx(), c.adapter.name, container.RemoveOptions{Force: true}))
 }
 
 // waitRenamed is a wait during which the container gets another name.
@@ -111,13 +111,13 @@ func waitRenamed(ctx context.Context, c *faultCell) error {
 			case <-time.After(time.Millisecond):
 			}
 		}
-		renamed = assert.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.adapter.config.name()+"-renamed"))
+		renamed = assert.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.adapter.name+"-renamed"))
 	})
 	err := waitFor137(ctx, c)
 	close(ended)
 	renaming.Wait()
 	if renamed {
-		assert.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.adapter.config.name()))
+		assert.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.adapter.name))
 	}
 	return err
 }

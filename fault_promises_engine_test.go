@@ -47,7 +47,7 @@ func volumesThere(c *faultCell) {
 // seen is the engine's record of the container, which has the task's name. It is
 // empty if there is none.
 func (c *faultCell) seen() container.InspectResponse {
-	answer, err := c.bench.client.ContainerInspect(c.ctx(), c.adapter.config.name())
+	answer, err := c.bench.client.ContainerInspect(c.ctx(), c.adapter.name)
 	if err != nil {
 		assert.True(c, IsUnknownContainer(err), err)
 		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &container.State{}}}

@@ -21,7 +21,7 @@ func (c *faultCell) use() {
 	var err error
 	c.adapter, err = c.engine.Adapter(nil, c.task, c.deps)
 	require.NoError(c, err)
-	c.about = c.adapter.config.name()
+	c.about = c.adapter.name
 }
 
 func (c *faultCell) useCreated() {
@@ -44,7 +44,7 @@ func (c *faultCell) untilReady() {
 
 // share has the cell look at a task that others look at too.
 func (c *faultCell) share(adapter *ContainerAdapter) {
-	c.shared, c.task = true, adapter.config.task.Copy()
+	c.shared, c.task = true, fullConfigOf(adapter).task.Copy()
 	c.use()
 }
 
@@ -54,7 +54,7 @@ func (c *faultCell) control(state api.TaskState) {
 	require.NoError(c, err)
 	c.ctlr = made.(*controller)
 	c.adapter = c.ctlr.adapter
-	c.about = c.adapter.config.name()
+	c.about = c.adapter.name
 }
 
 // controlStarted makes a controller that has made its task's container.
@@ -79,7 +79,7 @@ func (c *faultCell) createHalfConnected() {
 	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
 	require.NoError(c, c.fresh().Create(c.ctx()))
 	last := c.network(len(c.task.Networks) - 1)
-	require.NoError(c, c.bench.client.NetworkDisconnect(c.ctx(), last, c.adapter.config.name(), false))
+	require.NoError(c, c.bench.client.NetworkDisconnect(c.ctx(), last, c.adapter.name, false))
 	require.NotContains(c, c.seen().NetworkSettings.Networks, last)
 }
 
@@ -94,7 +94,7 @@ func (c *faultCell) controlVanishedNetwork() {
 
 // startStranger has somebody else's container have the task's name.
 func (c *faultCell) startStranger() {
-	name := c.adapter.config.name()
+	name := c.adapter.name
 	made, err := c.bench.client.ContainerCreate(c.ctx(), &container.Config{Image: c.bench.image, Cmd: []string{"sleep", "1h"}},
 		&container.HostConfig{NetworkMode: "none"}, nil, nil, name)
 	require.NoError(c, err)

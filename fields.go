@@ -10,7 +10,6 @@ import (
 
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/api"
-	"github.com/pkg/errors"
 )
 
 // need is a field of a task that the engine has only from some API version on.
@@ -155,10 +154,9 @@ func join(path, name string) string {
 	return path + "." + name
 }
 
-// refuse is the error of a task that cannot run as asked. path names the field
-// in the task. It never shows a value that may be a secret.
+// refuse is the error of a task that cannot run as asked; see [FieldError].
 func refuse(path, format string, args ...any) error {
-	return errors.Errorf("dockerexec: task field %s: %s", path, fmt.Sprintf(format, args...))
+	return &FieldError{Path: path, Reason: fmt.Sprintf(format, args...)}
 }
 
 // class says what becomes of a field of a task.

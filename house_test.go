@@ -34,7 +34,7 @@ var wings = []struct {
 	{"ground", nil, []string{"backoff.go", "classifiers.go", "container_state.go", "errors.go", "options.go", "scrub.go"}},
 	// From a task to requests: pure, without a context and without I/O.
 	{"translation", []string{"ground"}, []string{
-		"container.go", "dependencies.go", "fields.go", "host_config.go", "image.go", "mounts.go", "networks.go", "templates.go",
+		"container.go", "deferred_task.go", "dependencies.go", "fields.go", "host_config.go", "image.go", "mounts.go", "networks.go", "templates.go",
 	}},
 	{"pulls", []string{"translation"}, []string{"pull.go", "pull_errors.go", "pull_progress.go", "pull_run.go"}},
 	{"events", []string{"translation"}, []string{"event_reader.go", "events.go"}},
@@ -47,7 +47,7 @@ var wings = []struct {
 		"adapter.go", "adapter_create.go", "adapter_files.go", "adapter_logs.go", "adapter_networks.go", "wait.go",
 	}},
 	{"controller", []string{"adapter"}, []string{
-		"controller.go", "controller_start.go", "controller_status.go", "controller_stop.go", "deferred_task.go", "executor.go",
+		"controller.go", "controller_start.go", "controller_status.go", "controller_stop.go", "executor.go",
 	}},
 }
 

@@ -88,11 +88,11 @@ func (in *insider) run(t *testing.T, change func(*api.Task), args ...string) str
 // output is what the task has printed so far, as lines.
 func (in *insider) output(t *testing.T, adapter *ContainerAdapter, details bool) string {
 	t.Helper()
-	body, err := in.client.ContainerLogs(t.Context(), adapter.config.name(), container.LogsOptions{ShowStdout: true, ShowStderr: true, Details: details})
+	body, err := in.client.ContainerLogs(t.Context(), adapter.name, container.LogsOptions{ShowStdout: true, ShowStderr: true, Details: details})
 	require.NoError(t, err)
 	defer body.Close()
 	var output bytes.Buffer
-	if adapter.config.spec().TTY {
+	if fullConfigOf(adapter).spec().TTY {
 		_, err = output.ReadFrom(body)
 	} else {
 		_, err = stdcopy.StdCopy(&output, &output, body)
@@ -341,4 +341,9 @@ func (in *insider) testLogDriver(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "none", made.HostConfig.LogConfig.Type)
 	in.seen++
+}
+
+func fullConfigOf(adapter *ContainerAdapter) *containerConfig {
+	config, _, _ := adapter.fullTask()
+	return config
 }

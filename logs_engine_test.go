@@ -78,7 +78,7 @@ func TestEngineLogsOfAnyLength(t *testing.T) {
 		}
 
 		begin = time.Now()
-		body, err := client.ContainerLogs(t.Context(), adapter.config.name(), container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true})
+		body, err := client.ContainerLogs(t.Context(), adapter.name, container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true})
 		require.NoError(t, err)
 		written, err := stdcopy.StdCopy(io.Discard, io.Discard, body)
 		took = time.Since(begin)

@@ -365,7 +365,6 @@ func TestLogRateIsSustained(t *testing.T) {
 		{"500 kB a second", []Option{WithLogRate(500_000)}, time.Second},
 		{"the default", nil, 0}, // 10 MiB: all in the first second
 		{"none", []Option{WithLogRate(0)}, 0},
-		{"less than none", []Option{WithLogRate(-1)}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -156,18 +156,27 @@ func (n networkConfig) isAlone() bool {
 	return n.isHost() || n.isNone() || n.predefined && n.name == network.NetworkDefault
 }
 
-func translateNetwork(path string, n *api.Network) (networkConfig, error) {
-	spec := &n.Spec
-	config := networkConfig{name: spec.Annotations.Name}
-	_, known := predefinedDrivers[config.name]
-	config.predefined = known || spec.Annotations.Labels[labelPredefined] == "true"
+// networkName returns the name of a network, and whether it is the engine's own.
+func networkName(path string, n *api.Network) (name string, predefined bool, err error) {
+	name = n.Spec.Annotations.Name
+	_, known := predefinedDrivers[name]
+	predefined = known || n.Spec.Annotations.Labels[labelPredefined] == "true"
 	switch {
-	case config.name == "":
-		return config, refuse(path+".Spec.Annotations.Name", "is empty")
+	case name == "":
+		err = refuse(path+".Spec.Annotations.Name", "is empty")
 	// The name of a predefined one becomes the network mode, where "container:x" has another meaning.
-	case config.predefined && !restrictedName(config.name), strings.Contains(config.name, "/"), config.name == ".", config.name == "..":
-		return config, refuse(path+".Spec.Annotations.Name", "%q cannot be used as the name of a network", config.name)
-	case config.predefined:
+	case predefined && !restrictedName(name), strings.Contains(name, "/"), name == ".", name == "..":
+		err = refuse(path+".Spec.Annotations.Name", "%q cannot be used as the name of a network", name)
+	}
+	return name, predefined, err
+}
+
+func translateNetwork(path string, n *api.Network) (config networkConfig, err error) {
+	spec := &n.Spec
+	if config.name, config.predefined, err = networkName(path, n); err != nil {
+		return config, err
+	}
+	if config.predefined {
 		return config, checkPredefined(path, n)
 	}
 	config.options = network.CreateOptions{
@@ -195,7 +204,6 @@ func translateNetwork(path string, n *api.Network) (networkConfig, error) {
 		enable := true
 		config.options.EnableIPv6 = &enable
 	}
-	var err error
 	config.options.IPAM, err = translateIPAM(path+".IPAM", n.IPAM, spec.Ipv6Enabled)
 	return config, err
 }

@@ -69,7 +69,7 @@ func stallError(limit time.Duration, far string) *pullError {
 	if far != "" {
 		text = fmt.Sprintf("stalled: no advance for %v; it came to %s", limit, far)
 	}
-	return &pullError{text: text, class: cerrdefs.ErrUnavailable}
+	return &pullError{text: text, class: cerrdefs.ErrUnavailable, cause: ErrPullStalled}
 }
 
 // pullFault is what an engine says of one kind of fault of a registry.

@@ -504,6 +504,7 @@ func TestPullStall(t *testing.T) {
 				require.EqualError(t, err, "pull image x, attempt 1 of 3: "+test.err)
 				assert.False(t, exec.IsTemporary(err))
 				assert.True(t, cerrdefs.IsUnavailable(err))
+				require.ErrorIs(t, err, ErrPullStalled)
 				assert.Equal(t, test.after, time.Since(started))
 			})
 		})
@@ -517,6 +518,7 @@ func TestPullStallBeforeTheAnswer(t *testing.T) {
 		started := time.Now()
 		err := newTestAdapter(t, client, pullTask("x")).PullImage(t.Context())
 		require.EqualError(t, err, "pull image x, attempt 1 of 3: stalled: no answer from the engine for 5m0s")
+		require.ErrorIs(t, err, ErrPullStalled)
 		assert.Equal(t, defaultPullStallTimeout, time.Since(started))
 	})
 }

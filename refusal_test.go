@@ -2,11 +2,13 @@ package dockerexec
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
 
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -326,6 +328,10 @@ func TestRefusals(t *testing.T) {
 			tt.change(task)
 			config, err := newContainerConfig(goldenNode(), task)
 			require.EqualError(t, err, "dockerexec: task field "+tt.want)
+			path, reason, _ := strings.Cut(tt.want, ": ")
+			var refused *FieldError
+			require.ErrorAs(t, err, &refused)
+			assert.Equal(t, FieldError{Path: path, Reason: reason}, *refused)
 			require.Nil(t, config)
 			require.NotContains(t, err.Error(), "secret{{")
 		})
@@ -336,6 +342,9 @@ func TestRefusalsWithoutField(t *testing.T) {
 	t.Parallel()
 	_, err := newContainerConfig(nil, nil)
 	require.EqualError(t, err, "dockerexec: the task is nil")
+	var refused *FieldError
+	require.ErrorAs(t, err, &refused)
+	assert.Equal(t, FieldError{Reason: "is nil"}, *refused)
 
 	for _, runtime := range []*api.TaskSpec{
 		{},

@@ -184,7 +184,7 @@ func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <
 // subscriber is a subscriber to the events of the task's container, for the
 // caller to give it a channel.
 func (a *ContainerAdapter) subscriber() *subscriber {
-	return &subscriber{task: a.config.task.ID, name: a.config.name(), id: &a.containerID}
+	return &subscriber{task: a.taskID, name: a.name, id: &a.containerID}
 }
 
 // awaitStart waits until the container has been started, or is another one than the
