@@ -29,8 +29,8 @@ import (
 // value cannot be used; see [Engine.Adapter].
 type ContainerAdapter struct {
 	taskIdentity // of the task's container
-	engine   *Engine
-	fullTask fullTask
+	engine       *Engine
+	fullTask     fullTask
 
 	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
 

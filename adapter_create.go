@@ -78,7 +78,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		if try == createTries {
 			return exec.MakeTemporary(errors.Wrapf(err, "create container %s, %d times, while the engine shows no container of that name", name, try))
 		}
-		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
+		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
 			return err
 		}
 	}

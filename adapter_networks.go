@@ -35,7 +35,7 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 			continue
 		}
 		joined := a.engine.networks.join(wanted.name, a.taskID)
-		if err := a.engine.networks.alone(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
+		if err := a.engine.networks.withNetworkLock(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
 			if joined { // else an earlier call has it count
 				a.engine.networks.leave(wanted.name, a.taskID)
 			}
@@ -106,7 +106,7 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 // CreateNetworks was called, even if that failed.
 func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 	for _, name := range a.taskIdentity.networks {
-		if err := a.engine.networks.alone(ctx, name, a.engine.options.requestTimeout, func() error { return a.leaveNetwork(ctx, name) }); err != nil {
+		if err := a.engine.networks.withNetworkLock(ctx, name, a.engine.options.requestTimeout, func() error { return a.leaveNetwork(ctx, name) }); err != nil {
 			return err
 		}
 	}
@@ -267,14 +267,14 @@ func (s *sharedNetworks) join(name, task string) (joined bool) {
 	return joined
 }
 
-// alone calls do while no other task creates or removes the network. Engine
+// withNetworkLock calls do while no other task creates or removes the network. Engine
 // 20.10 looks for a network of that name when it begins to create one, and not
 // again: of several that are asked for at once it makes several, or refuses them
 // for their subnet. And a network must not go under a task that has just been
 // told that it is there.
 //
 // The wait is bounded by timeout, that of an engine call.
-func (s *sharedNetworks) alone(ctx context.Context, name string, timeout time.Duration, do func() error) error {
+func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeout time.Duration, do func() error) error {
 	s.mu.Lock()
 	n := s.at(name)
 	n.users++

@@ -202,7 +202,7 @@ func requestsOfTasks(b *testing.B, count int, controllers func(engineapi.APIClie
 		}
 		sim.mu.Unlock()
 	}
-	time.Sleep(2 * proofTime)
+	time.Sleep(2 * settleWindow)
 	for n := range count {
 		sim.exit("web.1."+numberedTask(n).ID, 0)
 	}

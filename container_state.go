@@ -23,7 +23,7 @@ func hasEnded(answer container.InspectResponse) bool {
 	case container.StateExited, container.StateDead:
 		return true
 	case container.StateCreated:
-		come, _ := hasCome(answer.State.FinishedAt)
+		come, _ := isSet(answer.State.FinishedAt)
 		return come
 	default: // running, paused, restarting, removing
 		return false
@@ -45,18 +45,18 @@ func atEnd(answer container.InspectResponse) (bool, error) {
 	return hasEnded(answer), nil
 }
 
-// hasCome reports whether an engine's time has come: it has the zero time, in
+// isSet reports whether an engine's time has come: it has the zero time, in
 // whatever zone, for one that has not. What is no time at all, as fakes leave it, is
 // not known.
-func hasCome(text string) (come, known bool) {
+func isSet(text string) (come, known bool) {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	return err == nil && t.Year() > 1, err == nil
 }
 
-// isStray reports whether the container runs although the engine does not know
+// runsUnknownToEngine reports whether the container runs although the engine does not know
 // that it was started.
-func isStray(answer container.InspectResponse) bool {
-	started, known := hasCome(answer.State.StartedAt)
+func runsUnknownToEngine(answer container.InspectResponse) bool {
+	started, known := isSet(answer.State.StartedAt)
 	return answer.State.Status == container.StateRunning && known && !started
 }
 
@@ -70,8 +70,8 @@ func hasHealthcheck(answer container.InspectResponse) bool {
 	return len(test) > 0 && test[0] != "NONE"
 }
 
-// isWell reports whether the container runs and is healthy, or not checked.
-func isWell(answer container.InspectResponse) bool {
+// isHealthy reports whether the container runs and is healthy, or not checked.
+func isHealthy(answer container.InspectResponse) bool {
 	health := answer.State.Health
 	return answer.State.Status == container.StateRunning &&
 		(health == nil || health.Status != container.Starting && health.Status != container.Unhealthy)

@@ -23,17 +23,17 @@ import (
 // it; see step.
 type controller struct {
 	adapter *ContainerAdapter
-	gate    chan struct{} // full while a step, or Remove, is at work
+	busy    chan struct{} // full while a detached call, or Remove, is at work
 
-	mu         sync.Mutex
-	operations map[*operation]struct{} // those that run
-	closed     bool
-	removed    bool // Remove was called: nothing is made any more
-	begun      bool // a container of the task may be there
-	own        bool // the container under the task's name is certain to be the task's
-	sick       bool // the container was unhealthy, and is stopped for that
-	createLost bool // a create was not answered, and the engine may be at it
-	startLost  bool // the container may run without the engine's knowledge
+	mu              sync.Mutex
+	operations      map[*operation]struct{} // those that run
+	closed          bool
+	removed         bool // Remove was called: nothing is made any more
+	mayExist        bool // a container of the task may be there
+	ownershipProven bool // the container under the task's name is certain to be the task's
+	unhealthy       bool // the container was unhealthy, and is stopped for that
+	createLost      bool // a create was not answered, and the engine may be at it
+	startLost       bool // the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
 	portsAt time.Time       // when they were looked for, for the PortStatus that follows; zero: too long ago
@@ -51,9 +51,9 @@ var (
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	return &controller{
 		adapter:    adapter,
-		gate:       make(chan struct{}, 1),
+		busy:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
-		begun:      state >= api.TaskStatePreparing,
+		mayExist:   state >= api.TaskStatePreparing,
 		startLost:  startMayBeLost(state),
 	}
 }
@@ -142,7 +142,7 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 // does an answer that says nothing about the container, unless it is a refusal.
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
-		answer, err := c.watch(ctx, c.isSick)
+		answer, err := c.watch(ctx, c.markUnhealthy)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (c *controller) Wait(ctx context.Context) error {
 // SwarmKit then stops nothing any more, so nothing ends it but what shows that
 // the container does not run, and a refusal: any other answer is asked for again.
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
-	return c.adapter.watch(ctx, isOdd, func(answer container.InspectResponse) (bool, error) {
+	return c.adapter.watch(ctx, tellsNothing, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return false, err
 		}
@@ -190,17 +190,17 @@ func (c *controller) Close() error {
 	return nil
 }
 
-// step makes one call that makes something on the engine. If ctx ends it
+// detached makes one call that makes something on the engine. If ctx ends it
 // returns at once, while the call goes on, within the limits that each engine
 // call has; whoever comes next waits for it. A call that ends after Remove was
 // called is undone here, because that Remove may have given up waiting.
-func (c *controller) step(ctx context.Context, call func(context.Context) error) error {
-	if err := c.take(ctx); err != nil {
+func (c *controller) detached(ctx context.Context, call func(context.Context) error) error {
+	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() {
-		defer c.release()
+		defer c.unlock()
 		ctx := context.WithoutCancel(ctx)
 		err := call(ctx)
 		c.undo(ctx)
@@ -214,28 +214,28 @@ func (c *controller) step(ctx context.Context, call func(context.Context) error)
 	}
 }
 
-// take waits for the step that runs, if any, and keeps others from beginning.
-func (c *controller) take(ctx context.Context) error {
+// lock waits for the step that runs, if any, and keeps others from beginning.
+func (c *controller) lock(ctx context.Context) error {
 	select {
-	case c.gate <- struct{}{}:
+	case c.busy <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	if ctx.Err() != nil { // both were possible
-		c.release()
+		c.unlock()
 		return ctx.Err()
 	}
 	return nil
 }
 
-func (c *controller) release() { <-c.gate }
+func (c *controller) unlock() { <-c.busy }
 
-// settle waits for the step that runs, if any.
-func (c *controller) settle(ctx context.Context) error {
-	if err := c.take(ctx); err != nil {
+// waitIdle waits for the step that runs, if any.
+func (c *controller) waitIdle(ctx context.Context) error {
+	if err := c.lock(ctx); err != nil {
 		return err
 	}
-	c.release()
+	c.unlock()
 	return nil
 }
 
@@ -261,17 +261,17 @@ func (c *controller) undo(ctx context.Context) {
 // task had vanished.
 const networkRepairs = 3
 
-// stepWithNetworks is step for a call that needs the task's networks. Another
+// detachedWithNetworks is detached for a call that needs the task's networks. Another
 // task's removal may have taken one that no container was attached to: then
 // they are made again.
-func (c *controller) stepWithNetworks(ctx context.Context, call func(context.Context) error) error {
+func (c *controller) detachedWithNetworks(ctx context.Context, call func(context.Context) error) error {
 	for repairs := 0; ; repairs++ {
-		err := c.step(ctx, call)
+		err := c.detached(ctx, call)
 		if repairs == networkRepairs || !cerrdefs.IsNotFound(err) || !networkVanished.in(normalize(err.Error()), "") {
 			return err
 		}
 		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("a network vanished, making it again")
-		if err := c.step(ctx, c.adapter.CreateNetworks); err != nil {
+		if err := c.detached(ctx, c.adapter.CreateNetworks); err != nil {
 			return err
 		}
 	}
@@ -294,7 +294,7 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 			say = logger.Debug
 		}
 		say("stop or removal failed, trying again")
-		if err := sleep(ctx, coalesceTime+pauses.next()); err != nil {
+		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
 			return err
 		}
 	}

@@ -20,22 +20,22 @@ func (c *controller) Prepare(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
 			return exec.MakeTemporary(err)
 		}
-		if err := c.settle(ctx); err != nil {
+		if err := c.waitIdle(ctx); err != nil {
 			return err
 		}
 		if err := c.findPrepared(ctx); err != nil {
 			return err
 		}
-		if err := c.step(ctx, c.adapter.CreateNetworks); err != nil {
+		if err := c.detached(ctx, c.adapter.CreateNetworks); err != nil {
 			return err
 		}
-		if err := c.step(ctx, c.adapter.CreateVolumes); err != nil {
+		if err := c.detached(ctx, c.adapter.CreateVolumes); err != nil {
 			return err
 		}
 		if err := c.pull(ctx); err != nil {
 			return err
 		}
-		return c.stepWithNetworks(ctx, func(ctx context.Context) error {
+		return c.detachedWithNetworks(ctx, func(ctx context.Context) error {
 			c.adapter.createSent.Store(false)
 			return c.created(c.adapter.Create(ctx))
 		})
@@ -46,10 +46,10 @@ func (c *controller) Prepare(ctx context.Context) error {
 func (c *controller) created(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.begun = true // also after an error: the engine may not have told all
+	c.mayExist = true // also after an error: the engine may not have told all
 	switch {
 	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
-		c.own, c.createLost = true, false
+		c.ownershipProven, c.createLost = true, false
 	case exec.IsTemporary(err) && c.adapter.createSent.Load():
 		c.createLost = true
 	}
@@ -61,7 +61,7 @@ func (c *controller) created(err error) error {
 // does not look.
 func (c *controller) findPrepared(ctx context.Context) error {
 	c.mu.Lock()
-	begun := c.begun
+	begun := c.mayExist
 	c.mu.Unlock()
 	if !begun {
 		return nil
@@ -73,7 +73,7 @@ func (c *controller) findPrepared(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.stepWithNetworks(ctx, func(ctx context.Context) error {
+	return c.detachedWithNetworks(ctx, func(ctx context.Context) error {
 		config, version, err := c.adapter.ready(ctx)
 		if err != nil {
 			return err
@@ -117,7 +117,7 @@ func (c *controller) Start(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
 			return exec.MakeTemporary(err)
 		}
-		if err := c.settle(ctx); err != nil {
+		if err := c.waitIdle(ctx); err != nil {
 			return err
 		}
 		answer, err := c.inspect(ctx)
@@ -127,20 +127,20 @@ func (c *controller) Start(ctx context.Context) error {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return err
 		}
-		if isStray(answer) {
+		if runsUnknownToEngine(answer) {
 			return c.endStray(ctx)
 		}
 		if !isUnstarted(answer) {
 			// A Start that was interrupted, perhaps with its process, goes on
 			// waiting.
-			if answer.State.Status == container.StateRunning && !isWell(answer) {
+			if answer.State.Status == container.StateRunning && !isHealthy(answer) {
 				if err := c.untilHealthy(ctx); err != nil {
 					return err
 				}
 			}
 			return exec.ErrTaskStarted
 		}
-		if err := c.stepWithNetworks(ctx, c.startContainer); err != nil {
+		if err := c.detachedWithNetworks(ctx, c.startContainer); err != nil {
 			if !isLostStart(err) {
 				return err
 			}
@@ -186,7 +186,7 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	}
 	c.notePorts(answer)
 	c.mu.Lock()
-	sick := c.sick
+	sick := c.unhealthy
 	c.mu.Unlock()
 	if sick || failedChecks(answer) {
 		return ExitError(answer, ErrContainerUnhealthy)
@@ -198,12 +198,12 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 // stopped for being unhealthy, is [exec.ErrTaskStarted] or its exit error.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
-		return isWell(answer) || c.isSick(answer)
+		return isHealthy(answer) || c.markUnhealthy(answer)
 	})
 	if err != nil {
 		return err
 	}
-	if !hasEnded(answer) && !c.isSick(answer) {
+	if !hasEnded(answer) && !c.markUnhealthy(answer) {
 		return nil
 	}
 	if err := c.finish(ctx, answer); err != nil {
@@ -212,16 +212,16 @@ func (c *controller) untilHealthy(ctx context.Context) error {
 	return exec.ErrTaskStarted
 }
 
-// isSick reports whether the container is to be stopped for its health. Once it
+// markUnhealthy reports whether the container is to be stopped for its health. Once it
 // is, that is not taken back. Only one that runs is judged: nobody checks it
 // while it is paused.
-func (c *controller) isSick(answer container.InspectResponse) bool {
+func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if answer.State.Status == container.StateRunning && failedChecks(answer) {
-		c.sick = true
+		c.unhealthy = true
 	}
-	return c.sick
+	return c.unhealthy
 }
 
 // A start is lost when the engine ends after it has asked containerd for the

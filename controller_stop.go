@@ -28,7 +28,7 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 		c.interruptLocked(opMaking, context.Canceled)
 		c.portsAt = time.Time{}
 		c.mu.Unlock()
-		if err := c.settle(ctx); err != nil {
+		if err := c.waitIdle(ctx); err != nil {
 			return err
 		}
 		if c.adapter.isNamed {
@@ -87,10 +87,10 @@ func (c *controller) Remove(ctx context.Context) error {
 	c.interruptLocked(opWaiting, context.Canceled) // another error would fail the task
 	c.mu.Unlock()
 	return c.run(ctx, opAsking, func(ctx context.Context) error {
-		if err := c.take(ctx); err != nil {
+		if err := c.lock(ctx); err != nil {
 			return err
 		}
-		defer c.release()
+		defer c.unlock()
 		return c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, true) })
 	})
 }
@@ -134,7 +134,7 @@ const lostCreateTime = 5 * time.Second
 func (c *controller) removable(ctx context.Context) (bool, error) {
 	for began := time.Now(); ; {
 		c.mu.Lock()
-		own, lost := c.own, c.createLost
+		own, lost := c.ownershipProven, c.createLost
 		c.mu.Unlock()
 		if own && !c.adapter.isNamed {
 			return true, nil

@@ -441,7 +441,7 @@ func TestAStepReturnsOnceItIsUndone(t *testing.T) {
 		sim := newSimEngine(t)
 		sim.latency = time.Second
 		ctlr := newSimController(t, sim, plainTask())
-		require.NoError(t, ctlr.step(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, ctlr.detached(t.Context(), func(ctx context.Context) error {
 			err := ctlr.adapter.Create(ctx)
 			ctlr.mu.Lock()
 			defer ctlr.mu.Unlock()

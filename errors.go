@@ -156,9 +156,9 @@ func mayMend(err error) bool {
 	return exec.IsTemporary(err) || cerrdefs.IsInternal(err) || cerrdefs.IsConflict(err)
 }
 
-// isOdd reports whether the error of an inspect says nothing about the
+// tellsNothing reports whether the error of an inspect says nothing about the
 // container: neither that there is none, nor that it will never be shown.
-func isOdd(err error) bool {
+func tellsNothing(err error) bool {
 	return err != ErrContainerDestroyed && !isRefusal(err) //nolint:errorlint // bare
 }
 

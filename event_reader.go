@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// settleTime is how long a failed request may take to say so once the
+	// errorWindow is how long a failed request may take to say so once the
 	// client has returned; it is a matter of microseconds.
-	settleTime = 10 * time.Millisecond
-	// proofTime is when an open stream counts as restored. An engine sends what
+	errorWindow = 10 * time.Millisecond
+	// settleWindow is when an open stream counts as restored. An engine sends what
 	// it has kept at once, so what has not come back by then is lost. It is also
 	// when every watch inspects once more: an engine answers before it subscribes.
-	proofTime = time.Second
+	settleWindow = time.Second
 	// refusedAfter is how long the stream may be lost until whoever answers to the
 	// request with a fault that passes, or not at all, counts as refusing it. It
 	// leaves an engine the time to restart behind a proxy that answers meanwhile.
@@ -90,12 +90,12 @@ func (r *streamRun) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(opened.settle) // then until proofTime
+	timer := time.NewTimer(opened.settle) // then until settleWindow
 	defer timer.Stop()
 	established := func() {
 		if rd.open.IsZero() {
 			r.established(ctx)
-			timer.Reset(proofTime)
+			timer.Reset(settleWindow)
 		}
 	}
 	for {
@@ -182,7 +182,7 @@ func (r *streamRun) receive(ctx context.Context, m events.Message) {
 	r.dispatch(m)
 }
 
-// prove is called proofTime after the stream was opened.
+// prove is called settleWindow after the stream was opened.
 func (r *streamRun) prove(ctx context.Context) {
 	if r.reader.resuming {
 		r.loss(ctx, "nothing came back")

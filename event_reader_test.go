@@ -73,7 +73,7 @@ func TestPausesWhileTheEngineIsAway(t *testing.T) {
 			assert.LessOrEqual(t, source.requests(), 480)
 
 			source.refuse(nil)
-			time.Sleep(longestPause + settleTime)
+			time.Sleep(longestPause + errorWindow)
 			source.latest().send(event(numberedTask(0), "die", at+1))
 			lost := time.Now()
 			source.latest().end(io.ErrUnexpectedEOF)
@@ -373,7 +373,7 @@ func TestTheRealClientIsAskedOnce(t *testing.T) {
 			require.NoError(t, err)
 			subscribe(ctx, t, adapter)
 		}
-		time.Sleep(2 * proofTime)
+		time.Sleep(2 * settleWindow)
 		assert.Len(t, lines(), 2, lines())
 		cancel()
 	})
@@ -447,7 +447,7 @@ func TestTheRealClientsFailuresAreNotEstablished(t *testing.T) {
 				// What never came back has failed, however late the client says so.
 				opened, err := adapter.engine.stream.request(t.Context(), "0")
 				require.NoError(t, err)
-				want := settleTime
+				want := errorWindow
 				if refusal == 0 {
 					want = time.Second
 				}

@@ -21,9 +21,9 @@ const (
 	inspectInterval = 5 * time.Minute
 	// refusedInterval is the same while the engine refuses the event stream.
 	refusedInterval = 10 * time.Second
-	// coalesceTime is how long a hint waits for the others of a burst: an end is
+	// burstWindow is how long a hint waits for the others of a burst: an end is
 	// kill, die and stop, milliseconds apart.
-	coalesceTime = 20 * time.Millisecond
+	burstWindow = 20 * time.Millisecond
 	// spreadTime is over how long the inspects of all watches are spread when
 	// the stream gives every one of them a hint.
 	spreadTime = 250 * time.Millisecond
@@ -56,7 +56,7 @@ type openedEvents struct {
 //
 // The client returns when it has the answer's header or has failed, and sends
 // the failure a moment later; a fake may never send anything. So silence means
-// success, after settleTime, or much later if the request went out and nothing
+// success, after errorWindow, or much later if the request went out and nothing
 // came back: then it has failed for certain, and only the error is missing.
 func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
@@ -74,7 +74,7 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 		GetConn:              func(string) { asked.Store(true) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
-	opened := openedEvents{settle: settleTime}
+	opened := openedEvents{settle: errorWindow}
 	opened.messages, opened.errs = client.Events(openCtx, events.ListOptions{Since: since, Filters: filter})
 	if !late.Stop() && ctx.Err() == nil {
 		return openedEvents{}, requestTimeoutError(timeout)
@@ -373,7 +373,7 @@ func (s *subscriber) untilHint(ctx context.Context, limit time.Duration) error {
 	defer timer.Stop()
 	select {
 	case everybody := <-s.hints:
-		pause := coalesceTime
+		pause := burstWindow
 		if everybody {
 			pause += rand.N(spreadTime)
 		}

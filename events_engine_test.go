@@ -195,7 +195,7 @@ func TestEngineAwayWithFortyWaits(t *testing.T) {
 		pids[n] = processOf(t, adapter)
 		dones[n] = waitFor(ctx, adapter)
 	}
-	time.Sleep(2 * proofTime)
+	time.Sleep(2 * settleWindow)
 	assert.EqualValues(t, 1, dialer.events.Load())
 	t.Logf("%d waits: %d connection for events", waits, dialer.events.Load())
 
@@ -351,7 +351,7 @@ func TestEngineRename(t *testing.T) {
 	adapter := endless(t, engine, 6)
 	pid := processOf(t, adapter)
 	done := waitFor(ctx, adapter)
-	time.Sleep(2 * proofTime)
+	time.Sleep(2 * settleWindow)
 	require.NoError(t, client.ContainerRename(ctx, adapter.name, "dockerexec-renamed"))
 	time.Sleep(time.Second)
 	assert.Empty(t, done)

@@ -262,7 +262,7 @@ func TestEventsReturnsOnceTheRequestIsEstablished(t *testing.T) {
 		source.refuse(nil)
 		took := <-returned
 		assert.GreaterOrEqual(t, took, time.Minute)
-		assert.LessOrEqual(t, took, time.Minute+longestPause+settleTime)
+		assert.LessOrEqual(t, took, time.Minute+longestPause+errorWindow)
 	})
 }
 
@@ -399,12 +399,12 @@ func TestResume(t *testing.T) {
 				require.Equal(t, []string{"create", "start", "oom"}, read(sub.messages))
 
 				source.latest().end(io.ErrUnexpectedEOF)
-				time.Sleep(firstPause + settleTime)
+				time.Sleep(firstPause + errorWindow)
 				assert.False(t, isClosed(sub.closed), "told before the new stream said anything")
 				since, _ := source.asked(1)
 				assert.Equal(t, "978307200.000000005", since)
 				source.latest().send(test.after...)
-				time.Sleep(proofTime)
+				time.Sleep(settleWindow)
 				assert.Equal(t, test.want, read(sub.messages))
 				assert.Equal(t, test.resync, isClosed(sub.closed))
 
@@ -439,7 +439,7 @@ func TestResumeWithoutAnEventIsALoss(t *testing.T) {
 		late := <-joined
 		synctest.Wait()
 		assert.True(t, isClosed(sub.closed))
-		time.Sleep(2 * proofTime)
+		time.Sleep(2 * settleWindow)
 		assert.False(t, isClosed(late.closed), "one who came in the outage has lost nothing")
 
 		_, last := source.asked(source.requests() - 1)

@@ -342,7 +342,7 @@ func isClosed(closed <-chan struct{}) bool {
 
 // settled lets the stream open and the inspects that belong to it pass.
 func settled() {
-	time.Sleep(2 * proofTime)
+	time.Sleep(2 * settleWindow)
 	synctest.Wait()
 }
 

@@ -385,10 +385,10 @@ func unescape(text string) string {
 	return text
 }
 
-// logRoom has the memory of messages: many lines share an allocation, which
+// logArena has the memory of messages: many lines share an allocation, which
 // costs less than half of one for each. So a message that is kept keeps up to
 // logRoomSize bytes more alive.
-type logRoom struct {
+type logArena struct {
 	data  []byte
 	times []gogotypes.Timestamp
 }
@@ -396,7 +396,7 @@ type logRoom struct {
 const logRoomSize = 4 << 10
 
 // clone returns a copy of line.
-func (r *logRoom) clone(line []byte) []byte {
+func (r *logArena) clone(line []byte) []byte {
 	n := len(line)
 	if n > logRoomSize/4 {
 		return bytes.Clone(line)
@@ -411,7 +411,7 @@ func (r *logRoom) clone(line []byte) []byte {
 }
 
 // timestamp returns t as SwarmKit has it.
-func (r *logRoom) timestamp(t logTime) *gogotypes.Timestamp {
+func (r *logArena) timestamp(t logTime) *gogotypes.Timestamp {
 	if len(r.times) == 0 {
 		r.times = make([]gogotypes.Timestamp, 32)
 	}

@@ -81,7 +81,7 @@ type logPublication struct {
 	target    logTarget
 	publisher exec.LogPublisher
 	context   api.LogContext
-	pace      *logPace
+	limiter   *logLimiter
 	cursor    logCursor
 
 	container string    // ID, once it has been seen
@@ -92,7 +92,7 @@ type logPublication struct {
 	hasDetails bool
 	clock      logClock
 	details    logDetails
-	room       logRoom
+	arena      logArena
 	held       [2]heldLine // by stream
 	gapAfter   logTime     // for the next message; zero: there is no gap before it
 }
@@ -109,7 +109,7 @@ func newLogPublication(target logTarget, bytesPerSecond int, first container.Log
 		target:    target,
 		publisher: publisher,
 		context:   target.logMessageContext(),
-		pace:      newLogPace(bytesPerSecond),
+		limiter:   newLogLimiter(bytesPerSecond),
 		cursor:    logCursor{first: first},
 	}
 	if since != nil {
@@ -250,7 +250,7 @@ func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTi
 	}
 	whole := len(line) > 0 && line[len(line)-1] == '\n'
 	if whole && len(held.data) == 0 {
-		return p.publish(ctx, stream, at, attrs, p.room.clone(line))
+		return p.publish(ctx, stream, at, attrs, p.arena.clone(line))
 	}
 	if len(held.data) == 0 {
 		held.at, held.attrs = at, attrs
@@ -283,7 +283,7 @@ func (p *logPublication) release(ctx context.Context) error {
 
 // publish hands data over, which must not be used any more.
 func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte) error {
-	if err := p.pace.wait(ctx, len(data)); err != nil {
+	if err := p.limiter.wait(ctx, len(data)); err != nil {
 		return err
 	}
 	if p.gapAfter != (logTime{}) {
@@ -293,7 +293,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	}
 	err := p.publisher.Publish(ctx, api.LogMessage{
 		Context:   p.context,
-		Timestamp: p.room.timestamp(at),
+		Timestamp: p.arena.timestamp(at),
 		Stream:    stream,
 		Data:      data,
 		Attrs:     attrs,
@@ -304,25 +304,25 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	return err
 }
 
-// logPace spreads bytes over time. nil is no limit.
-type logPace struct {
+// logLimiter spreads bytes over time. nil is no limit.
+type logLimiter struct {
 	limiter *rate.Limiter
 	owed    int // bytes that have not been waited for yet
 	slice   int // from so many on they are
 }
 
-func newLogPace(bytesPerSecond int) *logPace {
+func newLogLimiter(bytesPerSecond int) *logLimiter {
 	if bytesPerSecond <= 0 {
 		return nil
 	}
-	return &logPace{
+	return &logLimiter{
 		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
 		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // to ask the limiter for each line would cost more than the line
 	}
 }
 
 // wait returns when n bytes more may go out, or ctx has ended.
-func (p *logPace) wait(ctx context.Context, n int) error {
+func (p *logLimiter) wait(ctx context.Context, n int) error {
 	if p == nil {
 		return nil
 	}

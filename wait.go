@@ -40,7 +40,7 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // watch hands look what the engine says about the task's container until look
 // reports true, or an error, and returns the last answer. It looks first when
 // it is on the event stream and that is open, then after each event of the
-// container, whenever the stream was opened, once more proofTime later, and every
+// container, whenever the stream was opened, once more settleWindow later, and every
 // inspectInterval. State is never nil in what look gets. The errors are those of
 // Wait, but those of an inspect that are odd: as after a fault that passes it is
 // inspected again then, with pauses and one warning. The same warning is given if
@@ -85,7 +85,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		case isPassing(err), odd != nil && odd(err):
 			// Who refuses the stream may answer so to everything, an engine's whole
 			// restart long: then the interval will do.
-			if pause := coalesceTime + pauses.next(); !isPassing(err) || !stream.isRefused() {
+			if pause := burstWindow + pauses.next(); !isPassing(err) || !stream.isRefused() {
 				next = pause
 			}
 			logger := log.G(a.logContext(ctx)).WithError(err)

@@ -89,7 +89,7 @@ func TestWaitReportsAnExitAtItsEvent(t *testing.T) {
 		<-wait.done
 		require.NoError(t, wait.err)
 		assert.Equal(t, 7, wait.answer.State.ExitCode)
-		assert.Equal(t, coalesceTime, time.Since(died))
+		assert.Equal(t, burstWindow, time.Since(died))
 	})
 }
 
@@ -308,8 +308,8 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 		want time.Duration // at most
 	}{
 		{"the engine was restarted and has no events", func(s *eventSource) { s.latest().end(io.ErrUnexpectedEOF) },
-			firstPause + settleTime + coalesceTime + spreadTime},
-		{"before the engine had subscribed", func(*eventSource) {}, proofTime + coalesceTime + spreadTime},
+			firstPause + errorWindow + burstWindow + spreadTime},
+		{"before the engine had subscribed", func(*eventSource) {}, settleWindow + burstWindow + spreadTime},
 		{"dropped by the engine", func(*eventSource) { settled() }, inspectInterval * 11 / 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -320,7 +320,7 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 				task := newFakeContainer(client, "running")
 				ctx, _ := linesOf(t.Context())
 				wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
-				time.Sleep(settleTime)
+				time.Sleep(errorWindow)
 				synctest.Wait()
 				test.lose(source)
 				task.become(exitedWith(5), nil)
@@ -365,7 +365,7 @@ func TestWatchJudgesHealthByInspect(t *testing.T) {
 		begin := time.Now()
 		source.latest().send(event(plainTask(), "health_status: unhealthy", at+2))
 		assert.Equal(t, errUnhealthy, <-done)
-		assert.Equal(t, coalesceTime, time.Since(begin))
+		assert.Equal(t, burstWindow, time.Since(begin))
 	})
 }
 
@@ -387,7 +387,7 @@ func TestWaitOutlastsPassingFaults(t *testing.T) {
 
 		task.become(exitedWith(2), nil)
 		source.latest().send(event(plainTask(), "die", at))
-		time.Sleep(coalesceTime)
+		time.Sleep(burstWindow)
 		synctest.Wait()
 		require.True(t, wait.over())
 		assert.Equal(t, 2, wait.answer.State.ExitCode)
