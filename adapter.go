@@ -237,11 +237,12 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 // one engine call.
 func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 	return do(ctx, a.engine, 0, func(ctx context.Context) error {
-		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		pauses := backoff{first: 10 * time.Millisecond, longest: time.Second, atLeastHalf: true}
+		for {
 			if _, err := a.engine.client.ContainerInspect(ctx, a.name); err != nil {
 				return err
 			}
-			if err := sleep(ctx, pause); err != nil {
+			if err := sleep(ctx, pauses.next()); err != nil {
 				return err
 			}
 		}

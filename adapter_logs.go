@@ -93,7 +93,7 @@ func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubsc
 		}
 		p.noteIdle(ctx, err == nil && !p.advanced)
 		if p.advanced {
-			pauses = backoff{}
+			pauses.reset()
 		}
 		if err := sleep(ctx, pauses.next()); err != nil {
 			return err

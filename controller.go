@@ -10,6 +10,7 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
 )
 
 // controller runs one task for SwarmKit's agent. Every method may be called at
@@ -252,7 +253,8 @@ func (c *controller) undo(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
-	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, false) }); err != nil {
+	stopped := true // the removal kills it: nobody waits for the container's work any more
+	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
 		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("not undone what was made after the removal")
 	}
 }
@@ -277,6 +279,10 @@ func (c *controller) detachedWithNetworks(ctx context.Context, call func(context
 	}
 }
 
+// longestBusyPause bounds the pauses after an answer that may stay the same for ever,
+// such as a 500 to a removal.
+const longestBusyPause = time.Minute
+
 // persist calls call until it succeeds, fails for good, or ctx ends.
 func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
 	var pauses backoff
@@ -294,6 +300,10 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 			say = logger.Debug
 		}
 		say("stop or removal failed, trying again")
+		pauses.longest = longestBusyPause
+		if isPassing(errors.Cause(err)) { // of the engine's own answer
+			pauses.longest = longestPause
+		}
 		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
 			return err
 		}

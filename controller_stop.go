@@ -91,12 +91,14 @@ func (c *controller) Remove(ctx context.Context) error {
 			return err
 		}
 		defer c.unlock()
-		return c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, true) })
+		stopped := false
+		return c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) })
 	})
 }
 
-// remove is one try to remove container and networks.
-func (c *controller) remove(ctx context.Context, graceful bool) error {
+// remove is one try to remove container and networks. stopped says whether the container
+// has been stopped before: that is done once, however many tries a removal takes.
+func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	removable, err := c.removable(ctx)
 	if err != nil {
 		return err
@@ -105,12 +107,13 @@ func (c *controller) remove(ctx context.Context, graceful bool) error {
 		if _, err := c.awaitLostStart(ctx); err != nil {
 			return err
 		}
-		if graceful {
+		if !*stopped {
 			if err := c.adapter.Shutdown(ctx); unfinished(ctx, err) {
 				return err
 			} else if err != nil { // the removal kills it
 				log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not stopped before its removal")
 			}
+			*stopped = true
 		}
 		err = c.adapter.Remove(ctx)
 	} else {

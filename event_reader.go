@@ -41,6 +41,12 @@ type eventReader struct {
 	last   eventKey // the last event, where the next request begins; zero: none
 	outage outage
 	failed time.Time // when a request of this run failed first in this outage; zero: none has
+	hinted time.Time // when the watches were last told that the stream was opened
+	// flaps counts how often in a row the stream broke before it was proven. From the
+	// second one on, the watches are told of an opening only every refusedInterval.
+	// Otherwise a stream that opens and closes at once would cost more inspects than one
+	// that is refused.
+	flaps int
 
 	// Of the request at hand.
 	open     time.Time // when it was established; zero: not yet
@@ -151,7 +157,11 @@ func (r *streamRun) established(ctx context.Context) {
 	if !rd.outage.since.IsZero() {
 		rd.outage.gap = time.Since(rd.outage.since)
 	}
-	opens := r.opened()
+	hint := rd.flaps < 2 || time.Since(rd.hinted) >= refusedInterval
+	if hint {
+		rd.hinted = time.Now()
+	}
+	opens := r.opened(hint)
 	rd.resuming = rd.last != eventKey{}
 	if opens > 1 && !rd.resuming {
 		r.loss(ctx, "no event was seen before")
@@ -188,6 +198,7 @@ func (r *streamRun) prove(ctx context.Context) {
 		r.loss(ctx, "nothing came back")
 	}
 	r.wellAgain(ctx)
+	r.reader.hinted = time.Now()
 	r.hintAll()
 }
 
@@ -215,9 +226,15 @@ func (r *streamRun) wellAgain(ctx context.Context) {
 func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	rd := &r.reader
 	refused := rd.refusedBy(err)
+	switch {
+	case rd.proven:
+		rd.flaps = 0
+	case !rd.open.IsZero():
+		rd.flaps++
+	}
 	r.lost(refused)
 	if rd.good || !rd.open.IsZero() && time.Since(rd.open) > longestPause {
-		rd.outage.pauses = backoff{}
+		rd.outage.pauses.reset()
 	}
 	rd.outage.away = true
 	pause := rd.outage.pauses.next()

@@ -645,6 +645,38 @@ func TestWaitWhereOnlyTheEventStreamFails(t *testing.T) {
 	}
 }
 
+// A stream that is opened and ends at once costs no more inspects than one that is
+// refused: one every ten seconds. An end is seen within twice that time.
+func TestWaitWhereTheEventStreamEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, ended := range map[string]error{"with its end": io.EOF, "with a cut": io.ErrUnexpectedEOF} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for range 20 {
+				synctest.Test(t, func(t *testing.T) {
+					client := newFakeClient(t)
+					client.events = func(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) {
+						errs := make(chan error, 1)
+						time.AfterFunc(50*time.Millisecond, func() { errs <- ended })
+						return make(chan events.Message), errs
+					}
+					task := newFakeContainer(client, "running")
+					ctx, _ := linesOf(t.Context())
+					wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+					time.Sleep(10 * time.Minute)
+					synctest.Wait()
+					assert.LessOrEqual(t, task.inspects(), 60+2)
+					assert.GreaterOrEqual(t, task.inspects(), 30)
+					task.become(exitedWith(3), nil)
+					died := time.Now()
+					<-wait.done
+					assert.LessOrEqual(t, time.Since(died), 20*time.Second)
+				})
+			}
+		})
+	}
+}
+
 // An engine that answers nothing at all is told of once, and not by each that waits.
 func TestWaitsOnAnEngineThatHangsSayNothingOfTheirContainers(t *testing.T) {
 	t.Parallel()

@@ -274,16 +274,18 @@ func remove(from map[string][]*subscriber, key string, sub *subscriber) {
 	from[key] = rest
 }
 
-// opened has waiting subscribers go on. It returns how often the stream has
-// been open.
-func (r *streamRun) opened() int {
+// opened lets waiting subscribers go on, and has every watch inspect if hint says so. It
+// returns how often the stream has been open.
+func (r *streamRun) opened(hint bool) int {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
 	r.opens++
 	r.isOpen = true
 	close(r.open)
 	r.setRefusedLocked(false)
-	r.hintAllLocked()
+	if hint {
+		r.hintAllLocked()
+	}
 	return r.opens
 }
 

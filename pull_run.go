@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	stderrors "errors"
 	"io"
-	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -18,12 +17,12 @@ import (
 )
 
 const (
-	// The pauses between the attempts of a pull double from the first one and
-	// are spread by half, so that the engines of a cluster do not keep step.
-	pullFirstPause   = time.Second
+	// The limits of the pauses between the attempts of a pull. Pauses are random, so
+	// that the engines of a cluster do not ask a registry at the same time.
+	pullFirstPause   = 1500 * time.Millisecond
 	pullLongestPause = 30 * time.Second
-	// rateLimitPauses is how much longer they are after a registry's 429: it
-	// counts requests over minutes.
+	// rateLimitPauses is how many times longer a pause is after a registry's 429: a
+	// registry counts requests over minutes.
 	rateLimitPauses = 5
 )
 
@@ -65,6 +64,7 @@ func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 // attempt that stalls is the last one; see untilStalled for how long it may take.
 func (r *pullRun) run(ctx context.Context) pullResult {
 	started := time.Now()
+	pauses := backoff{first: pullFirstPause, longest: pullLongestPause, atLeastHalf: true}
 	for attempt := 1; ; attempt++ {
 		ctx := log.WithFields(ctx, log.Fields{"image": r.target.image, "attempt": attempt})
 		err := r.once(ctx)
@@ -76,24 +76,16 @@ func (r *pullRun) run(ctx context.Context) pullResult {
 		if ctx.Err() != nil || !err.passing || attempt >= r.pulls.attempts {
 			return result
 		}
-		pause := pullPause(attempt)
+		pause := pauses.next()
 		if err.rateLimited() {
 			pause *= rateLimitPauses
 		}
 		log.G(ctx).WithFields(log.Fields{"error": err.Error(), "pause": pause.Round(time.Millisecond)}).Debug("image pull failed: trying again")
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if sleep(ctx, pause) != nil {
 			return result
 		}
 		r.shared.restart(attempt + 1)
 	}
-}
-
-// pullPause is the pause after an attempt, counted from 1.
-func pullPause(attempt int) time.Duration {
-	pause := min(pullFirstPause<<min(attempt-1, 10), pullLongestPause)
-	return pause/2 + rand.N(pause)
 }
 
 // once is one attempt.

@@ -70,7 +70,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 		next := jittered(stream.inspectInterval())
 		switch {
 		case err == nil:
-			pauses = backoff{}
+			pauses.reset()
 			if !oddSince.IsZero() {
 				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(oddSince).Round(time.Millisecond))
 				oddSince = time.Time{}
