@@ -25,7 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The table of doc.go: what each method asks of the engine for a task that uses
+// The first table of docs/engine-calls.md: what each method asks of the engine for a task that uses
 // nothing beyond the reference's features. Users' fakes rely on it.
 func TestEachMethodCallsOnlyItsNamesake(t *testing.T) {
 	t.Parallel()

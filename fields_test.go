@@ -113,10 +113,11 @@ func setFields(v reflect.Value, path string, set map[string]bool) {
 	}
 }
 
-// The README's table is the package's own.
-func TestReadmeHasTheTableOfFields(t *testing.T) {
+// The table of docs/fields.md is the package's own.
+func TestFieldsPageHasTheTableOfFields(t *testing.T) {
 	t.Parallel()
-	const begin, end = "<!-- fields: from fields.go, by go test -run Readme -update -->\n", "<!-- end of fields -->\n"
+	const page = "docs/fields.md"
+	const begin, end = "<!-- fields: from fields.go, by go test -run FieldsPage -update -->\n", "<!-- end of fields -->\n"
 	var table strings.Builder
 	table.WriteString("\n| field | | arrives as, or why it does not arrive |\n|---|---|---|\n")
 	for _, f := range fields {
@@ -128,17 +129,17 @@ func TestReadmeHasTheTableOfFields(t *testing.T) {
 	}
 	table.WriteString("\n")
 
-	text, err := os.ReadFile("README.md")
+	text, err := os.ReadFile(page)
 	require.NoError(t, err)
 	before, rest, ok := strings.Cut(string(text), begin)
-	require.True(t, ok, "the README has no line %s", begin)
+	require.True(t, ok, "%s has no line %s", page, begin)
 	has, after, ok := strings.Cut(rest, end)
-	require.True(t, ok, "the README has no line %s", end)
+	require.True(t, ok, "%s has no line %s", page, end)
 	if *update {
-		rewrite(t, "README.md", []byte(before+begin+table.String()+end+after))
+		rewrite(t, page, []byte(before+begin+table.String()+end+after))
 		return
 	}
-	assert.Equal(t, table.String(), has, "go test -run Readme -update writes it anew")
+	assert.Equal(t, table.String(), has, "go test -run FieldsPage -update writes it anew")
 }
 
 // One task may use all that is mapped at once, but for what excludes each other.

@@ -128,7 +128,7 @@ func canaryAuth(t testing.TB) string {
 // JSON with SwarmKit's field names, and <concern>.request.json, written by hand,
 // is everything that an engine is asked for it. Fields that say nothing are left out.
 
-var update = flag.Bool("update", false, "write testdata/tasks/*.request.json and the README's table of fields anew; read the difference before you commit it")
+var update = flag.Bool("update", false, "write testdata/tasks/*.request.json and the table of docs/fields.md anew; read the difference before you commit it")
 
 // goldenNode is the node that all golden tasks run on.
 func goldenNode() *api.NodeDescription {

@@ -140,7 +140,7 @@ func (s *swarm) remake(task *api.Task, id string) {
 // test's networks and the engine's own.
 func leftNetworks(t testing.TB) []string {
 	t.Helper()
-	page, err := os.ReadFile("../../MIGRATION.md")
+	page, err := os.ReadFile("../../docs/migration.md")
 	require.NoError(t, err)
 	commands := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1)
 	require.Len(t, commands, 1)
