@@ -56,12 +56,14 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 			seen = &answer
 			return nil
 		case err == nil, isContainerGone(err):
-			c.forgetPorts()
+			c.setPorts(nil, time.Time{})
 			return nil
 		case ctx.Err() == nil && exec.IsTemporary(err): // a deadline says that it is, too
 			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not seen")
 			if late := requestTimeoutError(0); stderrors.As(err, &late) {
-				c.keepPorts()
+				c.mu.Lock()
+				c.portsAt = time.Now() // PortStatus would run into the time-out, too
+				c.mu.Unlock()
 			}
 			return nil
 		default:
@@ -71,26 +73,18 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 	return seen, err
 }
 
-// notePorts takes note of the ports of a container that was just seen.
+// notePorts takes note of a container that was just seen, for the PortStatus that
+// follows.
 func (c *controller) notePorts(answer container.InspectResponse) {
-	ports := publishedPorts(answer)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ports, c.portsAt = ports, time.Now()
+	c.setPorts(publishedPorts(answer), time.Now())
 }
 
-// keepPorts has the PortStatus that follows do with the ports as they are: an engine
-// that did not answer in time would not do so at once.
-func (c *controller) keepPorts() {
+// setPorts takes note of the ports. A PortStatus that follows within portsAge of at uses
+// them instead of asking the engine.
+func (c *controller) setPorts(ports *api.PortStatus, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.portsAt = time.Now()
-}
-
-func (c *controller) forgetPorts() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ports, c.portsAt = nil, time.Time{}
+	c.ports, c.portsAt = ports, at
 }
 
 // takePorts returns the ports if they were looked for just now, once.
