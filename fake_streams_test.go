@@ -458,3 +458,6 @@ func (r *repeated) Read(p []byte) (n int, err error) {
 }
 
 func (r *repeated) Close() error { return nil }
+
+// anEvent is how an event stream begins.
+const anEvent = `{"Type":"container","Action":"start","Actor":{"ID":"0123456789ab","Attributes":{"name":"nobody"}},"scope":"local","time":1700000000,"timeNano":1700000000000000000}` + "\n"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/registry"
 	engineapi "github.com/docker/docker/client"
 	"github.com/gogo/protobuf/jsonpb"
 	"github.com/moby/swarmkit/v2/agent/configs"
@@ -33,7 +35,18 @@ import (
 	"github.com/sirupsen/logrus"
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// registryAuth is the form in which the API takes credentials.
+func registryAuth(t testing.TB, user, password string) string {
+	t.Helper()
+	text, err := json.Marshal(registry.AuthConfig{Username: user, Password: password})
+	require.NoError(t, err)
+	return base64.URLEncoding.EncodeToString(text)
+}
 
 // plainTask uses nothing beyond an image.
 func plainTask() *api.Task {

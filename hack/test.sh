@@ -12,11 +12,12 @@ source "$root/hack/lib.sh"
 cd "$root"
 
 race=(-race)
+packages=() # how many at a time; empty: as many as there are cores
 go_test() {
 	local module status=0
 	for module in $(modules); do
 		say "go test, module $module"
-		go -C "$module" test "${race[@]}" -shuffle=on -count=1 -timeout 20m "$@" ./... || status=$?
+		go -C "$module" test "${race[@]}" "${packages[@]}" -shuffle=on -count=1 -timeout 20m "$@" ./... || status=$?
 	done
 	return "$status"
 }
@@ -48,6 +49,7 @@ case ${1-} in
 --here)
 	shift
 	export GOPROXY=off GOTOOLCHAIN=local DOCKEREXEC_TEST_REQUIRED=1
+	packages=(-p 1) # tests stop the engine, and measure time
 	go_test "$@"
 	;;
 *) die "usage: test.sh --no-engine | --engine default|latest [GO-TEST-FLAG...]" ;;

@@ -1,0 +1,179 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/dockerexec/dockerexec"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestEngineRunsATaskToItsEnd(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "print", "3", "hello")
+	attach(task, "dockerexec-life", "10.213.1.0/24")
+	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "dockerexec-life", Target: "/data",
+		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}}
+	adapter := engineAdapter(t, client, task)
+	ctx := t.Context()
+
+	require.NoError(t, adapter.PullImage(ctx))
+	require.NoError(t, adapter.CreateNetworks(ctx))
+	require.NoError(t, adapter.CreateVolumes(ctx))
+	t.Cleanup(func() {
+		assert.NoError(t, client.VolumeRemove(context.WithoutCancel(ctx), "dockerexec-life", false))
+	})
+	require.NoError(t, adapter.Create(ctx))
+	assert.Equal(t, exec.ErrTaskPrepared, engineTwin(t, client, task).Create(ctx))
+	require.NoError(t, adapter.Start(ctx))
+	ended, err := adapter.Wait(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, container.StateExited, ended.State.Status)
+	assert.Equal(t, 0, ended.State.ExitCode)
+	require.NoError(t, dockerexec.ExitError(ended, nil))
+
+	body, err := adapter.Logs(ctx, api.LogSubscriptionOptions{Streams: []api.LogStream{api.LogStreamStdout}})
+	require.NoError(t, err)
+	var stdout, stderr bytes.Buffer
+	_, err = stdcopy.StdCopy(&stdout, &stderr, body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	assert.Equal(t, 3, bytes.Count(stdout.Bytes(), []byte("\n")), stdout.String())
+	assert.Contains(t, stdout.String(), "hello")
+	assert.Empty(t, stderr.String())
+
+	require.NoError(t, adapter.Remove(ctx))
+	_, err = adapter.Inspect(ctx)
+	assert.True(t, dockerexec.IsUnknownContainer(err), err)
+	require.NoError(t, engineTwin(t, client, task).RemoveNetworks(ctx))
+	_, err = client.NetworkInspect(ctx, "dockerexec-life", network.InspectOptions{})
+	assert.True(t, cerrdefs.IsNotFound(err), err)
+}
+
+func TestEngineExitCodeOfAFailedTask(t *testing.T) {
+	client := engineClient(t)
+	adapter := engineAdapter(t, client, engineTask(t, "exit", "3"))
+	ctx := t.Context()
+	require.NoError(t, adapter.PullImage(ctx))
+	require.NoError(t, adapter.Create(ctx))
+	require.NoError(t, adapter.Start(ctx))
+	ended, err := adapter.Wait(ctx)
+	require.NoError(t, err)
+	require.EqualError(t, dockerexec.ExitError(ended, nil), "task: non-zero exit (3)")
+}
+
+// The classifiers on what the running engine really answers.
+func TestEngineAnswersAreClassified(t *testing.T) {
+	client := engineClient(t)
+	ctx := t.Context()
+	task := engineTask(t, "exit", "0")
+	attach(task, "dockerexec-answers", "10.213.2.0/24")
+	adapter := engineAdapter(t, client, task)
+	name := adapter.ContainerName()
+
+	_, err := client.ContainerInspect(ctx, name)
+	assert.True(t, dockerexec.IsUnknownContainer(err), err)
+	err = client.ContainerStart(ctx, name, container.StartOptions{})
+	assert.True(t, dockerexec.IsUnknownContainer(err), err)
+	err = client.ContainerStop(ctx, name, container.StopOptions{})
+	assert.True(t, dockerexec.IsUnknownContainer(err), err)
+	err = client.ContainerKill(ctx, name, "")
+	assert.True(t, dockerexec.IsUnknownContainer(err), err)
+	err = client.ContainerRemove(ctx, name, container.RemoveOptions{})
+	assert.True(t, dockerexec.IsUnknownContainer(err), err)
+
+	_, err = client.ContainerCreate(ctx, &container.Config{Image: "example/none:1"}, nil, nil, nil, name)
+	require.Error(t, err)
+	assert.False(t, dockerexec.IsUnknownContainer(err), err)
+	assert.False(t, dockerexec.IsContainerCreateNameConflict(err), err)
+
+	require.NoError(t, adapter.PullImage(ctx))
+	require.NoError(t, adapter.CreateNetworks(ctx))
+	_, err = client.NetworkCreate(ctx, "dockerexec-answers", network.CreateOptions{Driver: "bridge"})
+	assert.True(t, dockerexec.IsNetworkExistError(err, "dockerexec-answers"), err)
+	assert.False(t, dockerexec.IsNetworkExistError(err, "dockerexec"), err)
+	assert.False(t, dockerexec.IsContainerCreateNameConflict(err) && !dockerexec.IsNetworkExistError(err, "dockerexec-answers"), err)
+
+	require.NoError(t, adapter.Create(ctx))
+	_, err = client.ContainerCreate(ctx, &container.Config{Image: spec(task).Image}, nil, nil, nil, name)
+	assert.True(t, dockerexec.IsContainerCreateNameConflict(err), err)
+	assert.False(t, dockerexec.IsUnknownContainer(err), err)
+
+	err = client.ContainerKill(ctx, name, "")
+	assert.True(t, dockerexec.IsStoppedContainer(err), err)
+	require.NoError(t, client.ContainerStop(ctx, name, container.StopOptions{}), "a 304 is a nil error")
+
+	spec(task).Args = []string{"sleep", "1m"}
+	running := engineTask(t, "sleep", "1m")
+	running.Networks = task.Networks
+	second := engineAdapter(t, client, running)
+	require.NoError(t, second.CreateNetworks(ctx))
+	require.NoError(t, second.Create(ctx))
+	require.NoError(t, second.Start(ctx))
+	err = client.NetworkRemove(ctx, "dockerexec-answers")
+	assert.True(t, dockerexec.IsActiveEndpointError(err), err)
+	err = client.NetworkRemove(ctx, "bridge")
+	require.Error(t, err)
+	assert.False(t, dockerexec.IsActiveEndpointError(err), err)
+	err = client.NetworkRemove(ctx, "dockerexec-none")
+	require.Error(t, err)
+	assert.False(t, dockerexec.IsUnknownContainer(err), err)
+	assert.False(t, dockerexec.IsActiveEndpointError(err), err)
+
+	// Two tasks of one network: the first removal leaves it, the last one takes it.
+	require.NoError(t, adapter.Remove(ctx))
+	require.NoError(t, adapter.RemoveNetworks(ctx))
+	_, err = client.NetworkInspect(ctx, "dockerexec-answers", network.InspectOptions{})
+	require.NoError(t, err)
+	require.NoError(t, second.Remove(ctx))
+	require.NoError(t, second.RemoveNetworks(ctx))
+	_, err = client.NetworkInspect(ctx, "dockerexec-answers", network.InspectOptions{})
+	assert.True(t, cerrdefs.IsNotFound(err), err)
+}
+
+func TestEngineLeavesAStrangersContainerAlone(t *testing.T) {
+	client := engineClient(t)
+	ctx := t.Context()
+	task := engineTask(t, "exit", "0")
+	task.Annotations.Name = "dockerexec-strangers"
+	adapter := engineAdapter(t, client, task)
+	require.NoError(t, adapter.PullImage(ctx))
+
+	created, err := client.ContainerCreate(ctx, &container.Config{Image: spec(task).Image}, nil, nil, nil, "dockerexec-strangers")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		assert.NoError(t, client.ContainerRemove(context.WithoutCancel(ctx), created.ID, container.RemoveOptions{}))
+	})
+
+	err = adapter.Create(ctx)
+	assert.True(t, dockerexec.IsContainerCreateNameConflict(err), err)
+	require.NoError(t, adapter.Remove(ctx))
+	_, err = client.ContainerInspect(ctx, created.ID)
+	require.NoError(t, err)
+}
+
+func TestEngineStopsWithinTheGracePeriod(t *testing.T) {
+	client := engineClient(t)
+	ctx := t.Context()
+	task := engineTask(t, "ignore-term")
+	spec(task).StopGracePeriod = &gogotypes.Duration{Nanos: 500e6}
+	adapter := engineAdapter(t, client, task)
+	require.NoError(t, adapter.PullImage(ctx))
+	require.NoError(t, adapter.Create(ctx))
+	require.NoError(t, adapter.Start(ctx))
+	require.NoError(t, adapter.Shutdown(ctx))
+	require.NoError(t, adapter.Shutdown(ctx), "a stopped container")
+	require.NoError(t, adapter.Terminate(ctx), "a stopped container")
+	ended, err := adapter.Wait(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, 137, ended.State.ExitCode)
+}

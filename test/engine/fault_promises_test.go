@@ -1,0 +1,134 @@
+package engine_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/dockerexec/dockerexec"
+	"github.com/stretchr/testify/assert"
+)
+
+// What they promise, as the engine itself says.
+
+func imagePresent(c *faultCell) {
+	_, err := c.bench.client.ImageInspect(c.ctx(), c.pushed)
+	assert.NoError(c, err)
+}
+
+// networksNamed lists the networks of the task that are there. Engines may have
+// several of one name.
+func (c *faultCell) networksNamed() []network.Summary {
+	all, err := c.bench.client.NetworkList(c.ctx(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", fmt.Sprintf("dockerexec-fault-%d-", c.number)))})
+	assert.NoError(c, err)
+	return all
+}
+
+func networksThere(c *faultCell) {
+	all := c.networksNamed()
+	assert.Len(c, all, len(c.task.Networks))
+	for _, n := range all {
+		assert.Contains(c, n.Labels, dockerexec.LabelNetwork)
+	}
+}
+
+func networksGone(c *faultCell) { assert.Empty(c, c.networksNamed()) }
+
+func volumesThere(c *faultCell) {
+	for _, volume := range c.volumes {
+		_, err := c.bench.client.VolumeInspect(c.ctx(), volume)
+		assert.NoError(c, err)
+	}
+}
+
+// seen is the engine's record of the container, which has the task's name. It is
+// empty if there is none.
+func (c *faultCell) seen() container.InspectResponse {
+	answer, err := c.bench.client.ContainerInspect(c.ctx(), c.name)
+	if err != nil {
+		assert.True(c, dockerexec.IsUnknownContainer(err), err)
+		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &container.State{}}}
+	}
+	assert.Equal(c, c.task.ID, answer.Config.Labels[dockerexec.LabelTaskID])
+	return answer
+}
+
+func strangerRuns(c *faultCell) {
+	answer, err := c.bench.client.ContainerInspect(c.ctx(), c.stranger)
+	if assert.NoError(c, err, "the stranger's container") {
+		assert.True(c, answer.State.Running, "the stranger's container runs")
+	}
+}
+
+func isCreated(c *faultCell) { assert.EqualValues(c, "created", c.seen().State.Status) }
+
+func isPrepared(c *faultCell) {
+	isCreated(c)
+	volumesThere(c)
+	if c.pushed != "" {
+		imagePresent(c)
+	}
+	if c.task.Networks[0].Network.Spec.Annotations.Name != "none" {
+		networksThere(c)
+	}
+}
+
+func isConnected(c *faultCell) {
+	isCreated(c)
+	networksThere(c)
+	assert.Contains(c, c.seen().NetworkSettings.Networks, c.network(0))
+	assert.Contains(c, c.seen().NetworkSettings.Networks, c.network(1))
+}
+
+func startedOnce(c *faultCell) {
+	seen := c.seen()
+	assert.EqualValues(c, "running", seen.State.Status)
+	if spec(c.task).Healthcheck != nil && assert.NotNil(c, seen.State.Health) {
+		assert.EqualValues(c, "healthy", seen.State.Health.Status)
+	}
+	if c.startedAt == "" {
+		c.startedAt = seen.State.StartedAt
+	}
+	assert.Equal(c, c.startedAt, seen.State.StartedAt)
+}
+
+// isCreatedWithFiles is a container whose secret is where it mounts it.
+func isCreatedWithFiles(c *faultCell) {
+	isCreated(c)
+	files, err := filepath.Glob(filepath.Join(c.files, "*", c.task.ID, "secret.0"))
+	assert.NoError(c, err)
+	assert.Len(c, files, 1)
+}
+
+func runsNoMore(c *faultCell) { assert.False(c, c.seen().State.Running) }
+
+func isStopped(c *faultCell) { assert.EqualValues(c, "exited", c.seen().State.Status) }
+
+func isGone(c *faultCell) { assert.Empty(c, c.seen().State.Status) }
+
+func allGone(c *faultCell) {
+	isGone(c)
+	networksGone(c)
+}
+
+func allPublished(c *faultCell) { assert.Equal(c, loggedLines, c.published()) }
+
+func allPublishedAndReady(c *faultCell) {
+	assert.Equal(c, slices.Insert(slices.Clone(loggedLines), 5, "stdout ready\n"), c.published())
+}
+
+// published has what was published by stream: an engine reads one beside the other.
+func (c *faultCell) published() (lines []string) {
+	for _, stream := range []string{"stdout", "stderr"} {
+		for _, line := range c.sink.lines() {
+			if strings.HasPrefix(line, stream) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
+}

@@ -1,0 +1,152 @@
+package engine_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/dockerexec/dockerexec"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestEngineHealth(t *testing.T) {
+	client, _ := plainClient(t)
+	executor := dockerexec.NewExecutor(client, nil)
+	warmImage(t, client)
+	for _, test := range []struct {
+		name string
+		args []string
+		want error
+	}{
+		{"healthy", []string{"sleep", "2s", "--", "write", "/tmp/ok", "1", "--", "sleep", "1h"}, nil},
+		{"unhealthy", []string{"ignore-term"}, dockerexec.ErrContainerUnhealthy},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			task := taskAt(engineTask(t, test.args...), api.TaskStateAccepted)
+			spec(task).StopGracePeriod = &gogotypes.Duration{Seconds: 1}
+			spec(task).Healthcheck = &api.HealthConfig{
+				Test: []string{"CMD", "/testtask", "health", "/tmp/ok"}, Retries: 6,
+				Interval: &gogotypes.Duration{Nanos: 500e6}, Timeout: &gogotypes.Duration{Seconds: 5},
+			}
+			ctlr := engineController(t, executor, task)
+			drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
+			began := time.Now()
+			drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+			t.Logf("%v %q after %v", task.Status.State, task.Status.Err, time.Since(began).Round(time.Millisecond))
+			if test.want != nil {
+				assert.Equal(t, api.TaskStateFailed, task.Status.State)
+				assert.Equal(t, "task: non-zero exit (137): dockerexec: unhealthy container", task.Status.Err)
+				assert.EqualValues(t, 137, task.Status.GetContainer().ExitCode)
+				return
+			}
+			assert.Equal(t, api.TaskStateRunning, task.Status.State)
+			assert.Greater(t, time.Since(began), 2*time.Second)
+		})
+	}
+	t.Run("unhealthy later", func(t *testing.T) {
+		task := taskAt(engineTask(t, "write", "/data/ok", "1", "--", "sleep", "1h"), api.TaskStateAccepted)
+		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Target: "/data"}}
+		spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "/testtask", "health", "/data/ok"}, Retries: 1, Interval: &gogotypes.Duration{Nanos: 500e6}}
+		ctlr := engineController(t, executor, task)
+		drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+		require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
+		inspected, err := client.ContainerInspect(t.Context(), task.Status.GetContainer().ContainerID)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(inspected.Mounts[0].Source+"/ok"))
+		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+		assert.Equal(t, api.TaskStateFailed, task.Status.State)
+		assert.Equal(t, "task: non-zero exit (0): dockerexec: unhealthy container", task.Status.Err)
+	})
+}
+
+// checked is a task whose container is healthy as long as it has the file
+// /tmp/ok, and exits with 0 when it is stopped.
+func checked(t *testing.T, interval time.Duration, args ...string) *api.Task {
+	t.Helper()
+	task := taskAt(engineTask(t, append(args, "sleep", "1h")...), api.TaskStateAccepted)
+	spec(task).Healthcheck = &api.HealthConfig{
+		Test: []string{"CMD", "/testtask", "health", "/tmp/ok"}, Retries: 2,
+		Interval: gogotypes.DurationProto(interval), Timeout: &gogotypes.Duration{Seconds: 30},
+	}
+	return task
+}
+
+// untilHealth waits until the engine says so of the container's health.
+func untilHealth(t *testing.T, adapter *dockerexec.ContainerAdapter, status container.HealthStatus) container.InspectResponse {
+	t.Helper()
+	var answer container.InspectResponse
+	require.Eventually(t, func() bool {
+		var err error
+		answer, err = adapter.Inspect(t.Context())
+		require.NoError(t, err)
+		return answer.State.Health != nil && answer.State.Health.Status == status
+	}, time.Minute, 20*time.Millisecond)
+	return answer
+}
+
+func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
+	client, _ := plainClient(t)
+	engine := dockerexec.NewEngine(client)
+	warmImage(t, client)
+	task := checked(t, 3*time.Second, "write", "/tmp/ok", "1", "--")
+	ctlr, adapter := engineController(t, engine.Executor(nil), task), adapterOf(t, engine, task)
+	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
+	waited := make(chan error, 1)
+	go func() { waited <- ctlr.Wait(t.Context()) }()
+
+	require.NoError(t, client.ContainerPause(t.Context(), adapter.ContainerName()))
+	paused := untilHealth(t, adapter, container.Unhealthy)
+	assert.Equal(t, container.StatePaused, paused.State.Status)
+	require.NoError(t, client.ContainerUnpause(t.Context(), adapter.ContainerName()))
+	unpaused, err := adapter.Inspect(t.Context())
+	require.NoError(t, err)
+	t.Logf("paused: %+v; unpaused: %v, %+v", paused.State.Health.Status, unpaused.State.Status, unpaused.State.Health.Status)
+	healthy := untilHealth(t, adapter, container.Healthy)
+	assert.Equal(t, container.StateRunning, healthy.State.Status)
+	assert.Equal(t, paused.State.StartedAt, healthy.State.StartedAt)
+	assert.Empty(t, waited)
+
+	require.NoError(t, client.ContainerStop(t.Context(), adapter.ContainerName(), container.StopOptions{}))
+	assert.NoError(t, <-waited) // it was healthy when it ended, with 0
+}
+
+// A new process, which did not see what was stopped for what, tells it.
+func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
+	client, _ := plainClient(t)
+	executor := dockerexec.NewExecutor(client, nil)
+	warmImage(t, client)
+	for _, test := range []struct {
+		health container.HealthStatus
+		args   []string
+		state  api.TaskState
+		err    string
+	}{
+		{container.Unhealthy, nil, api.TaskStateFailed, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{container.Healthy, []string{"write", "/tmp/ok", "1", "--"}, api.TaskStateCompleted, ""},
+	} {
+		t.Run(test.health, func(t *testing.T) {
+			task := checked(t, 500*time.Millisecond, test.args...)
+			adapter := engineAdapter(t, client, task)
+			require.NoError(t, adapter.Create(t.Context()))
+			require.NoError(t, adapter.Start(t.Context()))
+			untilHealth(t, adapter, test.health)
+			require.NoError(t, adapter.Shutdown(t.Context()))
+			ended, err := adapter.Wait(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, container.Unhealthy, ended.State.Health.Status) // says the engine of both
+
+			fresh := engineController(t, executor, task)
+			assert.Equal(t, exec.ErrTaskStarted, fresh.Start(t.Context()))
+			task.Status.State = api.TaskStateRunning
+			drive(t.Context(), t, task, fresh, api.TaskStateCompleted)
+			assert.Equal(t, test.state, task.Status.State)
+			assert.Equal(t, test.err, task.Status.Err)
+		})
+	}
+}

@@ -1,0 +1,205 @@
+package engine_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	engineapi "github.com/docker/docker/client"
+	"github.com/dockerexec/dockerexec"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// keptLines reads the log that the engine itself keeps, whatever is torn in it
+// left out.
+func keptLines(t *testing.T, path string) (lines []string) {
+	t.Helper()
+	file, err := os.Open(path)
+	require.NoError(t, err)
+	defer file.Close()
+	in := bufio.NewScanner(file)
+	for in.Scan() {
+		var kept struct{ Log, Stream string }
+		if json.Unmarshal(in.Bytes(), &kept) != nil {
+			t.Logf("torn: %q", in.Text())
+			continue
+		}
+		lines = append(lines, kept.Stream+" "+kept.Log)
+	}
+	require.NoError(t, in.Err())
+	return lines
+}
+
+// The engine is killed and comes back, twice, while a container logs 1,000 lines
+// a second: what it kept arrives, all of it and nothing twice.
+func TestEngineLogsSurviveTheEngine(t *testing.T) {
+	fromHarness(t, "DOCKEREXEC_TEST_ENGINE")
+	client := engineClient(t)
+	adapter := startLogging(t, client, engineTask(t, "lines", "12000", "90", "1000"))
+	answer, err := adapter.Inspect(t.Context())
+	require.NoError(t, err)
+
+	var sink logSink
+	done := make(chan error, 1)
+	ctx, logLines := logged(t)
+	go func() {
+		done <- adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink)
+	}()
+	for range 2 {
+		time.Sleep(2 * time.Second) // it logs
+		controlEngine(t, "kill")
+		controlEngine(t, "start")
+	}
+	_, err = adapter.Wait(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+
+	kept := keptLines(t, answer.LogPath)
+	t.Logf("%d of 12000 lines kept by the engine", len(kept))
+	assert.Greater(t, len(kept), 10_000)
+	got := sink.lines()
+	for i := range min(len(kept), len(got)) {
+		require.Equal(t, kept[i], got[i], "line %d", i)
+	}
+	assert.Len(t, got, len(kept))
+	assert.Equal(t, []string{"log stream lost; it will be resumed", "log stream lost; it will be resumed"}, logLines.at(logrus.WarnLevel))
+}
+
+// 50 followers of 50 containers are closed at random: no goroutine, connection or
+// descriptor is left.
+func TestEngineLogFollowersLeaveNothing(t *testing.T) {
+	engineClient(t)
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return len(entries)
+	}
+	fds, goroutines := descriptors(), runtime.NumGoroutine()
+
+	client, err := engineapi.NewClientWithOpts(engineapi.WithHost(fromHarness(t, "DOCKEREXEC_TEST_HOST")))
+	require.NoError(t, err)
+	engine := dockerexec.NewEngine(client)
+	const followers = 50
+	var wg sync.WaitGroup
+	var lines [followers]int
+	var adapters [followers]*dockerexec.ContainerAdapter
+	gate := make(chan struct{}, 4) // an engine starts containers slowly
+	for i := range followers {
+		adapters[i], err = engine.Adapter(nil, engineTask(t, "lines", "1000000", "90", "50"), nil)
+		require.NoError(t, err)
+		wg.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			if assert.NoError(t, adapters[i].PullImage(t.Context())) && assert.NoError(t, adapters[i].Create(t.Context())) {
+				assert.NoError(t, adapters[i].Start(t.Context()))
+			}
+		})
+	}
+	wg.Wait()
+	for i, adapter := range adapters {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			last := 1 + rand.N(100) // 50 come in a second
+			err := adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true},
+				exec.LogPublisherFunc(func(context.Context, api.LogMessage) error {
+					if lines[i]++; lines[i] == last {
+						cancel()
+					}
+					return nil
+				}))
+			assert.Equal(t, context.Canceled, err)
+		})
+	}
+	wg.Wait()
+	for _, n := range lines {
+		assert.Positive(t, n)
+	}
+	for _, adapter := range adapters {
+		wg.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			assert.NoError(t, adapter.Remove(t.Context()))
+		})
+	}
+	wg.Wait()
+	require.NoError(t, client.Close())
+	assert.Eventually(t, func() bool { return descriptors() <= fds && runtime.NumGoroutine() <= goroutines+1 }, 10*time.Second, 50*time.Millisecond,
+		"%d descriptors and %d goroutines before", fds, goroutines)
+}
+
+// What rotation throws away while nobody reads is a gap, and is told to the
+// publisher. (Engine 20.10 repeats some lines at each rotation of a log that is
+// followed, so here nobody follows then.)
+func TestEngineLogGap(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "lines", "5000", "90", "5000")
+	task.Spec.LogDriver = &api.Driver{Name: "json-file", Options: map[string]string{"max-size": "100k", "max-file": "2"}}
+	adapter := startLogging(t, client, task)
+	cutting := &cuttingClient{Client: client, beforeSecond: func() {
+		_, err := adapter.Wait(t.Context())
+		assert.NoError(t, err)
+	}}
+	reader, err := dockerexec.NewContainerAdapter(cutting, nil, task, nil)
+	require.NoError(t, err)
+	var sink logSink
+	ctx, logLines := logged(t)
+	require.NoError(t, reader.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+	var gaps int
+	last := 0
+	for i, line := range sink.lines() {
+		var n int
+		_, err := fmt.Sscanf(line, "stdout %d", &n)
+		require.NoError(t, err)
+		require.Greater(t, n, last)
+		marked := len(sink.messages[i].Attrs) > 0
+		if marked {
+			gaps++
+		}
+		require.Equal(t, last > 0 && n != last+1, marked, "line %d after %d", n, last)
+		last = n
+	}
+	assert.Equal(t, 5000, last)
+	assert.Equal(t, 1, gaps)
+	assert.Len(t, logLines.at(logrus.WarnLevel), 2)
+}
+
+// cuttingClient breaks the first log off.
+type cuttingClient struct {
+	*engineapi.Client
+	requests     int
+	beforeSecond func()
+}
+
+func (c *cuttingClient) ContainerLogs(ctx context.Context, name string, options container.LogsOptions) (io.ReadCloser, error) {
+	c.requests++
+	switch c.requests {
+	case 1:
+		body, err := c.Client.ContainerLogs(ctx, name, options)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		text := make([]byte, 10_000)
+		n, err := io.ReadFull(body, text)
+		return io.NopCloser(io.MultiReader(bytes.NewReader(text[:n]), iotest.ErrReader(io.ErrUnexpectedEOF))), err
+	case 2:
+		c.beforeSecond()
+	}
+	return c.Client.ContainerLogs(ctx, name, options)
+}

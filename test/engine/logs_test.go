@@ -1,0 +1,186 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	engineapi "github.com/docker/docker/client"
+	"github.com/docker/docker/pkg/stdcopy"
+	"github.com/dockerexec/dockerexec"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// startLogging starts a container of the test image's program with args.
+func startLogging(t *testing.T, client *engineapi.Client, task *api.Task, opts ...dockerexec.Option) *dockerexec.ContainerAdapter {
+	t.Helper()
+	adapter, err := dockerexec.NewContainerAdapter(client, nil, task, nil, opts...)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, adapter.Remove(context.WithoutCancel(t.Context()))) })
+	require.NoError(t, adapter.PullImage(t.Context()))
+	require.NoError(t, adapter.Create(t.Context()))
+	require.NoError(t, adapter.Start(t.Context()))
+	return adapter
+}
+
+// numberedLines expects the lines of the test program's "lines" command.
+type numberedLines struct {
+	t    *testing.T
+	size int
+	n    int
+}
+
+func (l *numberedLines) Publish(_ context.Context, m api.LogMessage) error {
+	l.n++
+	if want := fmt.Sprintf("%010d", l.n); len(m.Data) != l.size || string(m.Data[:10]) != want || m.Data[l.size-1] != '\n' {
+		return fmt.Errorf("line %s of %d bytes is %q", want, l.size, m.Data)
+	}
+	return nil
+}
+
+// 300,000 lines arrive complete and in order, at the default rate and without
+// limit, and then not much slower than the engine's own client copies them.
+func TestEngineLogsOfAnyLength(t *testing.T) {
+	const lines, size = 300_000, 90
+	client := engineClient(t)
+	task := engineTask(t, "lines", fmt.Sprint(lines), fmt.Sprint(size), "0")
+	adapter := startLogging(t, client, task)
+	_, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+
+	sink := &numberedLines{t: t, size: size}
+	begin := time.Now()
+	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, sink))
+	took := time.Since(begin)
+	require.Equal(t, lines, sink.n)
+	t.Logf("at the default rate: %v", took)
+	assert.Greater(t, took, 1500*time.Millisecond) // 27 MB, of which 10 MiB come at once
+
+	unlimited, err := dockerexec.NewContainerAdapter(client, nil, task, nil, dockerexec.WithLogRate(0))
+	require.NoError(t, err)
+	var ours, theirs time.Duration
+	for range 3 { // in turn, and the best of each: the machine may be busy
+		for _, follow := range []bool{false, true} {
+			sink = &numberedLines{t: t, size: size}
+			begin = time.Now()
+			require.NoError(t, unlimited.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: follow}, sink))
+			took = time.Since(begin)
+			require.Equal(t, lines, sink.n)
+			if ours == 0 || took < ours {
+				ours = took
+			}
+		}
+
+		begin = time.Now()
+		body, err := client.ContainerLogs(t.Context(), adapter.ContainerName(), container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true})
+		require.NoError(t, err)
+		written, err := stdcopy.StdCopy(io.Discard, io.Discard, body)
+		took = time.Since(begin)
+		require.NoError(t, err)
+		require.NoError(t, body.Close())
+		require.Equal(t, int64(lines*(len("2006-01-02T15:04:05.000000000Z")+1+size)), written)
+		if theirs == 0 || took < theirs {
+			theirs = took
+		}
+	}
+	t.Logf("without limit: %v, the engine's client: %v, ratio %.2f", ours, theirs, float64(ours)/float64(theirs))
+	assert.LessOrEqual(t, float64(ours)/float64(theirs), 1.5)
+}
+
+// A follow that begins before the container is made gets every line of it; of a
+// TTY too.
+func TestEngineFollowedLogsBeforeTheStart(t *testing.T) {
+	client := engineClient(t)
+	for _, tty := range []bool{false, true} {
+		task := engineTask(t, "lines", "3", "40000", "0")
+		spec(task).TTY = tty
+		adapter, err := dockerexec.NewContainerAdapter(client, nil, task, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, adapter.Remove(context.WithoutCancel(t.Context()))) })
+		var sink logSink
+		done := make(chan error, 1)
+		go func() {
+			done <- adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink)
+		}()
+		require.NoError(t, adapter.PullImage(t.Context()))
+		require.NoError(t, adapter.Create(t.Context()))
+		time.Sleep(100 * time.Millisecond) // let it see the container before it is started
+		require.NoError(t, adapter.Start(t.Context()))
+		require.NoError(t, <-done)
+
+		end := "\n"
+		if tty {
+			end = "\r\n"
+		}
+		require.Len(t, sink.messages, 3)
+		for i, m := range sink.messages {
+			// Three pieces of the engine's are one line again.
+			want := fmt.Sprintf("%010d", i+1) + strings.Repeat(".", 39_989) + end
+			assert.True(t, want == string(m.Data), "line %d, TTY %t: %d bytes", i, tty, len(m.Data))
+			assert.Equal(t, api.LogStreamStdout, m.Stream)
+			assert.WithinDuration(t, time.Now(), time.Unix(m.Timestamp.Seconds, 0), time.Hour)
+		}
+	}
+}
+
+func TestEngineLogDetails(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "print", "1")
+	spec(task).Labels = map[string]string{"a": "x y,=z%", "b": "2", "not": "asked for"}
+	spec(task).Env = []string{"E=é&"}
+	task.Spec.LogDriver = &api.Driver{Name: "json-file", Options: map[string]string{"labels": "a,b", "env": "E"}}
+	adapter := startLogging(t, client, task)
+	_, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+	var sink logSink
+	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+	assert.ElementsMatch(t, []string{"stdout line 1\n", "stderr line on stderr\n"}, sink.lines())
+	for _, m := range sink.messages {
+		assert.Equal(t, []api.LogAttr{{Key: "E", Value: "é&"}, {Key: "a", Value: "x y,=z%"}, {Key: "b", Value: "2"}}, m.Attrs)
+	}
+}
+
+func TestEngineLogOptions(t *testing.T) {
+	client := engineClient(t)
+	adapter := startLogging(t, client, engineTask(t, "lines", "10", "20", "0"))
+	_, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+	var all logSink
+	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &all))
+	require.Len(t, all.messages, 10)
+	for _, test := range []struct {
+		options api.LogSubscriptionOptions
+		want    []string
+	}{
+		{api.LogSubscriptionOptions{Streams: []api.LogStream{api.LogStreamStderr}}, nil},
+		{api.LogSubscriptionOptions{Streams: []api.LogStream{api.LogStreamStdout}, Tail: -3}, []string{"stdout 0000000009.........\n", "stdout 0000000010.........\n"}},
+		{api.LogSubscriptionOptions{Tail: -1}, nil},
+		{api.LogSubscriptionOptions{Since: all.messages[8].Timestamp}, []string{"stdout 0000000009.........\n", "stdout 0000000010.........\n"}},
+	} {
+		for _, follow := range []bool{false, true} {
+			test.options.Follow = follow
+			var sink logSink
+			require.NoError(t, adapter.PublishLogs(t.Context(), test.options, &sink))
+			assert.Equal(t, test.want, sink.lines(), "%+v", test.options)
+		}
+	}
+}
+
+func TestEngineLogDriverThatCannotBeRead(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "print", "1")
+	task.Spec.LogDriver = &api.Driver{Name: "none"}
+	adapter := startLogging(t, client, task)
+	for _, follow := range []bool{false, true} {
+		err := adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: follow}, &logSink{})
+		require.ErrorContains(t, err, "configured logging driver does not support reading")
+		assert.False(t, exec.IsTemporary(err))
+	}
+}
