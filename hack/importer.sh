@@ -1,13 +1,68 @@
 #!/usr/bin/env bash
-# Does what the README's section "Install" tells a newcomer, in a folder outside of
-# the tree: its commands, with its program and its test.
+# Imports this tree from folders outside of it: as the README's section "Install" tells
+# a newcomer, and as a tagged version, from a module proxy that is a folder.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
-export GOTOOLCHAIN=local
+module=github.com/dockerexec/dockerexec version=v0.1.0-tree
+
+fail() {
+	echo "$*"
+	exit 1
+}
+
+# quiet COMMAND: what it prints is of use only if it fails. Go looks up as many modules
+# at a time as it has processors, but it only waits for the network.
+quiet() { GOMAXPROCS=16 eval "$1" >"$dir/log" 2>&1 || { cat "$dir/log" && exit 1; }; }
+
+# The version made here must not get into the machine's module cache, so this script
+# has a cache of its own. It takes from the machine's what that has, but not the lists
+# of versions, which may be old.
+proxies=$(go env GOPROXY) toolchain=$(go env GOTOOLCHAIN)
+machine=$(go env GOMODCACHE)/cache/download
+mkdir cache
+[[ ! -d $machine ]] || cp -rs "$machine/." cache
+find cache -name list -delete
+export GOMODCACHE=$dir/mod GOPROXY="file://$dir/proxy,file://$dir/cache,$proxies"
+GONOSUMDB="$module,example.com,$(go env GONOSUMDB)"
+# A folder's name must not be part of what is compiled: that is compiled anew in each run.
+GOFLAGS="$(go env GOFLAGS) -modcacherw -trimpath"
+export GONOPROXY=none GONOSUMDB GOFLAGS GOWORK=off GOTOOLCHAIN=local
+
+cat >zip.go <<'END'
+package main
+
+import (
+	"log"
+	"os"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/zip"
+)
+
+func main() {
+	err := zip.CreateFromDir(os.Stdout, module.Version{Path: os.Args[1], Version: os.Args[2]}, os.Args[3])
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+END
+
+# release MODULE VERSION FOLDER: has the proxy serve the folder as that version.
+release() {
+	local to=$dir/proxy/$1/@v
+	mkdir -p "$to"
+	echo "$2" >"$to/list"
+	echo "{\"Version\":\"$2\"}" >"$to/$2.info"
+	cp "$3/go.mod" "$to/$2.mod"
+	go -C "$root" run "$dir/zip.go" "$@" >"$to/$2.zip" 2>"$dir/log" || fail "$(<"$dir/log")"
+}
+
+# install: the README's section of that name.
+install() { sed -n '/^## Install$/,/^## /p' "$root/README.md"; }
 
 # save: the blocks that begin with "package main" are the program and its test.
 save() {
@@ -20,24 +75,38 @@ save() {
 	' "$root/README.md"
 }
 
-# quiet COMMAND: what it prints is of use only if it fails.
-quiet() { eval "$1" >"$dir/log" 2>&1 || { cat "$dir/log" && exit 1; }; }
+go_line() {
+	local lines
+	lines=$(grep -E '^(go|toolchain) ' go.mod)
+	[[ $lines == 'go 1.25.0' ]] || fail "an importer's tidy raises the go line: $lines"
+}
 
-# The lines of the section's first console block.
+# raise COMMAND: the newest versions may want a newer Go, which is then this machine's choice.
+raise() {
+	if [[ $proxies == off ]]; then
+		[[ -z ${CI:-} ]] || fail "GOPROXY is off"
+		echo "GOPROXY is off: not done"
+		return
+	fi
+	GOTOOLCHAIN=$toolchain quiet "$1"
+	GOTOOLCHAIN=$toolchain go vet ./...
+	GOTOOLCHAIN=$toolchain go build -o /dev/null ./...
+}
+
+echo "== as the README says"
+release "$module" "$version" "$root"
+tested='' raised=''
 # shellcheck disable=SC2016 # backquotes and not commands
-mapfile -t commands < <(sed -n '/^## Install$/,/^## /{/^```console$/,/^```$/p}' "$root/README.md" | sed '1d;/^```$/,$d')
-tested=''
+mapfile -t commands < <(install | sed -n '/^```console$/,/^```$/{/^```/d;p}')
 for line in "${commands[@]}"; do
 	echo "$line"
 	case $line in
 	'# save '*) save ;;
 	'$ git clone '*) ln -s "$root" dockerexec ;; # the tree itself, with what is not committed
-	'$ go get github.com/dockerexec/dockerexec'*)
-		go mod edit -require github.com/dockerexec/dockerexec@v0.0.0 -replace "github.com/dockerexec/dockerexec=$root"
-		;;
+	"\$ go get $module"*) quiet "go get $module@$version" ;;
 	'$ go mod init '*)
 		quiet "${line#??}"
-		go mod edit -go=1.25.0 # whatever Go this is: see below
+		go mod edit -go=1.25.0 # whatever Go this is: see go_line
 		;;
 	'$ go run .'*) go build -o "$dir/program" . ;; # it needs an engine
 	'$ go test .')
@@ -46,11 +115,46 @@ for line in "${commands[@]}"; do
 		tested=yes
 		;;
 	'$ go mod tidy') quiet "${line#??}" ;;
+	'$ go get -u '*)
+		go vet .
+		go_line
+		raised=${line#??}
+		raise "$raised"
+		;;
 	'$ '*) eval "${line#??}" ;;
-	*) echo "cannot tell what to do with that" && exit 1 ;;
+	*) fail "cannot tell what to do with that" ;;
 	esac
 done
-[[ $tested && -x $dir/program ]] || { echo "the README's commands neither test nor run the program" && exit 1; }
+[[ $tested && -x $dir/program ]] || fail "the README's commands neither test nor run the program"
+[[ $raised ]] || fail "the README does not say how to go get -u"
+
+echo "== $module@$version, without a replace line"
+mkdir "$dir/plain"
+cd "$dir/plain"
+save
+quiet 'go mod init example.com/plain'
+go mod edit -go=1.25.0
+quiet "go get $module@$version"
+quiet 'go mod tidy'
 go vet .
-lines=$(grep -E '^(go|toolchain) ' go.mod)
-[[ $lines == 'go 1.25.0' ]] || { echo "an importer's tidy raises the go line: $lines" && exit 1; }
+go build -o "$dir/program" .
+go_line
+
+echo "== go install example.com/plain@$version"
+release example.com/plain "$version" "$PWD"
+cd "$dir"
+GOTOOLCHAIN=$toolchain GOBIN=$dir/bin quiet "go install example.com/plain@$version"
+go version -m bin/plain | grep -q "$module"$'\t'"$version" || fail "the program does not have $module $version in it"
+
+# The README names what such a program holds beside that.
+# shellcheck disable=SC2016 # backquotes and not commands
+mapfile -t held < <(install | grep -oE '`[a-z.]+/[^` ]+@v[^` ]+`' | tr -d '`')
+echo "== a swarm node: $raised ${held[*]}"
+cp -r "$root/examples" node
+cd node
+go mod edit -dropreplace "$module" -droprequire "$module"
+quiet "go get $module@$version"
+go vet ./swarmnode
+go_line
+raise "$raised ${held[*]}"
+grep -q "$module $version" go.mod || fail "$module is not at $version any more"
