@@ -3,7 +3,6 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
-	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/docker/docker/api/types/container"
@@ -46,14 +46,11 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 			return nil, nil, err
 		}
 		folder = a.engine.files.folder(engineID, a.taskID)
-		ended := creating(folder)
 		made, err := a.writeFiles(engineID, whole.files, payloads)
 		if err != nil {
-			ended()
 			return nil, nil, err
 		}
 		created = func(failed bool) {
-			ended()
 			if failed && made {
 				_ = a.engine.files.remove(engineID, a.taskID) // the create's error counts
 			}
@@ -181,6 +178,8 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 type fileHost struct {
 	engineID string // empty: it has none, or cannot have files here at any time
 	refusal  string // empty: they can
+
+	until time.Time // then the folders are looked at again; zero: never
 }
 
 // fileHosts asks for it once, before the first task that has files.
@@ -191,22 +190,34 @@ type fileHosts struct {
 
 func newFileHosts() fileHosts { return fileHosts{gate: make(chan struct{}, 1)} }
 
+// current returns what is known, or nil if the engine is to be asked.
+func (h *fileHosts) current() *fileHost {
+	known := h.known.Load()
+	if known != nil && !known.until.IsZero() && time.Now().After(known.until) {
+		return nil
+	}
+	return known
+}
+
 // fileHost returns what is known, after asking the engine and after the sweep
 // if it is the first call that gets that far.
 func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
-	if known := e.hosts.known.Load(); known != nil {
+	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
 	if err := passGate(ctx, e.hosts.gate, e.options.requestTimeout); err != nil {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: another task's look at the engine comes first")
 	}
 	defer leaveGate(e.hosts.gate)
-	if known := e.hosts.known.Load(); known != nil {
+	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
 	host, err := e.askFileHost(ctx)
 	if err == nil && host.engineID != "" {
-		err = e.sweepFiles(ctx, host.engineID)
+		var young bool
+		if young, err = e.sweepFiles(ctx, host.engineID); young {
+			host.until = time.Now().Add(leftoverAge)
+		}
 	}
 	if err != nil {
 		return fileHost{}, err
@@ -261,99 +272,40 @@ func onThisHost(address string) bool {
 	return false
 }
 
-// sweepFiles removes the folders of tasks that have no container on the engine:
-// those of a process that ended before it could. It is for the time before this
-// Engine writes its first file, and removes nothing if the engine does not list
-// its containers.
-func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
-	defer sweeping()()
-	// Before the containers: a task that gets folder and container meanwhile
-	// must not have the one without the other.
-	left, err := e.files.tasks(engineID)
+// sweepFiles removes the folders of tasks that have no container on the engine. A
+// process leaves one behind if it ends between the removal of the container and that
+// of the files. young says that folders were left alone because they are too new. If
+// the engine does not list its containers, nothing is removed.
+func (e *Engine) sweepFiles(ctx context.Context, engineID string) (young bool, err error) {
+	tasks, err := e.files.tasks(engineID)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
-		return nil
+		return false, nil
 	}
-	if len(left) == 0 {
-		return nil
+	if len(tasks) == 0 {
+		return false, nil
 	}
 	containers, err := request(ctx, e, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return e.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelTask))})
 	})
 	if err := engineError(ctx, err, "secrets and configs: list of containers"); unfinished(ctx, err) {
-		return err
+		return false, err
 	} else if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not removed")
-		return nil
-	}
-	for _, c := range containers {
-		left = slices.DeleteFunc(left, func(task string) bool { return task == c.Labels[LabelTaskID] })
-	}
-	for _, task := range left {
-		removed, err := e.files.removeLeft(engineID, task)
-		if !removed && err == nil {
-			continue
-		}
-		if err != nil {
-			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
-			continue
-		}
-		log.G(ctx).WithField("task.id", task).Debug("files of a task without a container removed")
-	}
-	return nil
-}
-
-// creations are the creates of tasks with files that are under way in this
-// process, by folder, and while a sweep is under way also those that have ended.
-// Other Engines of this process, which may have the same folders, must not take
-// them for left over. Both are guarded by changingFiles.
-var (
-	creations = map[string]int{}
-	sweeps    int // under way
-)
-
-// creating notes that a task is created whose files are in folder, until the
-// returned function is called.
-func creating(folder string) (ended func()) {
-	changingFiles.Lock()
-	defer changingFiles.Unlock()
-	creations[folder]++
-	return func() {
-		changingFiles.Lock()
-		defer changingFiles.Unlock()
-		creations[folder]--
-		forgetCreations()
-	}
-}
-
-// sweeping notes that a sweep is under way, until the returned function is called.
-func sweeping() (ended func()) {
-	changingFiles.Lock()
-	defer changingFiles.Unlock()
-	sweeps++
-	return func() {
-		changingFiles.Lock()
-		defer changingFiles.Unlock()
-		sweeps--
-		forgetCreations()
-	}
-}
-
-// forgetCreations drops those that have ended and that no sweep could still take
-// for left over. It needs changingFiles.
-func forgetCreations() {
-	if sweeps == 0 {
-		maps.DeleteFunc(creations, func(_ string, running int) bool { return running == 0 })
-	}
-}
-
-// removeLeft removes the folder of a task that had no container when the sweep
-// looked, unless it has been created since.
-func (s fileStore) removeLeft(engineID, taskID string) (removed bool, err error) {
-	changingFiles.Lock()
-	defer changingFiles.Unlock()
-	if _, created := creations[s.folder(engineID, taskID)]; created {
 		return false, nil
 	}
-	return true, s.removeLocked(engineID, taskID)
+	for _, c := range containers {
+		tasks = slices.DeleteFunc(tasks, func(task string) bool { return task == c.Labels[LabelTaskID] })
+	}
+	for _, task := range tasks {
+		switch removed, err := e.files.removeLeftover(engineID, task); {
+		case err != nil:
+			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
+		case removed:
+			log.G(ctx).WithField("task.id", task).Debug("files of a task without a container removed")
+		default:
+			young = true
+		}
+	}
+	return young, nil
 }

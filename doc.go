@@ -213,8 +213,10 @@ is part of the create request, and whoever may inspect the container can read it
 
 The directory is <secrets directory>/<engine's ID>/<task's ID>. Before its first
 task with secrets or configs, an Engine removes those directories whose tasks have
-no container on the engine. If the engine does not list its containers, it removes
-none.
+no container on the engine. It leaves out those that were written in the last ten
+minutes, because another process may be creating the container, and looks at them
+again with the first such task ten minutes later. If the engine does not list its
+containers, it removes none.
 
 # Health
 

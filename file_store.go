@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/pkg/errors"
 )
@@ -199,6 +200,32 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 		top.Close()
 	}
 	return nil
+}
+
+// leftoverAge is how long the folder of a task that has no container is left alone.
+// Another Engine, also one of another process, may have written the files for a
+// create that the engine is still at. Each write into a folder sets its time anew.
+const leftoverAge = 10 * time.Minute
+
+// removeLeftover removes the folder of a task that has no container, unless
+// something was written into it a short time ago. A time far in the future counts
+// as old: the clock was set back.
+func (s fileStore) removeLeftover(engineID, taskID string) (removed bool, err error) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	var info fs.FileInfo
+	engine, err := s.open(engineID)
+	if err == nil {
+		info, err = engine.Lstat(taskID)
+		engine.Close()
+	}
+	if err != nil {
+		return false, errors.Wrapf(err, "look at the files of secrets and configs in %s", s.folder(engineID, taskID))
+	}
+	if time.Since(info.ModTime()).Abs() < leftoverAge {
+		return false, nil
+	}
+	return true, s.removeLocked(engineID, taskID)
 }
 
 // tasks lists the tasks that have a folder, in the order of their IDs.
