@@ -138,7 +138,7 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 	return err
 }
 
-// missing returns those of files that do not exist in the task's folder.
+// missing returns the files that do not exist in the task's folder.
 func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFile, error) {
 	if err := checkID(taskID); err != nil {
 		return nil, err

@@ -199,7 +199,7 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 		}
 		config.options.Labels[LabelNetwork] = cmp.Or(n.ID, config.name)
 	}
-	if driver := n.DriverState; driver != nil { // else the engine's default
+	if driver := n.DriverState; driver != nil { // nil: the engine's default
 		config.options.Driver, config.options.Options = driver.Name, cloneMap(driver.Options)
 	}
 	if spec.Ipv6Enabled {
@@ -304,7 +304,7 @@ func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM
 		return nil, nil
 	}
 	result := &network.IPAM{}
-	if ipam.Driver != nil { // else the engine's default
+	if ipam.Driver != nil { // nil: the engine's default
 		result.Driver, result.Options = ipam.Driver.Name, cloneMap(ipam.Driver.Options)
 	}
 	for i, c := range ipam.Configs {
