@@ -3,7 +3,6 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
-	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/docker/docker/api/types/container"
@@ -21,9 +21,10 @@ import (
 	"github.com/pkg/errors"
 )
 
-// provide gets and writes what the task's references need, and returns the task
-// as the container is created for it. created is to be called after the create;
-// it removes what was made if that has failed.
+// provide gets the payloads of the task's secrets and configs and writes their files.
+// config is the task with what the create request needs of them. The caller calls
+// created after the create. If the create failed, created removes the folder that
+// provide made.
 func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, created func(failed bool), err error) {
 	created = func(bool) {}
 	whole, payloads, err := a.fullTask()
@@ -46,14 +47,11 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 			return nil, nil, err
 		}
 		folder = a.engine.files.folder(engineID, a.taskID)
-		ended := creating(folder)
 		made, err := a.writeFiles(engineID, whole.files, payloads)
 		if err != nil {
-			ended()
 			return nil, nil, err
 		}
 		created = func(failed bool) {
-			ended()
 			if failed && made {
 				_ = a.engine.files.remove(engineID, a.taskID) // the create's error counts
 			}
@@ -62,8 +60,8 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 	return whole.withDependencies(folder, credential), created, nil
 }
 
-// provideMissing writes those files of the task again that have gone, as all
-// have after the host's restart: the container mounts them where they were.
+// provideMissing writes the files of the task that no longer exist, at the paths that
+// the container mounts. After a restart of the host all are gone: they were in memory.
 func (a *ContainerAdapter) provideMissing(ctx context.Context, files []taskFile) error {
 	if len(files) == 0 {
 		return nil
@@ -84,7 +82,7 @@ func (a *ContainerAdapter) provideMissing(ctx context.Context, files []taskFile)
 	return err
 }
 
-// checkFiles refuses a task whose files could not be made.
+// checkFiles refuses a task whose files cannot be written.
 func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) error {
 	if len(files) == 0 {
 		return nil
@@ -92,7 +90,7 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 	if _, err := a.fileEngine(ctx, files); err != nil {
 		return err
 	}
-	if err := a.engine.files.check(); exec.IsTemporary(err) { // too many open files, say
+	if err := a.engine.files.check(); exec.IsTemporary(err) { // for example: too many open files
 		return err
 	} else if err != nil {
 		return refuse(files[0].path, "%v", err)
@@ -100,8 +98,8 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 	return nil
 }
 
-// fileEngine returns the ID of the engine, or why the task cannot have files
-// there.
+// fileEngine returns the ID of the engine. It refuses a task with files if the engine
+// cannot have any.
 func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
 	host, err := a.engine.fileHost(ctx)
 	if err == nil && host.refusal != "" {
@@ -110,7 +108,7 @@ func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (st
 	return host.engineID, err
 }
 
-// writeFiles writes nothing before it has all payloads.
+// writeFiles gets all payloads before it writes the first file.
 func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payloads payloads) (made bool, err error) {
 	var complete []filePayload
 	for _, f := range files {
@@ -123,20 +121,21 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payload
 	return a.engine.files.write(engineID, a.taskID, complete)
 }
 
-// removeFiles removes the task's files. The container is gone before.
+// removeFiles removes the task's files. The container must be gone already.
 func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 	if !a.hasFiles || !namesFolder(a.taskID) {
 		return nil
 	}
 	host, err := a.engine.fileHost(ctx)
-	if err != nil || host.engineID == "" { // there were none
+	if err != nil || host.engineID == "" { // no file was ever written
 		return err
 	}
 	return a.engine.files.remove(host.engineID, a.taskID)
 }
 
-// hiddenError is an engine's error without what it must not show. It has the
-// class of what is behind it, which has the text and so is not handed out.
+// hiddenError is an engine's error whose text quoted a secret. text is the error
+// without it. cause still holds the secret, so it gives only its class and is never
+// handed out.
 type hiddenError struct {
 	text  string
 	cause error
@@ -148,13 +147,13 @@ func (e hiddenError) Is(target error) bool {
 	return stderrors.Is(e.cause, target) || target != nil && target == knownClass(e.cause)
 }
 
-// explain says more about an engine's refusal that comes of the task's
-// references, and less of what is secret.
+// explain adds to an engine's error what it means for the task's files. It hides the
+// payload of a credential spec.
 func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if err == nil {
 		return nil
 	}
-	// An engine quotes an option that it does not take.
+	// An engine quotes an option that it refuses. This option holds the payload.
 	if before, _, quotes := strings.Cut(err.Error(), credentialOption+"raw://"); quotes {
 		return hiddenError{before + credentialOption + "raw://(the payload is not shown)", err}
 	}
@@ -167,7 +166,7 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	case strings.Contains(err.Error(), " "+folder+"/"):
 	case strings.Contains(err.Error(), below):
 		return errors.Wrapf(err, "the container was made with its files in another folder than %s, and they are gone there; name that folder with WithSecretsDir again, or have the task replaced", a.engine.files.dir)
-	default: // a mount of the task's own
+	default: // the error is about a mount that the task itself asks for
 		return err
 	}
 	if missing, lookErr := a.engine.files.missing(host.engineID, a.taskID, files); lookErr != nil || len(missing) > 0 {
@@ -176,37 +175,52 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	return errors.Wrapf(err, "the engine does not see the files in %s; if this process has a container of its own, mount the host's %s there at the same path, or name a folder that both see with WithSecretsDir", folder, a.engine.files.dir)
 }
 
-// fileHost is what decides where an Engine's tasks have their secrets and
-// configs as files, or why they cannot have them.
+// fileHost says where the tasks of an Engine have the files of their secrets and
+// configs, or why they cannot have files.
 type fileHost struct {
-	engineID string // empty: it has none, or cannot have files here at any time
-	refusal  string // empty: they can
+	engineID string // empty: no files can exist for it on this host
+	refusal  string // why tasks cannot have files; empty: they can
+
+	until time.Time // when the engine is asked, and leftover files are looked for, again; zero: never
 }
 
-// fileHosts asks for it once, before the first task that has files.
+// fileHosts keeps the fileHost of an Engine. The engine is asked before the first task
+// that has files.
 type fileHosts struct {
-	gate  chan struct{} // full while somebody asks
+	gate  chan struct{} // full while a call asks the engine
 	known atomic.Pointer[fileHost]
 }
 
 func newFileHosts() fileHosts { return fileHosts{gate: make(chan struct{}, 1)} }
 
-// fileHost returns what is known, after asking the engine and after the sweep
-// if it is the first call that gets that far.
+// current returns what is known, or nil if the engine must be asked.
+func (h *fileHosts) current() *fileHost {
+	known := h.known.Load()
+	if known != nil && !known.until.IsZero() && time.Now().After(known.until) {
+		return nil
+	}
+	return known
+}
+
+// fileHost returns what is known of the engine. If nothing is known, it first asks the
+// engine and removes leftover files.
 func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
-	if known := e.hosts.known.Load(); known != nil {
+	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
 	if err := passGate(ctx, e.hosts.gate, e.options.requestTimeout); err != nil {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: another task's look at the engine comes first")
 	}
 	defer leaveGate(e.hosts.gate)
-	if known := e.hosts.known.Load(); known != nil {
+	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
 	host, err := e.askFileHost(ctx)
 	if err == nil && host.engineID != "" {
-		err = e.sweepFiles(ctx, host.engineID)
+		var young bool
+		if young, err = e.sweepFiles(ctx, host.engineID); young {
+			host.until = time.Now().Add(leftoverAge)
+		}
 	}
 	if err != nil {
 		return fileHost{}, err
@@ -243,9 +257,9 @@ func (e *Engine) askFileHost(ctx context.Context) (fileHost, error) {
 	return host, nil
 }
 
-// onThisHost reports whether an engine's address is one of this host. A loopback
-// address counts, since an engine behind a tunnel is found out by the create: it
-// does not see the files.
+// onThisHost reports whether an engine's address is on this host. A loopback address
+// counts, although it may be a tunnel to an engine elsewhere. The create finds that
+// out, because that engine does not see the files.
 func onThisHost(address string) bool {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -261,99 +275,40 @@ func onThisHost(address string) bool {
 	return false
 }
 
-// sweepFiles removes the folders of tasks that have no container on the engine:
-// those of a process that ended before it could. It is for the time before this
-// Engine writes its first file, and removes nothing if the engine does not list
-// its containers.
-func (e *Engine) sweepFiles(ctx context.Context, engineID string) error {
-	defer sweeping()()
-	// Before the containers: a task that gets folder and container meanwhile
-	// must not have the one without the other.
-	left, err := e.files.tasks(engineID)
+// sweepFiles removes the folders of tasks that have no container on the engine. Such a
+// folder is left over if a process ends after it removed the container and before it
+// removed the files. young says that a folder is not old enough yet. If the engine does
+// not list its containers, sweepFiles removes nothing.
+func (e *Engine) sweepFiles(ctx context.Context, engineID string) (young bool, err error) {
+	tasks, err := e.files.tasks(engineID)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
-		return nil
+		return false, nil
 	}
-	if len(left) == 0 {
-		return nil
+	if len(tasks) == 0 {
+		return false, nil
 	}
 	containers, err := request(ctx, e, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return e.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelTask))})
 	})
 	if err := engineError(ctx, err, "secrets and configs: list of containers"); unfinished(ctx, err) {
-		return err
+		return false, err
 	} else if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not removed")
-		return nil
-	}
-	for _, c := range containers {
-		left = slices.DeleteFunc(left, func(task string) bool { return task == c.Labels[LabelTaskID] })
-	}
-	for _, task := range left {
-		removed, err := e.files.removeLeft(engineID, task)
-		if !removed && err == nil {
-			continue
-		}
-		if err != nil {
-			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
-			continue
-		}
-		log.G(ctx).WithField("task.id", task).Debug("files of a task without a container removed")
-	}
-	return nil
-}
-
-// creations are the creates of tasks with files that are under way in this
-// process, by folder, and while a sweep is under way also those that have ended.
-// Other Engines of this process, which may have the same folders, must not take
-// them for left over. Both are guarded by changingFiles.
-var (
-	creations = map[string]int{}
-	sweeps    int // under way
-)
-
-// creating notes that a task is created whose files are in folder, until the
-// returned function is called.
-func creating(folder string) (ended func()) {
-	changingFiles.Lock()
-	defer changingFiles.Unlock()
-	creations[folder]++
-	return func() {
-		changingFiles.Lock()
-		defer changingFiles.Unlock()
-		creations[folder]--
-		forgetCreations()
-	}
-}
-
-// sweeping notes that a sweep is under way, until the returned function is called.
-func sweeping() (ended func()) {
-	changingFiles.Lock()
-	defer changingFiles.Unlock()
-	sweeps++
-	return func() {
-		changingFiles.Lock()
-		defer changingFiles.Unlock()
-		sweeps--
-		forgetCreations()
-	}
-}
-
-// forgetCreations drops those that have ended and that no sweep could still take
-// for left over. It needs changingFiles.
-func forgetCreations() {
-	if sweeps == 0 {
-		maps.DeleteFunc(creations, func(_ string, running int) bool { return running == 0 })
-	}
-}
-
-// removeLeft removes the folder of a task that had no container when the sweep
-// looked, unless it has been created since.
-func (s fileStore) removeLeft(engineID, taskID string) (removed bool, err error) {
-	changingFiles.Lock()
-	defer changingFiles.Unlock()
-	if _, created := creations[s.folder(engineID, taskID)]; created {
 		return false, nil
 	}
-	return true, s.removeLocked(engineID, taskID)
+	for _, c := range containers {
+		tasks = slices.DeleteFunc(tasks, func(task string) bool { return task == c.Labels[LabelTaskID] })
+	}
+	for _, task := range tasks {
+		switch removed, err := e.files.removeLeftover(engineID, task); {
+		case err != nil:
+			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
+		case removed:
+			log.G(ctx).WithField("task.id", task).Debug("files of a task without a container removed")
+		default:
+			young = true
+		}
+	}
+	return young, nil
 }

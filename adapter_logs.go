@@ -37,20 +37,19 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // order, one after the other. It reads at most as fast as [WithLogRate] says. A nil
 // publisher is an error.
 //
-// The options: Streams names stdout, stderr or both; empty means both. Since leaves
-// out what is older; nil leaves out nothing. Tail 0 is the whole log, -1 none of what
-// is there, and -n-1 the last n lines; a Tail above 0, which counts from the start of
-// the log, is refused, because the engine's API has no such option. For Follow see
-// below.
+// The options: Streams names stdout, stderr or both; empty means both. Lines that are
+// older than Since are left out; with nil none is. A Tail of 0 is the whole log, -1 is
+// nothing of what the log has so far, and -n-1 is the last n lines. A Tail above 0
+// counts from the start of the log. It is refused, because the engine's API has no such
+// option. For Follow see below.
 //
 // A message's Context holds the IDs of the task, its service and its node. Timestamp
-// is the engine's time of the line; a line without one has the time of the line
-// before. Stream is stdout or stderr; a TTY has one stream, stdout. Data is the line
-// as the container wrote it, with its newline. Engines keep a line of more than
-// 16 KiB in pieces; these are joined again, up to 1 MiB. A longer line comes in
-// several messages, of which only the last has the newline. Attrs are the labels and
-// variables that the container's log options ask for, sorted. The publisher may keep
-// what it is handed.
+// is the engine's time of the line; a line without a time gets that of the line before.
+// Stream is stdout or stderr; a TTY has one stream, stdout. Data is the line as the
+// container wrote it, with its newline. Engines keep a line of more than 16 KiB in
+// pieces; these are joined again, up to 1 MiB. A longer line comes in several messages,
+// and only the last one has the newline. Attrs are the labels and variables that the
+// container's log options ask for, sorted. The publisher may keep the message.
 //
 // Without Follow, PublishLogs returns nil at the end of the log. A container that has
 // not been started has none; a container that does not exist is an error, see
@@ -58,16 +57,15 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // started, and returns nil once the container has ended and all its lines are
 // published, or once it is gone. A passing fault of the engine does not end it: it
 // continues where the stream broke off, without losing or repeating a line. If the
-// engine no longer has the last line then (log rotation), lines after it may be
-// missing too: there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap, whose value is the time of that last line. If the engine's
-// clock was set back as well, lines with times up to the one from which it was set
-// back may be missing.
+// engine has dropped the last line by then (log rotation), lines after it may be missing
+// too. Then there is a warning in the log, and the next message has the attribute
+// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If the engine's
+// clock was set back too, lines may be missing whose times that clock had shown before.
 //
-// Errors: the bare error of a ctx that ended; the publisher's own error, unchanged;
-// without Follow a temporary error for a fault that will pass. All other errors are
-// final, such as those for a log driver that cannot be read, and for an error that
-// the engine reports in the middle of the log.
+// If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
+// unchanged. Without Follow, a passing fault of the engine is a temporary error. All
+// other errors are final: for example, a log driver that cannot be read, or an error
+// that the engine reports in the middle of the log.
 func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
 	first, err := logsOptions(options)
 	if err != nil {
@@ -101,8 +99,8 @@ func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubsc
 	}
 }
 
-// checkLogOwner refuses a container that has the task's name and is another task's, or
-// nobody's: its log is not for those who may read the task's.
+// checkLogOwner refuses a container that has the task's name but is not the task's. A
+// reader of the task's log may have no right to read the log of that container.
 func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error {
 	if answer.Config == nil || answer.Config.Labels == nil { // a fake's; engines always send them
 		return nil

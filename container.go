@@ -16,7 +16,7 @@ import (
 	"github.com/moby/swarmkit/v2/api/naming"
 )
 
-// config is the part of the request that would run anywhere.
+// config returns the part of the create request that does not depend on the host.
 func (c *containerConfig) config() *container.Config {
 	config, _ := c.translateConfig() // checked by newContainerConfig
 	return config
@@ -78,8 +78,8 @@ func (c *containerConfig) labels() map[string]string {
 	return labels
 }
 
-// env is the environment of the spec, in its order, and after it the generic
-// resources that the task got, sorted.
+// env returns the environment of the spec, in its order, followed by the generic
+// resources of the task, sorted.
 func (c *containerConfig) env() ([]string, error) {
 	env := slices.Clone(c.spec().Env)
 	for i, entry := range env {
@@ -113,7 +113,7 @@ func (c *containerConfig) env() ([]string, error) {
 	return env, nil
 }
 
-// healthcheck is nil where the image decides.
+// healthcheck returns nil if the image decides.
 func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 	spec := c.spec().Healthcheck
 	if spec == nil {
@@ -149,8 +149,9 @@ func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 	return health, nil
 }
 
-// isHealthTest reports whether engines run the test as it says. Of CMD alone
-// older ones die, of an unknown first word they run nothing. Empty is the image's.
+// isHealthTest reports whether engines run the test as it is written. CMD without a
+// command crashes older engines. If the first word is unknown, engines run nothing. An
+// empty test means that of the image.
 func isHealthTest(test []string) bool {
 	switch {
 	case len(test) == 0 || test[0] == "NONE":
@@ -161,8 +162,8 @@ func isHealthTest(test []string) bool {
 	return test[0] == "CMD-SHELL" && len(test) > 1
 }
 
-// stopTimeout is the grace period in seconds, rounded up; nil where image and
-// engine decide. 0 kills at once.
+// stopTimeout returns the grace period in seconds, rounded up. 0 kills at once. With
+// nil the image or the engine decides.
 func stopTimeout(spec *api.ContainerSpec) (*int, error) {
 	const path = "Spec.Container.StopGracePeriod"
 	grace := spec.StopGracePeriod
@@ -199,7 +200,8 @@ func duration(path string, d *gogotypes.Duration) (time.Duration, error) {
 	return value, nil
 }
 
-// The labels of every container of a task, over those of the task itself.
+// The labels of every container of a task. They replace labels of the same name that
+// the task has.
 const (
 	labelTask        = "com.docker.swarm.task" // always empty: marks the container as a task's
 	LabelTaskID      = "com.docker.swarm.task.id"
@@ -209,13 +211,13 @@ const (
 	labelServiceName = "com.docker.swarm.service.name"
 )
 
-// containerConfig is a task as the engine is asked for it: pure translation,
-// without I/O. It stands on its own copy of the task, which never changes, and
-// makes each result anew, the same at every call. It is safe for concurrent use.
+// containerConfig translates a task into requests to the engine, without I/O. It has its
+// own copy of the task, which never changes. Each call of a method makes a new result,
+// and always the same one. It is safe for concurrent use.
 type containerConfig struct {
 	task       *api.Task            // a copy, templates expanded
 	node       *api.NodeDescription // a copy, for the templates of secrets and configs; nil: not known
-	needs      []need               // what checkVersion checks
+	needs      []need               // the fields that need an API version
 	files      []taskFile           // the secrets and configs that are files
 	maxCPUs    int                  // cap of the CPU limit; 0: none
 	oldSysctls bool                 // for an engine below the API version interfaceSysctls
@@ -225,14 +227,14 @@ type containerConfig struct {
 	credential string // the payload of credentialConfig
 }
 
-// newContainerConfig translates a task that node runs. All that the task alone
-// decides is checked here, so that the methods cannot fail.
+// newContainerConfig translates a task of node. Everything that can be checked without an
+// engine is checked here, so that the methods cannot fail.
 func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerConfig, error) {
 	return translateTask(node, true, task)
 }
 
-// translateTask is newContainerConfig for a node that may not be known. If it is not,
-// and the task depends on it, the error is errNodeUnknown, bare.
+// translateTask is newContainerConfig for a node that may not be known. If the node is
+// not known and the task depends on it, the error is errNodeUnknown, bare.
 func translateTask(node *api.NodeDescription, known bool, task *api.Task) (*containerConfig, error) {
 	if task == nil {
 		return nil, refuse("", "is nil")
@@ -254,7 +256,7 @@ func translateTask(node *api.NodeDescription, known bool, task *api.Task) (*cont
 	return c, nil
 }
 
-// checkRuntime refuses what is no container, and one without an image.
+// checkRuntime refuses a task that is not a container, or has no image.
 func checkRuntime(task *api.Task) error {
 	switch runtime := task.Spec.Runtime.(type) {
 	case *api.TaskSpec_Container:
@@ -270,7 +272,7 @@ func checkRuntime(task *api.Task) error {
 	}
 }
 
-// expand expands the templates, and checks what the task is then.
+// expand expands the templates of the task, and then checks the task.
 func (c *containerConfig) expand(node *api.NodeDescription, known bool) error {
 	c.node = templateNode(node)
 	if err := expandTemplates(c.node, known, c.task); err != nil {
@@ -293,7 +295,7 @@ func (c *containerConfig) expand(node *api.NodeDescription, known bool) error {
 			return err
 		}
 	}
-	if spec := c.spec(); !known && len(spec.Secrets)+len(spec.Configs) > 0 { // their templates are not here to look at
+	if spec := c.spec(); !known && len(spec.Secrets)+len(spec.Configs) > 0 { // their payloads may be templates, which are not known yet
 		return errNodeUnknown
 	}
 	return nil
@@ -301,8 +303,8 @@ func (c *containerConfig) expand(node *api.NodeDescription, known bool) error {
 
 func (c *containerConfig) spec() *api.ContainerSpec { return c.task.Spec.GetContainer() }
 
-// checkVersion refuses, for good, a task that needs a later API version than the
-// one in use. The empty version is the newest.
+// checkVersion refuses a task that needs a newer API version than the one in use. The
+// empty version is the newest. The refusal is final.
 func (c *containerConfig) checkVersion(version string) error {
 	for _, n := range c.needs {
 		if !atLeast(version, n.since) {
@@ -312,8 +314,8 @@ func (c *containerConfig) checkVersion(version string) error {
 	return nil
 }
 
-// warnings returns what the task asks for and does not get. The adapter logs
-// each once.
+// warnings says what the task asks for and does not get. The adapter logs each warning
+// once.
 func (c *containerConfig) warnings() []string {
 	var warnings []string
 	if w := c.ingressWarning(); w != "" {
@@ -329,19 +331,19 @@ func (c *containerConfig) withCPUs(n int) *containerConfig {
 	return &capped
 }
 
-// forVersion returns the same task as an engine takes it at an API version that
-// checkVersion allows. The empty version is the newest.
+// forVersion returns the same task, translated for an API version that checkVersion
+// allows. The empty version is the newest.
 func (c *containerConfig) forVersion(version string) *containerConfig {
 	old := *c
 	old.oldSysctls = !atLeast(version, interfaceSysctls)
 	return &old
 }
 
-// name is the container's name.
+// name returns the name of the container.
 func (c *containerConfig) name() string { return naming.Task(c.task) }
 
-// checkName refuses a name that engines do not take. One with a slash would
-// also make another request than it should.
+// checkName refuses a container name that engines do not allow. A slash in the name
+// would also change the path of the request.
 func checkName(task *api.Task) error {
 	if task.ID == "" {
 		return refuse("ID", "is empty: the container could not be told from those of other tasks")
@@ -352,7 +354,8 @@ func checkName(task *api.Task) error {
 		}
 		return nil
 	}
-	// An engine refuses the name of a task without a service; a user's fake need not.
+	// Without a service the name begins with a dot. An engine refuses that, but a user's
+	// fake may take it.
 	if service := task.ServiceAnnotations.Name; service != "" && !restrictedName(service+".") {
 		return refuse("ServiceAnnotations.Name", "%q cannot begin a container name: letters, digits and then _.- are allowed", task.ServiceAnnotations.Name)
 	}
@@ -366,15 +369,15 @@ func checkName(task *api.Task) error {
 	return nil
 }
 
-// image is the reference as the task has it.
+// image returns the image reference of the task.
 func (c *containerConfig) image() string { return c.spec().Image }
 
-// atLeast reports whether the API version in use has what came with wanted.
+// atLeast reports whether version is wanted or newer. The empty version is the newest.
 func atLeast(version, wanted string) bool {
 	return version == "" || versions.GreaterThanOrEqualTo(version, wanted)
 }
 
-// labelOf is the ID of the task that a container was made for, or empty.
+// labelOf returns the ID of the task that a container was made for, or "".
 func labelOf(answer container.InspectResponse) string {
 	if answer.Config == nil {
 		return ""

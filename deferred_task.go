@@ -20,14 +20,14 @@ type taskIdentity struct {
 	name     string // the container's
 	isNamed  bool   // the task chose the name, so others may have it too
 	image    string
-	networks []string // that may have been made for the task, sorted
+	networks []string // names of the networks that may have been made for the task, sorted
 	hasFiles bool     // the task has secrets or configs that become files
 	// stopTimeout is in seconds; nil: the image or the engine decides.
 	stopTimeout *int
 }
 
-// identityOf returns the identity of a task that has a container and a name, see
-// checkRuntime and checkName. Anything else in the task may be wrong.
+// identityOf returns the identity of a task that checkRuntime and checkName accept. All
+// other fields of the task may be wrong.
 func identityOf(task *api.Task) taskIdentity {
 	spec := task.Spec.GetContainer()
 	i := taskIdentity{
@@ -56,13 +56,13 @@ func identityOf(task *api.Task) taskIdentity {
 // now. Every call returns the same once there is no error.
 type fullTask func() (*containerConfig, payloads, error)
 
-// makesNothing is the full task of which no container is made.
+// makesNothing is the full task of a refused task: no container is made from it.
 func makesNothing(refusal error) fullTask {
 	return func() (*containerConfig, payloads, error) { return nil, payloads{}, refusal }
 }
 
-// deferredTask calls resolve until that returns no error. Before the node is known the
-// error is temporary.
+// deferredTask calls resolve each time until it succeeds once. While the node is not
+// known, the error is temporary.
 func deferredTask(resolve fullTask) fullTask {
 	var (
 		mu     sync.Mutex
@@ -86,8 +86,8 @@ func deferredTask(resolve fullTask) fullTask {
 	}
 }
 
-// resolveTask translates a task of node. If the node is not known, and the task depends
-// on it, the error is errNodeUnknown, bare.
+// resolveTask translates a task of node. If the node is not known and the task depends on
+// it, the error is errNodeUnknown, bare.
 func resolveTask(node *api.NodeDescription, known bool, task *api.Task, deps exec.DependencyGetter) (*containerConfig, payloads, error) {
 	config, err := translateTask(node, known, task)
 	if err != nil {

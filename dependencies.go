@@ -19,7 +19,7 @@ import (
 	"github.com/pkg/errors"
 )
 
-// getters are an [exec.DependencyGetter]; either may be nil.
+// getters is an [exec.DependencyGetter]. Each of its getters may be nil.
 type getters struct {
 	secrets exec.SecretGetter
 	configs exec.ConfigGetter
@@ -29,7 +29,7 @@ func (g getters) Secrets() exec.SecretGetter { return g.secrets }
 func (g getters) Configs() exec.ConfigGetter { return g.configs }
 func (g getters) Volumes() exec.VolumeGetter { return nil }
 
-// dependency is what a task says of one secret or config.
+// dependency is the reference of a task to one secret or config.
 type dependency struct {
 	path     string // in the task
 	isConfig bool
@@ -55,14 +55,14 @@ func configOf(i int, ref *api.ConfigReference) dependency {
 	return dependency{path: fmt.Sprintf("Spec.Container.Configs[%d]", i), isConfig: true, id: ref.ConfigID, name: ref.ConfigName}
 }
 
-// payloads hands out what is in the secrets and configs of one task, with their
-// templates expanded, and in no others.
+// payloads returns the payloads of the secrets and configs that one task references,
+// with their templates expanded. It returns no others.
 type payloads struct {
 	getter exec.DependencyGetter
 }
 
-// newPayloads refuses a task that references what deps cannot have. It gets
-// nothing yet.
+// newPayloads refuses a task that references a secret or config if deps has no getter
+// of secrets or configs. It calls no getter yet.
 func newPayloads(deps exec.DependencyGetter, c *containerConfig) (payloads, error) {
 	var given getters
 	if deps != nil {
@@ -84,8 +84,8 @@ func newPayloads(deps exec.DependencyGetter, c *containerConfig) (payloads, erro
 	return payloads{template.NewTemplatedDependencyGetter(restricted, c.task, c.node)}, nil
 }
 
-// get returns a payload, which is not to be changed. One that is not there yet
-// is a passing fault: it is on its way to the agent.
+// get returns a payload, which must not be changed. If the getter does not have it, the
+// error is temporary: the managers may still be sending it to the agent.
 func (p payloads) get(d dependency) ([]byte, error) {
 	payload, err := p.find(d)
 	if err == nil {
@@ -95,7 +95,7 @@ func (p payloads) get(d dependency) ([]byte, error) {
 	if stderrors.As(err, &missing) {
 		return nil, exec.MakeTemporary(errors.Wrapf(missing.cause, "%v is not there yet", d))
 	}
-	// The error of a template quotes it.
+	// The template's error quotes the payload.
 	return nil, refuse(d.path, "%v: its template cannot be expanded (the payload is not shown)", d)
 }
 
@@ -114,14 +114,14 @@ func (p payloads) find(d dependency) ([]byte, error) {
 	return secret.Spec.Data, nil
 }
 
-// missingError says that a getter does not have what it was asked for, however
-// deep in a template it was.
+// missingError says that a getter does not have a secret or config. The task or a
+// template may have asked for it.
 type missingError struct{ cause error }
 
 func (e missingError) Error() string { return e.cause.Error() }
 
-// sureSecrets is a getter as SwarmKit's wrappers need it: never nil without an
-// error, and what it returns is theirs to write to.
+// sureSecrets adapts a getter to SwarmKit's wrappers. They do not expect nil without an
+// error. They write to the secret that they get, so each gets a copy.
 type sureSecrets struct{ getter exec.SecretGetter }
 
 func (s sureSecrets) Get(id string) (*api.Secret, error) {
@@ -151,7 +151,7 @@ func (s sureConfigs) Get(id string) (*api.Config, error) {
 	return &own, nil
 }
 
-// Where the names of secrets and configs begin that are no absolute paths.
+// Relative names of secrets and configs are paths below these folders.
 const (
 	secretsBase = "/run/secrets"
 	configsBase = "/"
@@ -160,14 +160,14 @@ const (
 // taskFile is a secret or config that the container sees as a file.
 type taskFile struct {
 	dependency
-	source   string // its name in the folder of the task
+	source   string // name in the folder of the task
 	target   string // in the container
 	uid, gid int
 	mode     fs.FileMode
 }
 
-// translateFiles returns the secrets and then the configs that are files, in
-// the order of the task.
+// translateFiles returns the secrets that are files, and then the configs, in the order
+// of the task.
 func (c *containerConfig) translateFiles() ([]taskFile, error) {
 	var files []taskFile
 	add := func(d dependency, source, base string, target *api.FileTarget) error {
@@ -196,7 +196,7 @@ func (c *containerConfig) translateFiles() ([]taskFile, error) {
 		if d.id == "" {
 			return nil, refuse(d.path+".ConfigID", "is empty")
 		}
-		if ref.GetRuntime() != nil { // it is for the engine, see credentialConfig
+		if ref.GetRuntime() != nil { // the engine itself reads it; see credentialConfig
 			if used, err := c.credentialConfig(); err != nil {
 				return nil, err
 			} else if used == nil || used.id != d.id {
@@ -246,20 +246,20 @@ func translateFile(d dependency, base string, target *api.FileTarget) (taskFile,
 	return f, err
 }
 
-// translateOwner reads the number of a user or group. Empty is root.
+// translateOwner parses the number of a user or group. An empty one is root.
 func translateOwner(path, number string) (int, error) {
 	if number == "" {
 		return 0, nil
 	}
 	n, err := strconv.ParseUint(number, 10, 32)
-	if err != nil || n == math.MaxUint32 { // which a kernel takes for no change
+	if err != nil || n == math.MaxUint32 { // to a kernel this number means: do not change the owner
 		return 0, refuse(path, "%q is no number of a user or group", number)
 	}
 	return int(n), nil
 }
 
-// checkTargets refuses files in one place with a mount or another file, and
-// what would be below a file.
+// checkTargets refuses a file that has the target of a mount or of another file. It also
+// refuses a mount or a file whose target is below a file.
 func (c *containerConfig) checkTargets(files []taskFile) error {
 	type place struct{ target, what string }
 	var places []place
@@ -289,16 +289,16 @@ func (c *containerConfig) checkTargets(files []taskFile) error {
 	return nil
 }
 
-// withDependencies returns the same task with its files in folder on the
-// engine's host, and with the payload of credentialConfig.
+// withDependencies returns the same task with the folder of its files on the engine's
+// host, and with the payload of its credentialConfig.
 func (c *containerConfig) withDependencies(folder string, credential []byte) *containerConfig {
 	complete := *c
 	complete.folder, complete.credential = folder, string(credential)
 	return &complete
 }
 
-// fileMounts are the files one by one, so that nothing else of the folder is
-// seen. An engine refuses a mount of this form whose source is not there.
+// fileMounts mounts each file on its own, so that the container does not see the folder.
+// An engine refuses such a mount if its source does not exist.
 func (c *containerConfig) fileMounts() []mount.Mount {
 	var mounts []mount.Mount
 	for _, f := range c.files {

@@ -12,12 +12,12 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 )
 
-// need is a field of a task that the engine has only from some API version on.
+// need is a field that a task sets, and the first API version that has it.
 type need struct{ path, since string }
 
-// checkFields applies the table of fields to everything that is set in the task:
-// no element is nil, no field is refused, enums have known values, strings
-// survive JSON. It returns what the task needs in API versions.
+// checkFields checks everything that is set in the task by the table of fields. No
+// element may be nil, no field refused, no value of an enum unknown, and no string
+// invalid in JSON. It returns the fields that need an API version.
 func checkFields(task *api.Task) ([]need, error) {
 	c := fieldChecker{}
 	err := c.message(reflect.ValueOf(task).Elem(), "", "", field{})
@@ -26,8 +26,8 @@ func checkFields(task *api.Task) ([]need, error) {
 
 type fieldChecker struct{ needs []need }
 
-// message checks the fields of a struct. path is where it stands in the task,
-// name is the same without indices, group the row that has it all, if any.
+// message checks the fields of a struct. path is the path of the struct in the task. name
+// is path without indices. group is the row that covers the whole struct, if there is one.
 func (c *fieldChecker) message(v reflect.Value, path, name string, group field) error {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -55,7 +55,7 @@ func (c *fieldChecker) message(v reflect.Value, path, name string, group field) 
 	return nil
 }
 
-// value checks what is in a field, or in one element of it.
+// value checks the value of a field, or one element of it.
 func (c *fieldChecker) value(v reflect.Value, path, name string, group field) error {
 	if row, ok := fieldByPath[name+".*"]; ok {
 		group = row
@@ -122,8 +122,8 @@ func (c *fieldChecker) leaf(v reflect.Value, path, name string, row field) error
 	return nil
 }
 
-// isLeaf reports whether a value of the type is looked at as a whole: scalars,
-// bytes, and the well-known messages that stand for a scalar.
+// isLeaf reports whether values of the type are checked as a whole. That is so for
+// scalars, bytes, and protobuf's well-known messages that stand for a scalar.
 func isLeaf(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer {
 		return t.Elem().PkgPath() == reflect.TypeFor[gogotypes.Any]().PkgPath()
@@ -139,7 +139,7 @@ func isEnum(t reflect.Type) bool {
 	return is
 }
 
-// isUnset reports whether a leaf asks for nothing.
+// isUnset reports whether a leaf has no value, or one that asks for nothing.
 func isUnset(v reflect.Value) bool {
 	if d, ok := v.Interface().(*gogotypes.Duration); ok {
 		return d == nil || d.Seconds == 0 && d.Nanos == 0
@@ -159,22 +159,22 @@ func refuse(path, format string, args ...any) error {
 	return &FieldError{Path: path, Reason: fmt.Sprintf(format, args...)}
 }
 
-// class says what becomes of a field of a task.
+// class says what happens to a field of a task.
 type class string
 
 const (
-	mapped    class = "mapped"    // arrives at the engine
+	mapped    class = "mapped"    // reaches the engine
 	scheduler class = "scheduler" // read by managers and the agent only; nothing for an engine
 	refused   class = "refused"   // a task that sets it is refused
-	warned    class = "warned"    // mapped in part; the rest is the subject of a warning
+	warned    class = "warned"    // reaches the engine in part; a warning names the rest
 )
 
 // field is one row of the table of all fields of a task.
 type field struct {
 	path  string // without indices; ".*" at the end stands for all below
 	class class
-	since string // the API version that brought it; empty if every supported engine has it
-	note  string // mapped: where it arrives; else why not
+	since string // the first API version that has it; empty: every supported engine has it
+	note  string // where a mapped field arrives; otherwise why it does not
 }
 
 // Why whole groups of fields are refused.
@@ -183,9 +183,9 @@ const (
 	whyRuntime = "only container tasks can be run"
 )
 
-// fields classifies every field of SwarmKit's task. What the table alone decides
-// is decided by it: refusals, needed API versions, and which strings and enums
-// are checked; TestEveryFieldIsClassified finds a field that it lacks.
+// fields classifies every field of SwarmKit's task. The table decides which fields are
+// refused, which need an API version, and which strings and enums are checked.
+// TestEveryFieldIsClassified fails if a field is missing in it.
 var fields = []field{
 	{"ID", mapped, "", "name; label com.docker.swarm.task.id; templates"},
 	{"Meta.*", scheduler, "", "bookkeeping of the managers"},
@@ -210,23 +210,23 @@ var fields = []field{
 	{"LogDriver.Name", mapped, "", "HostConfig.LogConfig.Type"},
 	{"LogDriver.Options", mapped, "", "HostConfig.LogConfig.Config"},
 
-	{"Networks.Network.ID", mapped, "", "value of the label that marks networks made here; the engine picks its own ID"},
+	{"Networks.Network.ID", mapped, "", "value of the label of networks that this package makes; the engine chooses its own ID"},
 	{"Networks.Network.Meta.*", scheduler, "", "bookkeeping of the managers"},
 	{"Networks.Network.Spec.Annotations.Name", mapped, "", "network name; EndpointsConfig or HostConfig.NetworkMode"},
 	{"Networks.Network.Spec.Annotations.Labels", mapped, "", "network Labels; com.docker.swarm.predefined marks one of the engine's own, which keeps its own labels"},
 	{"Networks.Network.Spec.Annotations.Indices.*", scheduler, "", "index of the managers' store"},
-	{"Networks.Network.Spec.DriverConfig.*", scheduler, "", "the request; DriverState is what came of it"},
+	{"Networks.Network.Spec.DriverConfig.*", scheduler, "", "what was asked for; DriverState is the result"},
 	{"Networks.Network.Spec.Ipv6Enabled", mapped, "", "network EnableIPv6"},
 	{"Networks.Network.Spec.Internal", mapped, "", "network Internal"},
-	{"Networks.Network.Spec.IPAM.*", scheduler, "", "the request; Network.IPAM is what came of it"},
+	{"Networks.Network.Spec.IPAM.*", scheduler, "", "what was asked for; Network.IPAM is the result"},
 	{"Networks.Network.Spec.Attachable", mapped, "", "network Attachable; refused for one of the engine's own"},
 	{"Networks.Network.Spec.Ingress", warned, "", "the routing mesh's network exists only inside a swarm engine: it is not joined"},
-	{"Networks.Network.Spec.Network", mapped, "", "network ConfigFrom, beside which an engine takes no labels, IPv6, addresses and options of drivers"},
+	{"Networks.Network.Spec.Network", mapped, "", "network ConfigFrom; an engine then takes no labels, IPv6, addresses or driver options"},
 	{"Networks.Network.DriverState.Name", mapped, "", "network Driver"},
 	{"Networks.Network.DriverState.Options", mapped, "", "network Options"},
 	{"Networks.Network.IPAM.Driver.Name", mapped, "", "network IPAM.Driver"},
 	{"Networks.Network.IPAM.Driver.Options", mapped, "", "network IPAM.Options"},
-	{"Networks.Network.IPAM.Configs.Family", mapped, "", "said by Subnet, with which it must agree"},
+	{"Networks.Network.IPAM.Configs.Family", mapped, "", "part of Subnet, which must agree with it"},
 	{"Networks.Network.IPAM.Configs.Subnet", mapped, "", "network IPAM.Config.Subnet"},
 	{"Networks.Network.IPAM.Configs.Range", mapped, "", "network IPAM.Config.IPRange"},
 	{"Networks.Network.IPAM.Configs.Gateway", mapped, "", "network IPAM.Config.Gateway"},
@@ -237,8 +237,8 @@ var fields = []field{
 	{"Networks.Aliases", mapped, "", "EndpointsConfig.Aliases"},
 	{"Networks.DriverAttachmentOpts", mapped, "", "EndpointsConfig.DriverOpts"},
 
-	{"Endpoint.Spec.*", scheduler, "", "the request; Endpoint.Ports is what came of it"},
-	{"Endpoint.VirtualIPs.*", scheduler, "", "of the load balancer inside a swarm engine"},
+	{"Endpoint.Spec.*", scheduler, "", "what was asked for; Endpoint.Ports is the result"},
+	{"Endpoint.VirtualIPs.*", scheduler, "", "for the load balancer inside a swarm engine"},
 	{"Endpoint.Ports.Name", scheduler, "", "names the port to users"},
 	{"Endpoint.Ports.Protocol", mapped, "", "Config.ExposedPorts, HostConfig.PortBindings"},
 	{"Endpoint.Ports.TargetPort", mapped, "", "Config.ExposedPorts, HostConfig.PortBindings"},
@@ -261,7 +261,7 @@ var fields = []field{
 	{"Spec.Placement.MaxReplicas", scheduler, "", "placement"},
 	{"Spec.LogDriver.Name", mapped, "", "HostConfig.LogConfig.Type of a task without LogDriver"},
 	{"Spec.LogDriver.Options", mapped, "", "HostConfig.LogConfig.Config of a task without LogDriver"},
-	{"Spec.Networks.*", scheduler, "", "the request; Task.Networks is what came of it"},
+	{"Spec.Networks.*", scheduler, "", "what was asked for; Task.Networks is the result"},
 	{"Spec.ForceUpdate", scheduler, "", "bookkeeping of the managers"},
 	{"Spec.ResourceReferences.*", scheduler, "", "what the managers send along"},
 
@@ -317,7 +317,7 @@ var fields = []field{
 	{"Spec.Container.Healthcheck.StartInterval", mapped, "1.44", "Config.Healthcheck.StartInterval"},
 	{"Spec.Container.Isolation", mapped, "", "HostConfig.Isolation"},
 	{"Spec.Container.PidsLimit", mapped, "", "HostConfig.PidsLimit"},
-	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls; those of eth0, from API 1.46 on, EndpointsConfig.DriverOpts"},
+	{"Spec.Container.Sysctls", mapped, "", "HostConfig.Sysctls; from API 1.46 on those of eth0 in EndpointsConfig.DriverOpts"},
 	{"Spec.Container.CapabilityAdd", mapped, "", "HostConfig.CapAdd"},
 	{"Spec.Container.CapabilityDrop", mapped, "", "HostConfig.CapDrop"},
 	{"Spec.Container.Ulimits.Name", mapped, "", "HostConfig.Ulimits"},

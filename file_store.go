@@ -9,17 +9,18 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/pkg/errors"
 )
 
-// fileStore keeps the secrets and configs of tasks as files of this host, at
-// <dir>/<engine ID>/<task ID>/<source>. The folders are this process's user's
-// alone, and no link in them is followed. Nothing is remembered: what is there
-// is looked up each time, also by other processes.
+// fileStore keeps the secrets and configs of tasks as files on this host, at
+// <dir>/<engine ID>/<task ID>/<source>. Only the user of this process can open the
+// folders. Symbolic links below dir are not followed. The store remembers nothing. It
+// looks at the folders each time, because other processes may change them.
 type fileStore struct {
 	dir      string
-	user     int // that this process acts as; 0 is root
+	user     int // the user that this process runs as; 0 is root
 	inMemory func(*os.File) (bool, error)
 	chown    func(f *os.File, uid, gid int) error
 	owner    func(fs.FileInfo) int
@@ -29,28 +30,28 @@ func newFileStore(dir string) fileStore {
 	return fileStore{dir: filepath.Clean(dir), user: os.Geteuid(), inMemory: inMemory, chown: (*os.File).Chown, owner: uidOf}
 }
 
-// filePayload is a file and what is in it.
+// filePayload is a file and its content.
 type filePayload struct {
 	taskFile
 	payload []byte
 }
 
-// folder is where the files of a task are.
+// folder returns the path of the folder with the files of a task.
 func (s fileStore) folder(engineID, taskID string) string {
 	return filepath.Join(s.dir, engineID, taskID)
 }
 
-// changingFiles guards the folders while tasks come and go, also those of other
-// Engines, which may have the same.
+// changingFiles is held while folders are changed. The whole process has only this
+// one, because several Engines may use the same folders.
 var changingFiles sync.Mutex
 
-// writeTries bounds how often write begins anew because another process has
-// removed a folder under it, as remove does with one that is empty.
+// writeTries bounds how often write starts again after another process removed a
+// folder at the same time. remove does that with an engine's folder that is empty.
 const writeTries = 3
 
-// write writes files of a task, each at once or not at all, also over those that
-// are there; made says whether the task had no folder. After an error it has
-// none if it had none.
+// write writes files of a task. Each file is written completely or not at all, and
+// replaces an older one. made says that the task had no folder before. After an error,
+// write removes the folder that it made.
 func (s fileStore) write(engineID, taskID string, files []filePayload) (made bool, err error) {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
@@ -69,7 +70,7 @@ func (s fileStore) write(engineID, taskID string, files []filePayload) (made boo
 	return false, errors.Wrapf(s.explain(err), "write the files of secrets and configs to %s", s.folder(engineID, taskID))
 }
 
-// explain tells a user who is not root what it takes to do without.
+// explain tells a user who is not root how to run without root.
 func (s fileStore) explain(err error) error {
 	if s.user == 0 || !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -77,7 +78,7 @@ func (s fileStore) explain(err error) error {
 	return errors.Wrapf(err, "user %d is not root; run the executor as root, or name a folder of this user's on a tmpfs with WithSecretsDir and have each file owned by this user in its reference", s.user)
 }
 
-// checkID refuses a task whose folder would not be its own alone.
+// checkID refuses an ID that would lead to another folder than the task's own.
 func checkID(taskID string) error {
 	if !namesFolder(taskID) {
 		return errors.Errorf("the task's ID %q cannot name a folder", taskID)
@@ -112,15 +113,15 @@ func (s fileStore) tryWrite(engineID, taskID string, files []filePayload) (made 
 	return made, nil
 }
 
-// writeFile gives the file its name last, so that under it there is never half
-// a file.
+// writeFile writes the file under another name and renames it at the end. So there is
+// never half a file under the right name.
 func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 	name := "new." + rand.Text()
 	file, err := folder.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer folder.Remove(name) //nolint:errcheck // gone if all went well
+	defer folder.Remove(name) //nolint:errcheck // already renamed if all went well
 	_, err = file.Write(f.payload)
 	if err == nil {
 		err = s.chown(file, f.uid, f.gid)
@@ -137,20 +138,20 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 	return err
 }
 
-// missing returns those of a task's files that are not there.
+// missing returns the files that do not exist in the task's folder.
 func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFile, error) {
 	if err := checkID(taskID); err != nil {
 		return nil, err
 	}
 	folder, err := s.open(engineID, taskID)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write begins anew
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errReplaced) { // write makes the folder again
 		return files, nil
 	}
 	if err == nil {
 		defer folder.Close()
 		err = s.checkOwners()
 	}
-	if err == nil { // as another user may have made it, in a folder for all
+	if err == nil { // another user may have made it, if all users may write to the folder above
 		var info fs.FileInfo
 		if info, err = folder.Stat("."); err == nil {
 			err = s.checkOwn(folder, info)
@@ -168,14 +169,15 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 	return missing, nil
 }
 
-// remove removes the folder of a task, if there is one, and that of the engine
-// if it was the last.
+// remove removes the folder of a task, if there is one. It also removes the engine's
+// folder if that is empty then.
 func (s fileStore) remove(engineID, taskID string) error {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
 	return s.removeLocked(engineID, taskID)
 }
 
+// removeLocked is remove for a caller that holds changingFiles.
 func (s fileStore) removeLocked(engineID, taskID string) error {
 	if err := checkID(taskID); err != nil {
 		return err
@@ -195,13 +197,39 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 		return errors.Wrapf(s.explain(err), "remove the files of secrets and configs in %s", s.folder(engineID, taskID))
 	}
 	if top, err := s.open(); err == nil {
-		_ = top.Remove(engineID) // fails while it has other tasks
+		_ = top.Remove(engineID) // fails while the engine has other tasks
 		top.Close()
 	}
 	return nil
 }
 
-// tasks lists the tasks that have a folder, in the order of their IDs.
+// leftoverAge is how old a folder must be before it is removed because its task has no
+// container. A younger one may belong to a create that is not finished: the files are
+// written first, perhaps by another process, and then the engine makes the container.
+// Each write into a folder makes it new again.
+const leftoverAge = 10 * time.Minute
+
+// removeLeftover removes the folder of a task that has no container, if it is older
+// than leftoverAge. A time far in the future counts as old: then the clock was set back.
+func (s fileStore) removeLeftover(engineID, taskID string) (removed bool, err error) {
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	var info fs.FileInfo
+	engine, err := s.open(engineID)
+	if err == nil {
+		info, err = engine.Lstat(taskID)
+		engine.Close()
+	}
+	if err != nil {
+		return false, errors.Wrapf(err, "look at the files of secrets and configs in %s", s.folder(engineID, taskID))
+	}
+	if time.Since(info.ModTime()).Abs() < leftoverAge {
+		return false, nil
+	}
+	return true, s.removeLocked(engineID, taskID)
+}
+
+// tasks lists the tasks that have a folder, sorted by their IDs.
 func (s fileStore) tasks(engineID string) ([]string, error) {
 	engine, err := s.open(engineID)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -225,10 +253,10 @@ func (s fileStore) tasks(engineID string) ([]string, error) {
 	return tasks, nil
 }
 
-// errReplaced says that another process was at work.
+// errReplaced says that another process replaced a folder while it was opened.
 var errReplaced = errors.New("it was replaced while it was opened")
 
-// open opens the store's folder, or the one below it that names lead to.
+// open opens the store's folder or, with names, the folder at that path below it.
 func (s fileStore) open(names ...string) (*os.Root, error) {
 	info, err := os.Lstat(s.dir)
 	if err != nil {
@@ -248,7 +276,8 @@ func (s fileStore) open(names ...string) (*os.Root, error) {
 	return folder, err
 }
 
-// enter opens the folder that info is about, and nothing that took its place.
+// enter opens a folder. info is what the caller has seen under that name. If another
+// folder has taken its place since then, the error is errReplaced.
 func enter(above, name string, info fs.FileInfo, open func(string) (*os.Root, error)) (*os.Root, error) {
 	if !info.IsDir() {
 		return nil, errors.Errorf("%s is no folder, or a link to one", filepath.Join(above, name))
@@ -264,8 +293,8 @@ func enter(above, name string, info fs.FileInfo, open func(string) (*os.Root, er
 	return folder, nil
 }
 
-// makeTop opens the store's folder and makes what lacks of it. Nothing is made
-// on what is not a memory file system.
+// makeTop opens the store's folder. It makes the folder, and those above it, if they
+// do not exist, but only on a memory file system.
 func (s fileStore) makeTop() (*os.Root, error) {
 	if err := s.checkMemory(); err != nil {
 		return nil, err
@@ -276,14 +305,15 @@ func (s fileStore) makeTop() (*os.Root, error) {
 	if err := s.checkOwners(); err != nil {
 		return nil, err
 	}
-	return s.open() // in whose place nobody else could put anything meanwhile
+	return s.open() // checkOwners made sure that no other user can replace it
 }
 
-// maxLinks bounds the links on the way to the store's folder, as kernels do.
+// maxLinks bounds the symbolic links on the path to the store's folder. Kernels have
+// the same bound.
 const maxLinks = 40
 
-// checkOwners refuses a folder that somebody else could put another one in the
-// place of, or in the place of one above it, or of a link on the way to it.
+// checkOwners refuses the store's folder if another user could replace it, or could
+// replace a folder above it or a symbolic link on the path to it.
 func (s fileStore) checkOwners() error {
 	const separator = string(filepath.Separator)
 	at, links := separator, 0
@@ -295,7 +325,7 @@ func (s fileStore) checkOwners() error {
 		owner := s.owner(info)
 		others := owner != 0 && owner != s.user
 		if info.Mode().Type() == fs.ModeSymlink {
-			if others { // what the link is in has been looked at
+			if others { // the folder that holds the link was checked before
 				return errors.Errorf("others may replace %s, a link; make it this process's user's or root's", at)
 			}
 			to, err := os.Readlink(at)
@@ -320,10 +350,11 @@ func (s fileStore) checkOwners() error {
 	}
 }
 
-// check tells early that nothing could be written, as far as a look can tell.
+// check finds out early, without writing anything, that files cannot be written.
 func (s fileStore) check() error { return s.explain(s.checkMemory()) }
 
-// checkMemory looks at the folder, or at the first above it that is there.
+// checkMemory refuses a folder that is not on a memory file system. If the folder does
+// not exist, the nearest folder above it that exists decides.
 func (s fileStore) checkMemory() error {
 	for at := s.dir; ; at = filepath.Dir(at) {
 		folder, err := os.OpenFile(at, os.O_RDONLY|onlyFolders, 0)
@@ -342,8 +373,8 @@ func (s fileStore) checkMemory() error {
 	}
 }
 
-// makeFolder opens a folder that is this process's user's alone, and makes it if
-// it is not there.
+// makeFolder opens a folder that only the user of this process can open. It makes the
+// folder if it does not exist.
 func (s fileStore) makeFolder(above *os.Root, name string) (folder *os.Root, made bool, err error) {
 	if err := above.Mkdir(name, 0o700); err == nil {
 		made = true
@@ -364,6 +395,7 @@ func (s fileStore) makeFolder(above *os.Root, name string) (folder *os.Root, mad
 	return folder, made, nil
 }
 
+// checkOwn refuses a folder that other users can open, or that belongs to one of them.
 func (s fileStore) checkOwn(folder *os.Root, info fs.FileInfo) error {
 	if info.Mode().Perm() != 0o700 || s.owner(info) != s.user {
 		return errors.Errorf("%s is open to others, or another user's; executors of several users need a folder each, see WithSecretsDir", folder.Name())

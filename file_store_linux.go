@@ -6,15 +6,15 @@ import (
 	"syscall"
 )
 
-// The file systems without a disk, as linux/magic.h numbers them. A tmpfs may
-// still be swapped out.
+// The file systems that are in memory, by their numbers in linux/magic.h. A tmpfs may
+// still be swapped to a disk.
 const (
 	tmpfsMagic = 0x01021994
 	ramfsMagic = 0x858458f6
 )
 
-// onlyFolders has an open fail at once for what is no folder: that of a pipe
-// would wait for whoever writes to it.
+// onlyFolders makes an open fail at once if the path is not a folder. Without it, the
+// open of a pipe waits for a writer.
 const onlyFolders = syscall.O_DIRECTORY
 
 func inMemory(f *os.File) (bool, error) {
@@ -26,7 +26,7 @@ func inMemory(f *os.File) (bool, error) {
 	return kind == tmpfsMagic || kind == ramfsMagic, nil
 }
 
-// uidOf is the owner of a file.
+// uidOf returns the owner of a file, or -1 if it is not known.
 func uidOf(info fs.FileInfo) int {
 	if stat, is := info.Sys().(*syscall.Stat_t); is {
 		return int(stat.Uid)

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// No other system has files that containers could mount: the engine runs in a
-// virtual machine, or its containers do not take a file for a mount.
+// On other systems, containers cannot mount a file of this host's memory: the engine
+// runs in a virtual machine, or its containers cannot mount single files.
 func inMemory(*os.File) (bool, error) { return false, nil }
 
 const onlyFolders = 0

@@ -325,8 +325,47 @@ func TestStoreErrorsNameTheFolder(t *testing.T) {
 		require.ErrorContains(t, err, odd)
 		require.ErrorContains(t, s.remove("engine", id), odd)
 	}
+	_, err = s.removeLeftover("engine", "t1")
+	require.EqualError(t, err, "look at the files of secrets and configs in "+s.dir+"/engine/t1: "+s.dir+"/"+why)
 	_, err = s.tasks("engine")
 	require.EqualError(t, err, "list the tasks with files of secrets and configs in "+s.dir+"/engine: "+s.dir+"/"+why)
+}
+
+// makeOlder sets the time of a folder to that long ago.
+func makeOlder(t *testing.T, folder string, age time.Duration) {
+	t.Helper()
+	then := time.Now().Add(-age)
+	require.NoError(t, os.Chtimes(folder, then, then))
+}
+
+func TestLeftoverAge(t *testing.T) {
+	t.Parallel()
+	for age, removed := range map[time.Duration]bool{
+		0: false, 9 * time.Minute: false, 10 * time.Minute: true, 48 * time.Hour: true,
+		-9 * time.Minute: false, -11 * time.Minute: true, // the clock was set back
+	} {
+		s := newTestStore(t)
+		_, err := s.write("engine", "t1", []filePayload{testFile("secret.0", "", 0o400)})
+		require.NoError(t, err)
+		makeOlder(t, s.folder("engine", "t1"), age)
+		got, err := s.removeLeftover("engine", "t1")
+		require.NoError(t, err)
+		assert.Equal(t, removed, got, age)
+		tasks, err := s.tasks("engine")
+		require.NoError(t, err)
+		assert.Equal(t, removed, len(tasks) == 0, age)
+	}
+
+	// A file that is written, also over an older one, makes the folder new.
+	s := newTestStore(t)
+	for range 2 {
+		_, err := s.write("engine", "t1", []filePayload{testFile("secret.0", "", 0o400)})
+		require.NoError(t, err)
+		got, err := s.removeLeftover("engine", "t1")
+		require.NoError(t, err)
+		assert.False(t, got)
+		makeOlder(t, s.folder("engine", "t1"), time.Hour)
+	}
 }
 
 func TestSweep(t *testing.T) {
@@ -336,9 +375,11 @@ func TestSweep(t *testing.T) {
 		for _, task := range []string{"ended", "running", "ours"} {
 			_, err := store.write("engine-1", task, []filePayload{testFile("secret.0", task, 0o400)})
 			require.NoError(t, err)
+			makeOlder(t, store.folder("engine-1", task), leftoverAge)
 		}
 		_, err := store.write("engine-2", "ended", []filePayload{testFile("secret.0", "other", 0o400)})
 		require.NoError(t, err)
+		makeOlder(t, store.folder("engine-2", "ended"), leftoverAge)
 		require.NoError(t, os.WriteFile(filepath.Join(store.dir, "engine-1", "note"), nil, 0o600))
 		return store
 	}
@@ -374,39 +415,61 @@ func TestSweep(t *testing.T) {
 	})
 	t.Run("beside the create of another Engine", func(t *testing.T) {
 		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			store, release := newTestStore(t), make(chan struct{})
-			other := newFilesClient(t)
-			create := other.containerCreate
-			other.containerCreate = func(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networking *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
-				<-release
-				return create(ctx, config, hostConfig, networking, platform, name)
-			}
-			created := asynchronously(func() error {
-				return newFilesAdapter(t, other, store, ownedTask(), stores()).Create(t.Context())
-			})
-			synctest.Wait() // the other Engine's create is under way
-			client := newFilesClient(t)
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-				if release != nil { // and ends before the sweep removes
-					close(release)
-					release = nil
-					synctest.Wait()
-				}
-				return nil, nil
-			}
-			require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
-			require.NoError(t, created())
+		client, store := newFilesClient(t), newTestStore(t)
+		ours := func() []string {
+			sweeper := newFilesClient(t)
+			sweeper.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, nil }
+			require.NoError(t, newFilesAdapter(t, sweeper, store, task, stores()).Create(t.Context()))
 			tasks, err := store.tasks("engine-1")
 			require.NoError(t, err)
-			assert.Equal(t, []string{"ours", "taskid"}, tasks)
+			return tasks
+		}
+		client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+			assert.Equal(t, []string{"ours", "taskid"}, ours())
+			return container.CreateResponse{ID: "c0"}, nil
+		}
+		require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+		assert.Equal(t, written[1:], tree(t, store.dir)[4:], "the files are whole")
 
-			// Later, and without its container, they are left over.
-			time.Sleep(time.Second)
-			require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
-			tasks, err = store.tasks("engine-1")
+		// Later, and without a container, they are left over.
+		makeOlder(t, store.folder("engine-1", "taskid"), leftoverAge)
+		assert.Equal(t, []string{"ours"}, ours())
+	})
+	t.Run("written again during the list", func(t *testing.T) {
+		t.Parallel()
+		client, store := newFilesClient(t), withLeftovers(t)
+		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+			// Another process creates the container, in the folder that was left.
+			_, err := store.write("engine-1", "ended", []filePayload{testFile("secret.0", "new", 0o400)})
 			require.NoError(t, err)
-			assert.Equal(t, []string{"ours"}, tasks)
+			return running, nil
+		}
+		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
+		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
+	})
+	t.Run("again, if a folder was too new", func(t *testing.T) {
+		t.Parallel()
+		store := withLeftovers(t)
+		synctest.Test(t, func(t *testing.T) {
+			client := newFilesClient(t)
+			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
+			makeOlder(t, store.folder("engine-1", "ended"), 0)
+			engine := newFilesEngine(t, client, store)
+			create := func() []string {
+				adapter, err := engine.Adapter(nil, task, stores())
+				require.NoError(t, err)
+				require.NoError(t, adapter.Create(t.Context()))
+				return left(t, store)
+			}
+			assert.Equal(t, []string{"ended", "ours", "running"}, create())
+			time.Sleep(10 * time.Minute)
+			assert.Equal(t, []string{"ended", "ours", "running"}, create())
+			time.Sleep(time.Second)
+			assert.Equal(t, []string{"ours", "running"}, create())
+			time.Sleep(time.Hour)
+			assert.Equal(t, []string{"ours", "running"}, create())
+			const ask, list, created = "Info ", "ContainerList true [com.docker.swarm.task]", "ContainerCreate web.1.ours"
+			assert.Equal(t, []string{ask, list, created, created, ask, list, created, created}, client.called())
 		})
 	})
 	t.Run("once an Engine", func(t *testing.T) {
@@ -420,6 +483,7 @@ func TestSweep(t *testing.T) {
 			require.NoError(t, adapter.Create(t.Context()))
 			_, err = store.write("engine-1", "later", []filePayload{testFile("secret.0", "", 0o400)})
 			require.NoError(t, err)
+			makeOlder(t, store.folder("engine-1", "later"), leftoverAge)
 		}
 		assert.Equal(t, []string{"later", "ours", "running"}, left(t, store))
 	})
@@ -463,24 +527,4 @@ func TestSweep(t *testing.T) {
 		assert.Equal(t, context.Canceled, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
-}
-
-// What is known of creates is bounded by those that run, though nobody removes
-// their tasks.
-func TestCreationsAreForgotten(t *testing.T) {
-	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
-	known := func() bool {
-		changingFiles.Lock()
-		defer changingFiles.Unlock()
-		_, known := creations[store.folder("engine-1", "taskid")]
-		return known
-	}
-	create := client.containerCreate
-	client.containerCreate = func(ctx context.Context, config *container.Config, hostConfig *container.HostConfig, networking *network.NetworkingConfig, platform *ocispec.Platform, name string) (container.CreateResponse, error) {
-		assert.True(t, known())
-		return create(ctx, config, hostConfig, networking, platform, name)
-	}
-	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-	require.Eventually(t, func() bool { return !known() }, 10*time.Second, time.Millisecond, "a sweep of another test may still need it")
 }

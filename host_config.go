@@ -15,7 +15,7 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 )
 
-// hostConfig is the part of the request that depends on the host.
+// hostConfig returns the part of the create request that depends on the host.
 func (c *containerConfig) hostConfig() *container.HostConfig {
 	config, _ := c.translateHostConfig() // checked by newContainerConfig
 	return config
@@ -80,8 +80,8 @@ var isolations = map[api.ContainerSpec_Isolation]container.Isolation{
 	api.ContainerIsolationHyperV:  container.IsolationHyperV,
 }
 
-// logConfig is the zero value where the engine decides. Without a name, options
-// are for the engine's default driver.
+// logConfig returns the zero value if the engine decides. Options without the name of a
+// driver are for the engine's default driver.
 func (c *containerConfig) logConfig() container.LogConfig {
 	driver := c.task.LogDriver
 	if driver == nil {
@@ -104,7 +104,7 @@ func (c *containerConfig) extraHosts() ([]string, error) {
 			return nil, refuse(path, "is not an address with one name or more")
 		}
 		address := words[0]
-		if address != "host-gateway" && !isIP(address) { // the engine puts its own address there
+		if address != "host-gateway" && !isIP(address) { // the engine replaces host-gateway with its own address
 			return nil, refuse(path, "%q is no IP address", address)
 		}
 		for _, name := range words[1:] {
@@ -123,7 +123,8 @@ func isIP(s string) bool {
 	return err == nil
 }
 
-// cloneList and cloneMap return nil for what is empty, as an engine would read it.
+// cloneList and cloneMap return nil if there are no elements. To an engine both are the
+// same.
 func cloneList(list []string) []string {
 	if len(list) == 0 {
 		return nil
@@ -174,15 +175,15 @@ func (c *containerConfig) resources() (container.Resources, error) {
 	if spec.PidsLimit < -1 {
 		return r, refuse("Spec.Container.PidsLimit", "%d is less than -1, which is no limit", spec.PidsLimit)
 	}
-	if limit := spec.PidsLimit; limit > 0 { // 0 and -1 are the engine's default too, which Windows takes only unset
+	if limit := spec.PidsLimit; limit > 0 { // 0 and -1 are the engine's default; on Windows an engine wants the field unset
 		r.PidsLimit = &limit
 	}
 	r.Ulimits, err = c.ulimits()
 	return r, err
 }
 
-// memorySwap is what the engine calls so: memory and swap together. -1 is no
-// limit, 0 the engine's default.
+// memorySwap returns the engine's MemorySwap, which is memory and swap together. -1 is
+// no limit, and 0 is the engine's default.
 func memorySwap(requirements *api.ResourceRequirements, memory int64) (int64, error) {
 	const path = "Spec.Resources.SwapBytes"
 	if requirements.SwapBytes == nil {
@@ -220,8 +221,8 @@ func (c *containerConfig) ulimits() ([]*container.Ulimit, error) {
 	return ulimits, nil
 }
 
-// ports returns what the container exposes and what of it the host publishes.
-// One port may be published several times. Ingress ports are left out.
+// ports returns the ports that the container exposes, and how the host publishes them. A
+// port may be published several times. Ingress ports are left out.
 func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
 	var exposed nat.PortSet
 	var bound nat.PortMap
@@ -241,14 +242,14 @@ func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
 		if p.PublishMode != api.PublishModeHost {
 			continue
 		}
-		// An engine drops both in silence.
+		// An engine ignores both of these in silence.
 		if only.isNone() {
 			return nil, nil, refuse(path+".PublishMode", "network %s publishes nothing", only.name)
 		}
 		if only.isHost() && p.PublishedPort != 0 && p.PublishedPort != p.TargetPort {
 			return nil, nil, refuse(path+".PublishedPort", "network %s publishes each port under its own number, not %d under %d", only.name, p.TargetPort, p.PublishedPort)
 		}
-		binding := nat.PortBinding{} // a port of the engine's choice
+		binding := nat.PortBinding{} // the engine chooses the port
 		if p.PublishedPort > 0 {
 			binding.HostPort = fmt.Sprint(p.PublishedPort)
 			host := binding.HostPort + "/" + protocol(p)
@@ -277,8 +278,8 @@ func (c *containerConfig) endpointPorts() []*api.PortConfig {
 func protocol(p *api.PortConfig) string   { return strings.ToLower(p.Protocol.String()) }
 func targetPort(p *api.PortConfig) string { return fmt.Sprintf("%d/%s", p.TargetPort, protocol(p)) }
 
-// securityOpt translates the privileges into the engine's options, in the order
-// in which the executor inside the engine has them.
+// securityOpt translates the privileges into the engine's options. They have the same
+// order as in the swarm executor inside the engine.
 func (c *containerConfig) securityOpt() ([]string, error) {
 	privileges := c.spec().Privileges
 	if privileges == nil {
@@ -321,7 +322,7 @@ func (c *containerConfig) securityOpt() ([]string, error) {
 	return options, nil
 }
 
-// credentialSpec is for Windows engines; others refuse it.
+// credentialSpec returns an option for engines on Windows. Other engines refuse it.
 func (c *containerConfig) credentialSpec(path string, credentials *api.Privileges_CredentialSpec) (string, error) {
 	var scheme, value string
 	switch source := credentials.Source.(type) {
@@ -329,7 +330,7 @@ func (c *containerConfig) credentialSpec(path string, credentials *api.Privilege
 		path, scheme, value = path+".File", "file://", source.File
 	case *api.Privileges_CredentialSpec_Registry:
 		path, scheme, value = path+".Registry", "registry://", source.Registry
-	case *api.Privileges_CredentialSpec_Config: // no request is made before its payload is known
+	case *api.Privileges_CredentialSpec_Config: // the payload is known before a request is made
 		return credentialOption + "raw://" + c.credential, nil
 	}
 	if value == "" {
@@ -355,7 +356,7 @@ func selinuxLabels(selinux *api.Privileges_SELinuxContext) []string {
 	return labels
 }
 
-// seccompOption hands a profile's text over: the engine reads no file for it.
+// seccompOption passes on the text of a profile: the engine reads no file for it.
 func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, error) {
 	if seccomp.Mode != api.Privileges_SeccompOpts_CUSTOM && len(seccomp.Profile) > 0 {
 		return "", refuse(path+".Profile", "would have no effect: Mode is %s", seccomp.Mode)
@@ -365,7 +366,7 @@ func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, er
 	case api.Privileges_SeccompOpts_UNCONFINED:
 		return "seccomp=unconfined", nil
 	case api.Privileges_SeccompOpts_CUSTOM:
-		if !utf8.Valid(seccomp.Profile) { // which the request's encoder would alter
+		if !utf8.Valid(seccomp.Profile) { // the request's encoder would change it
 			return "", refuse(path+".Profile", "is not valid UTF-8")
 		}
 		profile := strings.TrimSpace(string(seccomp.Profile))
@@ -377,8 +378,8 @@ func seccompOption(path string, seccomp *api.Privileges_SeccompOpts) (string, er
 	return "", nil
 }
 
-// credentialConfig is the config from which a Windows container's credential
-// spec is taken. nil: none is.
+// credentialConfig returns the config that holds the credential spec of a Windows
+// container, or nil if there is none.
 func (c *containerConfig) credentialConfig() (*dependency, error) {
 	privileges := c.spec().Privileges
 	if privileges == nil {

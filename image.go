@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// pullOptions are the credentials and the platform of the pull.
+// pullOptions returns the credentials and the platform of the pull.
 func (c *containerConfig) pullOptions() image.PullOptions {
 	var options image.PullOptions
 	if o := c.spec().PullOptions; o != nil {
@@ -24,11 +24,11 @@ func (c *containerConfig) pullOptions() image.PullOptions {
 	return options
 }
 
-// imageID is how a task names an image that can only be on the engine already.
+// imageID matches the ID of an image. It cannot be pulled: the engine has it or not.
 var imageID = regexp.MustCompile(`^(?:sha256:)?[a-f0-9]{64}$`)
 
-// checkImage refuses what can be neither pulled nor found on an engine. It may
-// be a URL with a password in it, so it is not shown.
+// checkImage refuses an image that can neither be pulled nor be found on an engine. The
+// error does not show it: it may be a URL with a password.
 func (c *containerConfig) checkImage() error {
 	if imageID.MatchString(c.image()) {
 		return nil
@@ -41,22 +41,22 @@ func (c *containerConfig) checkImage() error {
 
 const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
 
-// checkRegistryAuth checks that the credentials are what the engine's header
-// takes: JSON in the URL's base64. An engine pulls without any if they are not.
+// checkRegistryAuth checks that the credentials are base64url-encoded JSON, as the
+// engine's header requires. With anything else an engine pulls without credentials.
 func (c *containerConfig) checkRegistryAuth() error {
 	o := c.spec().PullOptions
 	if o == nil {
 		return nil
 	}
 	_, err := registry.DecodeAuthConfig(o.RegistryAuth)
-	// The decoder skips line ends and does not look behind the JSON.
+	// The decoder skips line ends, and ignores what comes after the JSON.
 	if err != nil || strings.Trim(o.RegistryAuth, base64URL) != "" {
 		return refuse("Spec.Container.PullOptions.RegistryAuth", "is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)")
 	}
 	return nil
 }
 
-// platform is the one that the task is bound to; nil where it has a choice.
+// platform returns the only platform of the task; nil if it allows any or several.
 func (c *containerConfig) platform() *ocispec.Platform {
 	placement := c.task.Spec.Placement
 	if placement == nil || len(placement.Platforms) != 1 {
@@ -65,8 +65,8 @@ func (c *containerConfig) platform() *ocispec.Platform {
 	return normalizePlatform(*placement.Platforms[0])
 }
 
-// normalizePlatform translates the names that kernels give architectures into
-// those of images, as containerd does. nil is a platform that says too little.
+// normalizePlatform translates a kernel's name of an architecture into the name that
+// images have, as containerd does. It returns nil if the platform says too little.
 func normalizePlatform(p api.Platform) *ocispec.Platform {
 	n := ocispec.Platform{OS: strings.ToLower(p.OS), Architecture: strings.ToLower(p.Architecture)}
 	if n.OS == "macos" {
@@ -84,8 +84,8 @@ func normalizePlatform(p api.Platform) *ocispec.Platform {
 	case "armel", "armv6l":
 		n.Architecture, n.Variant = "arm", "v6"
 	case "arm":
-		// A task cannot say which variant; the engine knows its own, and would
-		// take a bare arm for v7.
+		// A task cannot name the variant, and an engine reads a bare arm as v7. Without
+		// a platform the engine takes its own variant.
 		return nil
 	}
 	if n.OS == "" && n.Architecture == "" {
@@ -98,7 +98,7 @@ func formatPlatform(p *ocispec.Platform) string {
 	return path.Join(p.OS, p.Architecture, p.Variant)
 }
 
-// runsOn reports whether an image is for a platform; nil is any.
+// runsOn reports whether an image is for platform p. nil is any platform.
 func runsOn(answer image.InspectResponse, p *ocispec.Platform) bool {
 	return p == nil || p.OS == answer.Os && p.Architecture == answer.Architecture &&
 		(p.Variant == "" || p.Variant == answer.Variant)

@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// maxLogMessage bounds, in bytes, one message off the engine with its time.
-	// Engines cut lines at 16 KiB; the greatest piece that a log driver asks for
-	// is 256 KiB.
+	// maxLogMessage bounds one message of the engine with its time, in bytes. Engines
+	// cut lines into pieces of 16 KiB. Some log drivers ask for larger pieces, up to
+	// 256 KiB.
 	maxLogMessage = 1 << 20
 
-	// engineChunk is where engines cut a line in pieces. A driver may ask for
-	// greater pieces, none for smaller ones.
+	// engineChunk is the size of the pieces into which engines cut a line. A log driver
+	// may ask for larger pieces; none asks for smaller ones.
 	engineChunk = 16 << 10
 
 	logFrameHeader = 8
@@ -32,21 +32,21 @@ const (
 	maxInBandError = 4 << 10
 )
 
-// logReader hands out an engine's answer to a logs request message by message: a
-// line or a piece of one, with the time and perhaps the details in front.
+// logReader splits an engine's answer to a logs request into messages. A message is a
+// line, or a piece of a line. Before it stand its time and perhaps the details.
 type logReader interface {
-	// next returns the next message. It is valid until the following call.
-	// io.EOF means that the answer ended where it may; io.ErrUnexpectedEOF that
-	// it broke off inside a message.
+	// next returns the next message, which is valid until the following call. io.EOF
+	// means that the answer ended after a message, io.ErrUnexpectedEOF that it ended
+	// inside one.
 	next() (api.LogStream, []byte, error)
 }
 
-// frameReader reads the multiplexed form, which containers without a TTY have:
-// before each message its stream, three bytes of padding and its size.
+// frameReader reads the log of a container without a TTY, which is multiplexed: before
+// each message stand the number of its stream, three bytes of padding and its size.
 type frameReader struct {
 	in    *bufio.Reader
-	taken int    // bytes of the buffer that the last message is made of
-	large []byte // holds a message that is greater than the buffer
+	taken int    // bytes of the buffer that the last message occupies
+	large []byte // holds a message that is larger than the buffer
 }
 
 func newFrameReader(r io.Reader) *frameReader {
@@ -55,7 +55,7 @@ func newFrameReader(r io.Reader) *frameReader {
 
 func (f *frameReader) next() (api.LogStream, []byte, error) {
 	if f.taken > 0 {
-		f.in.Discard(f.taken) // cannot fail: all of it has been peeked at
+		f.in.Discard(f.taken) // cannot fail: Peek has returned these bytes
 		f.taken = 0
 	}
 	header, err := f.in.Peek(logFrameHeader)
@@ -71,17 +71,17 @@ func (f *frameReader) next() (api.LogStream, []byte, error) {
 		return 0, nil, err
 	}
 	switch kind {
-	case 0, 1: // 0 is stdin, which the engine's own client takes for stdout
+	case 0, 1: // 0 is stdin; the engine's own client treats it as stdout
 		return api.LogStreamStdout, payload, nil
 	case 2:
 		return api.LogStreamStderr, payload, nil
-	case 3: // what the engine has to say after it has answered 200
+	case 3: // an error of the engine after it answered 200
 		return 0, nil, errors.New(string(bytes.TrimSpace(payload[:min(len(payload), maxInBandError)])))
 	}
 	return 0, nil, errors.Errorf("log frame of %d bytes on the unknown stream %d", size, kind)
 }
 
-// payload reads the size bytes after the header that has been peeked at.
+// payload reads the size bytes behind the header, which is still in the buffer.
 func (f *frameReader) payload(size int) ([]byte, error) {
 	if whole := logFrameHeader + size; whole <= f.in.Size() {
 		frame, err := f.in.Peek(whole)
@@ -101,7 +101,7 @@ func (f *frameReader) payload(size int) ([]byte, error) {
 	return f.large[:size], nil
 }
 
-// brokenOff is the error of a read that got only a part, of got bytes, of what.
+// brokenOff returns the error of a read that got only a part of what: got bytes.
 func brokenOff(err error, got int, what string) error {
 	if got > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		return errors.Wrapf(io.ErrUnexpectedEOF, "the log stream broke off inside %s", what)
@@ -109,9 +109,9 @@ func brokenOff(err error, got int, what string) error {
 	return err
 }
 
-// plainReader reads the form that containers with a TTY have: lines and nothing
-// else. There the pieces of a long line follow each other without a newline, and
-// what parts them is the prefix, time and details, which they have in common.
+// plainReader reads the log of a container with a TTY: lines without frames. The pieces
+// of a long line follow each other without a newline. Each piece begins with the same
+// prefix, its time and details; this shows where a piece ends.
 type plainReader struct {
 	in         io.Reader
 	details    bool
@@ -137,9 +137,9 @@ func (p *plainReader) next() (api.LogStream, []byte, error) {
 		}
 		switch {
 		case len(data) > maxLogMessage:
-			return p.take(len(data)) // refused there
+			return p.take(len(data)) // take refuses it
 		case p.err == io.EOF && len(data) > 0: //nolint:errorlint // an error that wraps io.EOF is no clean end
-			// A line that is not finished yet.
+			// The last line has no newline yet.
 			return p.take(len(data))
 		case p.err != nil:
 			return 0, nil, p.err
@@ -157,7 +157,7 @@ func (p *plainReader) take(n int) (api.LogStream, []byte, error) {
 	return api.LogStreamStdout, message, nil
 }
 
-// fill reads more behind what has not been taken yet.
+// fill reads more bytes and appends them to those that have not been taken yet.
 func (p *plainReader) fill() {
 	if p.start > 0 {
 		p.end = copy(p.buf, p.buf[p.start:p.end])
@@ -166,7 +166,7 @@ func (p *plainReader) fill() {
 	if p.end == len(p.buf) {
 		p.buf = append(p.buf, make([]byte, len(p.buf))...)
 	}
-	for range 100 { // as many empty reads as bufio forgives
+	for range 100 { // as many empty reads as bufio allows
 		n, err := p.in.Read(p.buf[p.end:])
 		p.end += n
 		p.err = err
@@ -177,8 +177,8 @@ func (p *plainReader) fill() {
 	p.err = io.ErrNoProgress
 }
 
-// pieceEnd returns the length of the first piece in line: up to where the
-// prefix that line begins with stands once more, else all of it.
+// pieceEnd returns the length of the first piece in line. The next piece begins where
+// the prefix of line stands again. If it does not, the first piece is all of line.
 func pieceEnd(line []byte, details bool) int {
 	if len(line) <= engineChunk {
 		return len(line)
@@ -220,8 +220,8 @@ func (t logTime) add(d time.Duration) logTime { return logTimeOf(t.time().Add(d)
 // engineTime is the one form in which engines write the time of a message.
 const engineTime = "2006-01-02T15:04:05.000000000Z"
 
-// parseLogTime reads the time that a message begins with, without the space
-// behind it: in the engine's form by hand, else whatever RFC 3339 allows.
+// parseLogTime parses the time of a message, without the space after it. It also takes
+// other forms of RFC 3339 than the engine's.
 func parseLogTime(text []byte) (logTime, bool) {
 	if t, ok := parseEngineTime(text); ok {
 		return t, true
@@ -236,7 +236,7 @@ func parseLogTime(text []byte) (logTime, bool) {
 	return logTimeOf(t), true
 }
 
-// parseEngineTime reads the engine's form alone.
+// parseEngineTime parses only the engine's form. It is fast.
 func parseEngineTime(text []byte) (logTime, bool) {
 	if len(text) != len(engineTime) || text[29] != 'Z' {
 		return logTime{}, false
@@ -248,7 +248,7 @@ func parseEngineTime(text []byte) (logTime, bool) {
 
 var daysBeforeMonth = [...]int64{0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365}
 
-// parseSeconds reads "2006-01-02T15:04:05.".
+// parseSeconds parses "2006-01-02T15:04:05.".
 func parseSeconds(text []byte) (int64, bool) {
 	if text[4] != '-' || text[7] != '-' || text[10] != 'T' || text[13] != ':' || text[16] != ':' || text[19] != '.' {
 		return 0, false
@@ -291,15 +291,15 @@ func digits(text []byte) (n int64, ok bool) {
 	return n, true
 }
 
-// logClock reads the times of messages and remembers the last second, which most
-// of them share with the one before.
+// logClock parses the times of messages. It remembers the last second, because most
+// messages have the same second as the one before.
 type logClock struct {
 	second [20]byte // "2006-01-02T15:04:05."
 	sec    int64
 }
 
-// cut splits a message in its time and the rest. ok is false, and rest all of the
-// message, when it does not begin with a time and a space.
+// cut splits a message into its time and the rest. If the message does not begin with
+// a time and a space, ok is false and rest is the whole message.
 func (c *logClock) cut(message []byte) (t logTime, rest []byte, ok bool) {
 	const space = len(engineTime)
 	if len(message) > space && message[space] == ' ' && message[space-1] == 'Z' {
@@ -323,9 +323,9 @@ func (c *logClock) cut(message []byte) (t logTime, rest []byte, ok bool) {
 }
 
 // hasLogDetails reports whether the container's log driver was told to keep
-// labels, environment or a tag with each message. Only then are they asked for:
-// some engines do not know the parameter, and then a line's first word would be
-// taken for them.
+// labels, environment or a tag with each message. Details are asked for only then. An
+// engine that does not know the parameter sends none, and the first word of each line
+// would be mistaken for them.
 func hasLogDetails(answer container.InspectResponse) bool {
 	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
 		return false
@@ -338,15 +338,15 @@ func hasLogDetails(answer container.InspectResponse) bool {
 	return false
 }
 
-// logDetails reads what stands between time and line: key=value,key=value, both
-// escaped as in a URL, and a space, which is there without details too. All
-// messages of a container have the same, so it remembers the last ones.
+// logDetails parses the details between the time and the line: key=value,key=value and
+// a space. Keys and values are escaped as in a URL. Without details the space is there
+// too. All messages of a container have the same details, so the last ones are kept.
 type logDetails struct {
 	raw   []byte
 	attrs []api.LogAttr // sorted
 }
 
-// cut splits the details off. The attributes are the caller's own.
+// cut splits the details from the line. The caller may change attrs.
 func (d *logDetails) cut(rest []byte) (attrs []api.LogAttr, line []byte) {
 	raw, line, found := bytes.Cut(rest, []byte{' '})
 	if !found {
@@ -377,7 +377,7 @@ func sortLogAttrs(attrs []api.LogAttr) {
 	})
 }
 
-// unescape leaves text as it is if it is not escaped as it should be.
+// unescape returns text as it is if its escapes are wrong.
 func unescape(text string) string {
 	if plain, err := url.QueryUnescape(text); err == nil {
 		return plain
@@ -385,38 +385,38 @@ func unescape(text string) string {
 	return text
 }
 
-// logArena has the memory of messages: many lines share an allocation, which
-// costs less than half of one for each. So a message that is kept keeps up to
-// logRoomSize bytes more alive.
+// logArena allocates the memory of messages. Many lines share one allocation; this
+// costs less than half as much as one for each line. The price: a publisher that keeps
+// one message keeps up to arenaSize bytes of other messages in memory.
 type logArena struct {
 	data  []byte
 	times []gogotypes.Timestamp
 }
 
-const logRoomSize = 4 << 10
+const arenaSize = 4 << 10
 
 // clone returns a copy of line.
-func (r *logArena) clone(line []byte) []byte {
+func (a *logArena) clone(line []byte) []byte {
 	n := len(line)
-	if n > logRoomSize/4 {
+	if n > arenaSize/4 {
 		return bytes.Clone(line)
 	}
-	if n > len(r.data) {
-		r.data = make([]byte, logRoomSize)
+	if n > len(a.data) {
+		a.data = make([]byte, arenaSize)
 	}
-	room := r.data[:n:n] // who appends to a line gets memory of his own
-	r.data = r.data[n:]
-	copy(room, line)
-	return room
+	own := a.data[:n:n] // the capacity ends here, so an append cannot change the next line
+	a.data = a.data[n:]
+	copy(own, line)
+	return own
 }
 
-// timestamp returns t as SwarmKit has it.
-func (r *logArena) timestamp(t logTime) *gogotypes.Timestamp {
-	if len(r.times) == 0 {
-		r.times = make([]gogotypes.Timestamp, 32)
+// timestamp returns t in SwarmKit's type.
+func (a *logArena) timestamp(t logTime) *gogotypes.Timestamp {
+	if len(a.times) == 0 {
+		a.times = make([]gogotypes.Timestamp, 32)
 	}
-	stamp := &r.times[0]
-	r.times = r.times[1:]
+	stamp := &a.times[0]
+	a.times = a.times[1:]
 	stamp.Seconds, stamp.Nanos = t.sec, t.nsec
 	return stamp
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
-// awaitStart is a pass that reads nothing: it returns when the container may have been
-// started, or was removed after it had been seen. The caller looks.
+// awaitStart is a pass that reads no log. It returns when the container may have been
+// started, or was removed after an earlier pass had seen it. The next pass finds out.
 func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) {
 	started, err := p.target.awaitStart(ctx, p.container)
 	p.advanced = started
 	return err != nil && !exec.IsTemporary(err), err
 }
 
-// noteLost says once an outage that the stream broke.
+// noteLost logs that the stream broke, once for each outage.
 func (p *logPublication) noteLost(ctx context.Context, err error) {
 	if p.lost.IsZero() {
 		p.lost = time.Now()
@@ -27,14 +27,14 @@ func (p *logPublication) noteLost(ctx context.Context, err error) {
 	}
 }
 
-// maxIdle is how many answers in a row may end without a new message. One or two do
-// when a container ends; engines from 23 on end all of them at a torn record, as an
-// engine that was killed may leave.
+// maxIdle is how many answers in a row end without a new message before there is a
+// warning. One or two are normal when a container ends. But an engine that was killed
+// may leave a torn record in the log, and engines from 23 on end every answer there.
 const maxIdle = 5
 
-// noteIdle says once that the engine ends the log of a container that runs.
+// noteIdle logs once that the engine ends the log again and again.
 func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
-	if p.idle == maxIdle { // it has been said
+	if p.idle == maxIdle { // it was logged before
 		return
 	}
 	if !idle {
@@ -46,7 +46,7 @@ func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
 	}
 }
 
-// noteRestored says that the engine answers again.
+// noteRestored logs that the engine answers again.
 func (p *logPublication) noteRestored(ctx context.Context) {
 	if !p.lost.IsZero() {
 		log.G(p.target.logContext(ctx)).Infof("log stream restored after %v", time.Since(p.lost).Round(time.Millisecond))
@@ -54,8 +54,8 @@ func (p *logPublication) noteRestored(ctx context.Context) {
 	}
 }
 
-// noteGap reports that messages before the one of the time at are missing, and
-// lets go of lines that will not be completed any more.
+// noteGap reports that messages may be missing before the one of the time at. The lines
+// that are held are published first: their other pieces are missing too.
 func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if err := p.release(ctx); err != nil {
 		return err
@@ -67,53 +67,56 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	return nil
 }
 
-// logOverlap is how far before the last message a resumed request begins. Each
-// stream's messages are in the order of their times, those of two streams are
-// not: engines take the time as they read a line and keep lines as they get to
-// it, which a slow disk delays.
+// logOverlap is how far before the last message a resumed request begins. Messages of
+// one stream are in the order of their times. Messages of different streams may not be:
+// an engine takes the time when it reads a line, and may store the line later than a
+// newer line of the other stream if the disk is slow.
 const logOverlap = 5 * time.Second
 
-// repeatTime is how long an answer may take to begin with what has come before. An
-// engine sends at once what it has kept, so what comes later is new, even if its time
-// is not.
+// repeatTime is how long after an answer has begun a message may be a repeated one. An
+// engine sends at once what it has stored. So a message that comes later is new, even
+// if its time is old.
 const repeatTime = 5 * time.Second
 
-// logCursor knows which messages of a container have been taken, so that a new
-// request can go on behind them. A request can begin at a time only, with all
-// messages of that very time, and many messages may share one: the pieces of a
-// long line always do. So it counts, for each stream, the messages taken at the
-// last time.
+// logCursor knows which messages of a container have been taken, so that a new request
+// can continue after them. A request names only a time, and the engine then sends all
+// messages from that time on. Many messages may have the same time; the pieces of a
+// long line always do. So the cursor counts, for each stream, how many messages of the
+// last time it has taken.
 //
-// It leans on the engine sending the same messages in the same order again, and
-// cannot tell messages of one stream and time apart. So of those, what a tail left
-// out comes after a break, and what the engine lost of the first ones is taken for
-// lost of the last ones. If the engine's clock was set back and the last message is
-// lost as well, so is what an answer begins with up to the time from which it was
-// set back.
+// The cursor relies on the engine to send the same messages again in the same order. If
+// several messages share stream and time, it cannot tell them apart. Then a resume may
+// deliver messages that the tail excluded, or report the wrong ones as lost.
+//
+// The clock of an engine may be set back. Then a resumed answer begins with messages
+// from before that moment, and their times are later than that of the last message. The
+// cursor skips them until the last message has come again, or until repeatTime is over. If
+// the engine has dropped the last message, the cursor may skip new messages in this way.
 type logCursor struct {
-	first   container.LogsOptions // what was asked for at first
-	since   logTime               // nothing before it is wanted; zero: all
-	opened  logTime               // when the engine answered first, by the clock of this host
-	latest  time.Time             // when it answered last
-	last    api.LogStream         // stream of the last message taken; unknown: none was
-	streams [2]streamCursor
+	first         container.LogsOptions // the options of the first request
+	since         logTime               // older messages are not wanted; zero: all are
+	firstAnswered logTime               // when the engine answered first, by the clock of this host
+	lastAnswered  time.Time             // when it answered last
+	last          api.LogStream         // stream of the last message taken; unknown: none was taken
+	streams       [2]streamCursor
 
-	found    bool    // the last message taken has come again, so none is missing behind it
-	gapAfter logTime // of the last message before a gap
+	found    bool    // the last message taken has come again, so nothing is missing after it
+	gapAfter logTime // time of the last message before a gap
 
-	overlap  time.Duration // of the last request
-	taken    bool          // something new has come since that
-	repeated bool          // something has come again since that
+	overlap  time.Duration // how far the last request went back
+	taken    bool          // a new message has come since that request
+	repeated bool          // a message has come again since that request
 }
 
+// streamCursor is the part of a logCursor for one stream.
 type streamCursor struct {
-	at   logTime // of the last message taken
-	n    int     // messages taken at that time
-	max  logTime // the latest time taken; later than at once the clock was set back
-	skip int     // how many of these are yet to come again; -1: all that were to come have
+	at     logTime // time of the last message taken
+	n      int     // how many messages of that time were taken
+	latest logTime // the latest time taken; it is later than at if the clock was set back
+	skip   int     // how many of the n messages must still come again; -1: no more are expected
 }
 
-// begin is to be called for each request and returns its options.
+// begin returns the options of the next request. Call it once for each request.
 func (c *logCursor) begin() container.LogsOptions {
 	for i := range c.streams {
 		c.streams[i].skip = -1
@@ -124,13 +127,13 @@ func (c *logCursor) begin() container.LogsOptions {
 	options := c.first
 	if c.last == api.LogStreamUnknown {
 		c.found = true
-		if c.first.Tail == "0" && c.opened != (logTime{}) { // nothing that was there at the time, and all since
-			options.Tail, options.Since = "", c.opened.since()
+		if c.first.Tail == "0" && c.firstAnswered != (logTime{}) { // nothing from before the first answer, all since then
+			options.Tail, options.Since = "", c.firstAnswered.since()
 		}
 		return options
 	}
-	// Where an answer broke off before anything new came, one of the same length
-	// must get further.
+	// If the last answer broke off before a new message came, begin later: the next
+	// answer may be no longer.
 	switch {
 	case c.taken || !c.repeated:
 		c.overlap = logOverlap
@@ -148,11 +151,11 @@ func (c *logCursor) begin() container.LogsOptions {
 	return options
 }
 
-// answered is to be called when the engine has begun to answer.
+// answered notes that the engine has begun to answer.
 func (c *logCursor) answered(now time.Time) {
-	c.latest = now
-	if c.opened == (logTime{}) {
-		c.opened = logTimeOf(now)
+	c.lastAnswered = now
+	if c.firstAnswered == (logTime{}) {
+		c.firstAnswered = logTimeOf(now)
 	}
 }
 
@@ -160,8 +163,8 @@ func (c *logCursor) at(stream api.LogStream) *streamCursor {
 	return &c.streams[stream-api.LogStreamStdout]
 }
 
-// take reports whether the message is to be taken, and if so whether messages
-// before it may be missing: those that the engine has thrown away since.
+// take reports whether a message is new, and counts it. gap says that messages before
+// it may be missing, because the engine has dropped them since the last answer.
 func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	s := c.at(stream)
 	if s.skip >= 0 {
@@ -171,11 +174,11 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 			return false, false
 		case order == 0 && s.skip > 0:
 			if s.skip--; s.skip == 0 {
-				s.skip = -1 // whatever comes now is new
+				s.skip = -1 // everything after it is new
 				c.found = c.found || stream == c.last
 			}
 			return false, false
-		case !c.found && t.compare(s.max) <= 0 && time.Since(c.latest) < repeatTime: // of before the clock was set back
+		case !c.found && t.compare(s.latest) <= 0 && time.Since(c.lastAnswered) < repeatTime: // from before the clock was set back
 			return false, false
 		}
 		s.skip = -1
@@ -185,20 +188,20 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	}
 	c.found, c.taken = true, true
 	if c.first.Tail != "" && (c.last == api.LogStreamUnknown || t.compare(c.since) < 0) {
-		c.since = t // what the tail left out stays out
+		c.since = t // what the tail excluded must not come with a later answer
 	}
 	if t != s.at {
 		s.at, s.n = t, 0
 	}
 	s.n++
-	if t.compare(s.max) > 0 {
-		s.max = t
+	if t.compare(s.latest) > 0 {
+		s.latest = t
 	}
 	c.last = stream
 	return true, gap
 }
 
-// since is t as the engine reads it in a request.
+// since returns t in the form that a request has it.
 func (t logTime) since() string {
 	if t.sec < 0 {
 		return ""

@@ -15,10 +15,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// logsOptions translates a log subscription into the engine's options. Streams:
-// none named means both. Tail: 0 is the whole log, -1 nothing of it, -n-1 the
-// last n lines; more than 0, counted from the start, does not exist in the
-// engine's API.
+// logsOptions translates a log subscription into the engine's options. Without Streams
+// it asks for both. A Tail of 0 is the whole log, -1 is nothing, and -n-1 is the last n
+// lines. A Tail above 0 counts from the start of the log; the engine's API has no such
+// option.
 func logsOptions(options api.LogSubscriptionOptions) (container.LogsOptions, error) {
 	o := container.LogsOptions{Follow: options.Follow, Timestamps: true}
 	for _, stream := range options.Streams {
@@ -27,7 +27,7 @@ func logsOptions(options api.LogSubscriptionOptions) (container.LogsOptions, err
 			o.ShowStdout = true
 		case api.LogStreamStderr:
 			o.ShowStderr = true
-		case api.LogStreamUnknown: // the zero value, which names none
+		case api.LogStreamUnknown: // the zero value: no stream
 		}
 	}
 	if !o.ShowStdout && !o.ShowStderr {
@@ -51,7 +51,7 @@ func logsOptions(options api.LogSubscriptionOptions) (container.LogsOptions, err
 	return o, nil
 }
 
-// maxLogLine bounds, in bytes, a line that is put together from its pieces.
+// maxLogLine bounds a line that is joined from its pieces, in bytes.
 const maxLogLine = 1 << 20
 
 // AttrLogGap is the key of an attribute of log messages: messages are missing right
@@ -63,10 +63,11 @@ const AttrLogGap = "com.dockerexec.log.gap"
 type logTarget interface {
 	ContainerName() string
 	Inspect(ctx context.Context) (container.InspectResponse, error)
-	// inspectPinned inspects the container whose ID is pinned, or pins the first one.
+	// inspectPinned inspects the container with the ID pinned. If pinned is empty, it
+	// becomes the ID of the container that has the task's name now.
 	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
-	// awaitStart waits until the container has been started, or was removed after it
-	// had been seen with an ID.
+	// awaitStart waits until the container has been started, or until the container
+	// with the ID seen is removed. An empty seen is no container.
 	awaitStart(ctx context.Context, seen string) (started bool, err error)
 	// checkLogOwner refuses a container that is not the task's.
 	checkLogOwner(answer container.InspectResponse) error
@@ -84,20 +85,20 @@ type logPublication struct {
 	limiter   *logLimiter
 	cursor    logCursor
 
-	container string    // ID, once it has been seen
+	container string    // its ID; empty: not known yet
 	advanced  bool      // the last pass got a message, or saw the start
-	lost      time.Time // when the engine was lost; zero: it is there
-	idle      int       // passes in a row that ended well and got nothing
+	lost      time.Time // when the stream broke; zero: it is not broken
+	idle      int       // passes in a row without an error and without a new message
 
 	hasDetails bool
 	clock      logClock
 	details    logDetails
 	arena      logArena
 	held       [2]heldLine // by stream
-	gapAfter   logTime     // for the next message; zero: there is no gap before it
+	gapAfter   logTime     // the next message follows a gap after this time; zero: no gap
 }
 
-// heldLine is the beginning of a line of which more pieces are to come.
+// heldLine is the beginning of a line whose other pieces have not come yet.
 type heldLine struct {
 	data  []byte // empty: no line is held
 	at    logTime
@@ -118,8 +119,8 @@ func newLogPublication(target logTarget, bytesPerSecond int, first container.Log
 	return p
 }
 
-// pass looks at the container and reads one engine answer. done means that
-// nothing is to come any more, or that err is final.
+// pass inspects the container and reads one answer of the engine. done means that no
+// more messages will come, or that err is final.
 func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	p.advanced = false
 	follow := p.cursor.first.Follow
@@ -146,14 +147,14 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	case isUnstarted(answer) && follow:
 		return p.awaitStart(ctx)
 	case hasEnded(answer), answer.State.Status == container.StateRemoving:
-		// Read to the end without following, also after having followed: 20.10 is
-		// known to end that before the last lines.
+		// Read without following, even if the log was followed before: engine 20.10 may
+		// end a followed log before the last lines.
 		follow = false
 	}
 	return p.read(ctx, answer, follow)
 }
 
-// read publishes one engine answer.
+// read asks the engine for the log and publishes the answer.
 func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
 	name := p.target.ContainerName()
 	nameOrID := name
@@ -172,7 +173,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)
 	}
 	closed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { // a read that blocks ends with ctx
+	stop := context.AfterFunc(ctx, func() { // so that a blocked read ends with ctx
 		defer close(closed)
 		body.Close()
 	})
@@ -197,13 +198,14 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	case readErr != io.EOF: //nolint:errorlint // an error that wraps io.EOF is no clean end
 		return !isPassing(readErr), engineError(ctx, readErr, "logs of container %s", name)
 	case follow:
-		return false, nil // the container has ended, or the engine is about to: look again
+		return false, nil // the container has ended, or the engine ends: inspect again
 	}
 	return true, nil
 }
 
 // publishAll publishes the messages of reader that have not been published yet.
-// readErr is how reader ended; err is that of ctx or of the publisher.
+// readErr is the error at which reader ended. err is the error of ctx or of the
+// publisher.
 func (p *logPublication) publishAll(ctx context.Context, reader logReader) (readErr, err error) {
 	previous := logTimeOf(time.Now())
 	for {
@@ -215,7 +217,7 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 			return nil, ctx.Err()
 		}
 		at, line, ok := p.clock.cut(message)
-		if !ok { // no engine's; it is handed on all the same
+		if !ok { // it has no time; publish it all the same
 			at = previous
 		}
 		previous = at
@@ -239,8 +241,8 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 	}
 }
 
-// add publishes line if it is whole, and else holds it until it is. The pieces of
-// a line have one time.
+// add publishes a whole line. It holds the pieces of a line until the last one comes.
+// All pieces of a line have the same time; at another time a new line begins.
 func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, line []byte) error {
 	held := &p.held[stream-api.LogStreamStdout]
 	if len(held.data) > 0 && (held.at != at || len(held.data)+len(line) > maxLogLine) {
@@ -262,7 +264,7 @@ func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTi
 	return nil
 }
 
-// flush publishes what is held of stream.
+// flush publishes the line that is held for stream.
 func (p *logPublication) flush(ctx context.Context, stream api.LogStream) error {
 	held := &p.held[stream-api.LogStreamStdout]
 	line := *held
@@ -273,7 +275,7 @@ func (p *logPublication) flush(ctx context.Context, stream api.LogStream) error 
 	return p.publish(ctx, stream, line.at, line.attrs, line.data)
 }
 
-// release publishes what is held of both streams.
+// release publishes the lines that are held for both streams.
 func (p *logPublication) release(ctx context.Context) error {
 	if err := p.flush(ctx, api.LogStreamStdout); err != nil {
 		return err
@@ -281,7 +283,8 @@ func (p *logPublication) release(ctx context.Context) error {
 	return p.flush(ctx, api.LogStreamStderr)
 }
 
-// publish hands data over, which must not be used any more.
+// publish hands one message to the publisher, which may keep data: the caller must not
+// use it again.
 func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte) error {
 	if err := p.limiter.wait(ctx, len(data)); err != nil {
 		return err
@@ -299,16 +302,16 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 		Attrs:     attrs,
 	})
 	if err != nil {
-		p.held = [2]heldLine{} // who refuses a message gets no other
+		p.held = [2]heldLine{} // after a refusal nothing more is published
 	}
 	return err
 }
 
-// logLimiter spreads bytes over time. nil is no limit.
+// logLimiter spreads bytes over time. A nil logLimiter has no limit.
 type logLimiter struct {
 	limiter *rate.Limiter
-	owed    int // bytes that have not been waited for yet
-	slice   int // from so many on they are
+	owed    int // bytes that went out and have not been waited for yet
+	slice   int // wait once so many bytes are owed
 }
 
 func newLogLimiter(bytesPerSecond int) *logLimiter {
@@ -317,7 +320,7 @@ func newLogLimiter(bytesPerSecond int) *logLimiter {
 	}
 	return &logLimiter{
 		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
-		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // to ask the limiter for each line would cost more than the line
+		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // asking the limiter for each line would cost more than the line itself
 	}
 }
 
@@ -330,7 +333,7 @@ func (p *logLimiter) wait(ctx context.Context, n int) error {
 	for p.owed >= p.slice {
 		take := min(p.owed, p.limiter.Burst())
 		p.owed -= take
-		// WaitN would fail at once where ctx has a deadline before the end.
+		// WaitN would fail at once if the deadline of ctx is earlier.
 		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
 			if err := sleep(ctx, delay); err != nil {
 				return err

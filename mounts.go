@@ -17,10 +17,9 @@ import (
 
 func mountPath(i int) string { return fmt.Sprintf("Spec.Container.Mounts[%d]", i) }
 
-// mounts returns the mounts in the order of the task and after them its secrets
-// and configs, and apart from them, by target, the tmpfs mounts that have options:
-// those an engine takes in full, and at every API version, only there. No target
-// is in both.
+// mounts returns the mounts of the task in their order, followed by its secrets and
+// configs. tmpfs mounts that have options are not among them, but in the map, by their
+// targets: only there does an engine of any API version take all options.
 func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
 	var mounts []mount.Mount
 	var tmpfs map[string]string
@@ -83,7 +82,7 @@ var propagations = map[api.Mount_BindOptions_MountPropagation]mount.Propagation{
 	api.MountPropagationSlave:    mount.PropagationSlave,
 }
 
-// checkMount refuses what no engine takes, or takes without doing it.
+// checkMount refuses a mount that no engine accepts, or that engines accept and ignore.
 func checkMount(path string, m *api.Mount) error {
 	switch {
 	case m.Target == "":
@@ -186,8 +185,8 @@ func plainTmpfsOptions(o *api.Mount_TmpfsOptions) *mount.TmpfsOptions {
 	return &mount.TmpfsOptions{SizeBytes: o.SizeBytes, Mode: o.Mode}
 }
 
-// tmpfsOptions joins all that the task says of a tmpfs mount into the options
-// of a mount command. The names are the engine's to check.
+// tmpfsOptions joins all settings of a tmpfs mount into the options of a mount command.
+// The engine checks the names of the options.
 func tmpfsOptions(path string, m *api.Mount) (string, error) {
 	o := m.TmpfsOptions
 	var options []string
@@ -218,9 +217,9 @@ func tmpfsOptions(path string, m *api.Mount) (string, error) {
 	return strings.Join(options, ","), nil
 }
 
-// splitTmpfsOptions understands both encodings that are around: the JSON of a
-// list of lists ([["exec"],["uid","1000"]]), which the engine's own service API
-// stores, and a list with commas (exec,uid=1000), which swarmctl stores.
+// splitTmpfsOptions understands both encodings in use. The engine's own service API
+// stores a JSON list of lists ([["exec"],["uid","1000"]]), swarmctl a list with commas
+// (exec,uid=1000).
 func splitTmpfsOptions(s string) ([]string, error) {
 	var options []string
 	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
@@ -253,9 +252,8 @@ func splitTmpfsOptions(s string) ([]string, error) {
 	return options, nil
 }
 
-// volumes are those to create ahead of the container, in the order of their
-// names: the ones that name a driver. A volume without a name is the container's
-// own and made with it.
+// volumes returns the volumes to create before the container, sorted by name: those that
+// have a name and a driver. The engine makes the others with the container.
 func (c *containerConfig) volumes() []volume.CreateOptions {
 	volumes, _ := c.translateVolumes() // checked by newContainerConfig
 	return volumes
@@ -292,18 +290,18 @@ func sameVolume(a, b *api.Mount_VolumeOptions) bool {
 		maps.Equal(a.DriverConfig.Options, b.DriverConfig.Options) && maps.Equal(a.Labels, b.Labels)
 }
 
-// isAbsolute reports whether p is an absolute path on Linux or Windows: the
-// engine need not run on the agent's system.
+// isAbsolute reports whether p is an absolute path on Linux or Windows. The engine may run
+// on another system than the agent.
 func isAbsolute(p string) bool {
 	drive := len(p) >= 3 && p[1] == ':' && (p[2] == '\\' || p[2] == '/')
 	return path.IsAbs(p) || drive || strings.HasPrefix(p, `\\`)
 }
 
-// namesFolder reports whether a task's ID may be the name of the folder of its
-// files: one with a slash would lead to those of another task.
+// namesFolder reports whether a task's ID can be the name of the folder of its files. An
+// ID with a slash would lead to the files of another task.
 func namesFolder(id string) bool { return restrictedName(id+"x") && len(id) <= 100 }
 
-// cleanPath is p in the form in which two paths are compared.
+// cleanPath returns p in a form in which two paths can be compared.
 func cleanPath(p string) string {
 	return path.Clean(strings.ReplaceAll(p, `\`, "/"))
 }
@@ -314,8 +312,8 @@ func isLocal(p string) bool {
 	return !isAbsolute(p) && clean != ".." && !strings.HasPrefix(clean, "../")
 }
 
-// restrictedName reports whether name is one that engines allow for containers,
-// which also is safe in the path of a request.
+// restrictedName reports whether engines allow name as the name of a container. Such a
+// name is also safe in the path of a request.
 func restrictedName(name string) bool {
 	for i, r := range name {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'

@@ -20,12 +20,12 @@ const LabelNetwork = "com.dockerexec.network"
 const (
 	// labelPredefined marks, in a task, a network that every engine has.
 	labelPredefined = "com.docker.swarm.predefined"
-	// labelInternal marks, with the name ingress, the routing mesh's network of
-	// managers that are older than the field Ingress.
+	// labelInternal marks the routing mesh's network if the network's name is ingress.
+	// Managers that are older than the field Ingress use it.
 	labelInternal = "com.docker.swarm.internal"
 )
 
-// networkConfig is one network of the task as the engine is asked for it.
+// networkConfig is one network of the task, translated into requests to the engine.
 type networkConfig struct {
 	name       string
 	predefined bool // the engine's own: used, never created or removed
@@ -33,21 +33,21 @@ type networkConfig struct {
 	endpoint   network.EndpointSettings // how the container joins it
 }
 
-// networks are those that the container joins, in the order of their names.
+// networks returns the networks that the container joins, sorted by name.
 func (c *containerConfig) networks() []networkConfig {
 	networks, _ := c.translateNetworks() // checked by newContainerConfig
 	return networks
 }
 
-// networkMode names the one network of a task whose only network is the
-// engine's own, or has settings of its interface that need it. In all other cases
-// the container joins what EndpointsConfig has.
+// networkMode returns the name of the task's network if the task has only one, and if
+// that is predefined or sysctlsNeedMode says so. Otherwise it returns "", and the
+// container joins the networks of EndpointsConfig.
 func (c *containerConfig) networkMode() container.NetworkMode {
 	networks := c.networks()
 	if len(networks) != 1 {
 		return ""
 	}
-	// A name such as container:x would have another meaning.
+	// In NetworkMode a name such as container:x has another meaning.
 	if n := networks[0]; n.predefined || c.sysctlsNeedMode() && restrictedName(n.name+"x") {
 		return container.NetworkMode(n.name)
 	}
@@ -72,8 +72,8 @@ func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
 	return config
 }
 
-// endpointNames are the networks of networkingConfig in the order in which they
-// are joined.
+// endpointNames returns the names of the networks in networkingConfig, in the order in
+// which the container joins them.
 func (c *containerConfig) endpointNames() []string {
 	return slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
 }
@@ -118,7 +118,8 @@ func isIngress(n *api.Network) bool {
 	return n.Spec.Ingress || internal && n.Spec.Annotations.Name == "ingress"
 }
 
-// ingressWarning says what of the task needs the routing mesh; empty if nothing.
+// ingressWarning says what the task does not get without the routing mesh. It is empty
+// if the task needs no routing mesh.
 func (c *containerConfig) ingressWarning() string {
 	var what []string
 	for _, p := range c.endpointPorts() {
@@ -137,8 +138,9 @@ func (c *containerConfig) ingressWarning() string {
 	return "the routing mesh exists only inside a swarm engine: " + strings.Join(what, ", ")
 }
 
-// predefinedDrivers are the networks that an engine has without being asked, with
-// their drivers. nat, of Windows, is known by its label: on Linux the name is free.
+// predefinedDrivers has the networks that every engine has, with their drivers. The
+// network nat of Windows is not among them, because on Linux a user may take that name.
+// It is recognised by its label.
 var predefinedDrivers = map[string]string{
 	network.NetworkBridge:  "bridge",
 	network.NetworkHost:    "host",
@@ -146,12 +148,12 @@ var predefinedDrivers = map[string]string{
 	network.NetworkDefault: "bridge",
 }
 
-// isHost reports whether a container in n has the host's own interfaces, isNone
-// whether it has none.
+// isHost reports whether a container in n has the host's own interfaces. isNone reports
+// whether it has no interfaces.
 func (n networkConfig) isHost() bool { return n.predefined && n.name == network.NetworkHost }
 func (n networkConfig) isNone() bool { return n.predefined && n.name == network.NetworkNone }
 
-// isAlone reports whether a container in n can be in no other network.
+// isAlone reports whether a container in n cannot be in another network too.
 func (n networkConfig) isAlone() bool {
 	return n.isHost() || n.isNone() || n.predefined && n.name == network.NetworkDefault
 }
@@ -164,7 +166,7 @@ func networkName(path string, n *api.Network) (name string, predefined bool, err
 	switch {
 	case name == "":
 		err = refuse(path+".Spec.Annotations.Name", "is empty")
-	// The name of a predefined one becomes the network mode, where "container:x" has another meaning.
+	// The name of a predefined network becomes the NetworkMode. There container:x has another meaning.
 	case predefined && !restrictedName(name), strings.Contains(name, "/"), name == ".", name == "..":
 		err = refuse(path+".Spec.Annotations.Name", "%q cannot be used as the name of a network", name)
 	}
@@ -185,8 +187,8 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 		Labels:     cloneMap(spec.Annotations.Labels),
 	}
 	if from := spec.GetNetwork(); from != "" {
-		// An engine takes no labels here, so only the Engine that made the network
-		// knows it again; after a restart of the agent it is left alone.
+		// An engine takes no labels here. So only the Engine that made the network
+		// recognises it. After a restart of the agent nobody removes it.
 		if err := checkConfigured(path, n, from); err != nil {
 			return config, err
 		}
@@ -197,7 +199,7 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 		}
 		config.options.Labels[LabelNetwork] = cmp.Or(n.ID, config.name)
 	}
-	if driver := n.DriverState; driver != nil { // else the engine's default
+	if driver := n.DriverState; driver != nil { // nil: the engine's default
 		config.options.Driver, config.options.Options = driver.Name, cloneMap(driver.Options)
 	}
 	if spec.Ipv6Enabled {
@@ -208,50 +210,49 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 	return config, err
 }
 
-// checkPredefined refuses what the task asks of a network that it cannot have a
-// say in.
+// checkPredefined refuses settings of a predefined network: no task can change them.
 func checkPredefined(path string, n *api.Network) error {
 	name := n.Spec.Annotations.Name
 	if own, known := predefinedDrivers[name]; known && n.DriverState != nil && n.DriverState.Name != "" && n.DriverState.Name != own {
 		return refuse(path+".DriverState.Name", "network %s is the engine's own, of the driver %s and not %s", name, own, n.DriverState.Name)
 	}
-	for _, asked := range append([]askedOf{
+	for _, setting := range append([]networkSetting{
 		{"Spec.Internal", n.Spec.Internal},
 		{"Spec.Attachable", n.Spec.Attachable},
 		{"Spec.Network", n.Spec.GetNetwork() != ""},
 	}, settingsOf(n)...) {
-		if asked.is {
-			return refuse(path+"."+asked.name, "network %s is the engine's own and used as it is", name)
+		if setting.isSet {
+			return refuse(path+"."+setting.field, "network %s is the engine's own and used as it is", name)
 		}
 	}
 	return nil
 }
 
-// checkConfigured refuses what an engine does not take beside ConfigFrom.
+// checkConfigured refuses settings that an engine does not take together with ConfigFrom.
 func checkConfigured(path string, n *api.Network, from string) error {
 	const why = "network %s takes this from the network %s, its Spec.Network, and an engine takes nothing beside it"
-	for _, asked := range append([]askedOf{
+	for _, setting := range append([]networkSetting{
 		{"Spec.Annotations.Labels", len(n.Spec.Annotations.Labels) > 0},
 	}, settingsOf(n)...) {
-		if asked.is {
-			return refuse(path+"."+asked.name, why, n.Spec.Annotations.Name, from)
+		if setting.isSet {
+			return refuse(path+"."+setting.field, why, n.Spec.Annotations.Name, from)
 		}
 	}
 	return nil
 }
 
-// askedOf says whether the task asks something of a network.
-type askedOf struct {
-	name string // of the field
-	is   bool
+// networkSetting says whether the task sets a field of a network.
+type networkSetting struct {
+	field string
+	isSet bool
 }
 
-// settingsOf are those that a network has from elsewhere, if it is the engine's
-// own or has a configuration.
-func settingsOf(n *api.Network) []askedOf {
+// settingsOf returns the settings that a task can give neither to a predefined network
+// nor to a network with ConfigFrom.
+func settingsOf(n *api.Network) []networkSetting {
 	ipam := cmp.Or(n.IPAM, &api.IPAMOptions{})
 	addresses := cmp.Or(ipam.Driver, &api.Driver{})
-	return []askedOf{
+	return []networkSetting{
 		{"Spec.Ipv6Enabled", n.Spec.Ipv6Enabled},
 		{"DriverState.Options", n.DriverState != nil && len(n.DriverState.Options) > 0},
 		{"IPAM.Driver.Name", addresses.Name != "" && addresses.Name != "default"},
@@ -303,7 +304,7 @@ func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM
 		return nil, nil
 	}
 	result := &network.IPAM{}
-	if ipam.Driver != nil { // else the engine's default
+	if ipam.Driver != nil { // nil: the engine's default
 		result.Driver, result.Options = ipam.Driver.Name, cloneMap(ipam.Driver.Options)
 	}
 	for i, c := range ipam.Configs {
@@ -351,21 +352,21 @@ func within(subnet netip.Prefix, address string) bool {
 }
 
 const (
-	// interfaceSysctls is the API version that brought settings of a network
-	// interface as an option of the network; from 1.48 on it is the only way. Below
-	// 1.46 they are settings like others. An engine that has the option moves them
-	// there even then, and wants the network named in NetworkMode.
+	// interfaceSysctls is the first API version that takes the settings (sysctls) of a
+	// network interface as an option of the network. From 1.48 on this is the only way.
+	// Below 1.46 they are among the other sysctls. A newer engine then moves them to the
+	// option itself, and for that needs the name of the network in NetworkMode.
 	interfaceSysctls = "1.46"
-	// optionSysctls is the option of a network that holds them, the interface
-	// written as IFNAME.
+	// optionSysctls is the name of that option. In its value the interface is written
+	// as IFNAME.
 	optionSysctls = "com.docker.network.endpoint.sysctls"
 )
 
-// sysctls returns the kernel settings of the container, and apart from them those
-// of its network interface as one option of the network.
+// sysctls returns the kernel settings of the container. option holds the settings of its
+// network interface, as the value of optionSysctls.
 //
-// An engine names interfaces in the order in which it happens to make them. So
-// eth0 is known only where there is one network, and others never.
+// An engine numbers the interfaces in the order in which it happens to make them. So it
+// is known what eth0 is only if there is one network. Other interfaces are never known.
 func (c *containerConfig) sysctls() (plain map[string]string, option string, err error) {
 	var options []string
 	networks := c.networks()
@@ -380,7 +381,7 @@ func (c *containerConfig) sysctls() (plain map[string]string, option string, err
 				return nil, "", refuse(path, "which of several networks has the interface %s is not known beforehand; set %s in Networks.DriverAttachmentOpts", parts[3], optionSysctls)
 			case len(networks) == 1 && networks[0].isNone():
 				return nil, "", refuse(path, "network %s has no interface %s", networks[0].name, parts[3])
-			case len(networks) == 1 && networks[0].isHost(): // the engine refuses what is the host's
+			case len(networks) == 1 && networks[0].isHost(): // the engine itself refuses the host's settings
 			case parts[3] != "eth0":
 				return nil, "", refuse(path, "the task has no interface %s, only eth0", parts[3])
 			case !c.oldSysctls:
@@ -397,8 +398,8 @@ func (c *containerConfig) sysctls() (plain map[string]string, option string, err
 	return plain, strings.Join(options, ","), nil
 }
 
-// interfaceSysctl returns the parts of the name of an interface's setting, which
-// is the fourth of them; nil: it is no interface's.
+// interfaceSysctl splits the name of an interface's setting into its parts. The fourth
+// part is the interface. It returns nil for any other setting.
 func interfaceSysctl(name string) []string {
 	parts := strings.SplitN(name, ".", 5)
 	if len(parts) == 5 && parts[0] == "net" && strings.HasPrefix(parts[3], "eth") {
@@ -407,8 +408,8 @@ func interfaceSysctl(name string) []string {
 	return nil
 }
 
-// sysctlsNeedMode reports whether NetworkMode has to say to which network the
-// settings of an interface belong.
+// sysctlsNeedMode reports whether NetworkMode must name the network to whose interface
+// the settings belong.
 func (c *containerConfig) sysctlsNeedMode() bool {
 	if !c.oldSysctls {
 		return false
@@ -421,8 +422,8 @@ func (c *containerConfig) sysctlsNeedMode() bool {
 	return false
 }
 
-// addSysctls adds the settings of the one interface to the endpoint that has it.
-// What the task says there itself comes last, and counts.
+// addSysctls adds the settings of the interface to the endpoint of the task's network. If
+// the task itself has that option, its settings come last and win.
 func (c *containerConfig) addSysctls(endpoints map[string]*network.EndpointSettings) map[string]*network.EndpointSettings {
 	_, option, _ := c.sysctls() // checked by newContainerConfig
 	if option == "" {

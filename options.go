@@ -149,10 +149,12 @@ func WithLogRate(bytesPerSecond int) Option {
 // 0700. The default, also for an empty path, is /run/dockerexec/secrets: on hosts with
 // systemd, /run is a tmpfs, and the engine keeps its own secrets there.
 //
-// Executors of one user may share the directory; one that starts may make a create
-// of another fail with a temporary error. After a change of the directory, older
-// containers start only if their files are still in the old one. Those files are not
-// removed until the host restarts.
+// Executors of one user may share the directory. An executor that starts removes the
+// files of tasks that have no container, unless they were written in the last ten
+// minutes. If another executor's create takes longer than that, it may fail with a
+// temporary error. After a change of the directory, older containers start only if
+// their files are still in the old one. Those files are not removed until the host
+// restarts.
 func WithSecretsDir(dir string) Option {
 	return func(o *options) {
 		switch {

@@ -12,10 +12,10 @@ import (
 	"github.com/pkg/errors"
 )
 
-// expandTemplates expands, in place, the templates of a task that is the
-// package's own copy: the values of the environment, the hostname, and of mounts
-// source, target, volume labels and driver options. Where the node is not known
-// a template that says something of it ends in errNodeUnknown, bare.
+// expandTemplates expands the templates of a task in place, so task is the package's own
+// copy. These are templates: the values of the environment, the hostname, and, of a
+// mount, the source, the target, and the values of volume labels and driver options. If
+// the node is not known and a template uses it, the error is errNodeUnknown, bare.
 //
 // NOTE: template.ExpandContainerSpec does the same, but its errors show the
 // values of environment variables.
@@ -59,7 +59,7 @@ func expandTemplates(node *api.NodeDescription, known bool, task *api.Task) erro
 	return x.expand("Spec.Container.Hostname", &spec.Hostname)
 }
 
-// templateNode is what templates may say of the node. nil stays nil.
+// templateNode returns the part of a node that templates may use. nil stays nil.
 func templateNode(node *api.NodeDescription) *api.NodeDescription {
 	if node == nil {
 		return nil
@@ -73,16 +73,16 @@ func templateNode(node *api.NodeDescription) *api.NodeDescription {
 
 type expander struct {
 	template.Context
-	known bool // the node is
+	known bool // whether the node is known
 }
 
-// errNodeUnknown is the error of a task whose templates say something of a node
-// that is still to be described.
+// errNodeUnknown is the error of a task whose templates use the node before the engine
+// has described it.
 var errNodeUnknown = errors.New("dockerexec: the task's templates say something of the node, and the engine has not described it yet")
 
-// saysNode reports whether a template looks at more of the node than its ID,
-// which the task itself has.
-func (x *expander) saysNode(value string) bool {
+// usesNode reports whether a template uses more of the node than its ID, which is in the
+// task itself.
+func (x *expander) usesNode(value string) bool {
 	if !strings.Contains(value, "{{") {
 		return false
 	}
@@ -91,28 +91,28 @@ func (x *expander) saysNode(value string) bool {
 	}
 	other := x.Context
 	other.Node.Hostname = "another than " + x.Node.Hostname
-	of, err := x.Expand(value)
-	ofOther, otherErr := other.Expand(value)
-	return err == nil && otherErr == nil && of != ofOther // as {{.}} shows it all
+	here, err := x.Expand(value)
+	there, otherErr := other.Expand(value)
+	return err == nil && otherErr == nil && here != there // {{.}}, for example, shows the whole node
 }
 
 func (x *expander) expand(path string, value *string) error {
-	if !x.known && x.saysNode(*value) {
+	if !x.known && x.usesNode(*value) {
 		return errNodeUnknown
 	}
 	expanded, err := x.Expand(*value)
 	if err != nil {
 		return refuse(path, "its template cannot be expanded: %v", err)
 	}
-	if !utf8.ValidString(expanded) { // as {{"\xff"}} is
+	if !utf8.ValidString(expanded) { // for example {{"\xff"}}
 		return refuse(path, "its template expands to what is not valid UTF-8")
 	}
 	*value = expanded
 	return nil
 }
 
-// expandHidden expands a value that may be a secret. The parser's errors quote
-// it, so they are not shown.
+// expandHidden expands a value that may be a secret. The parser's errors quote the value,
+// so they are not shown.
 func (x *expander) expandHidden(path string, value *string) error {
 	err := x.expand(path, value)
 	if err != nil && err != errNodeUnknown { //nolint:errorlint // bare

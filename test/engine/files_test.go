@@ -288,8 +288,12 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 		return names
 	}
 	require.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, gone.ID}, folders())
-	_, next := made("exit", "0") // in a new Engine
-	assert.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, next.ID}, folders())
+	_, second := made("exit", "0") // in a new Engine
+	require.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, gone.ID, second.ID}, folders(), "a folder of the last ten minutes stays")
+	then := time.Now().Add(-10 * time.Minute)
+	require.NoError(t, os.Chtimes(filepath.Join(dir, info.ID, gone.ID), then, then))
+	_, third := made("exit", "0")
+	assert.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, second.ID, third.ID}, folders())
 }
 
 // The engine stops before the removal and is back for the next try.

@@ -203,3 +203,59 @@ func (c *cuttingClient) ContainerLogs(ctx context.Context, name string, options 
 	}
 	return c.Client.ContainerLogs(ctx, name, options)
 }
+
+// The clock was set back between the third and the fourth line, and the stream breaks
+// behind the fifth. Asked again, the engine sends lines of before; they are not taken
+// for new ones.
+func TestEngineLogsOfAClockThatWasSetBack(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "lines", "5", "20", "0")
+	task.Spec.LogDriver = &api.Driver{Name: "json-file"}
+	adapter := startLogging(t, client, task)
+	answer, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+	kept, err := os.ReadFile(answer.LogPath)
+	require.NoError(t, err)
+	var changed []byte
+	for i, line := range bytes.Split(bytes.TrimSpace(kept), []byte("\n")) {
+		var entry map[string]string
+		require.NoError(t, json.Unmarshal(line, &entry))
+		entry["time"] = "2026-01-02T03:04:" + []string{"40", "49", "59", "20", "48"}[i] + ".000000001Z"
+		line, err = json.Marshal(entry)
+		require.NoError(t, err)
+		changed = append(append(changed, line...), '\n')
+	}
+	require.NoError(t, os.WriteFile(answer.LogPath, changed, 0o640))
+
+	breaking := &breakingClient{Client: client}
+	reader, err := dockerexec.NewContainerAdapter(breaking, nil, task, nil)
+	require.NoError(t, err)
+	var sink logSink
+	ctx, warned := logged(t)
+	require.NoError(t, reader.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+	assert.Len(t, sink.lines(), 5)
+	assert.Equal(t, []string{"log stream lost; it will be resumed"}, warned.at(logrus.WarnLevel))
+	require.Len(t, breaking.answers, 2)
+	assert.Contains(t, string(breaking.answers[1]), "03:04:59.000000001Z", "of before the clock was set back")
+}
+
+// breakingClient notes what the engine sends, and breaks the first log off at its end.
+type breakingClient struct {
+	*engineapi.Client
+	answers [][]byte
+}
+
+func (c *breakingClient) ContainerLogs(ctx context.Context, name string, options container.LogsOptions) (io.ReadCloser, error) {
+	body, err := c.Client.ContainerLogs(ctx, name, options)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	c.answers = append(c.answers, text)
+	ends := io.Reader(bytes.NewReader(text))
+	if len(c.answers) == 1 {
+		ends = io.MultiReader(ends, iotest.ErrReader(io.ErrUnexpectedEOF))
+	}
+	return io.NopCloser(ends), err
+}
