@@ -211,9 +211,9 @@ func (r *streamRun) loss(ctx context.Context, why string) {
 	log.G(ctx).WithFields(log.Fields{"why": why, "subscribers": told}).Debug("events may be lost, subscribers are told to resync")
 }
 
-// endOutage ends an outage. It is called when the stream is proven, not when it opens:
-// a stream that opens and breaks all the time so belongs to one outage, and is logged
-// once.
+// endOutage ends an outage, if there is one. It is called when the stream is proven,
+// not when it opens. So a stream that opens and breaks all the time stays in one
+// outage, which is logged once.
 func (r *streamRun) endOutage(ctx context.Context) {
 	rd := &r.reader
 	rd.proven = true
@@ -379,7 +379,7 @@ func (r *streamRun) resync() int {
 	return len(lost)
 }
 
-// dismissLocked takes subscribers off the run and closes their channel closed. The
+// dismissLocked takes subscribers off the run and closes their closed channels. The
 // caller must call the returned functions without the lock, because they call into
 // contexts, which may be of any type.
 func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {

@@ -91,10 +91,10 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 //   - A streamRun is one life of the stream. The first subscriber starts it. The last
 //     one to leave ends it and waits for its goroutine. eventStream.mu guards the
 //     subscribers and whether the stream is open.
-//   - The run's goroutine, in event_reader.go, makes one request at a time. The
-//     eventReader is its alone. It never waits for a subscriber.
+//   - The run's goroutine, in event_reader.go, makes one request at a time. Only this
+//     goroutine uses the eventReader. It never waits for a subscriber.
 //   - A subscriber has no goroutine. The run's goroutine sends to its channels, under
-//     mu. Whoever takes it off the run closes its channel closed.
+//     mu. Whoever unsubscribes it closes its channel named closed.
 
 const (
 	// eventQueue is how many events wait for a reader. One more, and the reader is told
@@ -203,8 +203,8 @@ func (s *eventStream) isRefused() bool {
 	return s.run != nil && s.run.isRefused
 }
 
-// leaveAfter makes sub leave when ctx ends. Then it closes the channel closed. Until
-// then it costs no goroutine.
+// leaveAfter makes sub leave when ctx ends, and closes sub.closed then. Until then it
+// costs no goroutine.
 func (s *eventStream) leaveAfter(ctx context.Context, sub *subscriber) {
 	stop := context.AfterFunc(ctx, func() {
 		if s.leave(sub) {
