@@ -120,10 +120,10 @@ func WithPullAttempts(attempts int) Option {
 // take the task's grace period in addition. A call that takes longer fails with a
 // temporary error. The engine may still carry it out; a repeated call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:
-// then one create or start that the engine never answers blocks its controller for
-// ever. A negative value is an error (see [Option]).
+// then a create or start that the engine never answers blocks its controller's later
+// calls. A negative value is an error (see [Option]).
 //
-// A controller's stop or removal may take 20 seconds more: if an earlier process left
+// A controller's stop or removal may take 20 seconds more, if an earlier process left
 // the task in STARTING and the container was never started. That start may be lost, and
 // its process may still appear. See "Lost starts" in docs/operations.md.
 func WithRequestTimeout(timeout time.Duration) Option {
