@@ -262,7 +262,7 @@ func (c *controller) undo(ctx context.Context) {
 	defer cancel()
 	stopped := true // no stop: the removal may kill it, since the task is over
 	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
-		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("not undone what was made after the removal")
+		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
 	}
 }
 

@@ -296,7 +296,7 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 // endLostStart stops a container whose start was lost. It returns the error of the
 // stop; if the stop succeeds, an error which says that the start has failed.
 func (c *controller) endLostStart(ctx context.Context) error {
-	log.G(c.adapter.logContext(ctx)).Debug("container of a lost start runs, stopping it")
+	log.G(c.adapter.logContext(ctx)).Debug("a container whose start was lost runs, stopping it")
 	if err := c.persist(ctx, c.end); err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 			c.setPorts(nil, time.Time{})
 			return nil
 		case ctx.Err() == nil && exec.IsTemporary(err): // a context's deadline error says that it is temporary, too
-			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not seen")
+			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("status of the container not read")
 			if late := requestTimeoutError(0); stderrors.As(err, &late) {
 				c.mu.Lock()
 				c.portsAt = time.Now() // PortStatus would run into the time-out too

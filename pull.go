@@ -155,7 +155,7 @@ func (s *pulls) join(ctx, logCtx context.Context, target pullTarget) (*sharedPul
 		p, how := s.tryJoin(logCtx, key, target)
 		switch how {
 		case pullJoined:
-			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task: waiting for that")
+			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task; waiting for that pull")
 			return p, nil
 		case pullStarted:
 			return p, nil
