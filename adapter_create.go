@@ -159,8 +159,8 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 
 // connectRest connects container id to those of the task's networks that it lacks. has
 // are the networks of a container that existed before, perhaps made with an older API
-// version. has is nil for a new container. Only a fake shows a container without any
-// network, which says nothing.
+// version. has is nil for a new container. A fake may show a container without any
+// network. That says nothing.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := has == nil || len(has.Networks) == 0

@@ -44,9 +44,9 @@ func atEnd(answer container.InspectResponse) (bool, error) {
 	return hasEnded(answer), nil
 }
 
-// isSet reports whether a time of the engine is set. Engines write the zero time, in
-// any time zone, for a time that is not set. known is false if text is no time: fakes
-// leave it empty.
+// isSet reports whether a time in an engine's answer is set. Engines write the zero
+// time, in any time zone, for a time that is not set. known is false if text is no
+// time: fakes leave it empty.
 func isSet(text string) (set, known bool) {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	return err == nil && t.Year() > 1, err == nil

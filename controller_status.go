@@ -59,7 +59,7 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 		case err == nil, isContainerGone(err):
 			c.setPorts(nil, time.Time{})
 			return nil
-		case ctx.Err() == nil && exec.IsTemporary(err): // a context's deadline error says that it is temporary, too
+		case ctx.Err() == nil && exec.IsTemporary(err): // context.DeadlineExceeded calls itself temporary, too
 			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("status of the container not read")
 			if late := requestTimeoutError(0); stderrors.As(err, &late) {
 				c.mu.Lock()

@@ -135,7 +135,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	return version, nil
 }
 
-// fix stores the version on which get agrees from now on.
+// fix stores the version that get returns from now on.
 func (v *apiVersion) fix(version string) { v.agreed.Store(&version) }
 
 // request makes one engine call. It agrees on the API version first. The call may take

@@ -51,13 +51,14 @@ type eventReader struct {
 
 	// The current request.
 	open     time.Time // when it was established; zero: not yet
-	resuming bool      // the event last must come back, and has not yet
+	resuming bool      // the engine must send the event last again, and has not yet
 	good     bool      // a new event has come
 	proven   bool      // a new event has come, or settleWindow has passed
 }
 
-// outage is what one run hands to the next. A caller that subscribes again and again so
-// keeps the growing pauses, and causes no log line each time.
+// outage is what one run hands to the next. A caller may subscribe and leave again and
+// again while the engine is away. So the pauses go on growing, and no run logs the
+// outage a second time.
 type outage struct {
 	since   time.Time     // when the stream was lost; zero: it works
 	refused bool          // the warning of a refusal has been logged
@@ -259,10 +260,10 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	return pause
 }
 
-// refusedBy reports whether the current request, which ended with err, was refused.
-// Then something answers, and may answer inspects too. A request without a connection,
-// or one that opened the stream, was not refused. For refusedAfter a passing fault is
-// no refusal: the engine may be restarting behind a proxy, or busy.
+// refusedBy reports whether the current request, which ended with err, was refused. A
+// refusal means that something answers, and may answer inspects too. A request without
+// a connection, or one that opened the stream, was not refused. For refusedAfter a
+// passing fault is no refusal: the engine may be restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
 	return rd.open.IsZero() && hasReached(err) && (long || !isPassing(err))
@@ -379,8 +380,8 @@ func (r *streamRun) resync() int {
 	return len(lost)
 }
 
-// dismissLocked takes subscribers off the run and closes their closed channels. The
-// caller must call the returned functions without the lock, because they call into
+// dismissLocked takes subscribers off the run, and closes the channel closed of each.
+// The caller must call the returned functions without the lock, because they call into
 // contexts, which may be of any type.
 func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
 	for _, sub := range subs {

@@ -19,7 +19,7 @@ const (
 	// inspectInterval is how often a watch inspects without a hint, give or take a
 	// tenth.
 	inspectInterval = 5 * time.Minute
-	// refusedInterval takes its place while the engine refuses the event stream.
+	// refusedInterval is used instead while the engine refuses the event stream.
 	refusedInterval = 10 * time.Second
 	// burstWindow is how long a watch waits after a hint before it inspects. The end of
 	// a container is kill, die and stop, milliseconds apart: one inspect serves all
@@ -56,8 +56,9 @@ type openedEvents struct {
 //
 // The client returns when it has the answer's header or has failed. It sends its error
 // a moment later. A fake may never send anything. So silence for errorWindow means
-// success. If the request went out and nothing came back, it has failed for certain,
-// and only the error is missing: then settle is much longer.
+// success. There is one exception: the request went out, and the client returned
+// without an answer. Then it has failed for certain, and only its error is missing. So
+// settle is much longer then.
 func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
 	for _, action := range eventActions {

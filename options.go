@@ -74,8 +74,8 @@ func (o *options) refuse(name, format string, args ...any) {
 // [ContainerAdapter.PullImage] that waits for a pull calls it with its own context. To
 // tell tasks apart, put the task into that context. The calls of one PullImage come one
 // after the other, at most ten times a second, and never after it has returned. The
-// calls of different ones may run at the same time. A slow observer delays only its own
-// progress. The default is nil: no observer.
+// calls of different PullImages may run at the same time. A slow observer delays only
+// its own progress. The default is nil: no observer.
 func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 	return func(o *options) { o.pullObserver = observe }
 }
@@ -154,10 +154,10 @@ func WithLogRate(bytesPerSecond int) Option {
 // absolute path; a relative one is an error (see [Option]). It must be on a memory file
 // system (tmpfs or ramfs), and the engine must see it at the same path. If the executor
 // runs in a container, mount the host's directory there. If the executor is not root,
-// its user must own the directory, and it cannot give files to other users. Missing
-// directories are created with mode 0700. The default, also for an empty path, is
-// /run/dockerexec/secrets: on hosts with systemd, /run is a tmpfs, and the engine keeps
-// its own secrets there.
+// its user must own the directory, and tasks' files cannot belong to other users.
+// Missing directories are created with mode 0700. The default, also for an empty path,
+// is /run/dockerexec/secrets: on hosts with systemd, /run is a tmpfs, and the engine
+// keeps its own secrets there.
 //
 // Executors of one user may share the directory. While one of them starts, a create of
 // another may fail with a temporary error. After a change of the directory, older

@@ -32,9 +32,9 @@ type PullProgress struct {
 	LayersDone, LayersActive, LayersTotal int
 
 	// BytesDone is what has been downloaded, and BytesTotal what there is to download.
-	// Both count compressed bytes, as the registry sends them, and no layers that were
-	// on the engine before. BytesTotal is 0 until the size of every layer is known. Of
-	// some layers the engine never says the size.
+	// Both count compressed bytes, as the registry sends them. Layers that were on the
+	// engine before count in neither. BytesTotal is 0 until the size of every layer is
+	// known. Of some layers the engine never says the size.
 	BytesDone, BytesTotal int64
 	// BytesPerSecond is the rate of the download over the last ten seconds. 0 means
 	// that it is not known.
@@ -59,8 +59,8 @@ type pullTarget struct {
 	options image.PullOptions
 }
 
-// pullKey is equal for pulls that are shared. The credentials are a part of it: nobody
-// gets an image, or an error, with the rights of another task.
+// Pulls with the same pullKey are shared. The credentials are a part of it: nobody gets
+// an image, or an error, with the rights of another task.
 type pullKey struct {
 	ref, platform string
 	credentials   [sha256.Size]byte
@@ -100,8 +100,8 @@ func newPulls(client imagePuller, options options, isFake bool) *pulls {
 	}
 }
 
-// sharedPull is a pull and all callers that wait for it. Its one goroutine belongs to
-// these together: the last one to leave cancels it and waits for its end.
+// sharedPull is a pull and all callers that wait for it. It has one goroutine. The last
+// caller to leave cancels the goroutine and waits for its end.
 type sharedPull struct {
 	key     pullKey
 	cancel  context.CancelFunc
@@ -231,10 +231,10 @@ func (s *pulls) leave(p *sharedPull) (last bool) {
 	return true
 }
 
-// observe calls observer with the pull's state, in a goroutine. The first call is once
-// the engine has said something. More follow when the state changes, not closer than
-// observeInterval, and one with the final state. The goroutine ends with the pull or
-// ctx; after the last call it closes the returned channel.
+// observe starts a goroutine that calls observer with the pull's state. It calls once
+// the engine has said something, then after changes of the state, at most once in
+// observeInterval, and at the end with the final state. The goroutine ends with the
+// pull or ctx. Then it closes the returned channel.
 func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {
 	done := make(chan struct{})
 	if observer == nil {

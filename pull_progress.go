@@ -28,7 +28,7 @@ const (
 type pullState struct {
 	attempt     int
 	status      string
-	turns       int // changes of the status that belong to no layer
+	turns       int // changes of the status by messages that belong to no layer
 	layers      map[string]*layer
 	heard       bool      // the engine has sent a message
 	advanced    time.Time // when anything last advanced
@@ -223,8 +223,8 @@ const (
 	// nothing of a layer before it has a whole MiB: in this time, that is a rate of 52
 	// KiB/s.
 	firstStep = 20 * time.Second
-	// A later MiB may take slowerBy times as long as the one before, of which at most
-	// firstStep counts.
+	// A later MiB may take slowerBy times as long as the one before. A time above
+	// firstStep counts as firstStep.
 	slowerBy = 2
 )
 

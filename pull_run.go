@@ -139,7 +139,7 @@ func (r *pullRun) take(ctx context.Context, m *pullMessage, lines *pullLog) {
 	s.mu.Lock()
 	now := time.Now()
 	change := s.state.add(now, m, r.scrubber)
-	if change.visible || now.Sub(s.wakened) >= time.Second { // the rate changes without messages too
+	if change.visible || now.Sub(s.wakened) >= time.Second { // the rate changes although nothing else does
 		s.wakeObservers(now)
 	}
 	due := lines.due(now, change)

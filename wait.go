@@ -59,13 +59,13 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 	var (
 		pinned string // the container's ID
 		pauses backoff
-		warned time.Time // when the inspect began that a warning was logged about; zero: all is well
+		warned time.Time // when the inspect began that the warning is about; zero: no warning since the last answer
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
 			return none, err
 		}
-		sub.dropHint() // this inspect sees what it hints at
+		sub.dropHint() // this inspect serves it
 		asked := time.Now()
 		answer, err := a.inspectPinned(ctx, &pinned)
 		next := jittered(stream.inspectInterval())
@@ -207,7 +207,7 @@ func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started
 		if err := stream.untilOpen(ctx, sub); err != nil {
 			return false, err
 		}
-		sub.dropHint() // this inspect sees what it hints at
+		sub.dropHint() // this inspect serves it
 		answer, err := a.Inspect(ctx)
 		switch {
 		case isContainerGone(err):
