@@ -18,37 +18,42 @@ import (
 	"github.com/pkg/errors"
 )
 
-// ContainerAdapter carries out the remote operations of one task on its engine.
-// Each may be called again after a failure, also by a new adapter of the same task
-// in another process: what exists already is found by its name and labels.
+// ContainerAdapter carries out the operations of one task on its engine. Each may be
+// called again after a failure, also on a new adapter of the same task in another
+// process: it finds what exists by name and labels.
 //
-// Errors: the bare error of a context that ended; a temporary error (see
-// [exec.IsTemporary]) for a fault of the engine that will pass; the package's
-// and SwarmKit's sentinels bare; else an error that says what failed on which
-// object. An adapter is safe for concurrent use and has nothing to close. The zero
-// value cannot be used; see [Engine.Adapter].
+// Its errors:
+//
+//   - The bare error of a context that ended.
+//   - A temporary error (see [exec.IsTemporary]) for a fault of the engine that will
+//     pass.
+//   - The sentinels of this package and of SwarmKit, bare.
+//   - For all else, an error that says what failed on which object.
+//
+// An adapter is safe for concurrent use and has nothing to close. The zero value cannot
+// be used; see [Engine.Adapter].
 type ContainerAdapter struct {
 	taskIdentity // of the task's container
 	engine       *Engine
 	fullTask     fullTask
 
-	containerID atomic.Pointer[string] // what the last inspect found; nil: none so far
+	containerID atomic.Pointer[string] // as the last inspect found it; nil: none so far
 
-	// Whether the engine was asked for it, since the controller last cleared them.
+	// Whether a create or a start was sent. The controller clears them.
 	createSent, startSent atomic.Bool
 
-	// Whether Create found the name taken by a container that is not the task's, and
-	// so not for this task to start, stop or remove.
+	// Whether Create found the name taken by a container that is not the task's. This
+	// adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
-	warnOnce, capOnce sync.Once // one warning a task, however often it is created
+	warnOnce, capOnce sync.Once // each warning comes once, however often Create is called
 }
 
-// NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no
-// event stream and no pull with any other adapter. To run more than one task, make
-// an Engine and take adapters from it. Everything else is as for [NewEngine] and
-// [Engine.Adapter], except that a task that references a config is refused. secrets
-// may be nil if the task references none.
+// NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
+// stream and no pull with any other adapter. To run more than one task, make one
+// Engine, and from it an adapter for each task. The rest is as for [NewEngine] and
+// [Engine.Adapter], except that a task that references a config is refused. secrets may
+// be nil if the task references none.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -61,11 +66,11 @@ func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAd
 	return &ContainerAdapter{taskIdentity: of, engine: e, fullTask: full}
 }
 
-// ContainerName returns the name of the task's container. It is the same at every
-// call, whether or not there is such a container.
+// ContainerName returns the name of the task's container. The name never changes, and
+// does not depend on whether the container exists.
 func (a *ContainerAdapter) ContainerName() string { return a.name }
 
-// logContext gives ctx a logger with the fields that each log line carries.
+// logContext returns ctx with a logger that has the fields of the task.
 func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 	return log.WithFields(ctx, log.Fields{
 		"task.id":    a.taskID,
@@ -74,9 +79,9 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 	})
 }
 
-// ready agrees on the API version and refuses a task that asks for what this
-// version or the engine's host does not have, before anything is made. It returns what
-// the container is made from.
+// ready agrees on the API version. Before anything is made, it refuses a task that
+// needs what this version or the engine's host does not have. It returns what the
+// container is made from.
 func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, version string, err error) {
 	config, _, err = a.fullTask()
 	if err != nil {
@@ -92,9 +97,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	return config, version, a.checkFiles(ctx, config.files)
 }
 
-// CreateVolumes creates the volumes of the task's mounts that name a driver, in
-// sorted order. A volume that exists is used as it is. The engine itself makes the
-// volumes without a driver, when it creates the container. Named volumes are never
+// CreateVolumes creates the volumes of the task's mounts that name a driver or its
+// options, in sorted order. A volume that exists is used as it is. The engine itself
+// makes the other volumes, when it creates the container. Named volumes are never
 // removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
@@ -107,7 +112,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		})
 		if err != nil {
 			what := "create volume " + v.Name
-			if v.Driver != "" { // else it is the engine's default
+			if v.Driver != "" { // empty: the engine's default
 				what += " with driver " + v.Driver
 			}
 			return engineError(ctx, err, "%s", what)
@@ -116,8 +121,9 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	return nil
 }
 
-// Start starts the container. A container that already runs is left running.
-// Files of secrets and configs that are missing are written again first.
+// Start starts the container. A container that already runs is left running. Before the
+// start, it writes the files of secrets and configs that are missing. It fails if the
+// last Create found the name taken by a container that is not this task's.
 func (a *ContainerAdapter) Start(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -140,14 +146,15 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 }
 
 // Inspect returns the engine's record of the container. Its State is never nil: an
-// answer without one is an error. If there is no such container, the error is one
-// that [IsUnknownContainer] recognises.
+// answer without a state is an error. If there is no such container,
+// [IsUnknownContainer] recognises the error.
 func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	return a.checkInspect(ctx, answer, err)
 }
 
-// checkInspect has an inspect's answer as the methods of this package return it.
+// checkInspect turns the engine's answer to an inspect into the result of Inspect, and
+// notes the container's ID.
 func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
 	if err != nil {
 		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.name)
@@ -167,13 +174,13 @@ func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectRespon
 	})
 }
 
-// defaultGrace is how long an engine waits before it kills a container for which
-// neither task nor image says.
+// defaultGrace is how long an engine waits before it kills a container, if neither the
+// task nor the image sets a time.
 const defaultGrace = 10 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds, or after the image's or the engine's own if the task
-// sets none. A container that is gone or does not run is no error.
+// rounded up to whole seconds. If the task sets none, the image's counts, and then the
+// engine's own. A container that is gone or does not run is no error.
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
@@ -206,8 +213,8 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 	return engineError(ctx, err, "kill container %s", a.name)
 }
 
-// Remove removes the container, running or not, with its anonymous volumes, waits
-// until it is gone, and then removes the files of its secrets and configs. A
+// Remove removes the container, running or not, and its anonymous volumes. It waits
+// until the container is gone, and then removes the files of its secrets and configs. A
 // container that does not exist is no error. Named volumes, networks and the image
 // stay; for networks see [ContainerAdapter.RemoveNetworks].
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
@@ -232,9 +239,9 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	return engineError(ctx, err, "remove container %s", a.name)
 }
 
-// untilGone waits until the engine no longer knows the container, which another
-// caller is removing, and returns the error that says so. It may take as long as
-// one engine call.
+// untilGone waits while another caller removes the container. It returns the first
+// error of an inspect; if the removal succeeds, the error says that there is no such
+// container. It waits at most as long as one engine call may take.
 func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 	return do(ctx, a.engine, 0, func(ctx context.Context) error {
 		pauses := backoff{first: 10 * time.Millisecond, longest: time.Second, atLeastHalf: true}
@@ -249,9 +256,10 @@ func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 	})
 }
 
-// checkOwner refuses a container under the task's name that is not the task's: of
-// another task, or without a label under a name that anybody may choose. Only to
-// adopt one that was there before a create takes the label itself.
+// checkOwner refuses a container that has the task's name and is not the task's: its
+// label names another task; or it has no label, and somebody chose the name, so that
+// other containers may have it too. Create does not use it: to take over a container,
+// Create demands the label.
 func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	switch owner := labelOf(answer); {
 	case owner == a.taskID, owner == "" && !a.isNamed:
@@ -263,36 +271,36 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	}
 }
 
-// PullImage has the engine pull the task's image, and returns when the pull has
-// ended. A tag is pulled every time, because it may have moved; a digest only if the
-// engine does not have it; an image ID never. An image that only this engine has,
+// PullImage has the engine pull the task's image, and returns when the pull has ended.
+// A tag is pulled every time, because it may have moved. A digest is pulled only if the
+// engine does not have it, and an image ID never. An image that only this engine has,
 // under a tag, cannot be pulled: name it by its ID.
 //
-// The credentials are those of the task's PullOptions.RegistryAuth, and no others:
-// no configuration file and no credential helper is read.
+// The credentials are those of the task's PullOptions.RegistryAuth. No configuration
+// file and no credential helper is read.
 //
-// Adapters of one [Engine] that want the same image, for the same platform and with
-// the same credentials, share one request. It goes on as long as one of them waits,
-// and is cancelled when the last of them leaves. Its result is not remembered.
+// Adapters of one [Engine] share a request if they want the same image, for the same
+// platform, with the same credentials. The request goes on as long as one of them
+// waits. It is cancelled when the last of them leaves. Its result is not remembered.
 //
-// When the registry, or the connection to it, has a fault that may pass, the pull is
-// tried again with growing pauses, up to [WithPullAttempts] times in all; the engine
-// itself tries each layer several times. A pull that makes no progress is cancelled
-// and not tried again; see [WithPullStallTimeout]. Extractions, and layers that the
-// engine has queued, may take an hour without progress.
+// If the registry, or the connection to it, has a fault that may pass, the pull is
+// tried again with growing pauses, up to [WithPullAttempts] times in all. The engine
+// itself tries each layer several times. A pull that makes no progress is cancelled and
+// not tried again: errors.Is finds [ErrPullStalled] in its error.
+// [WithPullStallTimeout] has the limits.
 //
-// The error is the bare error of a context that ended; a temporary one (see
-// [exec.IsTemporary]) if the last attempt failed for a fault of the engine itself
-// or of the connection to it; any other is final. It names image, attempt and
-// cause. It has the class of github.com/containerd/errdefs that the cause has, as far
-// as its text tells, and holds neither credentials nor the user or query part of any
-// URL. The error of a registry that refuses the credentials contains "denied".
+// If ctx ends, the error is its bare error. The error is temporary (see
+// [exec.IsTemporary]) if the last attempt failed for a fault of the engine or of the
+// connection to it. Any other error is final. The error names image, attempt and cause.
+// It has the class of github.com/containerd/errdefs that the text of the cause tells,
+// if any. If the registry refuses the credentials, the text contains "denied". No error
+// holds credentials, or the user or the query of a URL.
 //
-// The observer of [WithPullObserver] is called from the engine's first message
-// on, and once more with the last state when the pull has ended, for which
-// PullImage may take a tenth of a second longer. A call that is running when the pull
-// ends is waited for. When ctx ends, PullImage returns within a second, even if
-// the observer, or the client, is still busy; the observer is not called again.
+// The observer of [WithPullObserver] is called from the engine's first message on.
+// After the pull's end it is called once more, with the last state. For that, PullImage
+// may take a tenth of a second longer, and as long as the observer takes. When ctx
+// ends, PullImage returns within a second, even if the observer or the client is still
+// busy, and does not call the observer again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	if imageID.MatchString(a.image) {
 		return nil
@@ -317,9 +325,9 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{image: a.image, ref: ref, options: config.pullOptions()})
 }
 
-// imagePresent reports whether the task's image is on the engine, for the task's
-// platform. Only that the engine is away is an error; whatever else it answers
-// means that it has no such image.
+// imagePresent reports whether the engine has the task's image, for the task's
+// platform. It returns an error only if the engine is away or ctx has ended. Any other
+// error of the engine counts as: it has no such image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	config, _, err := a.fullTask()
 	if err != nil {
@@ -338,20 +346,22 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	}
 }
 
-// Adapter makes the adapter of one task. It does no I/O and never changes node
-// or task, of which it takes copies; both may be reused at once.
+// Adapter makes the adapter of one task. It does no I/O. It copies node and task and
+// never changes them; both may be reused at once.
 //
 // node describes the node that the task runs on. Templates in the task, and in its
-// secrets and configs, may refer to it; nil leaves those values empty. deps hands
-// out secrets and configs; nil if there are none. Only Create and Start ask it, and
-// only for those that the task references; the adapter expands their templates. A
-// task is refused if deps has no getter for what it references. When a getter
-// answers with an error, or with nil, the payload is taken to be on its way: Create
-// or Start fails with a temporary error.
+// secrets and configs, may refer to it. If node is nil, those values are empty.
 //
-// A task that cannot run as asked is refused here with an error that names the
-// field at fault, and a nil task with an error too. [ErrImageRequired] and
-// [exec.ErrRuntimeUnsupported] are returned bare.
+// deps hands out secrets and configs; nil if there are none. Only Create and Start ask
+// it, and only for those that the task references. The adapter expands their templates.
+// A task is refused if deps has no getter for what it references. If a getter returns
+// an error, or nil, the payload has not arrived yet: Create or Start fails with a
+// temporary error.
+//
+// A task that cannot run as asked, or is nil, is refused: errors.As finds a
+// *[FieldError], which names the field at fault. [ErrImageRequired] and
+// [exec.ErrRuntimeUnsupported] are returned bare. A nil client and an option whose
+// value is impossible are errors too (see [Option]).
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	if err := e.usable(); err != nil {
 		return nil, err
@@ -363,8 +373,8 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
 }
 
-// deferredAdapter is Adapter for a node that may not be known yet, which is nil. If
-// the task depends on it, nothing is made before it is known.
+// deferredAdapter is Adapter for a node that may not be known yet: node returns nil
+// until then. If the task depends on the node, nothing is made until the node is known.
 func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	known := node()
 	if known != nil {
@@ -388,9 +398,9 @@ func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Tas
 	}
 }
 
-// refusedAdapter is the adapter of a task that is refused and may have a container,
-// which another version of this package or another executor made. It makes nothing.
-// If no engine can have a container of the task, the refusal is returned.
+// refusedAdapter returns an adapter that makes nothing. Its task is refused and may
+// have a container all the same, made by another version of this package or by another
+// executor. If the task can have no container at all, the refusal is returned.
 func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
 	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
 		return nil, refusal

@@ -11,21 +11,23 @@ import (
 	"github.com/pkg/errors"
 )
 
-// createTries bounds how often Create goes after a name that is taken while the
-// engine shows no container of that name: it was removed since, or the engine is
-// still at an earlier create, which it shows when it is done.
+// createTries bounds the creates that fail because the name is taken, while the engine
+// shows no container of that name. Either that container was removed in between, or the
+// engine is still busy with an earlier create: it shows the container only when it is
+// done.
 const createTries = 3
 
 // Create writes the files of the task's secrets and configs, and then creates the
-// container. If it fails, it leaves no files where there were none before.
+// container. If it fails and the task had no files before, it leaves none.
 //
-// It returns [exec.ErrTaskPrepared], bare, if the container exists already, and a
-// temporary error while the engine is busy with an earlier create of it. If a
-// container that is not this task's has the name, the error names that container.
-// From then on this adapter does not start, stop or remove it. A new adapter does
-// not know about it: before a new adapter stops or removes a container whose name
-// somebody chose (Annotations.Name), look at the container's label, as the
-// controllers of [NewExecutor] do.
+// It returns [exec.ErrTaskPrepared], bare, if the container exists already. While the
+// engine is busy with an earlier create of it, the error is temporary. If a container
+// that is not this task's has the name, the error names that container. From then on
+// this adapter does not start, stop or remove it.
+//
+// A new adapter does not know that. Before a new adapter stops or removes a container
+// whose name somebody chose (Annotations.Name), look at the container's label
+// [LabelTaskID]. The controllers of [NewExecutor] and [Engine.Controller] do.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
 	config, version, err := a.ready(ctx)
 	if err != nil {
@@ -84,7 +86,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 	}
 }
 
-// create asks for the container once.
+// create sends one create request.
 func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
 	config = config.forVersion(version)
 	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
@@ -94,8 +96,8 @@ func (a *ContainerAdapter) create(ctx context.Context, version string, config *c
 	})
 }
 
-// capCPUs returns config with its CPU limit capped at the engine's cores,
-// which the engine is asked for, and warns of it.
+// capCPUs asks the engine for its cores, and returns config with the CPU limit capped
+// to them. It logs a warning.
 func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig) (*containerConfig, error) {
 	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
@@ -112,8 +114,9 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig)
 	return config.withCPUs(info.NCPU), nil
 }
 
-// adoptOrRefuse takes the container that has the task's name for the task's own if
-// its label says so. conflict is what the engine said.
+// adoptOrRefuse decides about holder, the container that has the task's name. If its
+// label names the task, it is adopted. Otherwise the error says whose it is. conflict
+// is the engine's answer to the create.
 func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerConfig, version string, holder container.InspectResponse, conflict error) error {
 	switch owner := labelOf(holder); owner {
 	case a.taskID:
@@ -127,7 +130,8 @@ func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerC
 	}
 }
 
-// adopt takes a container that was found, with the task's label, for the task's own.
+// adopt takes over a container that has the task's label, and connects it to the
+// networks that it lacks. It returns [exec.ErrTaskPrepared], bare, if that succeeds.
 func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, version string, found container.InspectResponse) error {
 	a.nameTaken.Store(false)
 	id := idOf(found)
@@ -138,11 +142,11 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 	return exec.ErrTaskPrepared
 }
 
-// severalNetworks is the API version from which one create joins any number of
-// networks. Below it the create joins the first, and each other is connected
-// before the start.
+// severalNetworks is the API version from which a create joins any number of networks.
+// Below it the create joins the first one. The others are connected before the start.
 const severalNetworks = "1.44"
 
+// firstNetworks returns the networks that the create joins.
 func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
 	config := task.networkingConfig()
 	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
@@ -153,10 +157,10 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 	return config
 }
 
-// connectRest connects container id to those of the task's networks that the
-// create could not join and that it does not have yet. has are those of a
-// container that was there before: it may have been made at an older version.
-// One without any is a fake's, which says nothing of them.
+// connectRest connects container id to those of the task's networks that it lacks. has
+// are the networks of a container that existed before, perhaps made with an older API
+// version. has is nil for a new container. A fake may show a container without any
+// network. That says nothing.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := has == nil || len(has.Networks) == 0

@@ -19,12 +19,14 @@ import (
 	"github.com/pkg/errors"
 )
 
-// CreateNetworks creates the task's networks in sorted order. A network that exists
-// is used, whoever made it, if it is as the task asks: the driver, the subnets of
-// each family for which the task names some, IPv6 if asked for, and whether it is
-// internal. If it differs, the error says in what. The engine's own networks
-// (bridge, host, none) are used and never created. Networks made here carry a label,
-// by which [ContainerAdapter.RemoveNetworks] recognises them.
+// CreateNetworks creates the task's networks in sorted order. A network that exists is
+// used, whoever made it, if it is as the task asks. Compared are the driver, the
+// subnets, IPv6, and whether the network is internal. The driver counts only if the
+// task names one, and IPv6 only if the task asks for it. Subnets count only for a
+// family of addresses (IPv4, IPv6) for which the task names some. If the network
+// differs, the error says in what. The engine's own networks (bridge, host, none) are
+// used and never created. Networks made here carry the label [LabelNetwork];
+// [ContainerAdapter.RemoveNetworks] recognises them by it.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -36,7 +38,7 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 		}
 		joined := a.engine.networks.join(wanted.name, a.taskID)
 		if err := a.engine.networks.withNetworkLock(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
-			if joined { // else an earlier call has it count
+			if joined { // otherwise an earlier call registered the task
 				a.engine.networks.leave(wanted.name, a.taskID)
 			}
 			return err
@@ -61,15 +63,15 @@ func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConf
 	}
 }
 
-// useNetwork accepts an existing network if it is as the task wants it. exists
-// is what the engine said to the create.
+// useNetwork accepts an existing network if it is as the task asks. exists is the
+// engine's answer to the create.
 func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig, exists error) error {
 	found, err := a.findNetwork(ctx, wanted.name)
 	if err != nil {
 		return err
 	}
 	if found == nil {
-		// Removed since; the agent's next try creates it.
+		// It was removed in between. The next try creates it.
 		return exec.MakeTemporary(errors.Wrapf(exists, "create network %s, which is gone when looked at", wanted.name))
 	}
 	if difference := wanted.difference(found); difference != "" {
@@ -80,8 +82,8 @@ func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig,
 	return nil
 }
 
-// findNetwork looks a network up by its exact name; nil means that there is
-// none. The engine would also answer to the start of an ID.
+// findNetwork returns the network with exactly this name; nil means that there is none.
+// The engine would also answer to the first characters of an ID.
 func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*network.Inspect, error) {
 	found, err := request(ctx, a.engine, 0, func(ctx context.Context) (network.Inspect, error) {
 		return a.engine.client.NetworkInspect(ctx, name, network.InspectOptions{})
@@ -95,12 +97,14 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 	return &found, nil
 }
 
-// RemoveNetworks removes those of the task's networks that this package made and
-// that nobody uses, in sorted order. A network that is gone, predefined or made by
-// somebody else is skipped without an error. So is one that is in use: by a container
-// that is attached to it, by one that is created and not yet started, or by another
-// task of the same [Engine] between its CreateNetworks and its RemoveNetworks. The
-// last task to leave removes it.
+// RemoveNetworks removes the task's networks that this package made and that nobody
+// uses, in sorted order. It skips, without an error, a network that is gone, predefined
+// or made by somebody else. It also skips a network that is in use:
+//
+//   - A container is attached to it.
+//   - A container that needs it is created and not yet started.
+//   - Another task of the same [Engine] uses it. A task uses its networks from its
+//     CreateNetworks to its RemoveNetworks. The last task to leave removes the network.
 //
 // Remove the container first. Call RemoveNetworks once for each task for which
 // CreateNetworks was called, even if that failed.
@@ -113,8 +117,8 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 	return nil
 }
 
-// leaveNetwork ends what the task counts on, and removes the network if it was
-// the last one.
+// leaveNetwork ends the task's use of the network. If no other task uses it, it removes
+// the network.
 func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error {
 	owner, others := a.engine.networks.leave(name, a.taskID)
 	if others {
@@ -140,11 +144,11 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 }
 
 func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) error {
-	awaited, err := a.isAwaited(ctx, name)
+	needed, err := a.neededByCreated(ctx, name)
 	if err != nil {
 		return engineError(ctx, err, "remove network %s: list the containers that count on it", name)
 	}
-	if awaited {
+	if needed {
 		return nil
 	}
 	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
@@ -156,14 +160,15 @@ func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner
 	return engineError(ctx, err, "remove network %s", name)
 }
 
-// isAwaited reports whether a container that is created and not yet started,
-// and is not this task's, needs the network: to the engine it is not in use.
-// Users' fakes are not asked, as they know the calls of the reference alone.
-func (a *ContainerAdapter) isAwaited(ctx context.Context, name string) (bool, error) {
+// neededByCreated reports whether a container of another task needs the network, and is
+// created and not yet started. The engine does not count such a container as a user.
+// Skipped for fakes, which need not implement ContainerList.
+func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bool, error) {
 	if a.engine.api.isFake {
 		return false, nil
 	}
-	// The engine does not yet know the network of such a container by its ID.
+	// Filter by name: until the start, the engine does not know the ID of the
+	// container's network.
 	created, err := request(ctx, a.engine, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true,
 			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
@@ -178,10 +183,10 @@ func ownerOf(found *network.Inspect) networkOwner {
 	return networkOwner{id: found.ID, ours: ours}
 }
 
-// difference says in what found is not the network that is wanted, and is empty
-// when it is. Driver and subnets count only where the task names some, subnets for
-// each family by itself: an engine's default driver depends on its system, and it
-// picks a subnet for each family that has none.
+// difference says how the network found differs from the wanted one. It is empty if the
+// network does not differ. The driver counts only if the task names one: the default
+// depends on the engine's system. Subnets count only for a family of addresses for
+// which the task names some: for any other family the engine picks one.
 func (n networkConfig) difference(found *network.Inspect) string {
 	var differences []string
 	if driver := n.options.Driver; driver != "" && found.Driver != driver {
@@ -203,8 +208,9 @@ func (n networkConfig) difference(found *network.Inspect) string {
 	return strings.Join(differences, "; ")
 }
 
-// subnetsOf returns the subnets of an address configuration, in one spelling and
-// order; of those families alone that the subnets in families have, if there are any.
+// subnetsOf returns the subnets of an address configuration, in one spelling and order.
+// If families has subnets, only subnets of the same families of addresses are returned:
+// IPv4, IPv6 or both.
 func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	var all []string
 	for _, c := range configs {
@@ -221,28 +227,29 @@ func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	return all
 }
 
-// networkOwner says what is known about a network: its ID on the engine, and
-// whether this package made it.
+// networkOwner is what is known about a network: its ID on the engine, and whether this
+// package made it.
 type networkOwner struct {
 	id   string
 	ours bool
 }
 
-// sharedNetworks is what the adapters of one Engine know about networks, by
-// name: which tasks count on it, and what the last CreateNetworks found. A task
-// counts from its CreateNetworks to its RemoveNetworks. The zero value is ready.
+// sharedNetworks is what the adapters of one Engine know about networks, by name: which
+// tasks use a network, and what the last CreateNetworks found. A task uses a network
+// from its CreateNetworks to its RemoveNetworks. The zero value is ready for use.
 type sharedNetworks struct {
 	mu       sync.Mutex
 	networks map[string]*sharedNetwork
 }
 
 type sharedNetwork struct {
-	tasks map[string]bool // their IDs
+	tasks map[string]bool // the IDs of those that use it
 	owner *networkOwner   // nil: not known
-	gate  chan struct{}   // full while one of the tasks creates or removes it
-	users int             // of the gate
+	gate  chan struct{}   // see passGate; its holder creates or removes the network
+	users int             // how many calls hold or await the gate
 }
 
+// at returns what is known of a network. It needs s.mu.
 func (s *sharedNetworks) at(name string) *sharedNetwork {
 	n := s.networks[name]
 	if n == nil {
@@ -255,9 +262,9 @@ func (s *sharedNetworks) at(name string) *sharedNetwork {
 	return n
 }
 
-// join has the task count on the network, before it asks for it: whoever leaves
-// meanwhile must not take the network away. It reports whether the task did not
-// count on it before.
+// join registers the task as a user of the network, before the network is created.
+// Otherwise another task that leaves in the meantime could remove the network. It
+// reports whether the task was not registered before.
 func (s *sharedNetworks) join(name, task string) (joined bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,13 +274,15 @@ func (s *sharedNetworks) join(name, task string) (joined bool) {
 	return joined
 }
 
-// withNetworkLock calls do while no other task creates or removes the network. Engine
-// 20.10 looks for a network of that name when it begins to create one, and not
-// again: of several that are asked for at once it makes several, or refuses them
-// for their subnet. And a network must not go under a task that has just been
-// told that it is there.
+// withNetworkLock calls do while no other task creates or removes the network. There
+// are two reasons:
 //
-// The wait is bounded by timeout, that of an engine call.
+//   - Engine 20.10 looks for the name only when it begins to create a network. Of
+//     several creates at once it makes several networks of one name, or refuses some
+//     for their subnet.
+//   - A network must not be removed just after a task has found it.
+//
+// The wait for the lock is bounded by timeout, the limit of one engine call.
 func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeout time.Duration, do func() error) error {
 	s.mu.Lock()
 	n := s.at(name)
@@ -292,8 +301,8 @@ func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeo
 	return do()
 }
 
-// learn notes what the network is. One that was made here stays so, also where
-// no label says it.
+// learn notes what is known of the network. Once the network is known as made here, it
+// stays so, even if it has no label.
 func (s *sharedNetworks) learn(name string, owner networkOwner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,8 +313,8 @@ func (s *sharedNetworks) learn(name string, owner networkOwner) {
 	n.owner = &owner
 }
 
-// leave ends what the task counts on. It returns what is known of the network,
-// or nil, and whether other tasks count on it.
+// leave ends the task's use of the network. It returns what is known of the network,
+// nil if nothing is, and whether other tasks use it.
 func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,7 +327,7 @@ func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others b
 	return n.owner, len(n.tasks) > 0
 }
 
-// forget drops what is known of the network, unless a task has joined meanwhile.
+// forget drops what is known of the network, unless a task has joined in the meantime.
 func (s *sharedNetworks) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -327,7 +336,8 @@ func (s *sharedNetworks) forget(name string) {
 	}
 }
 
-// dropLocked drops a network of which nothing is known or waited for.
+// dropLocked drops the entry of a network that nobody uses or waits for and of which
+// nothing is known.
 func (s *sharedNetworks) dropLocked(name string) {
 	if n := s.networks[name]; n.users == 0 && n.owner == nil && len(n.tasks) == 0 {
 		delete(s.networks, name)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// sleep returns after d, or with the error of ctx when that ends.
+// sleep waits for d. If ctx ends first, it returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -19,7 +19,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// receiveWithin receives from done unless that takes longer than limit.
+// receiveWithin receives from done. After limit it gives up and returns the zero value.
 func receiveWithin[T any](limit time.Duration, done <-chan T) (received T) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -30,27 +30,27 @@ func receiveWithin[T any](limit time.Duration, done <-chan T) (received T) {
 	return received
 }
 
-// jittered is d, give or take a tenth. It keeps many waiters from acting at once.
+// jittered returns d, plus or minus up to a tenth. It keeps many waiters from acting at
+// the same moment.
 func jittered(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }
 
-// What a backoff begins and ends with, if it does not say.
+// The limits of a backoff that sets none of its own.
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
 )
 
-// backoff spaces tries: each pause is a random part of a limit, which doubles from
-// first to longest. The zero value is ready for use.
+// backoff computes the pauses between tries. A pause is random, between zero and a
+// limit. The limit doubles from first to longest. The zero value is ready for use.
 type backoff struct {
 	first, longest time.Duration // 0: firstPause, longestPause
-	// atLeastHalf makes each pause at least half of its limit. Otherwise a pause may be
-	// close to nothing.
+	// atLeastHalf makes each pause at least half of its limit.
 	atLeastHalf bool
 
-	limit time.Duration // of the last pause
+	limit time.Duration // of the last pause; 0: there was none
 }
 
-// next returns how long to pause.
+// next returns the length of the next pause.
 func (b *backoff) next() time.Duration {
 	b.limit = min(max(2*b.limit, cmp.Or(b.first, firstPause)), cmp.Or(b.longest, longestPause))
 	if b.atLeastHalf {
@@ -59,7 +59,7 @@ func (b *backoff) next() time.Duration {
 	return rand.N(b.limit)
 }
 
-// reset has the next pause begin at first again.
+// reset makes the pauses begin at first again.
 func (b *backoff) reset() { b.limit = 0 }
 
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
@@ -69,9 +69,10 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 	return context.WithTimeout(ctx, timeout)
 }
 
-// passGate waits for its turn at a gate, a channel with room for one token. It waits at
-// most for timeout, the limit of one engine call: the holder of the token makes such a
-// call. Without this limit the time-outs of those that wait would add up.
+// passGate waits for the token of a gate, a channel with room for one token. Only one
+// call holds the token; it gives it back with leaveGate. passGate waits at most for
+// timeout, the limit of one engine call, because the holder makes one such call.
+// Otherwise the time-outs of many waiters would add up.
 func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) error {
 	waitCtx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
@@ -80,7 +81,7 @@ func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) er
 		if waitCtx.Err() == nil {
 			return nil
 		}
-		leaveGate(gate) // the turn came together with the end
+		leaveGate(gate) // the token and the end came together
 	case <-waitCtx.Done():
 	}
 	if ctx.Err() != nil {

@@ -13,30 +13,29 @@ import (
 
 // hasEnded reports whether the container has run and will not run on.
 //
-// An engine that was killed within a start and takes the container up when it is
-// back has not seen when that was. Such a container is running while it runs,
-// and then created again, with the time of its end, which no other created
-// container has: a start that failed leaves an exit code and an error, and no
-// time (seen of 20.10 and 29).
+// An engine that is killed during a start does not see the container's exit. It shows
+// the container as running while its process runs, and afterwards as created, with
+// FinishedAt set. No other created container has FinishedAt set: a start that failed
+// leaves only an exit code and an error (seen with 20.10 and 29).
 func hasEnded(answer container.InspectResponse) bool {
 	switch answer.State.Status {
 	case container.StateExited, container.StateDead:
 		return true
 	case container.StateCreated:
-		come, _ := isSet(answer.State.FinishedAt)
-		return come
+		set, _ := isSet(answer.State.FinishedAt)
+		return set
 	default: // running, paused, restarting, removing
 		return false
 	}
 }
 
-// isUnstarted reports whether the container has yet to be started. One whose
-// start failed is, too.
+// isUnstarted reports whether the container has not been started yet. A container whose
+// start failed counts as not started.
 func isUnstarted(answer container.InspectResponse) bool {
 	return answer.State.Status == container.StateCreated && !hasEnded(answer)
 }
 
-// atEnd is what a watch looks for that waits for the end of the container: see
+// atEnd is the look of a watch that waits for the container's end; see
 // [ContainerAdapter.Wait].
 func atEnd(answer container.InspectResponse) (bool, error) {
 	if answer.State.Status == container.StateRemoving {
@@ -45,23 +44,23 @@ func atEnd(answer container.InspectResponse) (bool, error) {
 	return hasEnded(answer), nil
 }
 
-// isSet reports whether an engine's time has come: it has the zero time, in
-// whatever zone, for one that has not. What is no time at all, as fakes leave it, is
-// not known.
-func isSet(text string) (come, known bool) {
+// isSet reports whether a time in an engine's answer is set. Engines write the zero
+// time, in any time zone, for a time that is not set. known is false if text is no
+// time: fakes leave it empty.
+func isSet(text string) (set, known bool) {
 	t, err := time.Parse(time.RFC3339Nano, text)
 	return err == nil && t.Year() > 1, err == nil
 }
 
-// runsUnknownToEngine reports whether the container runs although the engine does not know
-// that it was started.
+// runsUnknownToEngine reports whether the container runs although the engine lost its
+// start. The engine then shows it as running, without StartedAt.
 func runsUnknownToEngine(answer container.InspectResponse) bool {
 	started, known := isSet(answer.State.StartedAt)
 	return answer.State.Status == container.StateRunning && known && !started
 }
 
-// hasHealthcheck reports whether the engine checks the container's health: a
-// check of the image counts, and the task may have turned that off.
+// hasHealthcheck reports whether the engine checks the container's health. The check
+// may come from the image. The task may turn it off.
 func hasHealthcheck(answer container.InspectResponse) bool {
 	if answer.Config == nil || answer.Config.Healthcheck == nil {
 		return false
@@ -70,25 +69,26 @@ func hasHealthcheck(answer container.InspectResponse) bool {
 	return len(test) > 0 && test[0] != "NONE"
 }
 
-// isHealthy reports whether the container runs and is healthy, or not checked.
+// isHealthy reports whether the container runs and is healthy. A container without a
+// health check counts as healthy.
 func isHealthy(answer container.InspectResponse) bool {
 	health := answer.State.Health
 	return answer.State.Status == container.StateRunning &&
 		(health == nil || health.Status != container.Starting && health.Status != container.Unhealthy)
 }
 
-// defaultRetries is how often a check fails, for engines, before the container
-// is unhealthy, where neither task nor image says.
+// defaultRetries is how many checks in a row must fail before an engine calls a
+// container unhealthy, if neither the task nor the image sets a number.
 const defaultRetries = 3
 
-// failedChecks reports whether the container is unhealthy because its checks
-// failed, or was when it ended.
+// failedChecks reports whether the container is unhealthy because its checks failed.
+// For a container that has ended, it reports whether that was so at the end.
 //
-// Its status alone does not say so. Engines call a container unhealthy, "for
-// compatibility", whenever they do not check it: while it is paused, afterwards
-// until the next check, and once it has ended. They keep how many checks have
-// failed in a row (seen of 20.10 and 29). Whoever has no log of the checks, not
-// even an empty one, is no such engine; then the status is all there is.
+// The status alone does not tell. Engines also call a container unhealthy while they do
+// not check it: while it is paused, after that until the next check, and after its end.
+// But they keep the number of checks that failed in a row (seen with 20.10 and 29). An
+// answer without a log of the checks, not even an empty one, comes from a fake. Then
+// the status decides.
 func failedChecks(answer container.InspectResponse) bool {
 	health := answer.State.Health
 	if health == nil || health.Status != container.Unhealthy {
@@ -101,16 +101,16 @@ func failedChecks(answer container.InspectResponse) bool {
 	return health.Log == nil || health.FailingStreak >= retries
 }
 
-// ExitError returns the error that a SwarmKit controller's Wait reports for a
-// container that has ended: nil if it exited with 0 and the engine reports no
-// error of its own. The error implements [exec.ExitCoder] and
-// [exec.ContainerStatuser]; return it unwrapped, because SwarmKit's agent looks no
-// deeper.
+// ExitError returns the error that a SwarmKit controller's Wait reports for a container
+// that has ended. It is nil if the container exited with 0 and the engine reports no
+// error of its own. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
+// Return it unwrapped: SwarmKit's agent does not look behind a wrapper.
 //
-// cause, which may be nil, is what errors.Is and errors.Cause find behind the error,
-// such as [ErrContainerUnhealthy]. With a cause the error is never nil, whatever the
-// code. An answer without a state, which does not say how the container ended, is an
-// error without a code.
+// cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
+// errors.Cause find it behind the error. With a cause the error is never nil, whatever
+// the exit code. If cause is nil, the engine's own error is the cause, if there is one.
+// If ended has no State, nobody knows how the container ended: the result is an error
+// without an exit code.
 func ExitError(ended container.InspectResponse, cause error) error {
 	if ended.ContainerJSONBase == nil || ended.State == nil {
 		return errors.New("dockerexec: the engine's answer about the container has no state")
@@ -124,7 +124,7 @@ func ExitError(ended container.InspectResponse, cause error) error {
 	return &exitError{code: ended.State.ExitCode, cause: cause, status: containerStatus(ended)}
 }
 
-// exitError is how a task that failed says with which code and why.
+// exitError is the error of a task whose container failed.
 type exitError struct {
 	code   int
 	cause  error
@@ -146,8 +146,8 @@ func (e *exitError) Error() string {
 // ExitCode returns the container's exit code.
 func (e *exitError) ExitCode() int { return e.code }
 
-// ContainerStatus returns what the container was when it had ended, which SwarmKit's
-// agent then need not ask for.
+// ContainerStatus returns the container's status at its end. With it, SwarmKit's agent
+// does not ask the engine for it.
 func (e *exitError) ContainerStatus(context.Context) (*api.ContainerStatus, error) {
 	return e.status.Copy(), nil
 }
@@ -165,7 +165,7 @@ func idOf(answer container.InspectResponse) string {
 	return answer.ID
 }
 
-// shortID is an engine's ID as its command line shows it.
+// shortID returns an engine's ID as the docker command shows it.
 func shortID(id string) string {
 	if id == "" {
 		return "of unknown ID"

@@ -13,31 +13,31 @@ import (
 	"github.com/pkg/errors"
 )
 
-// controller runs one task for SwarmKit's agent. Every method may be called at
-// any time, from several goroutines, again after it failed, and first of all in
-// a new process that takes a task up again.
+// controller runs one task for SwarmKit's agent. Every method may be called at any
+// time, from several goroutines, and again after it failed. In a new process, which
+// takes over tasks, any method may be the first.
 //
-// Each method runs on its caller's context, which Close and, for some, Remove
-// and Shutdown end early; see run. Nothing outlives that context but a step, a
-// call that makes something on the engine: it is never given up half-way, since
-// the engine would carry it out all the same, and a Remove in between would miss
-// it; see step.
+// Each method runs with its caller's context. Close ends it early. Remove, Shutdown and
+// Terminate also end some methods early: see run. Only a detached call outlives its
+// caller's context. That is a call which makes something on the engine. It is never
+// given up half-way: the engine would carry it out all the same, and a Remove in the
+// meantime would miss it. lock and waitIdle wait for it.
 type controller struct {
 	adapter *ContainerAdapter
-	busy    chan struct{} // full while a detached call, or Remove, is at work
+	busy    chan struct{} // full while a detached call or a Remove runs; see lock
 
 	mu              sync.Mutex
-	operations      map[*operation]struct{} // those that run
+	operations      map[*operation]struct{} // the calls that run now
 	closed          bool
 	removed         bool // Remove was called: nothing is made any more
-	mayExist        bool // a container of the task may be there
-	ownershipProven bool // the container under the task's name is certain to be the task's
-	unhealthy       bool // the container was unhealthy, and is stopped for that
-	createLost      bool // a create was not answered, and the engine may be at it
-	startLost       bool // the container may run without the engine's knowledge
+	mayExist        bool // a container of the task may exist
+	ownershipProven bool // the container with the task's name is certainly the task's
+	unhealthy       bool // the container was unhealthy and must be stopped
+	createLost      bool // a create was not answered: the engine may still carry it out
+	startLost       bool // a start may be lost: the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
-	portsAt time.Time       // when they were looked for, for the PortStatus that follows; zero: too long ago
+	portsAt time.Time       // when they were read; zero: the next PortStatus must ask the engine
 }
 
 var (
@@ -47,8 +47,8 @@ var (
 	_ exec.PortStatuser      = (*controller)(nil)
 )
 
-// newController makes the controller of the adapter's task, which has come as
-// far as state.
+// newController makes the controller of the adapter's task. state is the state that the
+// task has reached.
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	return &controller{
 		adapter:    adapter,
@@ -59,7 +59,7 @@ func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	}
 }
 
-// operation is one call of a method while it runs.
+// operation is a call of a method that runs now.
 type operation struct {
 	kind   operationKind
 	cancel context.CancelCauseFunc
@@ -73,11 +73,13 @@ const (
 	opAsking                       // all others: ended by Close
 )
 
-// run runs do, which is an operation of a kind, with a context that ends with
-// ctx or when the operation is to end. Its error is then the bare error of ctx,
-// or else [exec.ErrControllerClosed] after Close, and context.Canceled after
-// Remove, Shutdown and Terminate. What begins after Close is not run, nor what would
-// make something or wait after Remove: [exec.ErrControllerClosed].
+// run calls do, an operation of the given kind. The context that do gets ends with ctx.
+// It also ends early when Close, Remove, Shutdown or Terminate ends operations of this
+// kind. Then the error is the bare error of ctx if ctx has ended; otherwise
+// [exec.ErrControllerClosed] after Close, and context.Canceled after the others.
+//
+// After Close nothing runs any more, and after Remove nothing of the kinds opMaking and
+// opWaiting: the error is [exec.ErrControllerClosed].
 func (c *controller) run(ctx context.Context, kind operationKind, do func(context.Context) error) error {
 	opCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -91,7 +93,7 @@ func (c *controller) run(ctx context.Context, kind operationKind, do func(contex
 		err = do(opCtx)
 	}
 	switch {
-	case opCtx.Err() == nil, err != context.Canceled && err != context.DeadlineExceeded: //nolint:errorlint // bare, or an answer
+	case opCtx.Err() == nil, err != context.Canceled && err != context.DeadlineExceeded: //nolint:errorlint // the end of a context is bare; all else is an answer
 		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -119,7 +121,7 @@ func (c *controller) leave(op *operation) {
 	delete(c.operations, op)
 }
 
-// interruptLocked ends the operations of the kinds up to last.
+// interruptLocked ends the operations of all kinds up to last. They return cause.
 func (c *controller) interruptLocked(last operationKind, cause error) {
 	for op := range c.operations {
 		if op.kind <= last {
@@ -128,19 +130,18 @@ func (c *controller) interruptLocked(last operationKind, cause error) {
 	}
 }
 
-// Update does nothing: what the controller works by, the task's spec, never
-// changes.
+// Update does nothing: the controller uses the task's spec, and that never changes.
 func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 	return c.run(ctx, opAsking, func(context.Context) error { return nil })
 }
 
-// Wait waits until the container has ended and returns nil if it exited with 0,
-// else an error with its code and status, as [ExitError] makes it. A container
-// that is or becomes unhealthy is stopped, and the error has
-// [ErrContainerUnhealthy] as its cause; so has that of one whose last checks had
-// failed when it ended. A container that is gone or is being
-// removed is [ErrContainerDestroyed]. An engine that is away ends nothing, nor
-// does an answer that says nothing about the container, unless it is a refusal.
+// Wait waits until the container has ended. It returns nil if the container exited with
+// 0. Otherwise the error is that of [ExitError], with the exit code and the status. An
+// unhealthy container is stopped; then [ErrContainerUnhealthy] is the cause of the
+// error. It is also the cause if the container ended with its last checks failed. If
+// the container is gone or is being removed, the error is [ErrContainerDestroyed]. An
+// engine that is away does not end Wait. Nor does an answer that says nothing about the
+// container, unless the engine refuses the inspect.
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
 		answer, err := c.watch(ctx, c.markUnhealthy)
@@ -151,10 +152,12 @@ func (c *controller) Wait(ctx context.Context) error {
 	})
 }
 
-// watch waits until the container has ended, or done says so of one that has
-// not. The errors are those of Wait. What ends a watch ends the task, of which
-// SwarmKit then stops nothing any more, so nothing ends it but what shows that
-// the container does not run, and a refusal: any other answer is asked for again.
+// watch waits until the container has ended, or until done reports true for a container
+// that has not ended. The errors are those of Wait.
+//
+// An error of watch ends the task, and SwarmKit stops no container of a task that has
+// ended. So watch ends only with an answer which shows that the container has ended, is
+// gone or is not the task's; with a refusal; or with ctx. For all else it asks again.
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
 	return c.adapter.watch(ctx, tellsNothing, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
@@ -167,9 +170,10 @@ func (c *controller) watch(ctx context.Context, done func(container.InspectRespo
 	})
 }
 
-// Logs publishes the container's log; see [ContainerAdapter.PublishLogs]. It
-// ends with ctx and with Close. A container that is not there has none: a service's
-// log is asked of all its tasks, and SwarmKit takes an error for a failure.
+// Logs publishes the container's log; see [ContainerAdapter.PublishLogs]. It ends with
+// ctx and with Close. If there is no container, it publishes nothing and returns nil: a
+// service's log is requested of all its tasks, and SwarmKit would take an error for a
+// failure.
 func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, options api.LogSubscriptionOptions) error {
 	return c.run(ctx, opAsking, func(ctx context.Context) error {
 		err := c.adapter.PublishLogs(ctx, options, publisher)
@@ -180,9 +184,9 @@ func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, opti
 	})
 }
 
-// Close ends whatever runs. From then on every other method returns
-// [exec.ErrControllerClosed]. It may be called again. What runs on the engine
-// goes on: a new controller of the task finds it.
+// Close ends all calls that run. From then on every other method returns
+// [exec.ErrControllerClosed]. It may be called again. The container is left alone: a
+// new controller of the task finds it.
 func (c *controller) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,10 +195,11 @@ func (c *controller) Close() error {
 	return nil
 }
 
-// detached makes one call that makes something on the engine. If ctx ends it
-// returns at once, while the call goes on, within the limits that each engine
-// call has; whoever comes next waits for it. A call that ends after Remove was
-// called is undone here, because that Remove may have given up waiting.
+// detached makes one call that makes something on the engine. If ctx ends, detached
+// returns at once and the call goes on, within the request time-out of each engine
+// call. Methods that use lock or waitIdle then wait for it. If Remove is called before
+// the call ends, the call's result is removed here, because that Remove may have given
+// up waiting.
 func (c *controller) detached(ctx context.Context, call func(context.Context) error) error {
 	if err := c.lock(ctx); err != nil {
 		return err
@@ -205,7 +210,7 @@ func (c *controller) detached(ctx context.Context, call func(context.Context) er
 		ctx := context.WithoutCancel(ctx)
 		err := call(ctx)
 		c.undo(ctx)
-		ended <- err // last: a Remove after the answer does its work itself, with a stop first
+		ended <- err // after undo: a Remove that follows the answer also stops the container
 	}()
 	select {
 	case err := <-ended:
@@ -215,14 +220,15 @@ func (c *controller) detached(ctx context.Context, call func(context.Context) er
 	}
 }
 
-// lock waits for the step that runs, if any, and keeps others from beginning.
+// lock waits for the detached call or the Remove that runs, and keeps others from
+// beginning. The caller must call unlock.
 func (c *controller) lock(ctx context.Context) error {
 	select {
 	case c.busy <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if ctx.Err() != nil { // both were possible
+	if ctx.Err() != nil { // the lock and the end of ctx came together
 		c.unlock()
 		return ctx.Err()
 	}
@@ -231,7 +237,7 @@ func (c *controller) lock(ctx context.Context) error {
 
 func (c *controller) unlock() { <-c.busy }
 
-// waitIdle waits for the step that runs, if any.
+// waitIdle waits for the detached call or the Remove that runs, if any.
 func (c *controller) waitIdle(ctx context.Context) error {
 	if err := c.lock(ctx); err != nil {
 		return err
@@ -240,10 +246,11 @@ func (c *controller) waitIdle(ctx context.Context) error {
 	return nil
 }
 
-// undoTimeout bounds how long a step tries to remove what it made too late. It
-// leaves an engine the time to restart.
+// undoTimeout bounds how long a detached call tries to remove what it made too late. In
+// this time an engine can restart.
 const undoTimeout = 2 * time.Minute
 
+// undo removes what the call has made, if Remove has been called.
 func (c *controller) undo(ctx context.Context) {
 	c.mu.Lock()
 	removed := c.removed
@@ -253,19 +260,19 @@ func (c *controller) undo(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
-	stopped := true // the removal kills it: nobody waits for the container's work any more
+	stopped := true // no stop: the removal may kill it, since the task is over
 	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
-		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("not undone what was made after the removal")
+		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
 	}
 }
 
-// networkRepairs is how often a step is tried again because a network of the
-// task had vanished.
+// networkRepairs is how often a call is tried again because a network of the task had
+// vanished.
 const networkRepairs = 3
 
-// detachedWithNetworks is detached for a call that needs the task's networks. Another
-// task's removal may have taken one that no container was attached to: then
-// they are made again.
+// detachedWithNetworks is detached, for a call that needs the task's networks. If a
+// network has vanished, it makes the networks again: another task's removal may have
+// taken one to which no container was attached.
 func (c *controller) detachedWithNetworks(ctx context.Context, call func(context.Context) error) error {
 	for repairs := 0; ; repairs++ {
 		err := c.detached(ctx, call)
@@ -280,10 +287,13 @@ func (c *controller) detachedWithNetworks(ctx context.Context, call func(context
 }
 
 // longestBusyPause bounds the pauses after an answer that may stay the same for ever,
-// such as a 500 to a removal.
+// such as a 500 to a removal. Without it, one container would cause thousands of
+// requests an hour.
 const longestBusyPause = time.Minute
 
-// persist calls call until it succeeds, fails for good, or ctx ends.
+// persist calls call until it succeeds, fails for good, or ctx ends. The pauses grow:
+// to longestPause after a passing fault, otherwise to longestBusyPause. The first
+// failure is a warning.
 func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
 	var pauses backoff
 	for warned := false; ; warned = true {
@@ -301,7 +311,7 @@ func (c *controller) persist(ctx context.Context, call func(context.Context) err
 		}
 		say("stop or removal failed, trying again")
 		pauses.longest = longestBusyPause
-		if isPassing(errors.Cause(err)) { // of the engine's own answer
+		if isPassing(errors.Cause(err)) { // without the wrapping, which may make it temporary
 			pauses.longest = longestPause
 		}
 		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {

@@ -11,10 +11,10 @@ import (
 	"github.com/pkg/errors"
 )
 
-// Prepare makes the task's networks and volumes, pulls the image and creates
-// the container. It returns [exec.ErrTaskPrepared] if the container is there
-// already. When the pull fails and the image is on the engine, that one is used,
-// and a warning has the pull's error.
+// Prepare makes the task's networks and volumes, pulls the image and creates the
+// container. It returns [exec.ErrTaskPrepared] if the container exists already. If the
+// registry fails the pull and the image is on the engine, that image is used. A warning
+// then has the pull's error.
 func (c *controller) Prepare(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
@@ -42,11 +42,11 @@ func (c *controller) Prepare(ctx context.Context) error {
 	})
 }
 
-// created takes note of what a create did.
+// created notes the result of a create.
 func (c *controller) created(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mayExist = true // also after an error: the engine may not have told all
+	c.mayExist = true // also after an error: perhaps the engine created it all the same
 	switch {
 	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
 		c.ownershipProven, c.createLost = true, false
@@ -56,19 +56,19 @@ func (c *controller) created(err error) error {
 	return err
 }
 
-// findPrepared returns [exec.ErrTaskPrepared] if an earlier Prepare, perhaps of
-// another process, has created the container. The first Prepare of a new task
-// does not look.
+// findPrepared returns [exec.ErrTaskPrepared] if an earlier Prepare, perhaps of another
+// process, has created the container. At the first Prepare of a new task it makes no
+// request.
 func (c *controller) findPrepared(ctx context.Context) error {
 	c.mu.Lock()
-	begun := c.mayExist
+	mayExist := c.mayExist
 	c.mu.Unlock()
-	if !begun {
+	if !mayExist {
 		return nil
 	}
 	answer, err := c.adapter.Inspect(ctx)
 	if isContainerGone(err) || err == nil && labelOf(answer) != c.adapter.taskID {
-		return nil // Create says what is wrong with another one
+		return nil // Create reports a container that is not the task's
 	}
 	if err != nil {
 		return err
@@ -82,7 +82,8 @@ func (c *controller) findPrepared(ctx context.Context) error {
 	})
 }
 
-// pull pulls the image, or finds after a failure that it is on the engine.
+// pull pulls the image. If that fails and the image is on the engine, it succeeds with
+// a warning. A temporary error is returned: then the agent tries again.
 func (c *controller) pull(ctx context.Context) error {
 	pullErr := c.adapter.PullImage(ctx)
 	if pullErr == nil || ctx.Err() != nil || exec.IsTemporary(pullErr) {
@@ -100,18 +101,17 @@ func (c *controller) pull(ctx context.Context) error {
 	return nil
 }
 
-// Start starts the container, and if it has a health check waits until it is
-// healthy. If the container was started before it returns [exec.ErrTaskStarted],
-// once the container is healthy or has ended. A container that turns out
-// unhealthy is stopped; the error has its exit code, and [ErrContainerUnhealthy]
-// as its cause.
+// Start starts the container. If the container has a health check, it waits until the
+// container is healthy. It returns [exec.ErrTaskStarted] if the container was started
+// before; a container that runs must be healthy first. An unhealthy container is
+// stopped: the error has its exit code, and [ErrContainerUnhealthy] as its cause.
 //
-// A container of which the engine lost an earlier start may come to life by
-// itself, without network and log. It is stopped, and the start has failed.
+// If the container ends before it was healthy, its exit code counts. Any code but 0
+// fails the task. With 0 the container has done its work: the answer is
+// [exec.ErrTaskStarted], and the Wait that follows completes the task.
 //
-// A container that ends before it was healthy is a failed task if its exit code
-// is not 0. With 0 it has done its work, so the answer is [exec.ErrTaskStarted],
-// and the Wait that follows completes the task.
+// If the engine lost an earlier start, the container may begin to run by itself,
+// without network and log. It is stopped, and the start has failed.
 func (c *controller) Start(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
@@ -128,11 +128,11 @@ func (c *controller) Start(ctx context.Context) error {
 			return err
 		}
 		if runsUnknownToEngine(answer) {
-			return c.endStray(ctx)
+			return c.endLostStart(ctx)
 		}
 		if !isUnstarted(answer) {
-			// A Start that was interrupted, perhaps with its process, goes on
-			// waiting.
+			// An earlier Start may have been interrupted, perhaps with its process.
+			// This one goes on waiting.
 			if answer.State.Status == container.StateRunning && !isHealthy(answer) {
 				if err := c.untilHealthy(ctx); err != nil {
 					return err
@@ -149,7 +149,7 @@ func (c *controller) Start(ctx context.Context) error {
 				return awaitErr
 			}
 			if runs {
-				return c.endStray(ctx)
+				return c.endLostStart(ctx)
 			}
 			return err
 		}
@@ -160,8 +160,8 @@ func (c *controller) Start(ctx context.Context) error {
 	})
 }
 
-// inspect inspects the container. What says nothing about it is a temporary
-// error, for the agent to call again: the container may run.
+// inspect inspects the container. An error that says nothing about the container is
+// temporary, so that the agent calls again: the container may run.
 func (c *controller) inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := c.adapter.Inspect(ctx)
 	if err != nil && !isContainerGone(err) {
@@ -170,9 +170,9 @@ func (c *controller) inspect(ctx context.Context) (container.InspectResponse, er
 	return answer, err
 }
 
-// finish makes the exit error of a container that has ended. One that has not
-// is unhealthy, and stopped. Another process may have done that: what the engine
-// keeps of the checks tells.
+// finish returns the exit error of a container that has ended. If it has not ended, it
+// is unhealthy: finish stops it and waits for the end. Another process may have stopped
+// it for its health. failedChecks sees that in what the engine keeps of the checks.
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
@@ -186,16 +186,17 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	}
 	c.notePorts(answer)
 	c.mu.Lock()
-	sick := c.unhealthy
+	unhealthy := c.unhealthy
 	c.mu.Unlock()
-	if sick || failedChecks(answer) {
+	if unhealthy || failedChecks(answer) {
 		return ExitError(answer, ErrContainerUnhealthy)
 	}
 	return ExitError(answer, nil)
 }
 
-// untilHealthy waits until the container is healthy. One that has ended, or is
-// stopped for being unhealthy, is [exec.ErrTaskStarted] or its exit error.
+// untilHealthy waits until the container is healthy. If it ends first, or is stopped
+// because it is unhealthy, the error is [exec.ErrTaskStarted] after exit code 0, and
+// otherwise the exit error.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
 		return isHealthy(answer) || c.markUnhealthy(answer)
@@ -212,9 +213,9 @@ func (c *controller) untilHealthy(ctx context.Context) error {
 	return exec.ErrTaskStarted
 }
 
-// markUnhealthy reports whether the container is to be stopped for its health. Once it
-// is, that is not taken back. Only one that runs is judged: nobody checks it
-// while it is paused.
+// markUnhealthy reports whether the container must be stopped for its health, and notes
+// that. Once that is so, it stays so. Only a running container is judged: a paused one
+// is not checked.
 func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,30 +225,31 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 	return c.unhealthy
 }
 
-// A start is lost when the engine ends after it has asked containerd for the
-// process and before it has noted that it runs. Back again, the engine has a
-// container that was created and never started. It stays so until containerd's
-// shim gets rid of its event that the process has started; then the container is
-// running, without a time of its start, network and log.
+// A start is lost if the engine ends between two moments: it has asked containerd for
+// the process, and it has not yet noted that the process runs. After its restart the
+// engine shows a container that was created and never started. That changes when
+// containerd's shim delivers its event that the process has started: then the container
+// is running, without StartedAt, network and log.
 
-// lostStartTime is how long a container that may have been started is watched.
-// The shim sends its event again five times, 1, 2, 3, 4 and 5 s apart.
+// lostStartTime is how long a container that may have been started is watched. The shim
+// sends its event up to five more times, 1, 2, 3, 4 and 5 seconds apart: 15 seconds in
+// all.
 const lostStartTime = 20 * time.Second
 
-// startMayBeLost reports whether a start of a task that has come as far as state
-// may have been sent by an earlier process, and not been answered.
+// startMayBeLost reports whether an earlier process may have sent a start of the task
+// without an answer. state is the state that the task has reached.
 func startMayBeLost(state api.TaskState) bool {
 	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
 }
 
-// startContainer is the adapter's Start, and takes note of whether it may be lost.
+// startContainer is the adapter's Start. It notes whether the start may be lost.
 func (c *controller) startContainer(ctx context.Context) error {
 	c.adapter.startSent.Store(false)
 	err := c.adapter.Start(ctx)
 	switch {
 	case err == nil:
 		c.setStartLost(false)
-	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load(): // a client's words do not tell what arrived
+	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load(): // the client's error does not tell whether the request arrived
 		c.setStartLost(true)
 	}
 	return err
@@ -259,9 +261,9 @@ func (c *controller) setStartLost(lost bool) {
 	c.startLost = lost
 }
 
-// awaitLostStart waits until it is certain what became of a start that may be
-// lost, and reports whether the container runs. If no start may be lost it makes
-// no request and reports false.
+// awaitLostStart waits until it is certain what became of a start that may be lost, for
+// at most lostStartTime. It reports whether the container runs. If no start may be
+// lost, it makes no request and reports false.
 func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) {
 	for began := time.Now(); ; {
 		c.mu.Lock()
@@ -291,10 +293,10 @@ func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) 
 	}
 }
 
-// endStray stops a container of which the start was lost, and returns why that
-// failed, or that the start did.
-func (c *controller) endStray(ctx context.Context) error {
-	log.G(c.adapter.logContext(ctx)).Debug("container of a lost start runs, stopping it")
+// endLostStart stops a container whose start was lost. It returns the error of the
+// stop; if the stop succeeds, an error which says that the start has failed.
+func (c *controller) endLostStart(ctx context.Context) error {
+	log.G(c.adapter.logContext(ctx)).Debug("a container whose start was lost runs, stopping it")
 	if err := c.persist(ctx, c.end); err != nil {
 		return err
 	}

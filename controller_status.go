@@ -14,9 +14,9 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
-// ContainerStatus returns the container's ID, process and exit code. It returns
-// nil and no error, for which the agent keeps what it knows, if there is no
-// container of the task or the engine is away.
+// ContainerStatus returns the container's ID, process and exit code. If there is no
+// container of the task, or the engine is away, it returns nil and no error: the agent
+// then keeps the status that it has.
 func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus, error) {
 	answer, err := c.look(ctx)
 	if answer == nil {
@@ -25,14 +25,15 @@ func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus,
 	return containerStatus(*answer), nil
 }
 
-// portsAge is how long the PortStatus that follows a ContainerStatus uses what that
-// saw, or does without when that got no answer. The agent calls them in a row.
+// portsAge is how long a PortStatus may use what the ContainerStatus before it has
+// seen. The agent calls them one after the other. If that ContainerStatus got no answer
+// in time, PortStatus does not ask either.
 const portsAge = time.Second
 
-// PortStatus returns the container's published ports, sorted, each once
-// whatever the number of addresses it is published at. It returns nil if there
-// is no container of the task. If the engine is away, or ctx has ended, it
-// returns what it saw last: the agent drops what it is not told.
+// PortStatus returns the container's published ports, sorted. Each comes once, even if
+// it is published at several addresses. It returns nil if there is no container of the
+// task. If the engine is away, or ctx has ended, it returns what it saw last: the agent
+// forgets ports that are missing in an answer.
 func (c *controller) PortStatus(ctx context.Context) (*api.PortStatus, error) {
 	if ports, fresh := c.takePorts(); fresh {
 		err := c.run(ctx, opAsking, func(context.Context) error { return nil })
@@ -45,8 +46,8 @@ func (c *controller) PortStatus(ctx context.Context) (*api.PortStatus, error) {
 	return c.ports.Copy(), err
 }
 
-// look inspects the container for its status. nil is none, or none that can be
-// seen now.
+// look inspects the container for its status. It returns nil if there is no container
+// of the task, or if the engine is away.
 func (c *controller) look(ctx context.Context) (seen *container.InspectResponse, err error) {
 	err = c.run(ctx, opAsking, func(ctx context.Context) error {
 		answer, err := c.adapter.Inspect(ctx)
@@ -58,11 +59,11 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 		case err == nil, isContainerGone(err):
 			c.setPorts(nil, time.Time{})
 			return nil
-		case ctx.Err() == nil && exec.IsTemporary(err): // a deadline says that it is, too
-			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not seen")
+		case ctx.Err() == nil && exec.IsTemporary(err): // context.DeadlineExceeded calls itself temporary, too
+			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("status of the container not read")
 			if late := requestTimeoutError(0); stderrors.As(err, &late) {
 				c.mu.Lock()
-				c.portsAt = time.Now() // PortStatus would run into the time-out, too
+				c.portsAt = time.Now() // PortStatus would run into the time-out too
 				c.mu.Unlock()
 			}
 			return nil
@@ -73,21 +74,22 @@ func (c *controller) look(ctx context.Context) (seen *container.InspectResponse,
 	return seen, err
 }
 
-// notePorts takes note of a container that was just seen, for the PortStatus that
+// notePorts keeps the ports of a container that was just seen, for the PortStatus that
 // follows.
 func (c *controller) notePorts(answer container.InspectResponse) {
 	c.setPorts(publishedPorts(answer), time.Now())
 }
 
-// setPorts takes note of the ports. A PortStatus that follows within portsAge of at uses
-// them instead of asking the engine.
+// setPorts keeps the ports. at is when they were seen; zero: the next PortStatus must
+// ask the engine.
 func (c *controller) setPorts(ports *api.PortStatus, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ports, c.portsAt = ports, at
 }
 
-// takePorts returns the ports if they were looked for just now, once.
+// takePorts returns the kept ports if they were read within portsAge. It does so once:
+// the next PortStatus asks the engine.
 func (c *controller) takePorts() (ports *api.PortStatus, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,9 +105,9 @@ var swarmProtocols = map[string]api.PortConfig_Protocol{
 	"tcp": api.ProtocolTCP, "udp": api.ProtocolUDP, "sctp": api.ProtocolSCTP,
 }
 
-// publishedPorts lists the ports that the host has for the container, in one
-// order. A port without a host's port is not published: an engine lists those
-// that the image exposes too, and those that are routed to.
+// publishedPorts returns the container's ports that are published on the host, sorted.
+// An engine also lists ports that the image only exposes. Those have no host port, and
+// are left out.
 func publishedPorts(answer container.InspectResponse) *api.PortStatus {
 	status := &api.PortStatus{}
 	if answer.NetworkSettings == nil {
@@ -115,7 +117,7 @@ func publishedPorts(answer container.InspectResponse) *api.PortStatus {
 	for port, bindings := range answer.NetworkSettings.Ports {
 		protocol, known := swarmProtocols[port.Proto()]
 		if !known {
-			continue // SwarmKit has no word for it
+			continue // SwarmKit does not know it
 		}
 		for _, binding := range bindings {
 			published, err := strconv.ParseUint(binding.HostPort, 10, 16)

@@ -8,16 +8,18 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
-// Shutdown stops the container, after it has ended a running Prepare or Start. A
-// container that is not there, or does not run, is no error; one that may have
-// been started without the engine's knowledge is watched first. A stop that fails
-// while the container runs is a temporary error, unless the engine refuses it:
-// once a task has ended, the agent asks for no stop.
+// Shutdown ends a running Prepare or Start, and then stops the container. A container
+// that does not exist, or does not run, is no error. If a start may be lost, Shutdown
+// first watches for up to 20 seconds whether the container begins to run.
+//
+// If a stop fails while the container runs, the error is temporary, so that the agent
+// calls again: a final error would end the task, and the agent stops no container of a
+// task that has ended. A refusal of the engine is final all the same.
 func (c *controller) Shutdown(ctx context.Context) error {
 	return c.stop(ctx, c.adapter.Shutdown)
 }
 
-// Terminate is Shutdown without grace.
+// Terminate is Shutdown without a grace period.
 func (c *controller) Terminate(ctx context.Context) error {
 	return c.stop(ctx, c.adapter.Terminate)
 }
@@ -43,18 +45,20 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 		if _, err := c.awaitLostStart(ctx); err != nil {
 			return err
 		}
-		return c.stopped(ctx, stop(ctx))
+		return c.stopResult(ctx, stop(ctx))
 	})
 }
 
-// end stops the container of a task that goes on until it has ended.
+// end stops the container of a task that fails. persist repeats it until the container
+// has ended.
 func (c *controller) end(ctx context.Context) error {
-	return c.stopped(ctx, c.adapter.Shutdown(ctx))
+	return c.stopResult(ctx, c.adapter.Shutdown(ctx))
 }
 
-// stopped returns what a stop that ended with err comes to. The engine may fail
-// to see an end that it has brought about.
-func (c *controller) stopped(ctx context.Context, err error) error {
+// stopResult returns the error of a stop that ended with err. After a failure it looks
+// at the container, because the engine may not notice that its own stop has ended the
+// container.
+func (c *controller) stopResult(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -70,21 +74,25 @@ func (c *controller) stopped(ctx context.Context, err error) error {
 	return tryAgain(ctx, err)
 }
 
-// Remove removes the container, whatever it does, and then those of the task's
-// networks that nobody else uses. It ends a running Prepare, Start and Wait with
-// context.Canceled; after it, nothing is made any more. Whatever the engine fails to
-// do is tried again until ctx ends, with pauses, unless the engine refuses it: the
-// agent calls Remove once. What it did not finish it does when it is called again.
-// After a create without an answer it looks for the container for five seconds.
+// Remove removes the container, running or not, and then the task's networks that
+// nobody else uses. First it ends a running Prepare, Start and Wait with
+// context.Canceled. From then on the controller makes nothing any more.
 //
-// A container that may have been started without the engine's knowledge is watched
-// before: the engine would only forget it, and leave its process. A container that
-// is not proven to be the task's is left alone.
+// The agent calls Remove only once. So Remove tries again after a passing fault, a 409
+// and a 500, until ctx ends. The pauses grow: to five seconds after a passing fault,
+// and to a minute after an answer that may stay, such as a 500. Any other error is
+// final. Remove stops the container before it removes it; a stop that was done is not
+// repeated. A second call of Remove does what the first one has left.
+//
+// After a create without an answer, it looks for the container for five seconds. If a
+// start may be lost, it first watches for up to 20 seconds whether the container begins
+// to run: without a stop, the engine would forget the container and leave its process.
+// A container that is not proven to be the task's is left alone.
 func (c *controller) Remove(ctx context.Context) error {
 	c.mu.Lock()
 	c.removed = true
 	c.portsAt = time.Time{}
-	c.interruptLocked(opWaiting, context.Canceled) // another error would fail the task
+	c.interruptLocked(opWaiting, context.Canceled) // any other error would fail the task
 	c.mu.Unlock()
 	return c.run(ctx, opAsking, func(ctx context.Context) error {
 		if err := c.lock(ctx); err != nil {
@@ -96,8 +104,8 @@ func (c *controller) Remove(ctx context.Context) error {
 	})
 }
 
-// remove is one try to remove container and networks. stopped says whether the container
-// has been stopped before: that is done once, however many tries a removal takes.
+// remove tries once to remove the container and the networks. stopped says whether the
+// container has been stopped, so that only one try stops it.
 func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	removable, err := c.removable(ctx)
 	if err != nil {
@@ -110,7 +118,7 @@ func (c *controller) remove(ctx context.Context, stopped *bool) error {
 		if !*stopped {
 			if err := c.adapter.Shutdown(ctx); unfinished(ctx, err) {
 				return err
-			} else if err != nil { // the removal kills it
+			} else if err != nil { // the removal kills the container
 				log.G(c.adapter.logContext(ctx)).WithError(err).Debug("container not stopped before its removal")
 			}
 			*stopped = true
@@ -120,7 +128,7 @@ func (c *controller) remove(ctx context.Context, stopped *bool) error {
 		err = c.adapter.removeFiles(ctx)
 	}
 	if err != nil && (ctx.Err() != nil || mayMend(err)) {
-		return err // the networks go after the container
+		return err // the networks can only be removed after the container
 	}
 	if networksErr := c.adapter.RemoveNetworks(ctx); err == nil {
 		err = networksErr
@@ -128,18 +136,18 @@ func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	return err
 }
 
-// lostCreateTime is how long a removal looks for the container of a create of
-// which the answer was lost. An engine shows one only when its volumes have been
-// filled from the image, and the agent asks for no second removal.
+// lostCreateTime is how long a removal looks for a container whose create was not
+// answered. An engine shows such a container only when it has filled the volumes from
+// the image, and the agent asks for no second removal.
 const lostCreateTime = 5 * time.Second
 
-// removable reports whether there is a container, and whether it is the task's.
+// removable reports whether there is a container that is the task's.
 func (c *controller) removable(ctx context.Context) (bool, error) {
 	for began := time.Now(); ; {
 		c.mu.Lock()
-		own, lost := c.ownershipProven, c.createLost
+		proven, lost := c.ownershipProven, c.createLost
 		c.mu.Unlock()
-		if own && !c.adapter.isNamed {
+		if proven && !c.adapter.isNamed {
 			return true, nil
 		}
 		answer, err := c.adapter.Inspect(ctx)

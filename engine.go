@@ -11,13 +11,13 @@ import (
 	"github.com/pkg/errors"
 )
 
-// Engine is a client-side handle on one Docker Engine. Make one for each
-// client, and from it an adapter for each task: the adapters of one Engine share
-// its event stream, its pulls, and the knowledge of which tasks use a network.
+// Engine is a client-side handle on one Docker Engine. Make one for each client, and
+// from it an adapter for each task. The adapters of one Engine share its event stream,
+// its pulls, and the knowledge of which tasks use a network.
 //
-// An Engine starts nothing by itself and needs no Close: background work ends
-// with the contexts of the calls that started it. It is safe for concurrent use.
-// The zero value has no client, which [Engine.Adapter] reports; use [NewEngine].
+// An Engine starts nothing by itself and needs no Close: background work ends with the
+// contexts of the calls that started it. It is safe for concurrent use. The zero value
+// has no client, which [Engine.Adapter] reports. Use [NewEngine].
 type Engine struct {
 	client   engineapi.APIClient
 	options  options
@@ -29,15 +29,17 @@ type Engine struct {
 	hosts    fileHosts
 }
 
-// NewEngine makes a handle on the engine behind client. It does no I/O. The
-// client stays the caller's to close, after the last call has returned. A nil
-// client is reported by [Engine.Adapter].
+// NewEngine makes a handle on the engine behind client. It does no I/O. The client
+// stays the caller's to close, after the last call has returned. [Engine.Adapter]
+// reports a nil client, and an option whose value is impossible (see [Option]).
 //
 // On a *client.Client whose API version is not fixed, the Engine negotiates the
-// version, which sets it for all users of that client. Any other implementation
-// counts as a fake of the newest version, even one that wraps a *client.Client:
-// negotiate or fix the version of such a client yourself, or wrap its transport
-// instead. See "API version" in the package documentation.
+// version. That sets the version for all users of the client. It does the same for a
+// client of another type with the option [WithWrappedClient]. Without that option, any
+// other type counts as a fake of the newest version, even if it wraps a *client.Client.
+// The Engine then never pings, never negotiates, and leaves out the requests that it
+// spares a fake. To instrument requests, better wrap the client's transport. See "API
+// version" in the package documentation.
 func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	if c, ok := client.(*engineapi.Client); ok && c == nil {
 		client = nil
@@ -58,8 +60,8 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 
 var errNoClient = errors.New("dockerexec: the engine's client is nil")
 
-// usable reports what makes every operation fail: no client, or an option whose value
-// cannot be.
+// usable returns the error that every operation would meet: there is no client, or the
+// value of an option is impossible.
 func (e *Engine) usable() error {
 	if e == nil || e.client == nil {
 		return errNoClient
@@ -67,20 +69,20 @@ func (e *Engine) usable() error {
 	return e.options.err
 }
 
-// apiVersion agrees with the engine on an API version, once, before the first
-// other request.
+// apiVersion agrees with the engine on an API version. That happens once, before the
+// first other request.
 //
-// The client's own negotiation is not used: it is a data race beside a request,
-// swallows a failed ping and then keeps a version that an older engine refuses.
+// The client's own negotiation is not used. It is a data race beside a request. It
+// hides a ping that failed, and then keeps a version that an older engine refuses.
 type apiVersion struct {
 	client engineapi.APIClient
-	isFake bool          // the client is not asked
-	gate   chan struct{} // holds one token: whoever takes it may ping
+	isFake bool          // no ping, and no request that fakes need not know
+	gate   chan struct{} // see passGate; the holder of its token may ping
 	agreed atomic.Pointer[string]
 }
 
-// negotiating guards the client's version while it is set. Several Engines may
-// stand on one client, and the client has no accessor that is safe beside it.
+// negotiating guards a client while its version is set. Several Engines may use one
+// client, and the client has no accessor that is safe while another sets it.
 var negotiating sync.Mutex
 
 func (v *apiVersion) init(client engineapi.APIClient, isWrapped bool) {
@@ -91,14 +93,13 @@ func (v *apiVersion) init(client engineapi.APIClient, isWrapped bool) {
 	}
 }
 
-// get returns the agreed version, after a ping if there is none yet. The empty
-// version is the newest. A failed ping is a passing fault: the next call tries
-// again.
+// get returns the agreed version. If there is none yet, it pings first. The empty
+// version is the newest. A failed ping is a passing fault: the next call tries again.
 func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, error) {
 	if agreed := v.agreed.Load(); agreed != nil {
 		return *agreed, nil
 	}
-	pingCtx, cancel := withTimeout(ctx, timeout) // of the wait for another one's ping, too
+	pingCtx, cancel := withTimeout(ctx, timeout) // bounds the wait for another call's ping, too
 	defer cancel()
 	failed := func(err error) (string, error) {
 		if ctx.Err() != nil {
@@ -119,7 +120,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	case err != nil && pingCtx.Err() != nil:
 		return failed(requestTimeoutError(timeout))
 	case isAnswer(err):
-		return failed(errors.New(err.Error())) // its class is no word on what is asked for next
+		return failed(errors.New(err.Error())) // without its class, which is about the ping alone
 	case err != nil:
 		return failed(err)
 	case ping.APIVersion == "":
@@ -134,13 +135,13 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	return version, nil
 }
 
-// fix sets the version without asking.
+// fix stores the version that get returns from now on.
 func (v *apiVersion) fix(version string) { v.agreed.Store(&version) }
 
-// request makes one engine call. The API version is agreed first, and the call
-// is bounded by the request time-out plus extra. The error is the client's own,
-// for the caller to classify and then to hand to engineError; only a time-out
-// is replaced, by an error that says so.
+// request makes one engine call. It agrees on the API version first. The call may take
+// the request time-out plus extra. The error is the client's own: the caller classifies
+// it and then hands it to engineError. Only a time-out is replaced, by
+// requestTimeoutError.
 func request[T any](ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	var none T
 	timeout := e.options.requestTimeout
@@ -159,7 +160,7 @@ func request[T any](ctx context.Context, e *Engine, extra time.Duration, call fu
 	return answer, err
 }
 
-// do is request for a call that answers nothing.
+// do is request for a call whose answer is only an error.
 func do(ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) error) error {
 	_, err := request(ctx, e, extra, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, call(ctx)

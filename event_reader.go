@@ -13,69 +13,72 @@ import (
 )
 
 const (
-	// errorWindow is how long a failed request may take to say so once the
-	// client has returned; it is a matter of microseconds.
+	// errorWindow is how long a failed request's error may take to arrive once the
+	// client has returned. It takes microseconds.
 	errorWindow = 10 * time.Millisecond
-	// settleWindow is when an open stream counts as restored. An engine sends what
-	// it has kept at once, so what has not come back by then is lost. It is also
-	// when every watch inspects once more: an engine answers before it subscribes.
+	// settleWindow is the time from the opening of a stream until it counts as
+	// restored. An engine sends at once what it has kept: what has not come back by
+	// then is lost. After the same time every watch inspects once more, because an
+	// engine answers before it subscribes.
 	settleWindow = time.Second
-	// refusedAfter is how long the stream may be lost until whoever answers to the
-	// request with a fault that passes, or not at all, counts as refusing it. It
-	// leaves an engine the time to restart behind a proxy that answers meanwhile.
+	// After refusedAfter without a stream, passing faults and time-outs of the request
+	// count as a refusal. An engine has this time to restart behind a proxy that
+	// answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back, for the time between an
-	// engine's answer and its subscribing.
+	// lookBack is how far the first request goes back in time. It covers the time from
+	// an engine's answer to its subscribing.
 	lookBack = 5 * time.Second
-	// rememberedEvents is how many events an engine keeps, of all kinds, so no
-	// more than that can come twice.
+	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
+	// come twice.
 	rememberedEvents = 256
 )
 
-// errStreamEnded is the end of a stream without any error, which only fakes do.
+// errStreamEnded is the end of a stream without an error. Only fakes do that.
 var errStreamEnded = errors.New("the event stream ended without an error")
 
 // eventReader is what the goroutine of a run keeps from one request to the next.
 type eventReader struct {
 	memory eventMemory
-	last   eventKey // the last event, where the next request begins; zero: none
+	last   eventKey // the last event; the next request begins there; zero: none
 	outage outage
-	failed time.Time // when a request of this run failed first in this outage; zero: none has
+	failed time.Time // when the first request of this run failed in this outage; zero: none has
 	hinted time.Time // when the watches were last told that the stream was opened
 	// flaps counts how often in a row the stream broke before it was proven. From the
-	// second one on, the watches are told of an opening only every refusedInterval.
-	// Otherwise a stream that opens and closes at once would cost more inspects than one
-	// that is refused.
+	// second time on, the watches are told of an opening only every refusedInterval.
+	// Otherwise a stream that opens and closes at once would cost more inspects than
+	// one that is refused.
 	flaps int
 
-	// Of the request at hand.
+	// The current request.
 	open     time.Time // when it was established; zero: not yet
-	resuming bool      // last has not come back yet
+	resuming bool      // the engine must send the event last again, and has not yet
 	good     bool      // a new event has come
-	proven   bool
+	proven   bool      // a new event has come, or settleWindow has passed
 }
 
-// outage is what one run leaves to the next, so that a caller which subscribes
-// again and again goes on with the pauses, and does not have each one logged.
+// outage is what one run hands to the next. A caller may subscribe and leave again and
+// again while the engine is away. So the pauses go on growing, and no run logs the
+// outage a second time.
 type outage struct {
-	since   time.Time     // when the stream was lost; zero: it is well
-	refused bool          // a warning has said that it is refused
+	since   time.Time     // when the stream was lost; zero: it works
+	refused bool          // the warning of a refusal has been logged
 	away    bool          // the last request failed or broke
-	gap     time.Duration // how long it was lost before it was last opened
+	gap     time.Duration // how long it was lost when it was last opened
 	pauses  backoff
 }
 
-// read opens the stream, and opens it again whenever it breaks, until ctx ends.
-// It is the goroutine of a run. left is from the one of the run before.
-func (r *streamRun) read(ctx context.Context, left <-chan outage) {
+// read is the goroutine of a run. It opens the stream, and opens it again whenever it
+// breaks, until ctx ends. previous delivers the outage of the run before; nil: there
+// was none.
+func (r *streamRun) read(ctx context.Context, previous <-chan outage) {
 	rd := &r.reader
 	defer close(r.done)
-	defer func() { r.left <- rd.outage }()
-	if left != nil {
-		rd.outage = receiveWithin(joinTimeout, left)
+	defer func() { r.ended <- rd.outage }()
+	if previous != nil {
+		rd.outage = receiveWithin(joinTimeout, previous)
 	}
 	if rd.outage.away {
-		_ = sleep(ctx, rd.outage.pauses.next()) // ctx is looked at below
+		_ = sleep(ctx, rd.outage.pauses.next()) // the loop looks at ctx
 	}
 	for ctx.Err() == nil {
 		err := r.follow(ctx)
@@ -96,7 +99,7 @@ func (r *streamRun) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(opened.settle) // then until settleWindow
+	timer := time.NewTimer(opened.settle) // once established: settleWindow
 	defer timer.Stop()
 	established := func() {
 		if rd.open.IsZero() {
@@ -116,7 +119,7 @@ func (r *streamRun) follow(ctx context.Context) error {
 			if err == nil {
 				err = errStreamEnded
 			}
-			if err == io.EOF || err == errStreamEnded { //nolint:errorlint // bare: the end of a good answer; a request that ends so is wrapped
+			if err == io.EOF || err == errStreamEnded { //nolint:errorlint // bare: the end of a good answer; a failed request wraps it
 				established()
 			}
 			r.drain(ctx, opened.messages)
@@ -133,8 +136,8 @@ func (r *streamRun) follow(ctx context.Context) error {
 	}
 }
 
-// drain takes what a fake had ready when it ended the stream. The client's own
-// channel holds nothing.
+// drain receives what a fake had ready when it ended the stream. The client's own
+// channel holds nothing then.
 func (r *streamRun) drain(ctx context.Context, messages <-chan events.Message) {
 	for range cap(messages) {
 		select {
@@ -149,7 +152,7 @@ func (r *streamRun) drain(ctx context.Context, messages <-chan events.Message) {
 	}
 }
 
-// established notes that the request at hand has been answered.
+// established notes that the current request has been answered.
 func (r *streamRun) established(ctx context.Context) {
 	rd := &r.reader
 	rd.open = time.Now()
@@ -168,11 +171,11 @@ func (r *streamRun) established(ctx context.Context) {
 	}
 }
 
-// receive takes one event off the stream.
+// receive handles one event of the stream.
 func (r *streamRun) receive(ctx context.Context, m events.Message) {
 	rd := &r.reader
 	key := keyOf(m)
-	if key.timeNano != 0 { // a fake's event without a time is neither a position nor a duplicate
+	if key.timeNano != 0 { // a fake's event without a time can neither be resumed at nor repeated
 		if rd.memory.has(key) {
 			if rd.resuming && key == rd.last {
 				rd.resuming = false
@@ -187,32 +190,32 @@ func (r *streamRun) receive(ctx context.Context, m events.Message) {
 	}
 	rd.good = true
 	if !rd.proven {
-		r.wellAgain(ctx)
+		r.endOutage(ctx)
 	}
 	r.dispatch(m)
 }
 
-// prove is called settleWindow after the stream was opened.
+// prove is called when the stream has been open for settleWindow.
 func (r *streamRun) prove(ctx context.Context) {
 	if r.reader.resuming {
 		r.loss(ctx, "nothing came back")
 	}
-	r.wellAgain(ctx)
+	r.endOutage(ctx)
 	r.reader.hinted = time.Now()
 	r.hintAll()
 }
 
-// loss tells that events may be lost.
+// loss tells the subscribers that events may be lost.
 func (r *streamRun) loss(ctx context.Context, why string) {
 	r.reader.resuming = false
 	told := r.resync()
 	log.G(ctx).WithFields(log.Fields{"why": why, "subscribers": told}).Debug("events may be lost, subscribers are told to resync")
 }
 
-// wellAgain ends an outage. A stream that breaks before goes on with the same
-// outage, so that one which opens and breaks all the time is not logged each
-// time.
-func (r *streamRun) wellAgain(ctx context.Context) {
+// endOutage ends an outage, if there is one. It is called when the stream is proven,
+// not when it opens. So a stream that opens and breaks all the time stays in one
+// outage, which is logged once.
+func (r *streamRun) endOutage(ctx context.Context) {
 	rd := &r.reader
 	rd.proven = true
 	if !rd.outage.since.IsZero() {
@@ -221,8 +224,8 @@ func (r *streamRun) wellAgain(ctx context.Context) {
 	}
 }
 
-// broke notes that the request at hand has failed or ended, and returns how
-// long to pause before the next one.
+// broke notes that the current request has failed or ended. It returns the pause before
+// the next one.
 func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	rd := &r.reader
 	refused := rd.refusedBy(err)
@@ -257,17 +260,18 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	return pause
 }
 
-// refusedBy reports whether the request at hand, which ended with err, was
-// refused: somebody is there, and may well answer to an inspect. Without a
-// connection nobody is, and who has opened the stream does not refuse it. An
-// engine that restarts behind a proxy, or is busy, is given refusedAfter.
+// refusedBy reports whether the current request, which ended with err, was refused. A
+// refusal means that something answers, and may answer inspects too. A request without
+// a connection, or one that opened the stream, was not refused. For refusedAfter a
+// passing fault is no refusal: the engine may be restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
 	return rd.open.IsZero() && hasReached(err) && (long || !isPassing(err))
 }
 
-// since is where the next request begins: at the last event, inclusively, since
-// others may have its time. If there was none the wall clock has to do.
+// since is the time at which the next request begins. It is the time of the last event,
+// inclusive, because other events may have the same time. If there was no event, it
+// comes from the clock of this host.
 func (rd *eventReader) since() string {
 	nano := rd.last.timeNano
 	if nano <= 0 { // an engine takes no time from before 1970
@@ -276,7 +280,7 @@ func (rd *eventReader) since() string {
 	return fmt.Sprintf("%d.%09d", nano/1e9, nano%1e9)
 }
 
-// eventKey tells events apart. The time alone does not: several may have the
+// eventKey tells events apart. The time alone does not: several events may have the
 // same nanosecond.
 type eventKey struct {
 	timeNano int64
@@ -289,15 +293,16 @@ func keyOf(m events.Message) eventKey {
 	return eventKey{timeNano: m.TimeNano, kind: m.Type, action: m.Action, actor: m.Actor.ID}
 }
 
-// eventMemory remembers the last rememberedEvents keys, some 50 KiB at most.
+// eventMemory remembers the keys of the last rememberedEvents events, at most some 50
+// KiB.
 type eventMemory struct {
 	keys   []eventKey // a ring
 	oldest int        // where the next key goes once the ring is full
 	newest int64      // the highest time so far
 }
 
-// has reports whether key is remembered. Events come in the order of time but
-// for a few, so it has to look only when the stream goes back.
+// has reports whether key is remembered. Events come almost in the order of time. So
+// has searches only when the time is not later than all others.
 func (m *eventMemory) has(key eventKey) bool {
 	return key.timeNano <= m.newest && slices.Contains(m.keys, key)
 }
@@ -312,13 +317,13 @@ func (m *eventMemory) add(key eventKey) {
 	m.oldest = (m.oldest + 1) % rememberedEvents
 }
 
-// dispatch hands an event to the subscribers that it is about. It never blocks,
-// and costs the same however many others there are.
+// dispatch hands an event to the subscribers of its container. It never blocks. Its
+// cost does not depend on the number of other subscribers.
 //
-// An event belongs to the task that its label names, if it comes from the
-// container that has the task's name, or from the one with the ID that inspect
-// has seen: anybody can label a container. An engine always sends the label,
-// since the filter asks for it; the reference's fakes send the name alone.
+// Anybody can put a task's label on a container. So an event with a label belongs to
+// the task only if its container also has the task's container name, or the ID that
+// inspect has seen. An engine always sends the label, because the filter asks for it.
+// The reference's fakes send the name alone.
 func (r *streamRun) dispatch(m events.Message) {
 	name := m.Actor.Attributes["name"]
 	task, labelled := m.Actor.Attributes[LabelTaskID]
@@ -339,7 +344,7 @@ func (r *streamRun) dispatch(m events.Message) {
 	stopAll(stops)
 }
 
-// hintAll has every watch inspect.
+// hintAll makes every watch inspect.
 func (r *streamRun) hintAll() {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
@@ -356,9 +361,9 @@ func (r *streamRun) hintAllLocked() {
 	}
 }
 
-// resync tells every subscriber that was there before the stream was last
-// opened that events may be lost. It returns how many it told. Watches need not
-// be told: they inspect after every opening.
+// resync tells every subscriber that was there before the last opening that events may
+// be lost. It returns how many it told. Watches need not be told: the hints of opened
+// and prove make them inspect.
 func (r *streamRun) resync() int {
 	var lost []*subscriber
 	r.stream.mu.Lock()
@@ -375,8 +380,9 @@ func (r *streamRun) resync() int {
 	return len(lost)
 }
 
-// dismissLocked takes subscribers off the run and closes their second channels.
-// It returns what is to be called without the lock: a context may be anybody's.
+// dismissLocked takes subscribers off the run, and closes the channel closed of each.
+// The caller must call the returned functions without the lock, because they call into
+// contexts, which may be of any type.
 func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
 	for _, sub := range subs {
 		r.removeLocked(sub)

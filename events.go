@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// inspectInterval is how often a watch inspects without any hint, give or
-	// take a tenth.
+	// inspectInterval is how often a watch inspects without a hint, give or take a
+	// tenth.
 	inspectInterval = 5 * time.Minute
-	// refusedInterval is the same while the engine refuses the event stream.
+	// refusedInterval is used instead while the engine refuses the event stream.
 	refusedInterval = 10 * time.Second
-	// burstWindow is how long a hint waits for the others of a burst: an end is
-	// kill, die and stop, milliseconds apart.
+	// burstWindow is how long a watch waits after a hint before it inspects. The end of
+	// a container is kill, die and stop, milliseconds apart: one inspect serves all
+	// three.
 	burstWindow = 20 * time.Millisecond
-	// spreadTime is over how long the inspects of all watches are spread when
-	// the stream gives every one of them a hint.
+	// spreadTime spreads the inspects of all watches when the stream hints all of them
+	// at once.
 	spreadTime = 250 * time.Millisecond
 )
 
-// eventActions are the actions that the stream asks for. An engine takes them
-// for prefixes because of health_status, which goes on with the status. None is
-// a prefix of exec_create, exec_start and exec_die, which a health check puts
-// on the stream at every run.
+// eventActions are the actions that the stream asks for. An engine takes each for a
+// prefix, because health_status is followed by the status. None of them is a prefix of
+// exec_create, exec_start or exec_die: every run of a health check sends those.
 var eventActions = []events.Action{
 	events.ActionCreate, events.ActionStart, events.ActionDie, events.ActionKill, events.ActionStop, events.ActionOOM,
 	events.ActionDestroy, events.ActionRename, events.ActionPause, events.ActionUnPause, events.ActionHealthStatus,
@@ -47,23 +47,24 @@ type eventsClient interface {
 type openedEvents struct {
 	messages <-chan events.Message
 	errs     <-chan error
-	// settle is how long to watch errs before the request counts as established.
+	// settle is how long errs must stay silent before the request counts as
+	// established.
 	settle time.Duration
 }
 
-// openEvents asks the engine for the events of all tasks' containers, from
-// since on.
+// openEvents asks the engine for the events of all tasks' containers, from since on.
 //
-// The client returns when it has the answer's header or has failed, and sends
-// the failure a moment later; a fake may never send anything. So silence means
-// success, after errorWindow, or much later if the request went out and nothing
-// came back: then it has failed for certain, and only the error is missing.
+// The client returns when it has the answer's header or has failed. It sends its error
+// a moment later. A fake may never send anything. So silence for errorWindow means
+// success. There is one exception: the request went out, and the client returned
+// without an answer. Then it has failed for certain, and only its error is missing. So
+// settle is much longer then.
 func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
 	for _, action := range eventActions {
 		filter.Add("event", string(action))
 	}
-	// The client waits for the answer's header without an end of its own.
+	// The client sets no limit to the wait for the answer's header.
 	if timeout <= 0 {
 		timeout = math.MaxInt64
 	}
@@ -87,22 +88,21 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 
 // One event stream serves all adapters of an Engine. Who owns what:
 //
-//   - An eventStream lives as long as its Engine. It knows the run there is.
-//   - A streamRun is one life of the stream: the first subscriber starts it, the
-//     last to leave ends it and waits for its goroutine. Who is subscribed and
-//     whether the stream is open is guarded by eventStream.mu.
-//   - The run's goroutine, in event_reader.go, makes the requests, one at a
-//     time, and has all else to itself: position, memory, pauses. It never waits
-//     for a subscriber.
-//   - A subscriber has no goroutine. The run's goroutine sends to its channels,
-//     under mu; whoever takes it off the run closes the one that tells so.
+//   - An eventStream lives as long as its Engine. It knows the current run.
+//   - A streamRun is one life of the stream. The first subscriber starts it. The last
+//     one to leave ends it and waits for its goroutine. eventStream.mu guards the
+//     subscribers and whether the stream is open.
+//   - The run's goroutine, in event_reader.go, makes one request at a time. Only this
+//     goroutine uses the eventReader. It never waits for a subscriber.
+//   - A subscriber has no goroutine. The run's goroutine sends to its channels, under
+//     mu. Whoever unsubscribes it closes its channel named closed.
 
 const (
-	// eventQueue is how many events wait for a reader before it is told to
-	// resync.
+	// eventQueue is how many events wait for a reader. One more, and the reader is told
+	// to resync.
 	eventQueue = 8
-	// joinTimeout is how long the end of a run is waited for. The client obeys
-	// its context, so this is for fakes that do not.
+	// joinTimeout bounds the wait for the end of a run. The client obeys its context. A
+	// fake may not.
 	joinTimeout = time.Second
 )
 
@@ -111,38 +111,38 @@ const (
 type eventStream struct {
 	request func(ctx context.Context, since string) (openedEvents, error)
 
-	mu   sync.Mutex
-	run  *streamRun    // nil: nobody is subscribed
-	left <-chan outage // what the goroutine of the run before leaves when it ends; nil: there was none
+	mu       sync.Mutex
+	run      *streamRun    // nil: nobody is subscribed
+	previous <-chan outage // the run before sends here as it ends; nil: there was none
 }
 
 // streamRun is one life of the stream.
 type streamRun struct {
 	stream *eventStream
 	cancel context.CancelFunc // ends the goroutine
-	left   chan outage        // the goroutine's last words, for the next run; has room for them
-	done   chan struct{}      // closed by the goroutine when it has ended
+	ended  chan outage        // the goroutine sends here once, as it ends, for the next run; has room for one
+	done   chan struct{}      // closed by the goroutine after that
 
 	// Guarded by stream.mu.
 	byTask map[string][]*subscriber
-	byName map[string][]*subscriber // the same ones, by their container's name
+	byName map[string][]*subscriber // the same subscribers, by their container's name
 	count  int
 	opens  int           // how often the stream has been open
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
-	// closed while the stream counts as refused, see eventReader.refusedBy; a new one
-	// when it does not
+	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
+	// It is replaced when that ends.
 	refused   chan struct{}
 	isRefused bool
 
-	reader eventReader // the goroutine's own
+	reader eventReader // only the goroutine uses it
 }
 
-// subscribe puts sub on the stream, which starts for the first one. It neither
-// blocks nor fails, unless ctx has ended already.
+// subscribe puts sub on the stream. The first subscriber starts the stream. It never
+// blocks. It fails only if ctx has ended already.
 //
-// The stream belongs to no caller. So of the first subscriber's ctx it keeps
-// the logger alone, without its fields, which are about a task.
+// The stream belongs to no caller: of the first subscriber's ctx it keeps only the
+// logger, without its fields, which are about one task.
 func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -154,7 +154,7 @@ func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 		s.run = &streamRun{
 			stream: s,
 			cancel: cancel,
-			left:   make(chan outage, 1),
+			ended:  make(chan outage, 1),
 			done:   make(chan struct{}),
 			byTask: map[string][]*subscriber{},
 			byName: map[string][]*subscriber{},
@@ -162,18 +162,18 @@ func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 
 			refused: make(chan struct{}),
 		}
-		go s.run.read(own, s.left)
+		go s.run.read(own, s.previous)
 	}
 	s.run.addLocked(sub)
 	return nil
 }
 
-// untilOpen waits until the stream is open. Who wants hints alone goes on without
-// a stream that the engine refuses.
+// untilOpen waits until the stream is open. A subscriber that gets only hints does not
+// wait for a stream that the engine refuses.
 func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	s.mu.Lock()
 	run := sub.run
-	if run == nil { // told to resync already, for which the stream was open
+	if run == nil { // already told to resync: the stream has been open
 		s.mu.Unlock()
 		return ctx.Err()
 	}
@@ -190,7 +190,7 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	return ctx.Err()
 }
 
-// inspectInterval is how often to inspect without a hint.
+// inspectInterval is how often a watch inspects without a hint.
 func (s *eventStream) inspectInterval() time.Duration {
 	if s.isRefused() {
 		return refusedInterval
@@ -204,8 +204,8 @@ func (s *eventStream) isRefused() bool {
 	return s.run != nil && s.run.isRefused
 }
 
-// leaveAfter has sub leave when ctx ends, and then closes its second channel.
-// Until then it costs no goroutine.
+// leaveAfter makes sub leave when ctx ends, and closes sub.closed then. Until then it
+// costs no goroutine.
 func (s *eventStream) leaveAfter(ctx context.Context, sub *subscriber) {
 	stop := context.AfterFunc(ctx, func() {
 		if s.leave(sub) {
@@ -213,18 +213,18 @@ func (s *eventStream) leaveAfter(ctx context.Context, sub *subscriber) {
 		}
 	})
 	s.mu.Lock()
-	on := sub.run != nil
-	if on {
+	subscribed := sub.run != nil
+	if subscribed {
 		sub.stop = stop
 	}
 	s.mu.Unlock()
-	if !on {
+	if !subscribed {
 		stop()
 	}
 }
 
-// leave takes sub off the stream and reports whether it was on. The last one to
-// leave ends the stream and waits for it.
+// leave takes sub off the stream. It reports whether sub was on the stream. The last
+// one to leave ends the stream and waits for its goroutine.
 func (s *eventStream) leave(sub *subscriber) bool {
 	s.mu.Lock()
 	run := sub.run
@@ -252,7 +252,7 @@ func (r *streamRun) addLocked(sub *subscriber) {
 	r.count++
 }
 
-// removeLocked takes sub off the run, and ends the run with its last one.
+// removeLocked takes sub off the run. Without a subscriber the run ends.
 func (r *streamRun) removeLocked(sub *subscriber) {
 	remove(r.byTask, sub.task, sub)
 	remove(r.byName, sub.name, sub)
@@ -261,7 +261,7 @@ func (r *streamRun) removeLocked(sub *subscriber) {
 	if r.count == 0 {
 		r.cancel()
 		r.stream.run = nil
-		r.stream.left = r.left
+		r.stream.previous = r.ended
 	}
 }
 
@@ -274,8 +274,8 @@ func remove(from map[string][]*subscriber, key string, sub *subscriber) {
 	from[key] = rest
 }
 
-// opened lets waiting subscribers go on, and has every watch inspect if hint says so. It
-// returns how often the stream has been open.
+// opened lets the waiting subscribers go on. If hint is set, it makes every watch
+// inspect. It returns how often the stream has been open.
 func (r *streamRun) opened(hint bool) int {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
@@ -289,8 +289,8 @@ func (r *streamRun) opened(hint bool) int {
 	return r.opens
 }
 
-// lost has subscribers that come now wait for the next opening, or go on without
-// one if the engine refuses the stream.
+// lost makes subscribers wait for the next opening. If the engine refuses the stream,
+// subscribers that get only hints go on without it.
 func (r *streamRun) lost(refused bool) {
 	r.stream.mu.Lock()
 	defer r.stream.mu.Unlock()
@@ -312,26 +312,27 @@ func (r *streamRun) setRefusedLocked(refused bool) {
 	r.isRefused = refused
 }
 
-// subscriber gets the events of one task's container, or hints that there were
+// subscriber gets either the events of one task's container, or hints that there were
 // some.
 type subscriber struct {
 	task string
 	name string                  // the container's
-	id   *atomic.Pointer[string] // the container's, once an inspect has seen it
+	id   *atomic.Pointer[string] // the container's; nil until an inspect has seen it
 
-	// Either messages and closed, for events: both as Events describes them.
+	// For events: both are as ContainerAdapter.Events describes them. Otherwise nil.
 	messages chan events.Message
 	closed   chan struct{}
-	// Or hints, with room for one. True: every subscriber got that hint.
+	// For hints: with room for one. True means that every subscriber got this hint.
+	// Otherwise nil.
 	hints chan bool
 
 	// Guarded by eventStream.mu.
 	run   *streamRun  // nil: not on the stream
-	stop  func() bool // takes back leaveAfter
-	opens int         // the first opening of the stream that serves it
+	stop  func() bool // undoes leaveAfter
+	opens int         // the number of the first opening that serves it
 }
 
-// isAbout reports whether the container of an event is the one that is subscribed to.
+// isAbout reports whether an event with this name and ID is about the container.
 func (s *subscriber) isAbout(name, id string) bool {
 	if name != "" && name == s.name {
 		return true
@@ -340,7 +341,8 @@ func (s *subscriber) isAbout(name, id string) bool {
 	return known != nil && *known == id
 }
 
-// offer reports false if there is no room for the event.
+// offer hands the event on, or a hint. It reports false if there is no room for the
+// event.
 func (s *subscriber) offer(m events.Message) bool {
 	if s.hints != nil {
 		s.hint(false)
@@ -357,11 +359,11 @@ func (s *subscriber) offer(m events.Message) bool {
 func (s *subscriber) hint(everybody bool) {
 	select {
 	case s.hints <- everybody:
-	default: // a hint waits already
+	default: // one hint waits already
 	}
 }
 
-// dropHint takes back a hint that waits.
+// dropHint drops a hint that waits.
 func (s *subscriber) dropHint() {
 	select {
 	case <-s.hints:
@@ -369,7 +371,7 @@ func (s *subscriber) dropHint() {
 	}
 }
 
-// untilHint waits for a hint and the rest of its burst, or as long as limit.
+// untilHint waits for a hint and the rest of its burst. It waits at most for limit.
 func (s *subscriber) untilHint(ctx context.Context, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

@@ -281,7 +281,7 @@ func TestEventsWithAContextThatEnds(t *testing.T) {
 		_, err = adapter.Wait(ended)
 		assert.Equal(t, context.Canceled, err)
 		assert.Empty(t, client.called())
-		assert.Nil(t, adapter.engine.stream.left, "a stream was started")
+		assert.Nil(t, adapter.engine.stream.previous, "a stream was started")
 
 		ctx, lines := linesOf(t.Context())
 		ctx, cancel := context.WithCancel(ctx)

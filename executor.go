@@ -25,8 +25,8 @@ type executor struct {
 	configs exec.ConfigsManager
 
 	mu       sync.Mutex
-	node     *api.NodeDescription // nil: not described so far
-	hostname string               // the node's name in the swarm; empty: not configured so far
+	node     *api.NodeDescription // nil: Describe has not succeeded yet
+	hostname string               // the node's name in the swarm; empty: Configure was not called yet
 	platform *api.Platform        // as the swarm knows it, until the engine is described
 }
 
@@ -37,39 +37,40 @@ var (
 )
 
 // NewExecutor makes the executor of a SwarmKit agent, which runs its tasks on the
-// engine behind client. It is short for [NewEngine] and [Engine.Executor]: nobody else
-// can reach that Engine, and opts are its options. What NewEngine says about the
-// client applies here too.
+// engine behind client. It is short for [NewEngine] and [Engine.Executor]. Nobody else
+// can reach that Engine, and opts are its options. What NewEngine says about the client
+// applies here too.
 func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
 	return NewEngine(client, opts...).Executor(genericResources)
 }
 
 // Executor makes the executor of a SwarmKit agent, which runs its tasks on e. It does
-// no I/O; the executor has nothing to close and is safe for concurrent use. The client
-// of e stays the caller's to close, once the agent has ended. genericResources are
-// what the node offers besides CPUs and memory; nil for none. A nil client is reported
-// by Describe and Controller.
+// no I/O. The executor has nothing to close and is safe for concurrent use. The client
+// of e stays the caller's to close, once the agent has ended. genericResources are what
+// the node offers besides CPUs and memory; nil for none. Describe and Controller report
+// a nil client, and an option whose value is impossible; see [Option] for Controller.
 //
 // The executor's methods:
 //
-//   - Describe asks the engine. The description is the caller's own, and its order
-//     depends only on the engine's content. An engine without a plugin API counts as
-//     one without plugins. Errors are as for [ContainerAdapter].
+//   - Describe asks the engine. The description is the caller's own. Its order depends
+//     only on the engine's content. An engine without a plugin API counts as one
+//     without plugins. Errors are as for [ContainerAdapter].
 //   - Configure notes the node's hostname, which the agent may have overridden. From
-//     then on {{.Node.Hostname}} in a task is that name; before that it is the
-//     engine's. While neither is known, as when the agent starts while the engine is
-//     away, Prepare and Start fail with a temporary error for a task whose templates
-//     refer to the node, or which has secrets or configs. Configure never fails.
-//   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for
-//     overlay networks.
+//     then on {{.Node.Hostname}} in a task is that name. Before that it is the
+//     engine's. Neither is known if the agent starts while the engine is away. Then
+//     Prepare and Start fail with a temporary error for a task that has secrets or
+//     configs, or whose templates refer to the node. Configure never fails.
+//   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for overlay
+//     networks.
 //   - Controller makes a controller as [Engine.Controller] does.
-//   - Secrets and Configs, of [exec.SecretsProvider] and [exec.ConfigsProvider], are
-//     the stores that the agent fills. Cluster volumes are not provided.
+//   - Secrets and Configs return the stores that the agent fills: see
+//     [exec.SecretsProvider] and [exec.ConfigsProvider]. Cluster volumes are not
+//     provided.
 //
-// The reference hands out the description that it keeps, and so sees the agent's
-// override of the hostname through a data race; hence Configure. A task that the
-// agent resumes at its start, before it is connected, and whose container has not
-// been made, gets the engine's name.
+// At its start an agent resumes tasks before it is connected, and so before Configure.
+// Such a task gets the engine's hostname if its container has not been made. (Why
+// Configure: the reference keeps the description that it hands out, and sees the
+// agent's override of the hostname only through a data race.)
 func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor {
 	return &executor{
 		engine:  e,
@@ -79,26 +80,29 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 	}
 }
 
-// Controller makes the controller of one task, for an executor of one's own. It does
-// no I/O and never changes node or task, of which it takes copies. node and deps are
-// as for [Engine.Adapter].
+// Controller makes the controller of one task, for an executor of your own. It does no
+// I/O. It copies node and task and never changes them. node and deps are as for
+// [Engine.Adapter].
 //
-// A task that cannot run as asked is refused with the error of [Engine.Adapter], but
-// only before the state PREPARING. From then on the task may have a container, so the
-// controller's Prepare and Start refuse it instead, and a container that runs is
-// waited for, stopped and removed like any other.
+// If [Engine.Adapter] refuses the task, Controller returns that error, but only for a
+// task whose state is below PREPARING. From PREPARING on, the task may have a
+// container. Then the controller's Prepare and Start return the error instead. A
+// container that runs is waited for, stopped and removed like any other. The same goes
+// for an option whose value is impossible; Prepare and Start then return it as a
+// temporary error (see [Option]). A nil client and a nil task are always errors of
+// Controller itself.
 //
-// The controller is safe for concurrent use. Its Close ends what runs in it; the
-// caller must call that once. It implements SwarmKit's optional interfaces
-// [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser]. What its
-// methods do is described under "Controllers" in the package documentation.
+// The controller is safe for concurrent use. The caller must call its Close, which
+// ends the calls that run. It implements SwarmKit's optional interfaces
+// [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser]. The package
+// documentation describes its methods under "Controllers".
 func (e *Engine) Controller(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (exec.Controller, error) {
 	adapter, err := e.Adapter(node, task, deps)
 	return e.controllerOf(adapter, task, err)
 }
 
-// controllerOf makes the controller of a task from its adapter, or from the error that
-// refused it one.
+// controllerOf makes the controller of a task. adapter is the task's adapter; err says
+// why there is none.
 func (e *Engine) controllerOf(adapter *ContainerAdapter, task *api.Task, err error) (exec.Controller, error) {
 	if err != nil && task != nil && task.Status.State >= api.TaskStatePreparing {
 		adapter, err = e.refusedAdapter(task, err)
@@ -115,7 +119,7 @@ func (e *executor) Secrets() exec.SecretsManager { return e.secrets }
 // Configs returns the store into which the agent puts the node's configs.
 func (e *executor) Configs() exec.ConfigsManager { return e.configs }
 
-// Configure takes note of what the swarm calls the node.
+// Configure notes what the swarm calls the node.
 func (e *executor) Configure(_ context.Context, node *api.Node) error {
 	if node == nil || node.Description == nil || node.Description.Hostname == "" {
 		return nil
@@ -136,7 +140,7 @@ func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
 	return e.engine.controllerOf(adapter, task, err)
 }
 
-// nodeDescription is the node as tasks see it; nil before anything is known.
+// nodeDescription returns the node as tasks see it; nil while nothing is known.
 func (e *executor) nodeDescription() *api.NodeDescription {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -153,7 +157,7 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 	return node
 }
 
-// Describe asks the engine what node this is.
+// Describe asks the engine for the description of the node.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	if err := e.engine.usable(); err != nil {
 		return nil, err
@@ -166,7 +170,7 @@ func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 		return e.engine.client.PluginList(ctx, filters.Args{})
 	})
 	if err != nil && (ctx.Err() != nil || !cerrdefs.IsNotFound(err) && !cerrdefs.IsNotImplemented(err)) {
-		// Without its plugins the node would lose tasks that need one.
+		// Without its plugins, the node would get no tasks that need one.
 		return nil, engineError(ctx, err, "describe the node: plugins")
 	}
 	node := describe(info, plugins, e.generic)
@@ -199,7 +203,7 @@ func describe(info system.Info, plugins types.PluginsListResponse, generic []*ap
 	}
 }
 
-// swarmPluginTypes are what SwarmKit calls the capabilities of managed plugins.
+// swarmPluginTypes are SwarmKit's names of the capabilities of managed plugins.
 var swarmPluginTypes = map[string]string{"volumedriver": "Volume", "networkdriver": "Network", "logdriver": "Log"}
 
 // describePlugins lists built-in and managed plugins by type and name, each once.

@@ -9,7 +9,8 @@ import (
 	"github.com/pkg/errors"
 )
 
-// The defaults of the options, which say where each comes from.
+// The defaults of the options. The comment of each option says where the number comes
+// from.
 const (
 	defaultPullStallTimeout = 5 * time.Minute
 	defaultPullAttempts     = 3
@@ -18,13 +19,20 @@ const (
 	defaultSecretsDir       = "/run/dockerexec/secrets"
 )
 
-// Option changes one setting of an [Engine] and of every adapter it makes.
-// A nil Option is ignored; of two for the same setting the last one counts.
+// Option changes one setting of an [Engine] and of every adapter made from it. A nil
+// Option is ignored. Of two for the same setting the last one counts.
 //
-// An Option does not fail. If its value cannot be, [Engine.Adapter] and the executor's
-// Describe return an error that names the option. A controller's Prepare and Start then
-// fail with a temporary error, while its Wait, Shutdown and Remove work: tasks that run
-// are not lost for it.
+// An Option does not fail. If its value is impossible, these methods return an error
+// that names the option:
+//
+//   - [Engine.Adapter] and [NewContainerAdapter].
+//   - An executor's Describe.
+//   - [Engine.Controller], and an executor's Controller, for a task whose state is
+//     below PREPARING.
+//
+// For a task that has reached PREPARING they return a controller, so that no running
+// task is lost. Its Prepare and Start fail with that error, as a temporary one. Its
+// Wait, Shutdown and Remove work.
 type Option func(*options)
 
 type options struct {
@@ -36,7 +44,7 @@ type options struct {
 	secretsDir       string
 	wrappedClient    bool
 
-	err error // the first option whose value cannot be; its setting keeps the default
+	err error // names the first option whose value is impossible
 }
 
 func newOptions(opts []Option) options {
@@ -55,32 +63,34 @@ func newOptions(opts []Option) options {
 	return o
 }
 
-// refuse notes that an option's value cannot be.
+// refuse notes that the value of an option is impossible. The first such value counts.
 func (o *options) refuse(name, format string, args ...any) {
 	if o.err == nil {
 		o.err = errors.Errorf("dockerexec: option %s: %s", name, fmt.Sprintf(format, args...))
 	}
 }
 
-// WithPullObserver has observe called with the progress of pulls. Each
-// [ContainerAdapter.PullImage] that waits has its own calls, with the context that
-// it was given, so put into that whatever tells the tasks apart. The calls for one
-// PullImage come one after the other, at most ten times a second, and never after it
-// has returned; those for different ones may run at the same time. A slow observer
-// delays only its own progress. The default is nil: no observer.
+// WithPullObserver sets a function that gets the progress of pulls. Each
+// [ContainerAdapter.PullImage] that waits for a pull calls it with its own context. To
+// tell tasks apart, put the task into that context. The calls of one PullImage come one
+// after the other, at most ten times a second, and never after it has returned. The
+// calls of different PullImages may run at the same time. A slow observer delays only
+// its own progress. The default is nil: no observer.
 func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 	return func(o *options) { o.pullObserver = observe }
 }
 
-// WithPullStallTimeout bounds how long a pull may go on without progress: no new
-// byte of any layer, no layer in a later phase. The wait for the engine's first
-// message counts too; extraction has a limit of its own, an hour. The default is
-// five minutes, to which containerd raised its own for slow disks; 0 means no limit,
-// a negative value is an error.
+// WithPullStallTimeout bounds how long a pull may go on without progress. Progress is a
+// new byte of a layer, or a layer that enters a later phase. The wait for the engine's
+// first message counts too. A pull without progress is cancelled and not tried again:
+// errors.Is finds [ErrPullStalled] in its error. The default is five minutes:
+// containerd raised its own limit to that, for slow disks. 0 means no limit. A negative
+// value is an error (see [Option]).
 //
-// An engine with the containerd image store reports a download only for each
-// whole MiB. There a layer may take 20 seconds to begin, and each MiB may take twice
-// as long as the one before, where that is longer than the time-out.
+// Some phases have a longer limit. Extractions, and layers that the engine has queued,
+// have at least an hour. A layer has at least 20 seconds to begin. An engine with the
+// containerd image store reports a download only for each whole MiB. There each MiB may
+// take at least twice as long as the one before, up to 40 seconds.
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {
@@ -91,10 +101,10 @@ func WithPullStallTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithPullAttempts sets how often a pull is tried in all when the registry, or the
-// connection to it, has a fault that may pass. The default is 3, because the engine
-// itself tries each layer five times and the attempts multiply. 1 means that a pull is
-// not tried again; less than 1 is an error.
+// WithPullAttempts sets how often a pull is tried in all, if the registry or the
+// connection to it has a fault that may pass. The default is 3: the engine itself tries
+// each layer five times, and the attempts multiply. 1 means that a pull is not tried
+// again. Less than 1 is an error (see [Option]).
 func WithPullAttempts(attempts int) Option {
 	return func(o *options) {
 		if attempts < 1 {
@@ -105,18 +115,17 @@ func WithPullAttempts(attempts int) Option {
 	}
 }
 
-// WithRequestTimeout bounds each engine call except pulls and logs, and of the
-// events only the opening of the stream. A stop may take the task's grace period and
-// this time on top. A call that takes longer fails with a temporary error, and so does
-// one that waits longer for another task's call that has to come first: a ping, the look
-// at the engine before the first task with secrets, or a call about the same network. The
-// engine may still carry out a create or start that timed
-// out; it is found when the call is repeated. The default is two minutes, as cri-dockerd
-// and the ECS agent allow; 0 means no limit, a negative value is an error.
+// WithRequestTimeout bounds each engine call, and each wait for another task's call. It
+// does not bound pulls and logs. Of the event stream it bounds the opening. A stop may
+// take the task's grace period in addition. A call that takes longer fails with a
+// temporary error. The engine may still carry it out; a repeated call finds the result.
+// The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:
+// then a create or start that the engine never answers blocks its controller's later
+// calls. A negative value is an error (see [Option]).
 //
-// Without a time-out a call takes as long as its context allows. A controller's
-// creates and starts outlive their context, so one that the engine never answers
-// then never ends, and later calls of that controller wait for it.
+// A controller's stop or removal may take 20 seconds more, if an earlier process left
+// the task in STARTING and the container was never started. That start may be lost, and
+// its process may still appear. See "Lost starts" in docs/operations.md.
 func WithRequestTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {
@@ -128,9 +137,9 @@ func WithRequestTimeout(timeout time.Duration) Option {
 }
 
 // WithLogRate bounds how many bytes a second each [ContainerAdapter.PublishLogs]
-// hands on, on average; one second's worth may come at once. The default is 10 MiB,
-// as in the swarm executor inside the engine; 0 means no limit, a negative value is an
-// error.
+// publishes, on average. One second's worth may come at once. The default is 10 MiB, as
+// in the swarm executor inside the engine. 0 means no limit. A negative value is an
+// error (see [Option]).
 func WithLogRate(bytesPerSecond int) Option {
 	return func(o *options) {
 		if bytesPerSecond < 0 {
@@ -141,20 +150,20 @@ func WithLogRate(bytesPerSecond int) Option {
 	}
 }
 
-// WithSecretsDir sets the directory for the secrets and configs of tasks. It must be
-// an absolute path on a memory file system (tmpfs or ramfs) that the engine sees at
-// the same path. An executor in a container of its own needs the host's directory
-// mounted there. An executor that is not root needs a directory owned by its user,
-// and cannot give files to other users. Missing directories are created with mode
-// 0700. The default, also for an empty path, is /run/dockerexec/secrets: on hosts with
-// systemd, /run is a tmpfs, and the engine keeps its own secrets there.
+// WithSecretsDir sets the directory for the secrets and configs of tasks. It must be an
+// absolute path; a relative one is an error (see [Option]). It must be on a memory file
+// system (tmpfs or ramfs), and the engine must see it at the same path. If the executor
+// runs in a container, mount the host's directory there. If the executor is not root,
+// its user must own the directory, and tasks' files cannot belong to other users.
+// Missing directories are created with mode 0700. The default, also for an empty path,
+// is /run/dockerexec/secrets: on hosts with systemd, /run is a tmpfs, and the engine
+// keeps its own secrets there.
 //
 // Executors of one user may share the directory. An executor that starts removes the
 // files of tasks that have no container, unless they were written in the last ten
 // minutes. If another executor's create takes longer than that, it may fail with a
 // temporary error. After a change of the directory, older containers start only if
-// their files are still in the old one. Those files are not removed until the host
-// restarts.
+// their files are still in the old one. Those files stay until the host restarts.
 func WithSecretsDir(dir string) Option {
 	return func(o *options) {
 		switch {
@@ -168,11 +177,12 @@ func WithSecretsDir(dir string) Option {
 	}
 }
 
-// WithWrappedClient says that the client is a real one inside another type, such as one
-// that counts calls. The [Engine] then pings the engine and negotiates the API version
-// through the methods Ping, NegotiateAPIVersionPing and ClientVersion, and sends the
-// requests that it spares a fake: see [NewEngine]. The default is that any type but
-// *client.Client counts as a fake of the newest version.
+// WithWrappedClient says that the client is a real one inside another type, such as a
+// type that counts calls. The [Engine] then treats it as a real client. It pings the
+// engine, and negotiates the API version through the methods Ping,
+// NegotiateAPIVersionPing and ClientVersion. It also makes the requests that it spares
+// a fake: see docs/engine-calls.md. Without this option, any type but *client.Client
+// counts as a fake of the newest version.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }
 }

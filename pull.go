@@ -14,53 +14,53 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
-// PullProgress says how far a pull has come. It sums what the engine reports for
-// each layer.
+// PullProgress says how far a pull has come. It adds up what the engine reports of each
+// layer.
 type PullProgress struct {
 	// Image is the image as the task names it.
 	Image string
-	// Status is what the engine said last, such as "Downloading" or "Status:
-	// Image is up to date for …". It is empty until the engine has answered.
+	// Status is what the engine said last, such as "Downloading" or "Status: Image is
+	// up to date for …". It is empty until the engine has answered.
 	Status string
-	// Attempt counts the attempts of this pull, from 1. All that follows is
-	// about this attempt.
+	// Attempt counts the attempts of this pull, from 1. All fields below are about this
+	// attempt.
 	Attempt int
 
-	// LayersDone is the number of layers that are on the engine, LayersActive of
-	// those being downloaded or extracted, and LayersTotal of all that the engine
-	// has named so far.
+	// LayersTotal is the number of layers that the engine has named so far. LayersDone
+	// is the number of those that are on the engine. LayersActive is the number of
+	// those that are being downloaded, verified or extracted.
 	LayersDone, LayersActive, LayersTotal int
 
-	// BytesDone is what has been downloaded, and BytesTotal what there is to
-	// download, both in compressed bytes, as the registry sends them. Layers that
-	// were on the engine before count in neither. BytesTotal is 0 until the size of
-	// every layer is known; for some layers the engine never says it.
+	// BytesDone is what has been downloaded, and BytesTotal what there is to download.
+	// Both count compressed bytes, as the registry sends them. Layers that were on the
+	// engine before count in neither. BytesTotal is 0 until the size of every layer is
+	// known. Of some layers the engine never says the size.
 	BytesDone, BytesTotal int64
-	// BytesPerSecond is the rate of the download over the last ten seconds; 0 if
-	// it is not known.
+	// BytesPerSecond is the rate of the download over the last ten seconds. 0 means
+	// that it is not known.
 	BytesPerSecond int64
-	// Remaining is how long the rest of the download takes at that rate, without
-	// the extraction after it; 0 if it is not known.
+	// Remaining is how long the rest of the download takes at that rate, without the
+	// extraction. 0 means that it is not known.
 	Remaining time.Duration
 }
 
 const (
 	// observeInterval is the least time from one call of an observer to the next.
 	observeInterval = time.Second / 10
-	// leaveGrace bounds how long a caller whose context ended waits for what
-	// ignores contexts: a client, or an observer.
+	// leaveGrace bounds how long a caller whose context has ended waits for a client or
+	// an observer that ignores contexts.
 	leaveGrace = time.Second
 )
 
 // pullTarget is what to pull.
 type pullTarget struct {
 	image   string          // as the task names it
-	ref     reference.Named // what that means
+	ref     reference.Named // the same, parsed
 	options image.PullOptions
 }
 
-// pullKey is what pulls have in common that are shared. The credentials belong
-// to it: nobody gets an image, or an error, by another one's rights.
+// Pulls with the same pullKey are shared. The credentials are a part of it: nobody gets
+// an image, or an error, with the rights of another task.
 type pullKey struct {
 	ref, platform string
 	credentials   [sha256.Size]byte
@@ -79,17 +79,17 @@ type imagePuller interface {
 	ImagePull(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error)
 }
 
-// pulls are the pulls in flight of one Engine.
+// pulls are the pulls of one Engine that are in progress.
 type pulls struct {
 	client   imagePuller
-	isFake   bool // the client need not say anything before a pull ends
+	isFake   bool // an empty answer is a pull that succeeded
 	attempts int
 	stall    time.Duration // 0: no limit
 	observer func(context.Context, PullProgress)
 
 	mu       sync.Mutex
 	inFlight map[pullKey]*sharedPull // until its goroutine has ended
-	// advanced is when any of the downloads got on last, in Unix nanoseconds.
+	// advanced is when any download last advanced, in Unix nanoseconds.
 	advanced atomic.Int64
 }
 
@@ -100,24 +100,24 @@ func newPulls(client imagePuller, options options, isFake bool) *pulls {
 	}
 }
 
-// sharedPull is a pull and all that wait for it. Its one goroutine belongs to
-// the waiters together: the last one to leave cancels it and waits for its end.
+// sharedPull is a pull and all callers that wait for it. It has one goroutine. The last
+// caller to leave cancels the goroutine and waits for its end.
 type sharedPull struct {
 	key     pullKey
 	cancel  context.CancelFunc
 	waiters int // guarded by pulls.mu; 0: cancelled, nobody may join
 
 	ended  chan struct{} // closed when the goroutine has ended
-	result pullResult    // written before ended is closed, read after
+	result pullResult    // may be read once ended is closed
 
 	mu      sync.Mutex
 	state   pullState
-	wake    map[chan struct{}]struct{} // of the observers; each has room for one
-	wakened time.Time
+	wake    map[chan struct{}]struct{} // one channel an observer, with room for one
+	wakened time.Time                  // when the observers were last woken
 }
 
-// pull pulls target together with all others that want the same. logCtx is ctx
-// with the caller's log fields; observers get ctx itself.
+// pull pulls target. Callers that want the same share one pull. logCtx is ctx with the
+// caller's log fields. The observer gets ctx itself.
 func (s *pulls) pull(ctx, logCtx context.Context, target pullTarget) error {
 	p, err := s.join(ctx, logCtx, target)
 	if err != nil {
@@ -146,16 +146,16 @@ func (s *pulls) pull(ctx, logCtx context.Context, target pullTarget) error {
 	}
 }
 
-// join makes the caller a waiter of the pull in flight, or starts one. A pull
-// that is being cancelled is not joined, but its end is waited for, so that the
-// engine never has two for one key.
+// join makes the caller a waiter of the pull in progress, or starts one. If that pull
+// is being cancelled, join waits for its end and then starts one: the engine never has
+// two pulls for one key.
 func (s *pulls) join(ctx, logCtx context.Context, target pullTarget) (*sharedPull, error) {
 	key := target.key()
 	for {
 		p, how := s.tryJoin(logCtx, key, target)
 		switch how {
 		case pullJoined:
-			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task: waiting for that")
+			log.G(logCtx).WithField("image", target.image).Debug("image is being pulled for another task; waiting for that pull")
 			return p, nil
 		case pullStarted:
 			return p, nil
@@ -169,7 +169,7 @@ func (s *pulls) join(ctx, logCtx context.Context, target pullTarget) (*sharedPul
 	}
 }
 
-// How tryJoin found a pull.
+// pullFound is what tryJoin found.
 type pullFound int
 
 const (
@@ -180,7 +180,7 @@ const (
 
 func (s *pulls) tryJoin(logCtx context.Context, key pullKey, target pullTarget) (*sharedPull, pullFound) {
 	s.mu.Lock()
-	defer s.mu.Unlock() // also where a caller survives a panic
+	defer s.mu.Unlock() // also after a panic that a caller survives
 	p := s.inFlight[key]
 	switch {
 	case p == nil:
@@ -193,8 +193,8 @@ func (s *pulls) tryJoin(logCtx context.Context, key pullKey, target pullTarget) 
 	}
 }
 
-// start starts a pull with one waiter. It needs s.mu. The pull keeps the values
-// of the first waiter's context, its log fields among them, but not its end.
+// start starts a pull with one waiter. It needs s.mu. The pull keeps the values of the
+// first waiter's context, such as its log fields, but does not end with it.
 func (s *pulls) start(logCtx context.Context, key pullKey, target pullTarget) *sharedPull {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(logCtx))
 	p := &sharedPull{
@@ -218,8 +218,8 @@ func (s *pulls) start(logCtx context.Context, key pullKey, target pullTarget) *s
 	return p
 }
 
-// leave takes one waiter away, and reports whether that was the last one. The
-// last one cancels what still runs.
+// leave takes one waiter away, and reports whether it was the last one. The last one
+// cancels a pull that still runs.
 func (s *pulls) leave(p *sharedPull) (last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,10 +231,10 @@ func (s *pulls) leave(p *sharedPull) (last bool) {
 	return true
 }
 
-// observe calls observer with the pull's state: once the engine has said
-// something, then whenever it changes and the interval allows, at last with the
-// final state. The channel is closed after the last call, which is when the pull
-// or ctx has ended.
+// observe starts a goroutine that calls observer with the pull's state. It calls once
+// the engine has said something, then after changes of the state, at most once in
+// observeInterval, and at the end with the final state. The goroutine ends with the
+// pull or ctx. Then it closes the returned channel.
 func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {
 	done := make(chan struct{})
 	if observer == nil {
@@ -258,14 +258,14 @@ func (p *sharedPull) observe(ctx context.Context, image string, observer func(co
 	return done
 }
 
-// observation is what one waiter's observer is told of a pull.
+// observation is one waiter's observer of a pull, and what it was told.
 type observation struct {
 	pull     *sharedPull
 	image    string
 	observer func(context.Context, PullProgress)
 	wake     chan struct{}
 
-	last, now PullProgress // what it was told last, and what it is to be told
+	last, now PullProgress // what the observer was told last, and will be told next
 }
 
 func (o *observation) run(ctx context.Context) {
@@ -287,7 +287,7 @@ func (o *observation) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		select { // what came during the pause is told now
+		select { // a change during the pause needs no call of its own
 		case <-o.wake:
 		case <-o.pull.ended:
 			final = true
@@ -303,7 +303,7 @@ func (o *observation) run(ctx context.Context) {
 	}
 }
 
-// look takes the pull's state, and reports whether the observer is to hear of it.
+// look reads the pull's state, and reports whether the observer must be told.
 func (o *observation) look(final bool) bool {
 	o.pull.mu.Lock()
 	defer o.pull.mu.Unlock()
@@ -311,7 +311,7 @@ func (o *observation) look(final bool) bool {
 	return o.now.hasNews() && o.now != o.last && !(final && o.now.sameAs(o.last))
 }
 
-// restart forgets the state of an attempt that failed.
+// restart drops the state of an attempt that failed, and begins the next one.
 func (p *sharedPull) restart(attempt int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -320,7 +320,7 @@ func (p *sharedPull) restart(attempt int) {
 	p.wakeObservers(now)
 }
 
-// wakeObservers needs p.mu. It never blocks.
+// wakeObservers wakes every observer. It needs p.mu, and never blocks.
 func (p *sharedPull) wakeObservers(now time.Time) {
 	p.wakened = now
 	for wake := range p.wake {

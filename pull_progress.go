@@ -10,29 +10,29 @@ import (
 )
 
 const (
-	// maxLayers bounds the layers that are followed; an engine allows 127 of an
-	// image. Any beyond are pulled, but do not count.
+	// maxLayers bounds the layers that are followed. An engine allows 127 in an image.
+	// Further layers are pulled, but do not count.
 	maxLayers = 1024
-	// maxStatusLength bounds what is kept of a status, an ID or a name, in bytes.
+	// maxStatusLength bounds how much is kept of a status, an ID or a name, in bytes.
 	maxStatusLength = 256
-	// maxTurns bounds what a layer may do over and over and still be news: start
-	// anew, change its status. An engine tries a layer five times.
+	// After maxTurns, a layer that starts again makes no progress, and a status that
+	// changes gets no log line. An engine tries a layer five times.
 	maxTurns = 16
-	// extractStall is how long an extraction may go on without any advance, and
-	// so may an engine that loads others first. It writes to a slow disk, and
-	// engines with the containerd store say nothing of how far it is.
+	// extractStall is how long an extraction may go on without progress, and so may a
+	// layer that waits for others. Disks may be slow, and engines with the containerd
+	// store do not say how far an extraction is.
 	extractStall = time.Hour
 )
 
-// pullState is what is known of one attempt. It is guarded by its sharedPull.
+// pullState is what is known of one attempt. Its sharedPull's mu guards it.
 type pullState struct {
 	attempt     int
 	status      string
-	turns       int // of the status that is no layer's
+	turns       int // changes of the status by messages that belong to no layer
 	layers      map[string]*layer
-	heard       bool      // of the engine
-	advanced    time.Time // when anything got on last
-	downloading time.Time // when a download got on last
+	heard       bool      // the engine has sent a message
+	advanced    time.Time // when anything last advanced
+	downloading time.Time // when a download last advanced
 	rate        rateWindow
 }
 
@@ -43,12 +43,12 @@ func (s *pullState) reset(attempt int, now time.Time) {
 // pullChange is what one message changed.
 type pullChange struct {
 	layer, status string
-	turned        bool // the layer's status is another one
-	download      bool // a download got on
-	visible       bool // an observer would see it
+	turned        bool // the status has changed
+	download      bool // a download advanced
+	visible       bool // observers must be told
 }
 
-// add takes in a message.
+// add updates the state with a message.
 func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChange {
 	if !s.heard {
 		s.heard, s.advanced, s.downloading = true, now, now
@@ -68,7 +68,7 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 	}
 	change := pullChange{layer: id, status: m.Status}
 	if phase == layerRetrying {
-		change.status = "Retrying" // its countdown is not news
+		change.status = "Retrying" // without the countdown, which would change it every second
 	} else if phase == layerDownloading && m.Status != "Downloading" {
 		change.status = scrub.clean(m.Status, maxStatusLength)
 	}
@@ -94,7 +94,8 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 	return change
 }
 
-// addStatus takes in a message that is no layer's, such as the image's digest.
+// addStatus updates the state with a message that belongs to no layer, such as the
+// image's digest.
 func (s *pullState) addStatus(now time.Time, m *pullMessage, scrub scrubber) pullChange {
 	if m.Status == "" {
 		return pullChange{status: s.status}
@@ -110,10 +111,10 @@ func (s *pullState) addStatus(now time.Time, m *pullMessage, scrub scrubber) pul
 	return change
 }
 
-// untilStalled returns how long the attempt may go on from now without any
-// advance, and the whole limit that it is part of. Downloads are watched by the
-// advance of downloads alone. A download that the engine has not started may wait for
-// others: others is when any of this client's pulls got on last.
+// untilStalled returns how long the attempt may still go on without progress, and the
+// whole limit. While anything downloads, only download progress resets the time. A
+// download that the engine has not started may wait for other pulls: others is when a
+// download of any pull of this client last advanced.
 func (s *pullState) untilStalled(now time.Time, limit time.Duration, others time.Time) (left, whole time.Duration) {
 	var pending, loading, slow bool
 	download := limit
@@ -144,7 +145,8 @@ func (s *pullState) untilStalled(now time.Time, limit time.Duration, others time
 	return since.Add(limit).Sub(now), limit
 }
 
-// far says how far the attempt has come, for an error.
+// far says how far the attempt has come, for an error. It is empty if the engine has
+// sent nothing.
 func (s *pullState) far() string {
 	if !s.heard {
 		return ""
@@ -152,7 +154,7 @@ func (s *pullState) far() string {
 	return s.progress("", s.advanced).short()
 }
 
-// progress is the state as an observer sees it.
+// progress returns the state as an observer sees it.
 func (s *pullState) progress(image string, now time.Time) PullProgress {
 	p := PullProgress{Image: image, Status: s.status, Attempt: s.attempt, LayersTotal: len(s.layers)}
 	known := len(s.layers) > 0
@@ -181,16 +183,18 @@ func (s *pullState) progress(image string, now time.Time) PullProgress {
 	return p
 }
 
-// hasNews reports whether the engine has said anything yet, in any attempt.
+// hasNews reports whether the engine has said anything yet, in this attempt or an
+// earlier one.
 func (p PullProgress) hasNews() bool { return p.Status != "" || p.LayersTotal > 0 || p.Attempt > 1 }
 
-// sameAs reports whether other differs in the rate at most.
+// sameAs reports whether p and other are equal except for the rate and the remaining
+// time.
 func (p PullProgress) sameAs(other PullProgress) bool {
 	p.BytesPerSecond, p.Remaining = other.BytesPerSecond, other.Remaining
 	return p == other
 }
 
-// short says it in a few words: "2 of 3 layers, 4.1MB of 12.5MB".
+// short returns the progress in a few words, such as "2 of 3 layers, 4.1MB of 12.5MB".
 func (p PullProgress) short() string {
 	text := fmt.Sprintf("%d of %d layers, %s", p.LayersDone, p.LayersTotal, units.HumanSize(float64(p.BytesDone)))
 	if p.BytesTotal > 0 {
@@ -215,12 +219,13 @@ func saturatingAdd(a, b int64) int64 {
 }
 
 const (
-	// firstStep is how long a layer may take to begin: the containerd store says
-	// nothing of it before it has a whole MiB, which comes to 52 KiB/s. Then each
-	// may take slowerBy times as long as the one before, of which firstStep counts
-	// at most.
+	// firstStep is how long a layer may take to begin. The containerd store reports
+	// nothing of a layer before it has a whole MiB: in this time, that is a rate of 52
+	// KiB/s.
 	firstStep = 20 * time.Second
-	slowerBy  = 2
+	// A later MiB may take slowerBy times as long as the one before. A time above
+	// firstStep counts as firstStep.
+	slowerBy = 2
 )
 
 // layerPhase is where a layer is on its way to the engine, in order.
@@ -229,7 +234,7 @@ type layerPhase int
 const (
 	layerUnknown layerPhase = iota
 	layerPending
-	layerQueued // the engine loads others first
+	layerQueued // the engine loads other layers first
 	layerRetrying
 	layerDownloading
 	layerVerifying
@@ -238,7 +243,8 @@ const (
 	layerDone
 )
 
-// phaseOf tells the phase from what engines of both stores say, and podman.
+// phaseOf returns the phase that a message reports. It knows the words of both image
+// stores of Docker, and of Podman.
 func phaseOf(m *pullMessage) layerPhase {
 	switch m.Status {
 	case "Pulling fs layer", "Preparing":
@@ -259,7 +265,7 @@ func phaseOf(m *pullMessage) layerPhase {
 	switch {
 	case strings.HasPrefix(m.Status, "Retrying in "):
 		return layerRetrying
-	case m.Progress.Units == "" && m.Progress.Current > 0: // in the words of another engine
+	case m.Progress.Units == "" && m.Progress.Current > 0: // of another engine, whose words are unknown
 		return layerDownloading
 	}
 	return layerUnknown
@@ -272,14 +278,14 @@ type layer struct {
 	extracted       int64 // bytes; never the seconds that the containerd store counts
 	restarts, turns int
 
-	lastOffset int64         // of its last message
-	moved      time.Time     // when its download got on last
-	step       time.Duration // how long that took
-	repeated   bool          // an offset was told twice, as the containerd store does, by the MiB
+	lastOffset int64         // in the last message of the layer
+	moved      time.Time     // when the download last advanced
+	step       time.Duration // how long that advance took, at most firstStep
+	repeated   bool          // an offset came twice: the containerd store does that, and counts whole MiB
 }
 
-// advance takes in a message of the layer and reports whether it got on: to a
-// phase it has not been in, or by a byte.
+// advance updates the layer with a message. It reports whether the layer advanced: by a
+// byte, or to a phase that it has not been in.
 func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanced bool) {
 	again := phase == layerDownloading && l.phase == phase
 	if !again && l.phase != layerPending {
@@ -294,13 +300,13 @@ func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanc
 	switch {
 	case m.Progress.Units != "":
 	case phase == layerRetrying:
-		// 20.10 reports all bytes when a download breaks; what it has it says when
-		// it goes on.
+		// When a download breaks, 20.10 reports all bytes as downloaded. The true count
+		// comes when the download goes on.
 		l.startAnew(0)
 	case phase == layerDownloading:
 		l.repeated = l.repeated || again && current == l.lastOffset
 		l.lastOffset = current
-		// After a break, total is what is left, and current is of that.
+		// After a break, total is the size of the rest, and current is a part of that.
 		l.size = max(l.size, total)
 		if total > 0 {
 			current = saturatingAdd(current, l.size-total)
@@ -323,8 +329,8 @@ func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanc
 	return advanced
 }
 
-// patience is how long the layer's download may go on without an advance, where
-// limit alone would be too short to see one.
+// patience is how long the layer's download may go on without an advance. It is limit,
+// or longer if no advance may become visible within limit.
 func (l *layer) patience(limit time.Duration) time.Duration {
 	switch {
 	case l.bytes == 0 && (l.phase == layerPending || l.phase == layerDownloading):
@@ -335,7 +341,7 @@ func (l *layer) patience(limit time.Duration) time.Duration {
 	return limit
 }
 
-// startAnew takes back what the layer had, as often as an engine may do so.
+// startAnew sets the downloaded bytes back. That is allowed maxTurns times.
 func (l *layer) startAnew(bytes int64) {
 	if l.restarts < maxTurns {
 		l.restarts++
@@ -343,7 +349,7 @@ func (l *layer) startAnew(bytes int64) {
 	}
 }
 
-// rateWindow holds what was done at some moments of the last ten seconds.
+// rateWindow holds the downloaded bytes at some moments of the last ten seconds.
 type rateWindow struct {
 	at   [21]time.Time
 	done [21]int64
@@ -353,7 +359,7 @@ type rateWindow struct {
 const (
 	rateSpan     = 10 * time.Second
 	rateInterval = 500 * time.Millisecond
-	rateLeast    = time.Second // what is needed to tell a rate
+	rateLeast    = time.Second // a shorter time gives no rate
 )
 
 func (w *rateWindow) due(now time.Time) bool {
@@ -370,7 +376,8 @@ func (w *rateWindow) add(now time.Time, done int64) {
 	w.used++
 }
 
-// perSecond is the rate up to now, where done is done; 0 if it cannot be told.
+// perSecond returns the rate up to now, with done bytes downloaded; 0 if it is not
+// known.
 func (w *rateWindow) perSecond(now time.Time, done int64) int64 {
 	for i := range w.used {
 		if age := now.Sub(w.at[i]); age <= rateSpan {

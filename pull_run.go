@@ -17,22 +17,23 @@ import (
 )
 
 const (
-	// The limits of the pauses between the attempts of a pull. Pauses are random, so
-	// that the engines of a cluster do not ask a registry at the same time.
+	// The first and the longest pause between the attempts of a pull. Pauses are
+	// random, so that the engines of a cluster do not ask a registry at the same time.
 	pullFirstPause   = 1500 * time.Millisecond
 	pullLongestPause = 30 * time.Second
-	// rateLimitPauses is how many times longer a pause is after a registry's 429: a
-	// registry counts requests over minutes.
+	// rateLimitPauses is how many times longer the pause is after a registry's 429,
+	// because registries count requests over minutes.
 	rateLimitPauses = 5
 )
 
 // pullResult is how a pull ended.
 type pullResult struct {
 	attempt, attempts int
-	err               *pullError // nil: it succeeded
+	err               *pullError // nil: the pull succeeded
 }
 
-// errorFor is the result as PullImage returns it for an image of that name.
+// errorFor returns the error of PullImage. name is the image, as the caller's task
+// names it.
 func (r pullResult) errorFor(name string) error {
 	if r.err == nil {
 		return nil
@@ -60,8 +61,8 @@ func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 	}
 }
 
-// run pulls until an attempt succeeds, fails for good, or was the last one. An
-// attempt that stalls is the last one; see untilStalled for how long it may take.
+// run makes attempts until one succeeds or fails for good, or was the last one allowed.
+// An attempt that stalls fails for good.
 func (r *pullRun) run(ctx context.Context) pullResult {
 	started := time.Now()
 	pauses := backoff{first: pullFirstPause, longest: pullLongestPause, atLeastHalf: true}
@@ -88,7 +89,7 @@ func (r *pullRun) run(ctx context.Context) pullResult {
 	}
 }
 
-// once is one attempt.
+// once makes one attempt.
 func (r *pullRun) once(ctx context.Context) *pullError {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -101,23 +102,23 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	if err != nil {
 		return r.words.requestError(err).scrubbed(r.scrubber)
 	}
-	if body == nil { // as a fake may return it
+	if body == nil { // only a fake does that
 		return nil
 	}
 	closeBody := sync.OnceFunc(func() { body.Close() })
 	defer closeBody()
-	defer context.AfterFunc(ctx, closeBody)() // for a body that does not know ctx
+	defer context.AfterFunc(ctx, closeBody)() // for a body that does not end with ctx
 
 	messages, lines := newPullStream(body), newPullLog()
-	for spoken := r.pulls.isFake; ; spoken = true {
+	for mayEnd := r.pulls.isFake; ; mayEnd = true { // a real engine sends at least one message
 		message, err := messages.next()
 		if stalled := stallOf(ctx); stalled != nil {
 			return stalled
 		}
 		switch {
 		case ctx.Err() != nil:
-			return &pullError{text: ctx.Err().Error()} // nobody waits for it
-		case err == io.EOF && !spoken: //nolint:errorlint // as below
+			return &pullError{text: ctx.Err().Error()} // no caller waits for the result
+		case err == io.EOF && !mayEnd: //nolint:errorlint // as below
 			return &pullError{text: "the engine's answer is empty", class: cerrdefs.ErrUnavailable, passing: true, engine: true}
 		case err == io.EOF: //nolint:errorlint // only the bare one is the end of a whole body
 			return nil
@@ -131,13 +132,14 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	}
 }
 
-// take takes in one message.
+// take handles one message: it updates the state, wakes the observers and writes log
+// lines.
 func (r *pullRun) take(ctx context.Context, m *pullMessage, lines *pullLog) {
 	s := r.shared
 	s.mu.Lock()
 	now := time.Now()
 	change := s.state.add(now, m, r.scrubber)
-	if change.visible || now.Sub(s.wakened) >= time.Second { // the rate changes by itself
+	if change.visible || now.Sub(s.wakened) >= time.Second { // the rate changes although nothing else does
 		s.wakeObservers(now)
 	}
 	due := lines.due(now, change)
@@ -155,8 +157,8 @@ func (r *pullRun) take(ctx context.Context, m *pullMessage, lines *pullLog) {
 	}
 }
 
-// watch cancels the attempt with a stall's error when it does not get on. It
-// ends when the returned function is called.
+// watch cancels the attempt with the error of a stall if the attempt makes no progress
+// for too long. The caller must call stop at the end of the attempt.
 func (r *pullRun) watch(cancel context.CancelCauseFunc) (stop func()) {
 	if r.pulls.stall <= 0 {
 		return func() {}
@@ -194,8 +196,8 @@ func stallOf(ctx context.Context) *pullError {
 	return stalled
 }
 
-// maxMessageSize bounds one message of a pull's stream. Engines send less than a
-// kilobyte; the decoder holds up to twice this.
+// maxMessageSize bounds one message of a pull's stream, in bytes. Engines send less
+// than a kilobyte. The decoder holds up to twice this size.
 const maxMessageSize = 4 << 20
 
 var (
@@ -219,10 +221,10 @@ type pullMessage struct {
 // pullFailure is an error in a pull's stream.
 type pullFailure struct {
 	text string
-	code int // an HTTP status, 0 if the engine gives none, as most do
+	code int // an HTTP status; 0: the engine gives none, which is usual
 }
 
-// failure returns the error that the message is, or nil.
+// failure returns the error that the message reports, or nil.
 func (m *pullMessage) failure() *pullFailure {
 	text, code := string(m.ErrorDetail.Message), int(m.ErrorDetail.Code)
 	if text == "" {
@@ -237,8 +239,8 @@ func (m *pullMessage) failure() *pullFailure {
 	return &pullFailure{text: text, code: code}
 }
 
-// anyText is a string, or the JSON of whatever stands in its place: an error is
-// not lost because its type is not the expected one.
+// anyText is a string. If the JSON has another type, it is that JSON as text: an error
+// must not get lost because of its type.
 type anyText string
 
 func (t *anyText) UnmarshalJSON(data []byte) error {
@@ -250,7 +252,7 @@ func (t *anyText) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// anyNumber is a whole number, also as a string; else 0.
+// anyNumber is a whole number, or a string with one. Anything else counts as 0.
 type anyNumber int
 
 func (n *anyNumber) UnmarshalJSON(data []byte) error {
@@ -267,7 +269,7 @@ type errorDetail struct {
 }
 
 func (d *errorDetail) UnmarshalJSON(data []byte) error {
-	type plain errorDetail // without this method
+	type plain errorDetail // has no UnmarshalJSON
 	if json.Unmarshal(data, (*plain)(d)) != nil {
 		return d.Message.UnmarshalJSON(data)
 	}
@@ -286,12 +288,12 @@ func newPullStream(body io.Reader) *pullStream {
 	return &pullStream{body: capped, decoder: json.NewDecoder(capped)}
 }
 
-// next returns the next message, which holds until the next call, or io.EOF
-// after the last one. A body that ends within a message, or is cut by its
-// transport, is io.ErrUnexpectedEOF; one that ends between two messages is
-// whole, since not all engines have a last word, and fakes need none.
+// next returns the next message, which holds until the next call. After the last one it
+// returns io.EOF. If the body ends within a message, or the connection breaks, the
+// error is io.ErrUnexpectedEOF. A body that ends between two messages is complete: not
+// all engines send a final message, and fakes need not.
 func (s *pullStream) next() (*pullMessage, error) {
-	s.message = pullMessage{} // nothing of the one before
+	s.message = pullMessage{} // forget the one before
 	s.body.left = maxMessageSize
 	err := s.decoder.Decode(&s.message)
 	var wrongType *json.UnmarshalTypeError
@@ -299,12 +301,12 @@ func (s *pullStream) next() (*pullMessage, error) {
 		if wrongType.Field == "" {
 			return nil, errNoObject
 		}
-		err = nil // one field lacks, the others are there
+		err = nil // one field is missing, the others are there
 	}
 	return &s.message, err
 }
 
-// cappedReader fails when more than left is read.
+// cappedReader fails when more than left bytes are read.
 type cappedReader struct {
 	reader io.Reader
 	left   int
@@ -319,8 +321,8 @@ func (r *cappedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pullLog decides on the log lines of one attempt: one for each change of a
-// layer's status, and of the rest at most one a second. Never one for each message.
+// pullLog limits the log lines of one attempt. There is one for each change of a
+// layer's status. For all other messages there is at most one a second.
 type pullLog struct {
 	limiter *rate.Limiter
 }
@@ -329,7 +331,7 @@ func newPullLog() *pullLog {
 	return &pullLog{limiter: rate.NewLimiter(rate.Every(time.Second), 1)}
 }
 
-// due reports whether the change is worth a line now.
+// due reports whether the change gets a log line now.
 func (l *pullLog) due(now time.Time, change pullChange) bool {
 	return change.turned || l.limiter.AllowN(now, 1)
 }

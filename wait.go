@@ -10,42 +10,43 @@ import (
 	"github.com/moby/swarmkit/v2/log"
 )
 
-// Wait waits until the task's container has exited, or is dead, and returns the
-// engine's record of it, with the exit code in State; see [ExitError]. It goes on
-// waiting while the container is created, running, paused or restarting. A container
-// that is created and has a time of its end has exited: its engine was killed during
-// the start and did not see it.
+// Wait waits until the task's container has exited or is dead. It returns the engine's
+// record of the container; [ExitError] reads its exit code. While the container is
+// created, running, paused or restarting, Wait goes on waiting. A container that is
+// created and has FinishedAt set has exited: its engine was killed during the start and
+// did not see the exit.
 //
-// It returns [ErrContainerDestroyed], bare, if there is no container, if it is
-// being removed, or if another one has taken its name since Wait first looked. It
-// returns ctx.Err(), bare, if ctx ends. Any other error is the engine's answer to an
-// inspect, and does not mean that the container has stopped: call Wait again.
+// Wait returns [ErrContainerDestroyed], bare, if there is no container, if the
+// container is being removed, or if another one has taken its name since Wait first
+// looked. It returns ctx.Err(), bare, if ctx ends. Any other error is the engine's
+// answer to an inspect. It does not mean that the container has stopped: call Wait
+// again.
 //
-// An inspect that is not answered within the request time-out does not end Wait: it is
-// made again, with one warning in the log until one is answered, unless the event
-// stream is refused. Nor does an engine that is away end Wait. Wait makes no request
-// meanwhile: only the stream that all adapters of the [Engine] share looks for the
-// engine. An exit during that time is reported once the stream is open again.
+// An engine that is away does not end Wait. Meanwhile Wait makes no request: only the
+// event stream, which all adapters of the [Engine] share, looks for the engine. An exit
+// in that time is reported once the stream is open again. An inspect that fails for a
+// passing fault does not end Wait either: it is made again. If no answer came within
+// the request time-out, one warning is logged, unless the event stream is refused.
 //
-// Wait inspects after every event of the container, when the stream has been opened
-// and a second later, and otherwise every five minutes, give or take a tenth. Where
-// the engine, or a proxy in front of it, answers but refuses the stream, it inspects
-// every ten seconds: a hundred tasks then make ten requests a second. A passing fault,
-// or no answer within the request time-out, counts as a refusal once the stream has
-// been lost for a minute.
+// Wait inspects after every event of the container, when the stream has been opened, a
+// second after that, and otherwise every five minutes, give or take a tenth. If the
+// stream has broken twice in a row within a second, Wait inspects for an opening at
+// most every ten seconds. If the engine, or a proxy in front of it, answers but refuses
+// the stream, Wait inspects every ten seconds: a hundred tasks then make ten requests a
+// second. Once the stream has been lost for a minute, a passing fault, or no answer
+// within the request time-out, counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
 
-// watch hands look what the engine says about the task's container until look
-// reports true, or an error, and returns the last answer. It looks first when
-// it is on the event stream and that is open, then after each event of the
-// container, whenever the stream was opened, once more settleWindow later, and every
-// inspectInterval. State is never nil in what look gets. The errors are those of
-// Wait, but those of an inspect that are odd: as after a fault that passes it is
-// inspected again then, with pauses and one warning. The same warning is given if
-// no answer comes in time, unless the stream is refused.
-func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
+// watch inspects the task's container again and again, until look reports true or an
+// error, and returns the last answer. It inspects as Wait does. The State that look
+// gets is never nil.
+//
+// The errors are those of Wait. But if again reports true for the error of an inspect,
+// watch inspects again, as after a passing fault, and logs one warning. again may be
+// nil.
+func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
 	sub := a.subscriber()
@@ -56,24 +57,24 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 	defer stream.leave(sub)
 
 	var (
-		pinned   string // the container's ID
-		pauses   backoff
-		oddSince time.Time // since when the answers have been odd, or late; zero: they are not
+		pinned string // the container's ID
+		pauses backoff
+		warned time.Time // when the inspect began that the warning is about; zero: no warning since the last answer
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
 			return none, err
 		}
-		sub.dropHint() // what it hints at is seen now
+		sub.dropHint() // this inspect serves it
 		asked := time.Now()
 		answer, err := a.inspectPinned(ctx, &pinned)
 		next := jittered(stream.inspectInterval())
 		switch {
 		case err == nil:
 			pauses.reset()
-			if !oddSince.IsZero() {
-				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(oddSince).Round(time.Millisecond))
-				oddSince = time.Time{}
+			if !warned.IsZero() {
+				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(warned).Round(time.Millisecond))
+				warned = time.Time{}
 			}
 			if done, err := look(answer); err != nil {
 				return none, err
@@ -82,19 +83,19 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 			}
 		case ctx.Err() != nil:
 			return none, ctx.Err()
-		case isPassing(err), odd != nil && odd(err):
-			// Who refuses the stream may answer so to everything, an engine's whole
-			// restart long: then the interval will do.
+		case isPassing(err), again != nil && again(err):
+			// A proxy that refuses the stream may refuse inspects too, for as long as
+			// the engine restarts. Then keep the long interval.
 			if pause := burstWindow + pauses.next(); !isPassing(err) || !stream.isRefused() {
 				next = pause
 			}
 			logger := log.G(a.logContext(ctx)).WithError(err)
-			// An engine that answers nothing refuses the stream too, and of that it is
-			// told. Else nobody tells of one that hangs, be it on this container alone.
+			// A refused stream has already logged a warning. An inspect that hangs has
+			// not, so warn here: the engine may hang on this container alone.
 			var late requestTimeoutError
 			hangs := stderrors.As(err, &late) && !stream.isRefused()
-			if oddSince.IsZero() && (!isPassing(err) || hangs) {
-				oddSince = asked
+			if warned.IsZero() && (!isPassing(err) || hangs) {
+				warned = asked
 				logger.Warn("container not inspected; it will be looked at again")
 			} else {
 				logger.Debug("container not inspected, trying again")
@@ -108,9 +109,10 @@ func (a *ContainerAdapter) watch(ctx context.Context, odd func(error) bool, look
 	}
 }
 
-// inspectPinned inspects the task's container by its name, and pins the ID that
-// it finds first: another one is not the container that was asked about. If the
-// name is gone, the container may have been renamed.
+// inspectPinned inspects the task's container by its name, and pins the first ID that
+// it finds. A container with another ID is not the one that was asked about. If the
+// name is gone, the pinned container may have been renamed, so it is inspected by its
+// ID.
 func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	if isContainerGone(err) && *pinned != "" {
@@ -133,38 +135,40 @@ func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (c
 	return answer, nil
 }
 
-// Events subscribes to the events of the task's container. All adapters of an
-// [Engine] share one request; Events returns once that is established. While the
-// engine is away, or refuses the request, it waits, as long as ctx allows; its
-// only error is ctx.Err(), bare. Any number of subscriptions may exist at the same
-// time.
+// Events subscribes to the events of the task's container. All adapters of an [Engine]
+// share one request. Events returns once that request is established. While the engine
+// is away, or refuses the request, Events waits, as long as ctx allows. Its only error
+// is ctx.Err(), bare. Any number of subscriptions may exist at the same time.
 //
-// The first channel delivers the events create, start, kill, stop, die, oom,
-// destroy, rename, pause, unpause and health_status, in the engine's order and
-// each once: all that happen after the return, and perhaps some from shortly
-// before it, or from an outage during which Events waited. Its sender is the shared
-// stream; it holds 8 events and is never closed. An event is a hint and inspect is
-// the truth: a container's label can override what the engine says in the event's
-// attributes, except in "name". The attributes are shared with other subscribers,
-// so treat them as read-only.
+// The first channel delivers the events create, start, kill, stop, die, oom, destroy,
+// rename, pause, unpause and health_status. It delivers each once, in the engine's
+// order. All events that happen after the return are delivered. Events from shortly
+// before it may come first, and so may events from an outage during which Events
+// waited. The shared stream sends; the channel holds 8 events and is never closed.
 //
-// The second channel delivers nothing. It is closed, once, when no more events will
-// follow: events may have been lost on the way from the engine, or a ninth event
-// found the first channel full, or ctx has ended. If ctx has not ended, subscribe
-// again and then inspect, in this order, so that nothing is missed in between. What
-// is in the first channel by then can still be read. A slow reader delays nobody
+// An event is a hint, and inspect is the truth: a label of the container can override
+// any attribute of the event except "name". The attributes are shared with other
+// subscribers, so do not change them.
+//
+// The second channel delivers nothing. It is closed, once, when no more events follow.
+// There are three reasons: events may have been lost on the way from the engine; or a
+// ninth event found the first channel full; or ctx has ended. If ctx has not ended,
+// subscribe again and then inspect, in this order, so that nothing is missed. Events
+// that are in the first channel by then can still be read. A slow reader delays nobody
 // else. A reader that stops must end ctx.
 //
-// An event reaches a task in one of two ways. It has no label
-// com.docker.swarm.task.id in Actor.Attributes, and Attributes["name"] is the
-// container's name (SERVICE.SLOT.TASKID, or the task's own). Or it has that label
-// with the task's ID, and either that name or the ID of the container in Actor.ID,
-// as the adapter's last inspect saw it; a renamed container is found by its ID.
-// Actor.ID alone, or the label alone, reaches no task. Engines send all three.
+// An event reaches a task in one of two ways:
 //
-// A fake client must do the same for its events to arrive. A nil channel from a
-// fake's Events never delivers anything, which is allowed: [ContainerAdapter.Wait]
-// then inspects at its start, a second later, and every five minutes.
+//   - Actor.Attributes has no label [LabelTaskID], and its "name" is the container's
+//     name ([ContainerAdapter.ContainerName]).
+//   - The label has the task's ID. In addition, either "name" is the container's name,
+//     or Actor.ID is the container's ID, as the adapter's last inspect saw it. So a
+//     renamed container is found by its ID.
+//
+// Engines send all three. Actor.ID alone, or the label alone, reaches no task. A fake
+// client must do the same for its events to arrive. A fake's Events may return nil
+// channels, which never deliver anything: [ContainerAdapter.Wait] then inspects at its
+// start, a second later, and every five minutes.
 func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <-chan struct{}, error) {
 	stream := &a.engine.stream
 	sub := a.subscriber()
@@ -181,15 +185,16 @@ func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <
 	return sub.messages, sub.closed, nil
 }
 
-// subscriber is a subscriber to the events of the task's container, for the
-// caller to give it a channel.
+// subscriber returns a subscriber to the events of the task's container. The caller
+// gives it its channels.
 func (a *ContainerAdapter) subscriber() *subscriber {
 	return &subscriber{task: a.taskID, name: a.name, id: &a.containerID}
 }
 
-// awaitStart waits until the container has been started, or is another one than the
-// one seen before, and then reports true. It reports false if the container was seen
-// and is gone.
+// awaitStart waits until the container has been started, and then reports true. seen is
+// the ID of the container as the caller saw it before, or empty. If another container
+// has the name by now, it reports true too. If the container was seen and is gone, it
+// reports false.
 func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started bool, err error) {
 	stream := &a.engine.stream
 	sub := a.subscriber()
@@ -202,7 +207,7 @@ func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started
 		if err := stream.untilOpen(ctx, sub); err != nil {
 			return false, err
 		}
-		sub.dropHint() // what it hints at is seen now
+		sub.dropHint() // this inspect serves it
 		answer, err := a.Inspect(ctx)
 		switch {
 		case isContainerGone(err):
