@@ -187,7 +187,7 @@ func (c *faultCell) options() []dockerexec.Option {
 	return options
 }
 
-// secretsDir is the folder for the task's secrets, which is made for the first.
+// secretsDir is the folder for the task's secrets. It is made with the first of them.
 func (c *faultCell) secretsDir() string { return fmt.Sprintf("/run/dockerexec-fault-%d", c.number) }
 
 // caller is the context of a call. It goes on after the call, as an agent's does,
