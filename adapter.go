@@ -223,7 +223,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerRemove(ctx, a.name, container.RemoveOptions{RemoveVolumes: true, Force: true})
 	})
-	if err != nil && removalInProgress.in(normalize(err.Error()), "") {
+	if removalInProgress.matches(err) {
 		err = a.untilGone(ctx)
 	}
 	if isContainerGone(err) {

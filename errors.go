@@ -133,7 +133,7 @@ func isPassing(err error) bool {
 		stderrors.Is(err, syscall.EPIPE),
 		stderrors.As(err, &netErr) && netErr.Timeout(),
 		engineapi.IsErrConnectionFailed(err),
-		tooNewClient.in(normalize(err.Error()), ""),
+		tooNewClient.matches(err),
 		isLostContainerd(err),
 		isCutShort(err):
 		return true
@@ -202,12 +202,8 @@ func hasReached(err error) bool {
 
 // isLostContainerd reports whether the engine answered that its containerd has
 // gone, or that it is about to end itself. Newer engines say so with 503 where they
-// notice, and with 500 elsewhere. What a runtime says of a container's own process
-// may have any words in it.
-func isLostContainerd(err error) bool {
-	return cerrdefs.IsInternal(err) && lostContainerd.matches(err, "") &&
-		!ofRuntime.in(normalize(err.Error()), "")
-}
+// notice, and with 500 elsewhere.
+func isLostContainerd(err error) bool { return lostContainerd.matches(err) }
 
 // isCutShort reports whether err says only in words that an answer ended early.
 func isCutShort(err error) bool {
@@ -215,8 +211,8 @@ func isCutShort(err error) bool {
 	if stderrors.As(err, &syntax) {
 		return syntax.Error() == "unexpected end of JSON input" // what json.Unmarshal has for an EOF
 	}
-	text := normalize(err.Error())
-	return lostInfo.in(text, "") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
+	text := strings.ToLower(err.Error()) // the client's Info is its one call whose error has nothing behind it
+	return strings.HasPrefix(text, "error reading remote info: ") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
 }
 
 // unfinished reports whether err leaves more to try than the next call.

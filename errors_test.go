@@ -69,7 +69,6 @@ func TestClassifiers(t *testing.T) {
 		{"network in use, other words", errors.New(`network "n" in use`), activeEndpoint},
 		{"network in use, other words yet", errors.New("network n is in use"), activeEndpoint},
 		{"name taken, other words", errors.New("container x already exists"), nameConflict},
-		{"network exists, other words", errors.New(`network "n" already exists`), networkExist},
 
 		// The text decides, whatever the class and the case.
 		{"right text, wrong class", answer{"No such container: x", cerrdefs.ErrInternal}, unknownContainer},
@@ -358,4 +357,124 @@ func TestVerdicts(t *testing.T) {
 			assert.Equal(t, test.again, exec.IsTemporary(tryAgain(t.Context(), wrapped)), "tryAgain")
 		})
 	}
+}
+
+// The words that methods look for, and answers that only quote them: a command, a
+// path, a user, a page. What is quoted is the user's, and decides nothing.
+func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
+	t.Parallel()
+	const lost = "unavailable: error reading from server: EOF"
+	quotes := map[string]string{
+		"a command":                "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"%s\": executable file not found in $PATH: unknown",
+		"a command, 20.10":         "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"%s\": executable file not found in $PATH: unknown",
+		"a command, Podman":        "runc: runc create failed: unable to start container process: exec: %s: executable file not found: OCI runtime attempted to invoke a command that was not found",
+		"words in quotes":          "something is wrong with \"%s\"",
+		"words behind a quote":     `something is wrong with "x\" %s"`,
+		"words in single quotes":   "something is wrong with 'x's %s'",
+		"two in single quotes":     "neither 'x' '%s'",
+		"a quote without its end":  `something is wrong with "%s`,
+		"the path of a mount":      "error while creating mount source path /mnt/%s: mkdir /mnt/%[1]s: permission denied",
+		"a user":                   "unable to find user %s: no matching entries in passwd file",
+		"a group":                  "unable to find group %s: no matching entries in group file",
+		"an option of a volume":    "failed to mount local volume: mount x:/y, data: %s: permission denied",
+		"an environment variable":  "invalid environment variable: =%s",
+		"a log driver's own words": "failed to initialize logging driver: %s",
+		"a page":                   "<html>%s</html>",
+		"a page of many lines":     "<html>\n%s\n</html>",
+	}
+	missing := "bind source path does not exist: /srv/%s"
+	for name, test := range map[string]struct {
+		says   func(error) bool
+		class  error
+		answer string
+		within string // the words, as somebody may quote them
+	}{
+		"client version too new": {func(err error) bool { return tooNewClient.matches(err) }, cerrdefs.ErrInvalidArgument,
+			"client version 1.51 is too new. Maximum supported API version is 1.41", "client version 1 is too new"},
+		"no such source of a mount": {func(err error) bool { return noSource.matches(err) }, cerrdefs.ErrInvalidArgument,
+			`invalid mount config for type "bind": bind source path does not exist: /data`, "bind source path does not exist: /x"},
+		"too many cores": {func(err error) bool { return tooManyCPUs.matches(err) }, cerrdefs.ErrInvalidArgument,
+			"Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "range of CPUs is from 0 to 1 CPUs available"},
+		"a network is gone": {func(err error) bool { return networkVanished.matches(err) }, cerrdefs.ErrNotFound,
+			"failed to set up container networking: network backend not found", "network backend not found"},
+		"removal in progress": {func(err error) bool { return removalInProgress.matches(err) }, cerrdefs.ErrConflict,
+			"removal of container web is already in progress", "removal of container x is already in progress"},
+		"log of a dying container": {func(err error) bool { return logOfDying.matches(err) }, cerrdefs.ErrConflict,
+			"can not get logs from container which is dead or marked for removal", "can not get logs from container which is dead or marked for removal"},
+		"containerd is lost": {func(err error) bool { return lostContainerd.matches(err) }, cerrdefs.ErrInternal,
+			"failed to create task for container: Unavailable: error reading from server: EOF", lost},
+		"containerd is lost, of 20.10": {func(err error) bool { return lostContainerd.matches(err) }, cerrdefs.ErrInternal,
+			`connection error: desc = "transport: Error while dialing dial unix /x.sock: connect: connection refused": unavailable`, "connection error: desc = transport: x: unavailable"},
+		"lost start": {isLostStart, cerrdefs.ErrInternal,
+			"failed to create task for container: AlreadyExists: task f054: already exists", "task f054: already exists"},
+		"lost start, of 20.10": {isLostStart, cerrdefs.ErrInternal, "id already in use", "id already in use"},
+		"unknown container":    {IsUnknownContainer, cerrdefs.ErrNotFound, "No such container: web", "No such container: x"},
+		"stopped container":    {IsStoppedContainer, cerrdefs.ErrConflict, "Container 0123 is not running", "container x is not running"},
+		"name conflict":        {IsContainerCreateNameConflict, cerrdefs.ErrConflict, `Conflict. The container name "/x" is already in use`, "Conflict. The container name"},
+		"network exists": {func(err error) bool { return IsNetworkExistError(err, "n") }, cerrdefs.ErrConflict,
+			"network with name n already exists", "network with name n already exists"},
+		"active endpoint": {IsActiveEndpointError, cerrdefs.ErrPermissionDenied, "network n has active endpoints", "n has active endpoints"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.True(t, test.says(answer{test.answer, test.class}), test.answer)
+			assert.True(t, test.says(errors.Wrap(simError{test.answer, test.class}, "start container x")), test.answer)
+			for what, quote := range quotes {
+				err := answer{fmt.Sprintf(quote, test.within), test.class}
+				assert.False(t, test.says(err), "%s: %s", what, err)
+				assert.False(t, test.says(errors.Wrap(err, "start container x")), "%s: %s", what, err)
+			}
+			err := answer{fmt.Sprintf(missing, test.within), test.class}
+			assert.Equal(t, name == "no such source of a mount", test.says(err), err)
+		})
+	}
+}
+
+// Where all engines give an answer the same class, words of another class are not it.
+func TestWordsOfAnotherClassAreAnotherAnswer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		says  classifier
+		text  string
+		class error
+	}{
+		{tooNewClient, "client version 1.51 is too new", cerrdefs.ErrInternal},
+		{noSource, "bind source path does not exist: /x", cerrdefs.ErrInternal},
+		{tooManyCPUs, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInternal},
+		{networkVanished, "network x not found", cerrdefs.ErrInternal},
+		{removalInProgress, "removal of container x is already in progress", cerrdefs.ErrInternal},
+		{logOfDying, "can not get logs from container which is dead or marked for removal", cerrdefs.ErrInternal},
+		{lostContainerd, "transport is closing: unavailable", cerrdefs.ErrInvalidArgument},
+		{lostStart, "id already in use", cerrdefs.ErrInvalidArgument},
+	} {
+		assert.False(t, test.says.matches(answer{test.text, test.class}), test.text)
+	}
+}
+
+// A driver, a volume or an image may be called network.
+func TestTheNameOfAnotherObjectIsNoNetwork(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`plugin "network" not found`,
+		`error looking up volume plugin network: plugin "x" not found`,
+		"No such image: network:not found",
+	} {
+		assert.False(t, networkVanished.matches(answer{text, cerrdefs.ErrNotFound}), text)
+	}
+}
+
+// A task whose start is refused for a command that quotes an engine's words fails;
+// it must not be tried again for ever.
+func TestARefusedStartWhoseCommandQuotesAnEngineIsFinal(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		task := taskAt(plainTask(), api.TaskStateStarting)
+		ctlr := newSimController(t, sim, task)
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		sim.fails(failing("ContainerStart", simError{`failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "client version 1 is too new": executable file not found in $PATH: unknown`, cerrdefs.ErrInvalidArgument}))
+		status, err := exec.Do(t.Context(), task, ctlr)
+		require.NoError(t, err)
+		assert.Equal(t, api.TaskStateFailed, status.State)
+	})
 }

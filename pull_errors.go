@@ -82,56 +82,56 @@ type pullFault struct {
 // pullFaults is asked in this order; the first one that is said decides. The
 // words come with any class: 20.10 says 500 for most of it.
 var pullFaults = []pullFault{
-	{phrase{"20.10 to 28, of a registry's code", []string{"toomanyrequests"}}, cerrdefs.ErrResourceExhausted, true},
-	{phrase{"29, of a registry's status", []string{"too many requests"}}, cerrdefs.ErrResourceExhausted, true},
-	{phrase{"29, of a registry's code", []string{"rate limit"}}, cerrdefs.ErrResourceExhausted, true},
-	{phrase{"20.10, of a body that is not JSON", []string{"http 429"}}, cerrdefs.ErrResourceExhausted, true},
+	{phrase{"20.10 to 28, of a registry's code", "toomanyrequests"}, cerrdefs.ErrResourceExhausted, true},
+	{phrase{"29, of a registry's status", "too many requests"}, cerrdefs.ErrResourceExhausted, true},
+	{phrase{"29, of a registry's code", "rate limit"}, cerrdefs.ErrResourceExhausted, true},
+	{phrase{"20.10, of a body that is not JSON", "http 429"}, cerrdefs.ErrResourceExhausted, true},
 
-	{phrase{"20.10 to 29", []string{"no basic auth credentials"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"29", []string{"authorization failed"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"20.10 to 29", []string{"unauthorized"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"20.10 to 28", []string{"authentication required"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"Docker Hub", []string{"incorrect username or password"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"20.10 to 29", []string{"denied"}}, cerrdefs.ErrPermissionDenied, false},
-	{phrase{"29, of a registry's status", []string{"403 forbidden"}}, cerrdefs.ErrPermissionDenied, false},
+	{phrase{"20.10 to 29", "no basic auth credentials"}, cerrdefs.ErrUnauthenticated, false},
+	{phrase{"29", "authorization failed"}, cerrdefs.ErrUnauthenticated, false},
+	{phrase{"20.10 to 29", "unauthorized"}, cerrdefs.ErrUnauthenticated, false},
+	{phrase{"20.10 to 28", "authentication required"}, cerrdefs.ErrUnauthenticated, false},
+	{phrase{"Docker Hub", "incorrect username or password"}, cerrdefs.ErrUnauthenticated, false},
+	{phrase{"20.10 to 29", "denied"}, cerrdefs.ErrPermissionDenied, false},
+	{phrase{"29, of a registry's status", "403 forbidden"}, cerrdefs.ErrPermissionDenied, false},
 
-	{phrase{"20.10 to 29", []string{"no matching manifest for"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"29", []string{"no match for platform"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"does not match the specified platform"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"manifest unknown"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"name unknown"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"unknown blob"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"does not exist"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 29", []string{"not found"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"the client", []string{"invalid reference format"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"20.10 to 29", []string{"platform specifier"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"20.10 to 29", []string{"unsupported media type"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"28 to 29", []string{"schema 1"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"20.10 to 29", []string{"x509:"}}, nil, false},
-	{phrase{"20.10 to 29", []string{"server gave http response to https client"}}, nil, false},
-	{phrase{"20.10 to 29", []string{"no space left on device"}}, nil, false},
+	{phrase{"20.10 to 29", "no matching manifest for"}, cerrdefs.ErrNotFound, false},
+	{phrase{"29", "no match for platform"}, cerrdefs.ErrNotFound, false},
+	{phrase{"20.10 to 28", "does not match the specified platform"}, cerrdefs.ErrNotFound, false},
+	{phrase{"20.10 to 28", "manifest unknown"}, cerrdefs.ErrNotFound, false},
+	{phrase{"20.10 to 28", "name unknown"}, cerrdefs.ErrNotFound, false},
+	{phrase{"20.10 to 28", "unknown blob"}, cerrdefs.ErrNotFound, false},
+	{phrase{"20.10 to 28", "does not exist"}, cerrdefs.ErrNotFound, false},
+	{phrase{"20.10 to 29", "not found"}, cerrdefs.ErrNotFound, false},
+	{phrase{"the client", "invalid reference format"}, cerrdefs.ErrInvalidArgument, false},
+	{phrase{"20.10 to 29", "platform specifier"}, cerrdefs.ErrInvalidArgument, false},
+	{phrase{"20.10 to 29", "unsupported media type"}, cerrdefs.ErrInvalidArgument, false},
+	{phrase{"28 to 29", "schema 1"}, cerrdefs.ErrInvalidArgument, false},
+	{phrase{"20.10 to 29", "x509:"}, nil, false},
+	{phrase{"20.10 to 29", "server gave http response to https client"}, nil, false},
+	{phrase{"20.10 to 29", "no space left on device"}, nil, false},
 
-	{phrase{"20.10 to 28", []string{"verification failed for digest"}}, cerrdefs.ErrDataLoss, true},
-	{phrase{"29", []string{"unexpected commit digest"}}, cerrdefs.ErrDataLoss, true},
-	{phrase{"29", []string{"failed size validation"}}, cerrdefs.ErrDataLoss, true},
-	{phrase{"20.10 to 29", []string{"connection refused"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"connection reset"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"broken pipe"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"timeout"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"timed out"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"deadline exceeded"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"unexpected eof"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{": eof"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"no such host"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"server misbehaving"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"name resolution"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"is unreachable"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"no route to host"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 28", []string{"unexpected http status: 5"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"500 internal server error"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"bad gateway"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"service unavailable"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"unavailable:"}}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 28", "verification failed for digest"}, cerrdefs.ErrDataLoss, true},
+	{phrase{"29", "unexpected commit digest"}, cerrdefs.ErrDataLoss, true},
+	{phrase{"29", "failed size validation"}, cerrdefs.ErrDataLoss, true},
+	{phrase{"20.10 to 29", "connection refused"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "connection reset"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "broken pipe"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "timeout"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "timed out"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "deadline exceeded"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "unexpected eof"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", ": eof"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "no such host"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "server misbehaving"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "name resolution"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "is unreachable"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "no route to host"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 28", "unexpected http status: 5"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "500 internal server error"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "bad gateway"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "service unavailable"}, cerrdefs.ErrUnavailable, true},
+	{phrase{"20.10 to 29", "unavailable:"}, cerrdefs.ErrUnavailable, true},
 }
 
 // ofRegistry are words that an engine uses only when it speaks of a registry.
@@ -167,7 +167,7 @@ func (w wording) fault(text string) *pullFault {
 		text = strings.ReplaceAll(text, name, "")
 	}
 	for i := range pullFaults {
-		if pullFaults[i].in(text, "") {
+		if pullFaults[i].in(text) {
 			return &pullFaults[i]
 		}
 	}
@@ -185,7 +185,7 @@ func (w wording) requestError(err error) *pullError {
 	switch {
 	case exec.IsTemporary(err) && !isTransport(err): // a fake's
 		e.engine, e.passing = true, true
-	case !isAnswer(err) && isPassing(err), tooNewClient.in(normalize(e.text), ""):
+	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err):
 		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
 	case own && (cerrdefs.IsUnavailable(err) || strings.Contains(text, "bad gateway") || strings.Contains(text, "gateway timeout")):
 		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
