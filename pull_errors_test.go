@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -249,6 +250,37 @@ func TestScrubberOfAPasswordThatIsNoText(t *testing.T) {
 	t.Parallel()
 	const auth = "eyJhdXRoIjoiZFRyLy9nPT0ifQ==" // {"auth":"dTr//g=="}, which is u:\xff\xfe
 	assert.Equal(t, "it was xxxxx, or xxxxx, or xxxxx of bob", newScrubber(auth).clean("it was \xff\xfe, or %FF%FE, or dTr//g== of bob", 99))
+}
+
+// What quotes a password escapes it: JSON, with and without the escapes for HTML, Go's
+// quotes, and quotes around JSON.
+func TestScrubberOfAPasswordThatIsEscaped(t *testing.T) {
+	t.Parallel()
+	long := registryHeader(t, `{"username":"bob","password":"pa\"s<s\\&\u0007é"}`) // pa"s<s\&, a bell, é
+	short := registryHeader(t, `{"username":"bob","password":"\"<\\"}`)
+	for text, want := range map[string]string{
+		`{"password":"pa\"s\u003cs\\\u0026\u0007é"}`:                `{"password":"xxxxx"}`,
+		`{"password":"pa\"s<s\\&\u0007é"}`:                          `{"password":"xxxxx"}`,
+		`bad password "pa\"s<s\\&\aé"`:                              `bad password "xxxxx"`,
+		`bad body "{\"p\":\"pa\\\"s\\u003cs\\\\\\u0026\\u0007é\"}"`: `bad body "{\"p\":\"xxxxx\"}"`,
+		`bad body "{\"p\":\"pa\\\"s<s\\\\&\\u0007é\"}"`:             `bad body "{\"p\":\"xxxxx\"}"`,
+		"it was pa\"s<s\\&\aé":                                      `it was xxxxx`,
+	} {
+		assert.Equal(t, want, newScrubber(long).clean(text, 99), text)
+	}
+	for text, want := range map[string]string{
+		`{"password":"\"<\\"}`:      `{"password":"xxxxx"}`,
+		`{"password":"\"\u003c\\"}`: `{"password":"xxxxx"}`,
+		`"{\"p\":\"\\\"<\\\\\"}"`:   `"{\"p\":\"xxxxx\"}"`,
+	} {
+		assert.Equal(t, want, newScrubber(short).clean(text, 99), text)
+	}
+}
+
+func registryHeader(t *testing.T, text string) string {
+	t.Helper()
+	require.True(t, json.Valid([]byte(text)))
+	return base64.URLEncoding.EncodeToString([]byte(text))
 }
 
 // An engine takes the header's fields in any case.
