@@ -18,11 +18,11 @@ type phrase struct {
 // classifier is how one situation is known by an error. All classifiers have one
 // rule: see matches.
 type classifier struct {
-	class   func(error) bool // the class that all engines give it; nil: they give several
-	says    []phrase
-	guesses []phrase // what others may say: two parts, with a word or a name between them, or one
-	about   int      // the object
-	classes []error  // that say it bare
+	class func(error) bool // the class that all engines give it; nil: they give several
+	says  []phrase
+
+	bare   []error // a fake's errors of these classes say it without a phrase
+	object string  // what they are about
 }
 
 // Answers that methods of the package look for.
@@ -89,49 +89,38 @@ var (
 
 var (
 	activeEndpointAnswer = classifier{
-		about: aNetwork, classes: []error{cerrdefs.ErrPermissionDenied},
+		object: "network", bare: []error{cerrdefs.ErrPermissionDenied},
 		says: []phrase{
 			{"20.10 to 29", "has active endpoints"},
 			{"podman", "network is being used"},
 			{"podman", "has associated containers with it"},
 		},
-		guesses: []phrase{
-			{"others", "network*in use"},
-			{"others", "network*is in use"},
-		},
 	}
 	networkExistAnswer = classifier{
-		about: aNetwork, classes: []error{cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists},
+		object: "network", bare: []error{cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists},
 		says: []phrase{
 			{"20.10 to 29", "network with name NAME already exists"},
 			{"podman", "network name NAME already used"},
 		},
 	}
 	nameConflictAnswer = classifier{
-		about: aContainer, classes: []error{cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists},
+		object: "container", bare: []error{cerrdefs.ErrConflict, cerrdefs.ErrAlreadyExists},
 		says: []phrase{
 			{"before 1.13, and the reference's tests", "conflict. the name"},
 			{"1.13 to 29", "conflict. the container name"},
 			{"podman", "container name*already in use"},
 			{"podman", "that name is already in use"},
 		},
-		guesses: []phrase{
-			{"others", "container*already exists"},
-		},
 	}
 	unknownContainerAnswer = classifier{
-		about: aContainer, classes: []error{cerrdefs.ErrNotFound},
+		object: "container", bare: []error{cerrdefs.ErrNotFound},
 		says: []phrase{
 			{"20.10 to 29, podman", "no such container"},
 			{"podman", "no container with*found"},
 		},
-		guesses: []phrase{
-			{"others", "container*not found"},
-			{"others", "container*does not exist"},
-		},
 	}
 	stoppedContainerAnswer = classifier{
-		about: aContainer, classes: []error{cerrdefs.ErrNotModified},
+		object: "container", bare: []error{cerrdefs.ErrNotModified},
 		says: []phrase{
 			{"20.10 to 29, within the engine", "is already stopped"},
 			{"20.10 to 29, to a kill", "container*is not running"},
@@ -139,22 +128,6 @@ var (
 		},
 	}
 )
-
-// Words for the objects of an engine. An error about one of them is not about
-// another, however alike the rest of its words.
-const (
-	aContainer = 1 << iota
-	aNetwork
-	another
-)
-
-var objectWords = map[string]int{
-	"container": aContainer, "containers": aContainer,
-	"network": aNetwork, "networks": aNetwork, "networking": aNetwork,
-	"image": another, "volume": another, "plugin": another, "manifest": another, "repository": another,
-	// What a runtime says of the process in a container, which is there.
-	"runc": another, "runtime": another, "shim": another, "process": another, "exec": another,
-}
 
 // IsActiveEndpointError reports whether the engine refused to remove a network
 // because containers are attached to it. It is false for nil.
@@ -197,7 +170,7 @@ func isLostStart(err error) bool {
 // matches is the one rule of all classifiers: the engine's own words in err hold one
 // of the phrases, and err has the class that all engines give it; or err is a bare
 // error of one of the classes, which says no more than its class, as fakes return it.
-// Neither a guess nor a bare class counts when the words are about another object.
+// If a method has wrapped that one, its words name the object.
 func (c classifier) matches(err error) bool {
 	if err == nil || c.class != nil && !c.class(err) {
 		return false
@@ -206,13 +179,12 @@ func (c classifier) matches(err error) bool {
 	if slices.ContainsFunc(c.says, func(p phrase) bool { return p.in(words) }) {
 		return true
 	}
-	for line := range strings.Lines(words) {
-		if !aboutOther(line, c.about) && slices.ContainsFunc(c.guesses, func(p phrase) bool { return p.guessedIn(line) }) {
-			return true
-		}
-	}
-	return !aboutOther(words, c.about) && isBare(err, c.classes)
+	isOther := func(word string) bool { return word != c.object && slices.Contains(objects, word) }
+	return isBare(err, c.bare) && !slices.ContainsFunc(strings.Fields(words), isOther)
 }
+
+// objects are what the methods of this package make, as their errors name them.
+var objects = []string{"container", "image", "network", "volume"}
 
 // of returns the classifier for an object of that name. Without a name no phrase is left.
 func (c classifier) of(name string) classifier {
@@ -277,41 +249,6 @@ func inOrder(line string, parts []string) bool {
 		}
 	}
 	return true
-}
-
-// guessedIn reports whether line says the phrase of somebody whose words are not
-// known. What stands between its two parts is one word or name at most: more would
-// tell of something else, say a layer of the container that does not exist.
-func (p phrase) guessedIn(line string) bool {
-	first, second, two := strings.Cut(p.text, "*")
-	if !two {
-		return p.in(line)
-	}
-	words := strings.Fields(line)
-	for i, word := range words {
-		if trimWord(word) != first {
-			continue
-		}
-		for next := i + 1; next <= min(i+2, len(words)); next++ {
-			if strings.HasPrefix(strings.Join(words[next:], " "), second) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func trimWord(word string) string { return strings.Trim(word, ":,.;()") }
-
-// aboutOther reports whether text names an object and not the wanted one, or
-// one that neither classifier is about. Only whole words count: a container may
-// be called my-network.
-func aboutOther(text string, wanted int) bool {
-	named := 0
-	for _, word := range strings.Fields(text) {
-		named |= objectWords[trimWord(word)]
-	}
-	return named&^wanted != 0
 }
 
 // isBare reports whether a leaf of err's tree is one of the classes itself, or

@@ -243,9 +243,5 @@ func knownClass(err error) error {
 }
 
 // isContainerGone reports whether the engine's answer to a call on the container itself
-// means that there is none: 404 has no other meaning there. Only the engine's own
-// words count: "does not exist" may be said of a layer, and what this package
-// puts before it names the container.
-func isContainerGone(err error) bool {
-	return IsUnknownContainer(errors.Cause(err)) || cerrdefs.IsNotFound(err)
-}
+// means that there is none: 404 has no other meaning there.
+func isContainerGone(err error) bool { return IsUnknownContainer(err) || cerrdefs.IsNotFound(err) }
