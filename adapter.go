@@ -274,9 +274,10 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // the same credentials, share one request. It goes on as long as one of them waits,
 // and is cancelled when the last of them leaves. Its result is not remembered.
 //
-// When the registry, or the connection to it, has a fault that may pass, the pull is
-// tried again with growing pauses, up to [WithPullAttempts] times in all; the engine
-// itself tries each layer several times. A pull that makes no progress is cancelled
+// A pull that fails is tried again with growing pauses, up to [WithPullAttempts] times
+// in all, unless the fault is known to be final: the image is not there, or not for the
+// platform, access is denied, the disk is full. The engine itself tries each layer
+// several times. A pull that makes no progress is cancelled
 // and not tried again; see [WithPullStallTimeout]. Extractions, and layers that the
 // engine has queued, may take an hour without progress.
 //

@@ -91,9 +91,9 @@ func WithPullStallTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithPullAttempts sets how often a pull is tried in all when the registry, or the
-// connection to it, has a fault that may pass. The default is 3, because the engine
-// itself tries each layer five times and the attempts multiply. 1 means that a pull is
+// WithPullAttempts sets how often a pull is tried in all, unless its fault is known to be
+// final. The default is 3, because the engine itself tries each layer five times and
+// the attempts multiply. 1 means that a pull is
 // not tried again; less than 1 is an error.
 func WithPullAttempts(attempts int) Option {
 	return func(o *options) {
