@@ -63,7 +63,8 @@ var (
 		class: cerrdefs.IsConflict,
 		says:  []phrase{{"20.10 to 29", "^can not get logs from container which is dead or marked for removal"}},
 	}
-	// The engine's containerd has gone, or the engine ends itself.
+	// The engine's containerd has gone, or the engine ends itself. Newer engines say so
+	// with 503 where they notice, and with 500 elsewhere.
 	lostContainerd = classifier{
 		class: cerrdefs.IsInternal,
 		says: []phrase{
@@ -74,6 +75,14 @@ var (
 			{"29", "grpc: the client connection is closing"},
 			{"29, of a network while the engine stops", ": database not open"},
 			{"20.10, of a network while the engine stops", "failed to update store for object type *: open : no such file or directory"},
+		},
+	}
+	// An answer to Info that was cut short. It is the client's one call whose error has
+	// nothing behind it.
+	lostInfo = classifier{
+		says: []phrase{
+			{"the client", "^error reading remote info:* eof"},
+			{"the client", "^error reading remote info:* connection reset by peer"},
 		},
 	}
 	// A start of a container whose earlier start the engine has lost.

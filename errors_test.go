@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -321,42 +322,60 @@ func TestATaskOutlivesTheEndOfContainerdWithinItsCreate(t *testing.T) {
 	})
 }
 
-// The table that stands in the comment of verdicts.go.
+// What errors are, and each cell of the table of verdicts.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	status := func(status int) error { return answer{"no", errhttp.ToNative(status)} }
 	for name, test := range map[string]struct {
-		err                                       error
-		passing, refusal, mayMend, again, reached bool
+		err                              error
+		kind                             errorKind
+		passing, refusal, mayMend, again bool
+		stream                           streamRefusal
 	}{
-		"refused connection": {syscall.ECONNREFUSED, true, false, true, true, false},
-		"cut short":          {io.ErrUnexpectedEOF, true, false, true, true, false},
-		"no answer":          {requestTimeoutError(time.Minute), true, false, true, true, true},
-		"429":                {status(http.StatusTooManyRequests), true, false, true, true, true},
-		"502":                {status(http.StatusBadGateway), true, false, true, true, true},
-		"503":                {status(http.StatusServiceUnavailable), true, false, true, true, true},
-		"504":                {status(http.StatusGatewayTimeout), true, false, true, true, true},
-		"lost containerd":    {answer{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}, true, false, true, true, true},
-		"older engine":       {answer{"client version 1.51 is too new", cerrdefs.ErrInvalidArgument}, true, true, true, true, true},
-		"409":                {status(http.StatusConflict), false, false, true, true, true},
-		"500":                {status(http.StatusInternalServerError), false, false, true, true, true},
-		"400":                {status(http.StatusBadRequest), false, true, false, false, true},
-		"401":                {status(http.StatusUnauthorized), false, true, false, false, true},
-		"403":                {status(http.StatusForbidden), false, true, false, false, true},
-		"501":                {status(http.StatusNotImplemented), false, true, false, false, true},
-		"404":                {status(http.StatusNotFound), false, false, false, true, true},
-		"405":                {status(http.StatusMethodNotAllowed), false, false, false, true, true},
-		"no JSON":            {json.Unmarshal([]byte("<html>"), new(any)), false, false, false, true, true},
+		"nil":                 {nil, noError, false, false, false, false, notRefused},
+		"refused connection":  {syscall.ECONNREFUSED, kindUnreachable, true, false, true, true, notRefused},
+		"cut short":           {io.ErrUnexpectedEOF, kindUnreachable, true, false, true, true, notRefused},
+		"a dial's time-out":   {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, kindUnreachable, true, false, true, true, notRefused},
+		"a failed ping":       {exec.MakeTemporary(errors.New("ping the engine at x: no")), kindUnreachable, true, false, true, true, notRefused},
+		"no answer":           {requestTimeoutError(time.Minute), kindTimedOut, true, false, true, true, refusedAfterAMinute},
+		"no answer to a ping": {exec.MakeTemporary(errors.Wrap(requestTimeoutError(time.Minute), "ping")), kindTimedOut, true, false, true, true, refusedAfterAMinute},
+		"429":                 {status(http.StatusTooManyRequests), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"502":                 {status(http.StatusBadGateway), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"503":                 {status(http.StatusServiceUnavailable), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"504":                 {status(http.StatusGatewayTimeout), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"lost containerd":     {answer{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"older engine":        {answer{"client version 1.51 is too new", cerrdefs.ErrInvalidArgument}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"409":                 {status(http.StatusConflict), kindBusy, false, false, true, true, refusedAtOnce},
+		"500":                 {status(http.StatusInternalServerError), kindBusy, false, false, true, true, refusedAtOnce},
+		"400":                 {status(http.StatusBadRequest), kindRefused, false, true, false, false, refusedAtOnce},
+		"401":                 {status(http.StatusUnauthorized), kindRefused, false, true, false, false, refusedAtOnce},
+		"403":                 {status(http.StatusForbidden), kindRefused, false, true, false, false, refusedAtOnce},
+		"501":                 {status(http.StatusNotImplemented), kindRefused, false, true, false, false, refusedAtOnce},
+		"404":                 {status(http.StatusNotFound), kindMissing, false, false, false, true, refusedAtOnce},
+		"405":                 {status(http.StatusMethodNotAllowed), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"520":                 {status(520), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"no JSON":             {json.Unmarshal([]byte("<html>"), new(any)), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"another JSON":        {json.Unmarshal([]byte(`"x"`), new(int)), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"no right to connect": {&net.OpError{Op: "dial", Err: syscall.EACCES}, kindOther, false, false, false, true, notRefused},
+		"a sentinel":          {ErrContainerDestroyed, kindOther, false, false, false, true, notRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			assert.Equal(t, test.kind, classify(test.err), "classify")
+			assert.Equal(t, test.stream, verdictOf(test.err).stream, "stream")
 			assert.Equal(t, test.passing, isPassing(test.err), "isPassing")
 			assert.Equal(t, test.refusal, isRefusal(test.err), "isRefusal")
-			assert.Equal(t, test.reached, hasReached(test.err), "hasReached")
 			wrapped := engineError(t.Context(), test.err, "inspect container web")
+			assert.Equal(t, test.kind, classify(wrapped), "classify, wrapped")
+			assert.Equal(t, test.passing, exec.IsTemporary(wrapped), "temporary")
 			assert.Equal(t, test.mayMend, mayMend(wrapped), "mayMend")
-			assert.Equal(t, test.again, exec.IsTemporary(tryAgain(t.Context(), wrapped)), "tryAgain")
+			if test.err != nil {
+				assert.Equal(t, test.again, exec.IsTemporary(tryAgain(t.Context(), wrapped)), "tryAgain")
+			}
 		})
+	}
+	for kind := noError; kind <= kindOther; kind++ {
+		assert.Contains(t, verdicts, kind)
 	}
 }
 

@@ -245,8 +245,12 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // connection nobody is, and who has opened the stream does not refuse it. An
 // engine that restarts behind a proxy, or is busy, is given refusedAfter.
 func (rd *eventReader) refusedBy(err error) bool {
+	if !rd.open.IsZero() {
+		return false
+	}
+	refusal := verdictOf(err).stream
 	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
-	return rd.open.IsZero() && hasReached(err) && (long || !isPassing(err))
+	return refusal == refusedAtOnce || refusal == refusedAfterAMinute && long
 }
 
 // since is where the next request begins: at the last event, inclusively, since

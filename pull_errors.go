@@ -160,7 +160,10 @@ func classOfStatus(status int) error {
 }
 
 // isFinalClass reports whether another attempt gets the same answer, by its class.
-func isFinalClass(err error) bool { return isRefusal(err) || cerrdefs.IsNotFound(err) }
+func isFinalClass(err error) bool {
+	kind := classify(err)
+	return kind == kindRefused || kind == kindMissing
+}
 
 // ofRegistry are words that an engine uses only when it speaks of a registry.
 var ofRegistry = []string{
