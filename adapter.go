@@ -230,7 +230,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerRemove(ctx, a.name, container.RemoveOptions{RemoveVolumes: true, Force: true})
 	})
-	if err != nil && removalInProgress.in(normalize(err.Error()), "") {
+	if removalInProgress.matches(err) {
 		err = a.untilGone(ctx)
 	}
 	if isContainerGone(err) {
@@ -283,11 +283,11 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // platform, with the same credentials. The request goes on as long as one of them
 // waits. It is cancelled when the last of them leaves. Its result is not remembered.
 //
-// If the registry, or the connection to it, has a fault that may pass, the pull is
-// tried again with growing pauses, up to [WithPullAttempts] times in all. The engine
-// itself tries each layer several times. A pull that makes no progress is cancelled and
-// not tried again: errors.Is finds [ErrPullStalled] in its error.
-// [WithPullStallTimeout] has the limits.
+// A pull that fails is tried again with growing pauses, up to [WithPullAttempts] times
+// in all, unless its fault is known to be final: the image is not there, or not for the
+// platform; access is denied; the disk is full. The engine itself tries each layer
+// several times. A pull that makes no progress is cancelled and not tried again:
+// errors.Is finds [ErrPullStalled] in its error. [WithPullStallTimeout] has the limits.
 //
 // If ctx ends, the error is its bare error. The error is temporary (see
 // [exec.IsTemporary]) if the last attempt failed for a fault of the engine or of the

@@ -52,7 +52,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 	var pauses backoff
 	for try := 1; ; try++ {
 		made, err := a.create(ctx, version, config)
-		if err != nil && config.maxCPUs == 0 && tooManyCPUs.in(normalize(err.Error()), "") {
+		if config.maxCPUs == 0 && tooManyCPUs.matches(err) {
 			if config, err = a.capCPUs(ctx, config); err != nil {
 				return err
 			}

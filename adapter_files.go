@@ -158,7 +158,7 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 		return hiddenError{before + credentialOption + "raw://(the payload is not shown)", err}
 	}
 	host := a.engine.hosts.known.Load()
-	if host == nil || len(files) == 0 || !noSource.in(normalize(err.Error()), "") {
+	if host == nil || len(files) == 0 || !noSource.matches(err) {
 		return err
 	}
 	folder := a.engine.files.folder(host.engineID, a.taskID)

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -276,7 +275,7 @@ const networkRepairs = 3
 func (c *controller) detachedWithNetworks(ctx context.Context, call func(context.Context) error) error {
 	for repairs := 0; ; repairs++ {
 		err := c.detached(ctx, call)
-		if repairs == networkRepairs || !cerrdefs.IsNotFound(err) || !networkVanished.in(normalize(err.Error()), "") {
+		if repairs == networkRepairs || !networkVanished.matches(errors.Cause(err)) {
 			return err
 		}
 		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("a network vanished, making it again")

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"syscall"
 	"time"
 
@@ -87,24 +86,57 @@ func (e requestTimeoutError) Error() string {
 // Temporary has the agent try again.
 func (requestTimeoutError) Temporary() bool { return true }
 
-// What is done about an error of an engine call, by what it is:
-//
-//	                              isPassing  isRefusal  mayMend  tryAgain  the event stream
-//	                                                                       counts as refused
-//	no connection, cut short      yes        -          yes      yes       -
-//	no answer in time             yes        -          yes      yes       after a minute
-//	429, 502, 503, 504            yes        -          yes      yes       after a minute
-//	500, containerd is lost       yes        -          yes      yes       after a minute
-//	400, client version too new   yes        (yes)      yes      yes       after a minute
-//	409, 500                      -          -          yes      yes       at once
-//	400, 401, 403, 501            -          yes        -        -         at once
-//	404, any other status         -          -          -        yes       at once
-//	no JSON                       -          -          -        yes       at once
-//
-// engineError makes a temporary error of what is passing, so mayMend and tryAgain,
-// which get its errors, look for that alone. Who asks about the container itself
-// looks for 404 before, see isContainerGone. A pull has rules of its own: most
-// of its errors are a registry's, see pull_errors.go.
+// errorKind is what an error of an engine call is.
+type errorKind int
+
+const (
+	noError         errorKind = iota
+	kindUnreachable           // no connection, or an answer that was cut short
+	kindTimedOut              // no answer in time
+	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; the client's version is too new
+	kindBusy                  // 409, 500
+	kindRefused               // 400, 401, 403, 501
+	kindMissing               // 404
+	kindOtherAnswer           // any other status, or no JSON
+	kindOther                 // no answer of an engine, and no fault of the way to it
+)
+
+// verdict is what is done about an error.
+type verdict struct {
+	passing bool // the fault passes by itself: a temporary error
+	mayMend bool // the call may succeed when it is repeated for long enough
+	refusal bool // asked again, the engine answers the same; what is no refusal is tried again
+	stream  streamRefusal
+}
+
+// streamRefusal is whether an event stream that ended with an error counts as refused.
+type streamRefusal int
+
+const (
+	notRefused          streamRefusal = iota
+	refusedAfterAMinute               // of such errors alone: an engine that restarts answers so, too
+	refusedAtOnce
+)
+
+// Who asks about the container itself looks for 404 before, see isContainerGone. A pull
+// has rules of its own: most of its errors are a registry's, see pull_errors.go.
+var verdicts = map[errorKind]verdict{
+	noError:         {},
+	kindUnreachable: {passing: true, mayMend: true},
+	kindTimedOut:    {passing: true, mayMend: true, stream: refusedAfterAMinute},
+	kindOverloaded:  {passing: true, mayMend: true, stream: refusedAfterAMinute},
+	kindBusy:        {mayMend: true, stream: refusedAtOnce},
+	kindRefused:     {refusal: true, stream: refusedAtOnce},
+	kindMissing:     {stream: refusedAtOnce},
+	kindOtherAnswer: {stream: refusedAtOnce},
+	kindOther:       {},
+}
+
+func verdictOf(err error) verdict { return verdicts[classify(err)] }
+
+func isPassing(err error) bool { return verdictOf(err).passing }
+func isRefusal(err error) bool { return verdictOf(err).refusal }
+func mayMend(err error) bool   { return verdictOf(err).mayMend }
 
 // What a proxy answers that does not reach the engine.
 var (
@@ -112,48 +144,39 @@ var (
 	gatewayTimeout = errhttp.ToNative(http.StatusGatewayTimeout)
 )
 
-// isPassing reports whether err is a fault of the engine, or of the way to it,
-// that will pass by itself: the engine is away, restarting or overloaded, or did
-// not answer in time.
-func isPassing(err error) bool {
-	if err == nil {
-		return false
-	}
-	var netErr net.Error
+// classify tells what err is. A fault that passes comes before the class of an answer.
+func classify(err error) errorKind {
+	var (
+		late      requestTimeoutError
+		netErr    net.Error
+		noJSON    *json.SyntaxError
+		otherJSON *json.UnmarshalTypeError
+	)
 	switch {
-	case exec.IsTemporary(err),
-		cerrdefs.IsUnavailable(err),       // 503
-		cerrdefs.IsResourceExhausted(err), // 429
-		stderrors.Is(err, badGateway),
-		stderrors.Is(err, gatewayTimeout),
-		stderrors.Is(err, io.EOF),
-		stderrors.Is(err, io.ErrUnexpectedEOF),
-		stderrors.Is(err, syscall.ECONNREFUSED),
-		stderrors.Is(err, syscall.ECONNRESET),
-		stderrors.Is(err, syscall.EPIPE),
-		stderrors.As(err, &netErr) && netErr.Timeout(),
-		engineapi.IsErrConnectionFailed(err),
-		tooNewClient.in(normalize(err.Error()), ""),
-		isLostContainerd(err),
-		isCutShort(err):
-		return true
+	case err == nil:
+		return noError
+	case stderrors.As(err, &late):
+		return kindTimedOut
+	case cerrdefs.IsUnavailable(err), cerrdefs.IsResourceExhausted(err),
+		stderrors.Is(err, badGateway), stderrors.Is(err, gatewayTimeout),
+		lostContainerd.matches(err), tooNewClient.matches(err):
+		return kindOverloaded
+	case stderrors.Is(err, io.EOF), stderrors.Is(err, io.ErrUnexpectedEOF), lostInfo.matches(err),
+		stderrors.As(err, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // what json.Unmarshal has for an EOF
+		stderrors.Is(err, syscall.ECONNREFUSED), stderrors.Is(err, syscall.ECONNRESET), stderrors.Is(err, syscall.EPIPE),
+		stderrors.As(err, &netErr) && netErr.Timeout(), engineapi.IsErrConnectionFailed(err),
+		exec.IsTemporary(err): // of a ping, or a fake's
+		return kindUnreachable
+	case cerrdefs.IsInternal(err), cerrdefs.IsConflict(err):
+		return kindBusy
+	case cerrdefs.IsInvalidArgument(err), cerrdefs.IsUnauthorized(err), cerrdefs.IsPermissionDenied(err), cerrdefs.IsNotImplemented(err):
+		return kindRefused
+	case cerrdefs.IsNotFound(err):
+		return kindMissing
+	case hasStatus(err), stderrors.As(err, &noJSON), stderrors.As(err, &otherJSON):
+		return kindOtherAnswer
 	}
-	return false
-}
-
-// isRefusal reports whether the engine refused what it was asked for: asked
-// again, it would answer the same.
-func isRefusal(err error) bool {
-	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) ||
-		cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
-}
-
-// mayMend reports whether what failed with err may succeed when it is tried long
-// enough: a fault that passes, or what the engine says while something is busy or
-// broken. A refusal stays, and so does an error without a class, which is no
-// engine's answer.
-func mayMend(err error) bool {
-	return exec.IsTemporary(err) || cerrdefs.IsInternal(err) || cerrdefs.IsConflict(err)
+	return kindOther
 }
 
 // tellsNothing reports whether the error of an inspect says nothing about the
@@ -177,8 +200,8 @@ func tryAgain(ctx context.Context, err error) error {
 // class for what the engine did not answer.
 func isAnswer(err error) bool { return knownClass(err) != nil }
 
-// hasStatus reports whether err is an answer with a status of HTTP, be it one for
-// which there is no class.
+// hasStatus reports whether err is an answer with a status of HTTP, also one that has
+// no class.
 func hasStatus(err error) bool {
 	for status := http.StatusBadRequest; status < 600; status++ {
 		if stderrors.Is(err, errhttp.ToNative(status)) {
@@ -186,37 +209,6 @@ func hasStatus(err error) bool {
 		}
 	}
 	return false
-}
-
-// hasReached reports whether the request that ended with err has come to somebody, be
-// it that no answer followed: there was a connection.
-func hasReached(err error) bool {
-	var (
-		noJSON    *json.SyntaxError
-		otherJSON *json.UnmarshalTypeError
-		noAnswer  requestTimeoutError
-	)
-	return isAnswer(err) || hasStatus(err) ||
-		stderrors.As(err, &noJSON) || stderrors.As(err, &otherJSON) || stderrors.As(err, &noAnswer)
-}
-
-// isLostContainerd reports whether the engine answered that its containerd has
-// gone, or that it is about to end itself. Newer engines say so with 503 where they
-// notice, and with 500 elsewhere. What a runtime says of a container's own process
-// may have any words in it.
-func isLostContainerd(err error) bool {
-	return cerrdefs.IsInternal(err) && lostContainerd.matches(err, "") &&
-		!ofRuntime.in(normalize(err.Error()), "")
-}
-
-// isCutShort reports whether err says only in words that an answer ended early.
-func isCutShort(err error) bool {
-	var syntax *json.SyntaxError
-	if stderrors.As(err, &syntax) {
-		return syntax.Error() == "unexpected end of JSON input" // what json.Unmarshal has for an EOF
-	}
-	text := normalize(err.Error())
-	return lostInfo.in(text, "") && (strings.HasSuffix(text, "eof") || strings.HasSuffix(text, "connection reset by peer"))
 }
 
 // unfinished reports whether err leaves more to try than the next call.
@@ -247,9 +239,5 @@ func knownClass(err error) error {
 }
 
 // isContainerGone reports whether the engine's answer to a call on the container itself
-// means that there is none: 404 has no other meaning there. Only the engine's own
-// words count: "does not exist" may be said of a layer, and what this package
-// puts before it names the container.
-func isContainerGone(err error) bool {
-	return IsUnknownContainer(errors.Cause(err)) || cerrdefs.IsNotFound(err)
-}
+// means that there is none: 404 has no other meaning there.
+func isContainerGone(err error) bool { return IsUnknownContainer(err) || cerrdefs.IsNotFound(err) }

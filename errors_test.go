@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,19 +58,15 @@ func TestClassifiers(t *testing.T) {
 		{"network in use, 28.1 to 29", answer{`error while removing network: network n has active endpoints (name:"c" id:"0123")`, cerrdefs.ErrPermissionDenied}, activeEndpoint},
 
 		// What other engines answer.
+		{"name taken, podman 4.3", answer{`container create: creating container storage: the container name "x" is already in use by 0123`, cerrdefs.ErrInternal}, nameConflict},
+		{"network exists, podman 4.3", answer{"network name n already used: network already exists", cerrdefs.ErrInternal}, networkExist},
+		{"network in use, podman 4.3", answer{"network is being used", cerrdefs.ErrInternal}, activeEndpoint},
+		{"kill created, podman 4.3", answer{"can only kill running containers. 0123 is in state created: container state improper", cerrdefs.ErrInternal}, stoppedContainer},
 		{"unknown container, podman", answer{`no container with name or ID "x" found: no such container`, cerrdefs.ErrNotFound}, unknownContainer},
 		{"name taken, podman", answer{`creating container storage: the container name "x" is already in use by 0123. You have to remove that container to be able to reuse that name: that name is already in use`, cerrdefs.ErrInternal}, nameConflict},
 		{"network exists, podman", answer{"network name n already used: network already exists", cerrdefs.ErrConflict}, networkExist},
 		{"network in use, podman", answer{`"n" has associated containers with it. Use -f to forcefully delete containers and pods: network is being used`, cerrdefs.ErrConflict}, activeEndpoint},
 		{"kill stopped, podman", answer{"can only kill running containers. 0123 is in state exited: container state improper", cerrdefs.ErrConflict}, stoppedContainer},
-		{"unknown container, other words", errors.New(`container "x" not found`), unknownContainer},
-		{"unknown container, without its name", errors.New("container not found"), unknownContainer},
-		{"unknown container, other words and quotes", errors.New("inspect web: container 'web.1.abc' does not exist"), unknownContainer},
-		{"name taken, other words and quotes", errors.New(`container "web.1.abc" already exists`), nameConflict},
-		{"network in use, other words", errors.New(`network "n" in use`), activeEndpoint},
-		{"network in use, other words yet", errors.New("network n is in use"), activeEndpoint},
-		{"name taken, other words", errors.New("container x already exists"), nameConflict},
-		{"network exists, other words", errors.New(`network "n" already exists`), networkExist},
 
 		// The text decides, whatever the class and the case.
 		{"right text, wrong class", answer{"No such container: x", cerrdefs.ErrInternal}, unknownContainer},
@@ -96,6 +93,8 @@ func TestClassifiers(t *testing.T) {
 		{"unknown volume", answer{"get v: no such volume", cerrdefs.ErrNotFound}, none},
 		{"unknown plugin", answer{`plugin "other" not found`, cerrdefs.ErrNotFound}, none},
 		{"bare, about an image", errors.Wrap(cerrdefs.ErrNotFound, "pull image x"), none},
+		{"bare, about a volume", errors.Wrap(cerrdefs.ErrNotFound, "create volume v"), none},
+		{"bare, about a container, to a network", errors.Wrap(cerrdefs.ErrPermissionDenied, "start container x"), none},
 		{"bare, about a network", errors.Wrap(cerrdefs.ErrNotFound, "remove network n"), none},
 		{"volume conflict", answer{"create V: driver 'local' already has volume 'V': volume name must be unique", cerrdefs.ErrConflict}, none},
 		{"other network exists", answer{"network with name nn already exists", cerrdefs.ErrConflict}, none},
@@ -113,6 +112,10 @@ func TestClassifiers(t *testing.T) {
 		{"a file that is there", answer{"container web: mkdir /x: file already exists", cerrdefs.ErrInternal}, none},
 		{"a network's port in use", answer{"network n: port 80 in use", cerrdefs.ErrInternal}, none},
 		{"the runtime's own conflict", answer{"runc create failed: container with given ID already exists: unknown", cerrdefs.ErrInternal}, none},
+		{"unknown network, podman", answer{"unable to find network with name or ID n: network not found", cerrdefs.ErrInternal}, none},
+		{"port in use, podman", answer{"container create: cannot listen on the TCP port: listen tcp4 :80: bind: address already in use", cerrdefs.ErrInternal}, none},
+		{"no removal, podman", answer{"cannot remove container 0123 as it could not be stopped: sending SIGKILL to container 0123: container state improper: stopped", cerrdefs.ErrInternal}, none},
+		{"no such path, podman", answer{"Path /v1.41/plugins is not supported", cerrdefs.ErrNotFound}, none},
 		{"class with other text", answer{"something else", cerrdefs.ErrNotFound}, none},
 		{"EOF", io.EOF, none},
 		{"nil", nil, none},
@@ -222,12 +225,10 @@ func TestErrorOfAnEndedContextIsBare(t *testing.T) {
 // The parts of a phrase stand in its order.
 func TestClassifiersHeedTheOrderOfWords(t *testing.T) {
 	t.Parallel()
-	assert.True(t, IsUnknownContainer(stderrors.New("container web not found")))
-	assert.False(t, IsUnknownContainer(stderrors.New("not found: container web")))
-	assert.True(t, IsActiveEndpointError(stderrors.New("network n is in use")))
-	assert.False(t, IsActiveEndpointError(stderrors.New("in use: network n")))
-	assert.True(t, IsContainerCreateNameConflict(stderrors.New("container web already exists")))
-	assert.False(t, IsContainerCreateNameConflict(stderrors.New("already exists: container web")))
+	assert.True(t, IsUnknownContainer(stderrors.New("no container with name or ID web found")))
+	assert.False(t, IsUnknownContainer(stderrors.New("found no container with name or ID web")))
+	assert.True(t, IsContainerCreateNameConflict(stderrors.New("the container name web is already in use")))
+	assert.False(t, IsContainerCreateNameConflict(stderrors.New("already in use: the container name web")))
 	assert.True(t, IsStoppedContainer(stderrors.New("container web is not running")))
 	assert.False(t, IsStoppedContainer(stderrors.New("is not running: container web")))
 }
@@ -321,41 +322,179 @@ func TestATaskOutlivesTheEndOfContainerdWithinItsCreate(t *testing.T) {
 	})
 }
 
-// The table that stands in the comment of verdicts.go.
+// What errors are, and each cell of the table of verdicts.
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	status := func(status int) error { return answer{"no", errhttp.ToNative(status)} }
 	for name, test := range map[string]struct {
-		err                                       error
-		passing, refusal, mayMend, again, reached bool
+		err                              error
+		kind                             errorKind
+		passing, refusal, mayMend, again bool
+		stream                           streamRefusal
 	}{
-		"refused connection": {syscall.ECONNREFUSED, true, false, true, true, false},
-		"cut short":          {io.ErrUnexpectedEOF, true, false, true, true, false},
-		"no answer":          {requestTimeoutError(time.Minute), true, false, true, true, true},
-		"429":                {status(http.StatusTooManyRequests), true, false, true, true, true},
-		"502":                {status(http.StatusBadGateway), true, false, true, true, true},
-		"503":                {status(http.StatusServiceUnavailable), true, false, true, true, true},
-		"504":                {status(http.StatusGatewayTimeout), true, false, true, true, true},
-		"lost containerd":    {answer{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}, true, false, true, true, true},
-		"older engine":       {answer{"client version 1.51 is too new", cerrdefs.ErrInvalidArgument}, true, true, true, true, true},
-		"409":                {status(http.StatusConflict), false, false, true, true, true},
-		"500":                {status(http.StatusInternalServerError), false, false, true, true, true},
-		"400":                {status(http.StatusBadRequest), false, true, false, false, true},
-		"401":                {status(http.StatusUnauthorized), false, true, false, false, true},
-		"403":                {status(http.StatusForbidden), false, true, false, false, true},
-		"501":                {status(http.StatusNotImplemented), false, true, false, false, true},
-		"404":                {status(http.StatusNotFound), false, false, false, true, true},
-		"405":                {status(http.StatusMethodNotAllowed), false, false, false, true, true},
-		"no JSON":            {json.Unmarshal([]byte("<html>"), new(any)), false, false, false, true, true},
+		"nil":                 {nil, noError, false, false, false, false, notRefused},
+		"refused connection":  {syscall.ECONNREFUSED, kindUnreachable, true, false, true, true, notRefused},
+		"cut short":           {io.ErrUnexpectedEOF, kindUnreachable, true, false, true, true, notRefused},
+		"a dial's time-out":   {&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, kindUnreachable, true, false, true, true, notRefused},
+		"a failed ping":       {exec.MakeTemporary(errors.New("ping the engine at x: no")), kindUnreachable, true, false, true, true, notRefused},
+		"no answer":           {requestTimeoutError(time.Minute), kindTimedOut, true, false, true, true, refusedAfterAMinute},
+		"no answer to a ping": {exec.MakeTemporary(errors.Wrap(requestTimeoutError(time.Minute), "ping")), kindTimedOut, true, false, true, true, refusedAfterAMinute},
+		"429":                 {status(http.StatusTooManyRequests), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"502":                 {status(http.StatusBadGateway), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"503":                 {status(http.StatusServiceUnavailable), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"504":                 {status(http.StatusGatewayTimeout), kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"lost containerd":     {answer{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"older engine":        {answer{"client version 1.51 is too new", cerrdefs.ErrInvalidArgument}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"409":                 {status(http.StatusConflict), kindBusy, false, false, true, true, refusedAtOnce},
+		"500":                 {status(http.StatusInternalServerError), kindBusy, false, false, true, true, refusedAtOnce},
+		"400":                 {status(http.StatusBadRequest), kindRefused, false, true, false, false, refusedAtOnce},
+		"401":                 {status(http.StatusUnauthorized), kindRefused, false, true, false, false, refusedAtOnce},
+		"403":                 {status(http.StatusForbidden), kindRefused, false, true, false, false, refusedAtOnce},
+		"501":                 {status(http.StatusNotImplemented), kindRefused, false, true, false, false, refusedAtOnce},
+		"404":                 {status(http.StatusNotFound), kindMissing, false, false, false, true, refusedAtOnce},
+		"405":                 {status(http.StatusMethodNotAllowed), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"520":                 {status(520), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"no JSON":             {json.Unmarshal([]byte("<html>"), new(any)), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"another JSON":        {json.Unmarshal([]byte(`"x"`), new(int)), kindOtherAnswer, false, false, false, true, refusedAtOnce},
+		"no right to connect": {&net.OpError{Op: "dial", Err: syscall.EACCES}, kindOther, false, false, false, true, notRefused},
+		"a sentinel":          {ErrContainerDestroyed, kindOther, false, false, false, true, notRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			assert.Equal(t, test.kind, classify(test.err), "classify")
+			assert.Equal(t, test.stream, verdictOf(test.err).stream, "stream")
 			assert.Equal(t, test.passing, isPassing(test.err), "isPassing")
 			assert.Equal(t, test.refusal, isRefusal(test.err), "isRefusal")
-			assert.Equal(t, test.reached, hasReached(test.err), "hasReached")
 			wrapped := engineError(t.Context(), test.err, "inspect container web")
+			assert.Equal(t, test.kind, classify(wrapped), "classify, wrapped")
+			assert.Equal(t, test.passing, exec.IsTemporary(wrapped), "temporary")
 			assert.Equal(t, test.mayMend, mayMend(wrapped), "mayMend")
-			assert.Equal(t, test.again, exec.IsTemporary(tryAgain(t.Context(), wrapped)), "tryAgain")
+			if test.err != nil {
+				assert.Equal(t, test.again, exec.IsTemporary(tryAgain(t.Context(), wrapped)), "tryAgain")
+			}
 		})
 	}
+	for kind := noError; kind <= kindOther; kind++ {
+		assert.Contains(t, verdicts, kind)
+	}
+}
+
+// The words that methods look for, and answers that only quote them: a command, a
+// path, a user, a page. What is quoted is the user's, and decides nothing.
+func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
+	t.Parallel()
+	const lost = "unavailable: error reading from server: EOF"
+	quotes := map[string]string{
+		"a command":                "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: \"%s\": executable file not found in $PATH: unknown",
+		"a command, 20.10":         "OCI runtime create failed: container_linux.go:380: starting container process caused: exec: \"%s\": executable file not found in $PATH: unknown",
+		"a command, Podman":        "runc: runc create failed: unable to start container process: exec: %s: executable file not found: OCI runtime attempted to invoke a command that was not found",
+		"words in quotes":          "something is wrong with \"%s\"",
+		"words behind a quote":     `something is wrong with "x\" %s"`,
+		"words in single quotes":   "something is wrong with 'x's %s'",
+		"two in single quotes":     "neither 'x' '%s'",
+		"a quote without its end":  `something is wrong with "%s`,
+		"the path of a mount":      "error while creating mount source path /mnt/%s: mkdir /mnt/%[1]s: permission denied",
+		"a user":                   "unable to find user %s: no matching entries in passwd file",
+		"a group":                  "unable to find group %s: no matching entries in group file",
+		"an option of a volume":    "failed to mount local volume: mount x:/y, data: %s: permission denied",
+		"an environment variable":  "invalid environment variable: =%s",
+		"a log driver's own words": "failed to initialize logging driver: %s",
+		"a page":                   "<html>%s</html>",
+		"a page of many lines":     "<html>\n%s\n</html>",
+	}
+	missing := "bind source path does not exist: /srv/%s"
+	for name, test := range map[string]struct {
+		says   func(error) bool
+		class  error
+		answer string
+		within string // the words, as somebody may quote them
+	}{
+		"client version too new": {func(err error) bool { return tooNewClient.matches(err) }, cerrdefs.ErrInvalidArgument,
+			"client version 1.51 is too new. Maximum supported API version is 1.41", "client version 1 is too new"},
+		"no such source of a mount": {func(err error) bool { return noSource.matches(err) }, cerrdefs.ErrInvalidArgument,
+			`invalid mount config for type "bind": bind source path does not exist: /data`, "bind source path does not exist: /x"},
+		"too many cores": {func(err error) bool { return tooManyCPUs.matches(err) }, cerrdefs.ErrInvalidArgument,
+			"Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "range of CPUs is from 0 to 1 CPUs available"},
+		"a network is gone": {func(err error) bool { return networkVanished.matches(err) }, cerrdefs.ErrNotFound,
+			"failed to set up container networking: network backend not found", "network backend not found"},
+		"removal in progress": {func(err error) bool { return removalInProgress.matches(err) }, cerrdefs.ErrConflict,
+			"removal of container web is already in progress", "removal of container x is already in progress"},
+		"log of a dying container": {func(err error) bool { return logOfDying.matches(err) }, cerrdefs.ErrConflict,
+			"can not get logs from container which is dead or marked for removal", "can not get logs from container which is dead or marked for removal"},
+		"containerd is lost": {func(err error) bool { return lostContainerd.matches(err) }, cerrdefs.ErrInternal,
+			"failed to create task for container: Unavailable: error reading from server: EOF", lost},
+		"containerd is lost, of 20.10": {func(err error) bool { return lostContainerd.matches(err) }, cerrdefs.ErrInternal,
+			`connection error: desc = "transport: Error while dialing dial unix /x.sock: connect: connection refused": unavailable`, "connection error: desc = transport: x: unavailable"},
+		"lost start": {isLostStart, cerrdefs.ErrInternal,
+			"failed to create task for container: AlreadyExists: task f054: already exists", "task f054: already exists"},
+		"lost start, of 20.10": {isLostStart, cerrdefs.ErrInternal, "id already in use", "id already in use"},
+		"unknown container":    {IsUnknownContainer, cerrdefs.ErrNotFound, "No such container: web", "No such container: x"},
+		"stopped container":    {IsStoppedContainer, cerrdefs.ErrConflict, "Container 0123 is not running", "container x is not running"},
+		"name conflict":        {IsContainerCreateNameConflict, cerrdefs.ErrConflict, `Conflict. The container name "/x" is already in use`, "Conflict. The container name"},
+		"network exists": {func(err error) bool { return IsNetworkExistError(err, "n") }, cerrdefs.ErrConflict,
+			"network with name n already exists", "network with name n already exists"},
+		"active endpoint": {IsActiveEndpointError, cerrdefs.ErrPermissionDenied, "network n has active endpoints", "n has active endpoints"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.True(t, test.says(answer{test.answer, test.class}), test.answer)
+			assert.True(t, test.says(errors.Wrap(simError{test.answer, test.class}, "start container x")), test.answer)
+			for what, quote := range quotes {
+				err := answer{fmt.Sprintf(quote, test.within), test.class}
+				assert.False(t, test.says(err), "%s: %s", what, err)
+				assert.False(t, test.says(errors.Wrap(err, "start container x")), "%s: %s", what, err)
+			}
+			err := answer{fmt.Sprintf(missing, test.within), test.class}
+			assert.Equal(t, name == "no such source of a mount", test.says(err), err)
+		})
+	}
+}
+
+// Where all engines give an answer the same class, words of another class are not it.
+func TestWordsOfAnotherClassAreAnotherAnswer(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		says  classifier
+		text  string
+		class error
+	}{
+		{tooNewClient, "client version 1.51 is too new", cerrdefs.ErrInternal},
+		{noSource, "bind source path does not exist: /x", cerrdefs.ErrInternal},
+		{tooManyCPUs, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInternal},
+		{networkVanished, "network x not found", cerrdefs.ErrInternal},
+		{removalInProgress, "removal of container x is already in progress", cerrdefs.ErrInternal},
+		{logOfDying, "can not get logs from container which is dead or marked for removal", cerrdefs.ErrInternal},
+		{lostContainerd, "transport is closing: unavailable", cerrdefs.ErrInvalidArgument},
+		{lostStart, "id already in use", cerrdefs.ErrInvalidArgument},
+	} {
+		assert.False(t, test.says.matches(answer{test.text, test.class}), test.text)
+	}
+}
+
+// A driver, a volume or an image may be called network.
+func TestTheNameOfAnotherObjectIsNoNetwork(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`plugin "network" not found`,
+		`error looking up volume plugin network: plugin "x" not found`,
+		"No such image: network:not found",
+	} {
+		assert.False(t, networkVanished.matches(answer{text, cerrdefs.ErrNotFound}), text)
+	}
+}
+
+// A task whose start is refused for a command that quotes an engine's words fails;
+// it must not be tried again for ever.
+func TestARefusedStartWhoseCommandQuotesAnEngineIsFinal(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		task := taskAt(plainTask(), api.TaskStateStarting)
+		ctlr := newSimController(t, sim, task)
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		sim.fails(failing("ContainerStart", simError{`failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "client version 1 is too new": executable file not found in $PATH: unknown`, cerrdefs.ErrInvalidArgument}))
+		status, err := exec.Do(t.Context(), task, ctlr)
+		require.NoError(t, err)
+		assert.Equal(t, api.TaskStateFailed, status.State)
+	})
 }

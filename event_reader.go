@@ -265,8 +265,12 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // a connection, or one that opened the stream, was not refused. For refusedAfter a
 // passing fault is no refusal: the engine may be restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
+	if !rd.open.IsZero() {
+		return false
+	}
+	refusal := verdictOf(err).stream
 	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
-	return rd.open.IsZero() && hasReached(err) && (long || !isPassing(err))
+	return refusal == refusedAtOnce || refusal == refusedAfterAMinute && long
 }
 
 // since is the time at which the next request begins. It is the time of the last event,

@@ -167,7 +167,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 
 	body, err := p.target.openLogs(ctx, nameOrID, options)
 	if err != nil {
-		if p.cursor.first.Follow && (isContainerGone(err) || logOfDying.in(normalize(err.Error()), "")) {
+		if p.cursor.first.Follow && (isContainerGone(err) || logOfDying.matches(err)) {
 			return true, nil
 		}
 		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)

@@ -529,7 +529,7 @@ func TestFollowedLogsEndWithTheContainer(t *testing.T) {
 	unknown := errors.New("Error response from daemon: No such container: " + taskName)
 	other := logContainer("running")
 	other.ContainerJSONBase.ID = "c2"
-	dying := errors.New("Error response from daemon: can not get logs from container which is dead or marked for removal")
+	dying := answer{"can not get logs from container which is dead or marked for removal", cerrdefs.ErrConflict}
 	for _, test := range []struct {
 		name    string
 		inspect func() (container.InspectResponse, error)

@@ -101,10 +101,10 @@ func WithPullStallTimeout(timeout time.Duration) Option {
 	}
 }
 
-// WithPullAttempts sets how often a pull is tried in all, if the registry or the
-// connection to it has a fault that may pass. The default is 3: the engine itself tries
-// each layer five times, and the attempts multiply. 1 means that a pull is not tried
-// again. Less than 1 is an error (see [Option]).
+// WithPullAttempts sets how often a pull is tried in all, unless its fault is known to be
+// final. The default is 3: the engine itself tries each layer five times, and the
+// attempts multiply. 1 means that a pull is not tried again. Less than 1 is an error (see
+// [Option]).
 func WithPullAttempts(attempts int) Option {
 	return func(o *options) {
 		if attempts < 1 {

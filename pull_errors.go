@@ -9,11 +9,12 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/distribution/reference"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -72,72 +73,102 @@ func stallError(limit time.Duration, far string) *pullError {
 	return &pullError{text: text, class: cerrdefs.ErrUnavailable, cause: ErrPullStalled}
 }
 
-// pullFault is what an engine says of one kind of fault of a registry.
-type pullFault struct {
+// finalFaults are what an engine says of a fault that another attempt does not mend,
+// with its class; nil: it has none. The words come with any class of the answer: 20.10
+// says 500 for most of it.
+var finalFaults = []struct {
 	phrase
-	class   error
-	passing bool
+	class error
+}{
+	{phrase{"20.10 to 29", "no basic auth credentials"}, cerrdefs.ErrUnauthenticated},
+	{phrase{"29", "authorization failed"}, cerrdefs.ErrUnauthenticated},
+	{phrase{"20.10 to 29", "unauthorized"}, cerrdefs.ErrUnauthenticated},
+	{phrase{"20.10 to 28", "authentication required"}, cerrdefs.ErrUnauthenticated},
+	{phrase{"Docker Hub", "incorrect username or password"}, cerrdefs.ErrUnauthenticated},
+	{phrase{"20.10 to 29", "denied"}, cerrdefs.ErrPermissionDenied},
+
+	{phrase{"20.10 to 29", "no matching manifest for"}, cerrdefs.ErrNotFound},
+	{phrase{"29", "no match for platform"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 28", "does not match the specified platform"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 28", "cannot be used on this platform"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 28, podman", "manifest unknown"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 28", "name unknown"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 28", "unknown blob"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 28", "does not exist"}, cerrdefs.ErrNotFound},
+	{phrase{"20.10 to 29", "not found"}, cerrdefs.ErrNotFound},
+
+	{phrase{"the client", "invalid reference format"}, cerrdefs.ErrInvalidArgument},
+	{phrase{"20.10 to 29", "platform specifier"}, cerrdefs.ErrInvalidArgument},
+	{phrase{"20.10 to 29", "unsupported media type"}, cerrdefs.ErrInvalidArgument},
+	{phrase{"28 to 29", "schema 1"}, cerrdefs.ErrInvalidArgument},
+
+	{phrase{"20.10 to 29", "x509:"}, nil},
+	{phrase{"20.10 to 29", "server gave http response to https client"}, nil},
+	{phrase{"20.10 to 29", "no space left on device"}, nil},
+	{phrase{"20.10 to 29", "disk quota exceeded"}, nil},
+	{phrase{"20.10 to 29", "read-only file system"}, nil},
 }
 
-// pullFaults is asked in this order; the first one that is said decides. The
-// words come with any class: 20.10 says 500 for most of it.
-var pullFaults = []pullFault{
-	{phrase{"20.10 to 28, of a registry's code", []string{"toomanyrequests"}}, cerrdefs.ErrResourceExhausted, true},
-	{phrase{"29, of a registry's status", []string{"too many requests"}}, cerrdefs.ErrResourceExhausted, true},
-	{phrase{"29, of a registry's code", []string{"rate limit"}}, cerrdefs.ErrResourceExhausted, true},
-	{phrase{"20.10, of a body that is not JSON", []string{"http 429"}}, cerrdefs.ErrResourceExhausted, true},
+// Faults that are tried again, as everything is that nobody knows: these words only tell
+// their class.
+var (
+	// A registry's code (20.10 to 28), or its words (29). Some send another status with it.
+	rateLimitSays = regexp.MustCompile(`toomanyrequests|rate limit`)
+	// 20.10 to 28; 29.
+	damageSays = regexp.MustCompile(`verification failed for digest|unexpected commit (?:digest|size)|failed size validation`)
+	// A layer below the registry, by its name, and the words of a connection that ended.
+	transportSays = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp|unix)\b|\b(?:http2|net/http|tls|stream error|unavailable): |` +
+		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b`)
+)
 
-	{phrase{"20.10 to 29", []string{"no basic auth credentials"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"29", []string{"authorization failed"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"20.10 to 29", []string{"unauthorized"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"20.10 to 28", []string{"authentication required"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"Docker Hub", []string{"incorrect username or password"}}, cerrdefs.ErrUnauthenticated, false},
-	{phrase{"20.10 to 29", []string{"denied"}}, cerrdefs.ErrPermissionDenied, false},
-	{phrase{"29, of a registry's status", []string{"403 forbidden"}}, cerrdefs.ErrPermissionDenied, false},
+// statusNumber finds a status of HTTP by the word before it: not each number is one, and
+// behind a colon stands a port.
+var statusNumber = regexp.MustCompile(`\b(?:https?(?:/[\d.]+)?|status(?:[ _-]?code)?)\b(?:[^\d]{0,60}[^\d:])?\b([45]\d\d)\b`)
 
-	{phrase{"20.10 to 29", []string{"no matching manifest for"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"29", []string{"no match for platform"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"does not match the specified platform"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"manifest unknown"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"name unknown"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"unknown blob"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 28", []string{"does not exist"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"20.10 to 29", []string{"not found"}}, cerrdefs.ErrNotFound, false},
-	{phrase{"the client", []string{"invalid reference format"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"20.10 to 29", []string{"platform specifier"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"20.10 to 29", []string{"unsupported media type"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"28 to 29", []string{"schema 1"}}, cerrdefs.ErrInvalidArgument, false},
-	{phrase{"20.10 to 29", []string{"x509:"}}, nil, false},
-	{phrase{"20.10 to 29", []string{"server gave http response to https client"}}, nil, false},
-	{phrase{"20.10 to 29", []string{"no space left on device"}}, nil, false},
+// statusIn returns the status of HTTP that text tells, as a number or by the words that
+// go with it, or 0.
+func statusIn(text string) int {
+	if found := statusNumber.FindStringSubmatch(text); found != nil {
+		status, _ := strconv.Atoi(found[1])
+		return status
+	}
+	for status := http.StatusBadRequest; status < 600; status++ {
+		words := strings.ToLower(http.StatusText(status))
+		if words != "" && (strings.HasSuffix(text, ": "+words) || strings.Contains(text, strconv.Itoa(status)+" "+words)) {
+			return status
+		}
+	}
+	return 0
+}
 
-	{phrase{"20.10 to 28", []string{"verification failed for digest"}}, cerrdefs.ErrDataLoss, true},
-	{phrase{"29", []string{"unexpected commit digest"}}, cerrdefs.ErrDataLoss, true},
-	{phrase{"29", []string{"failed size validation"}}, cerrdefs.ErrDataLoss, true},
-	{phrase{"20.10 to 29", []string{"connection refused"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"connection reset"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"broken pipe"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"timeout"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"timed out"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"deadline exceeded"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"unexpected eof"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{": eof"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"no such host"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"server misbehaving"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"name resolution"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"is unreachable"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"no route to host"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 28", []string{"unexpected http status: 5"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"500 internal server error"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"bad gateway"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"service unavailable"}}, cerrdefs.ErrUnavailable, true},
-	{phrase{"20.10 to 29", []string{"unavailable:"}}, cerrdefs.ErrUnavailable, true},
+// classOfStatus returns the class of a registry's status, or nil.
+func classOfStatus(status int) error {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests:
+		return errhttp.ToNative(status)
+	case http.StatusProxyAuthRequired:
+		return cerrdefs.ErrUnauthenticated
+	case http.StatusUnavailableForLegalReasons:
+		return cerrdefs.ErrPermissionDenied
+	case http.StatusGone:
+		return cerrdefs.ErrNotFound
+	}
+	if status >= http.StatusInternalServerError {
+		return cerrdefs.ErrUnavailable
+	}
+	return nil
+}
+
+// isFinalClass reports whether another attempt gets the same answer, by its class.
+func isFinalClass(err error) bool {
+	kind := classify(err)
+	return kind == kindRefused || kind == kindMissing
 }
 
 // ofRegistry are words that an engine uses only when it speaks of a registry.
 var ofRegistry = []string{
 	"registry", "manifest", "failed to resolve reference", "unexpected http status", "unexpected status from",
-	"failed to do request", "dial tcp", "https://", "http://", "toomanyrequests", "error pulling image",
+	"failed to do request", "error parsing http", "dial tcp", "https://", "http://", "toomanyrequests", "error pulling image",
 }
 
 // wording reads what an engine says about the pull of one image.
@@ -158,20 +189,40 @@ func newWording(target pullTarget) wording {
 	return w
 }
 
-var quotedOrURL = regexp.MustCompile(`"[^"]*"|[a-z][a-z0-9+.-]*://[^\s"]*[^\s":]`)
+var someURL = regexp.MustCompile(`[a-z][a-z0-9+.-]*://[^\s"]*[^\s":]`)
 
-// fault finds what text says. What the image or a URL is called says nothing.
-func (w wording) fault(text string) *pullFault {
-	text = quotedOrURL.ReplaceAllString(strings.ToLower(text), "")
+// plain returns text in lower case, without what is quoted, and without what the image
+// or a URL is called: that says nothing.
+func (w wording) plain(text string) string {
+	text = someURL.ReplaceAllString(quoted.ReplaceAllString(strings.ToLower(text), ""), "")
 	for _, name := range w.names {
 		text = strings.ReplaceAll(text, name, "")
 	}
-	for i := range pullFaults {
-		if pullFaults[i].in(text, "") {
-			return &pullFaults[i]
+	return text
+}
+
+// fault finds the class of what text says, and whether that may pass. What is not known
+// may.
+func (w wording) fault(text string) (class error, passing, known bool) {
+	text = w.plain(text)
+	if rateLimitSays.MatchString(text) {
+		return cerrdefs.ErrResourceExhausted, true, true
+	}
+	if class := classOfStatus(statusIn(text)); class != nil {
+		return class, !isFinalClass(class), true
+	}
+	for _, fault := range finalFaults {
+		if fault.in(text) {
+			return fault.class, false, true
 		}
 	}
-	return nil
+	switch {
+	case damageSays.MatchString(text):
+		return cerrdefs.ErrDataLoss, true, true
+	case transportSays.MatchString(text):
+		return cerrdefs.ErrUnavailable, true, true
+	}
+	return nil, true, false
 }
 
 // requestError reads the error of the request, before there is a body. The text
@@ -181,19 +232,18 @@ func (w wording) requestError(err error) *pullError {
 	text := strings.ToLower(e.text)
 	own := strings.Contains(text, "for api route and version") || // by the client, of an answer without words
 		!slices.ContainsFunc(ofRegistry, func(word string) bool { return strings.Contains(text, word) })
-	fault := w.fault(e.text)
+	status := statusIn(w.plain(e.text))
+	class, passing, known := w.fault(e.text)
 	switch {
 	case exec.IsTemporary(err) && !isTransport(err): // a fake's
 		e.engine, e.passing = true, true
-	case !isAnswer(err) && isPassing(err), tooNewClient.in(normalize(e.text), ""):
+	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err),
+		own && (cerrdefs.IsUnavailable(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout):
 		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
-	case own && (cerrdefs.IsUnavailable(err) || strings.Contains(text, "bad gateway") || strings.Contains(text, "gateway timeout")):
-		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
-	case fault != nil:
-		e.class, e.passing = fault.class, fault.passing
+	case known:
+		e.class, e.passing = class, passing
 	default:
-		e.passing = cerrdefs.IsInternal(err) || cerrdefs.IsUnavailable(err) || cerrdefs.IsResourceExhausted(err)
-		e.class = knownClass(err)
+		e.class, e.passing = knownClass(err), !isFinalClass(err)
 	}
 	return e
 }
@@ -210,35 +260,25 @@ func (w wording) streamError(f *pullFailure) *pullError {
 	if f.code != 0 {
 		e.text = fmt.Sprintf("%s (code %d)", f.text, f.code)
 	}
-	if fault := w.fault(f.text); fault != nil {
-		e.class, e.passing = fault.class, fault.passing
-		return e
+	class, passing, known := w.fault(f.text)
+	if !known {
+		class = classOfStatus(f.code)
+		if f.code == http.StatusInternalServerError { // the engine's own
+			class = cerrdefs.ErrInternal
+		}
+		passing = !isFinalClass(class)
 	}
-	switch f.code {
-	case http.StatusUnauthorized:
-		e.class = cerrdefs.ErrUnauthenticated
-	case http.StatusForbidden:
-		e.class = cerrdefs.ErrPermissionDenied
-	case http.StatusNotFound:
-		e.class = cerrdefs.ErrNotFound
-	case http.StatusTooManyRequests:
-		e.class, e.passing = cerrdefs.ErrResourceExhausted, true
-	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
-		e.class, e.passing = cerrdefs.ErrUnavailable, true
-	case http.StatusInternalServerError:
-		e.class, e.passing = cerrdefs.ErrInternal, true
-	}
+	e.class, e.passing = class, passing
 	return e
 }
 
-// bodyError reads the error of a body that could not be read to its end.
+// bodyError reads the error of a body that could not be read to its end. What is no
+// answer to a pull at all is final: whoever speaks so speaks so again.
 func (w wording) bodyError(err error) *pullError {
-	var netErr net.Error
 	switch {
 	case stderrors.Is(err, io.ErrUnexpectedEOF):
 		return &pullError{text: "the engine's answer ends early: unexpected EOF", class: cerrdefs.ErrUnavailable, cause: err, passing: true, engine: true}
-	case stderrors.Is(err, syscall.ECONNRESET), stderrors.Is(err, syscall.EPIPE), stderrors.Is(err, net.ErrClosed),
-		stderrors.As(err, &netErr), isPassing(err):
+	case stderrors.Is(err, net.ErrClosed), isTransport(err), isPassing(err):
 		return &pullError{text: "the engine's answer breaks off: " + err.Error(), class: cerrdefs.ErrUnavailable, cause: err, passing: true, engine: true}
 	}
 	return &pullError{text: "the engine's answer cannot be read: " + err.Error(), cause: err}

@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,10 +59,51 @@ func TestPullRetries(t *testing.T) {
 		"bad reference":         {refusal(errors.New("invalid reference format: repository name must be lowercase")), 1, false, cerrdefs.IsInvalidArgument},
 		"certificate":           {refusal(answer{`Get "https://r/v2/": x509: certificate signed by unknown authority`, internal}), 1, false, cerrdefs.IsInternal},
 		"disk full":             {inStream("failed to register layer: write /x: no space left on device"), 1, false, nil},
-		"unknown, in stream":    {inStream("boom"), 1, false, nil},
-		"unknown, plain":        {refusal(errors.New("boom")), 1, false, nil},
-		"unknown, bad request":  {refusal(answer{"boom", cerrdefs.ErrInvalidArgument}), 1, false, cerrdefs.IsInvalidArgument},
 		"garbage":               {stream("<html>"), 1, false, nil},
+		"unknown, bad request":  {refusal(answer{"boom", cerrdefs.ErrInvalidArgument}), 1, false, cerrdefs.IsInvalidArgument},
+		"unknown, not found":    {refusal(answer{"boom", notFound}), 1, false, cerrdefs.IsNotFound},
+		"disk quota":            {inStream("failed to register layer: write /x: disk quota exceeded"), 1, false, nil},
+		"read-only disk":        {inStream("mkdir /x: read-only file system"), 1, false, nil},
+		"another system's":      {inStream(`image operating system \"windows\" cannot be used on this platform`), 1, false, cerrdefs.IsNotFound},
+
+		// Refusals as a page, or bare: the status decides.
+		"a page, 401":                {refusal(answer{`error parsing HTTP 401 response body: invalid character '<' looking for beginning of value: "<html>try later</html>"`, internal}), 1, false, cerrdefs.IsUnauthorized},
+		"a page, 403":                {refusal(answer{`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>\"timeout\"</html>"`, internal}), 1, false, cerrdefs.IsPermissionDenied},
+		"a page, 404":                {refusal(answer{`error parsing HTTP 404 response body: invalid character '<' looking for beginning of value: "<html>"`, internal}), 1, false, cerrdefs.IsNotFound},
+		"a page, 403, in stream":     {inStream(`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: \"<html>\"`), 1, false, cerrdefs.IsPermissionDenied},
+		"bare, 401":                  {refusal(answer{`Get "https://r/v2/": Unauthorized`, internal}), 1, false, cerrdefs.IsUnauthorized},
+		"bare, 403":                  {refusal(answer{`Get "https://r/v2/": Forbidden`, internal}), 1, false, cerrdefs.IsPermissionDenied},
+		"bare, 404":                  {refusal(answer{`Get "https://r/v2/": Not Found`, internal}), 1, false, cerrdefs.IsNotFound},
+		"a proxy's, 407":             {refusal(answer{`Get "https://r/v2/": Proxy Authentication Required`, internal}), 1, false, cerrdefs.IsUnauthorized},
+		"29, a status of a token":    {refusal(answer{`failed to resolve reference "r/x:1": failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://r/token?scope=500: 403 Forbidden`, internal}), 1, false, cerrdefs.IsPermissionDenied},
+		"29, a status code":          {inStream("failed to copy: httpReadSeeker: failed open: unexpected status code https://r/v2/x/blobs/sha256:0: 410 Gone - Server message: none"), 1, false, cerrdefs.IsNotFound},
+		"20.10, a bad request":       {refusal(answer{"received unexpected HTTP status: 400 Bad Request", internal}), 1, false, cerrdefs.IsInvalidArgument},
+		"a code of 403, in stream":   {stream(`{"errorDetail":{"code":403,"message":"boom"}}`), 1, false, cerrdefs.IsPermissionDenied},
+		"a code of 404, in stream":   {stream(`{"errorDetail":{"code":404,"message":"boom"}}`), 1, false, cerrdefs.IsNotFound},
+		"a page, 503, of a registry": {refusal(answer{`error parsing HTTP 503 response body: invalid character '<' looking for beginning of value: "<html>404 not found</html>"`, internal}), 3, false, cerrdefs.IsUnavailable},
+		"a page, 502, of a registry": {refusal(answer{`error parsing HTTP 502 response body: invalid character '<' looking for beginning of value: "<html>502 Bad Gateway</html>"`, internal}), 3, false, cerrdefs.IsUnavailable},
+		"bare, 502, of a registry":   {refusal(answer{`Get "https://r/v2/": Bad Gateway`, internal}), 3, false, cerrdefs.IsUnavailable},
+		"a limit with a 403":         {refusal(answer{"unexpected status from HEAD request to https://r/v2/x/manifests/1: 403 Forbidden: rate limit exceeded", internal}), 3, false, cerrdefs.IsResourceExhausted},
+		"a code of 429, in stream":   {stream(`{"errorDetail":{"code":429,"message":"boom"}}`), 3, false, cerrdefs.IsResourceExhausted},
+
+		// Faults of the transport, and what nobody knows: the attempts bound them.
+		"unknown, in stream":       {inStream("boom"), 3, false, nil},
+		"unknown, plain":           {refusal(errors.New("boom")), 3, false, nil},
+		"unknown, conflict":        {refusal(answer{"boom", cerrdefs.ErrConflict}), 3, false, cerrdefs.IsConflict},
+		"HTTP/2 goes away":         {inStream(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug=\"\"`), 3, false, cerrdefs.IsUnavailable},
+		"a stream is reset":        {inStream("stream error: stream ID 5; INTERNAL_ERROR; received from peer"), 3, false, cerrdefs.IsUnavailable},
+		"TLS":                      {inStream("local error: tls: bad record MAC"), 3, false, cerrdefs.IsUnavailable},
+		"a closed connection":      {inStream("read tcp 1.2.3.4:404->6.7.8.9:403: use of closed network connection"), 3, false, cerrdefs.IsUnavailable},
+		"a reset while it is read": {inStream("read tcp 1.2.3.4:5->6.7.8.9:443: read: connection reset by peer"), 3, false, cerrdefs.IsUnavailable},
+		"a broken pipe":            {inStream("write tcp 1.2.3.4:5->6.7.8.9:443: write: broken pipe"), 3, false, cerrdefs.IsUnavailable},
+		"no route":                 {inStream("dial tcp 6.7.8.9:443: connect: no route to host"), 3, false, cerrdefs.IsUnavailable},
+		"a time-out":               {inStream(`Get \"https://r/v2/\": context deadline exceeded`), 3, false, cerrdefs.IsUnavailable},
+		"containerd":               {inStream("Unavailable: error reading from server: connection reset by peer"), 3, false, cerrdefs.IsUnavailable},
+		"29, an odd size":          {inStream(`failed commit on ref \"layer-sha256:0\": unexpected commit size 404, expected 500: failed precondition`), 3, false, cerrdefs.IsDataLoss},
+		"29, an odd digest":        {inStream("unexpected commit digest sha256:0, expected sha256:1: failed precondition"), 3, false, cerrdefs.IsDataLoss},
+		"29, a status of a CDN":    {inStream("unexpected status from GET request to https://r/v2/x/blobs/sha256:0: 520"), 3, false, cerrdefs.IsUnavailable},
+		"numbers":                  {inStream("write /x/404: input/output error after 403 of 500 bytes"), 3, false, nil},
+		"an address":               {inStream("status unknown of proxy :403"), 3, false, nil},
 
 		"unknown, 500":             {refusal(answer{"boom", internal}), 3, false, cerrdefs.IsInternal},
 		"20.10, rate limit":        {refusal(answer{"toomanyrequests: You have reached your pull rate limit.", internal}), 3, false, cerrdefs.IsResourceExhausted},
@@ -120,6 +162,18 @@ func TestPullRetries(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A refusal is called denied, also where it came as a page, or bare.
+func TestPullErrorOfARefusalSaysDenied(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>"`: `pull image x, attempt 1 of 3: access denied: Error response from daemon: error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>"`,
+		`Get "https://r/v2/": Unauthorized`: `pull image x, attempt 1 of 3: access denied: Error response from daemon: Get "https://r/v2/": Unauthorized`,
+	} {
+		client := pulling(t, refusal(answer{text, cerrdefs.ErrInternal}))
+		assert.EqualError(t, newTestAdapter(t, client, pullTask("x")).PullImage(t.Context()), want)
 	}
 }
 
@@ -249,6 +303,37 @@ func TestScrubberOfAPasswordThatIsNoText(t *testing.T) {
 	t.Parallel()
 	const auth = "eyJhdXRoIjoiZFRyLy9nPT0ifQ==" // {"auth":"dTr//g=="}, which is u:\xff\xfe
 	assert.Equal(t, "it was xxxxx, or xxxxx, or xxxxx of bob", newScrubber(auth).clean("it was \xff\xfe, or %FF%FE, or dTr//g== of bob", 99))
+}
+
+// What quotes a password escapes it: JSON, with and without the escapes for HTML, Go's
+// quotes, and quotes around JSON.
+func TestScrubberOfAPasswordThatIsEscaped(t *testing.T) {
+	t.Parallel()
+	long := registryHeader(t, `{"username":"bob","password":"pa\"s<s\\&\u0007é"}`) // pa"s<s\&, a bell, é
+	short := registryHeader(t, `{"username":"bob","password":"\"<\\"}`)
+	for text, want := range map[string]string{
+		`{"password":"pa\"s\u003cs\\\u0026\u0007é"}`:                `{"password":"xxxxx"}`,
+		`{"password":"pa\"s<s\\&\u0007é"}`:                          `{"password":"xxxxx"}`,
+		`bad password "pa\"s<s\\&\aé"`:                              `bad password "xxxxx"`,
+		`bad body "{\"p\":\"pa\\\"s\\u003cs\\\\\\u0026\\u0007é\"}"`: `bad body "{\"p\":\"xxxxx\"}"`,
+		`bad body "{\"p\":\"pa\\\"s<s\\\\&\\u0007é\"}"`:             `bad body "{\"p\":\"xxxxx\"}"`,
+		"it was pa\"s<s\\&\aé":                                      `it was xxxxx`,
+	} {
+		assert.Equal(t, want, newScrubber(long).clean(text, 99), text)
+	}
+	for text, want := range map[string]string{
+		`{"password":"\"<\\"}`:      `{"password":"xxxxx"}`,
+		`{"password":"\"\u003c\\"}`: `{"password":"xxxxx"}`,
+		`"{\"p\":\"\\\"<\\\\\"}"`:   `"{\"p\":\"xxxxx\"}"`,
+	} {
+		assert.Equal(t, want, newScrubber(short).clean(text, 99), text)
+	}
+}
+
+func registryHeader(t *testing.T, text string) string {
+	t.Helper()
+	require.True(t, json.Valid([]byte(text)))
+	return base64.URLEncoding.EncodeToString([]byte(text))
 }
 
 // An engine takes the header's fields in any case.

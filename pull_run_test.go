@@ -38,7 +38,7 @@ func TestPullMessageSize(t *testing.T) {
 	}{
 		"1 MiB, status":       {`{"status":"` + strings.Repeat("x", 1<<20) + `"}{"status":"end"}`, ""},
 		"1 MiB, aux":          {`{"aux":{"x":"` + strings.Repeat("x", 1<<20) + `"}}{"status":"end"}`, ""},
-		"1 MiB, error":        {`{"error":"` + strings.Repeat("x", 1<<20) + `"}`, strings.Repeat("x", maxErrorLength-3) + "…"},
+		"1 MiB, error":        {`{"error":"denied: ` + strings.Repeat("x", 1<<20) + `"}`, "denied: " + strings.Repeat("x", maxErrorLength-11) + "…"},
 		"too much":            {`{"status":"` + strings.Repeat("x", 5<<20) + `"}`, "the engine's answer cannot be read: a message is longer than 4194304 bytes"},
 		"too much, of spaces": {strings.Repeat(" ", 5<<20) + `{"status":"end"}`, "the engine's answer cannot be read: a message is longer than 4194304 bytes"},
 	} {

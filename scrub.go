@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -33,12 +34,17 @@ func newScrubber(registryAuth string) scrubber {
 		return s
 	}
 	var words []string
+	addWord := func(secret string) {
+		for _, form := range quotedForms(secret) {
+			words = append(words, regexp.QuoteMeta(form))
+		}
+	}
 	add := func(secret string) {
 		switch {
 		case len(secret) >= secretLength, !utf8.ValidString(secret): // which an expression does not take
-			s.secrets = append(s.secrets, secret, url.QueryEscape(secret), url.PathEscape(secret))
+			s.secrets = append(append(s.secrets, url.QueryEscape(secret), url.PathEscape(secret)), quotedForms(secret)...)
 		case secret != "":
-			words = append(words, regexp.QuoteMeta(secret))
+			addWord(secret)
 		}
 	}
 	add(registryAuth)
@@ -49,7 +55,7 @@ func newScrubber(registryAuth string) scrubber {
 		_ = json.Unmarshal(data, &taken)
 	}
 	if taken.Username != "" {
-		words = append(words, regexp.QuoteMeta(taken.Username))
+		addWord(taken.Username)
 		add(base64.StdEncoding.EncodeToString([]byte(taken.Username + ":" + taken.Password)))
 	}
 	for key, value := range fields {
@@ -73,6 +79,26 @@ func newScrubber(registryAuth string) scrubber {
 		s.words = regexp.MustCompile(`(^|[^\w./@-])(?:` + strings.Join(words, "|") + `)($|[^\w./@-])`)
 	}
 	return s
+}
+
+// quotedForms returns secret as it is, and as it looks within quotes: of JSON, with and
+// without the escapes for HTML, of Go, and of Go around JSON.
+func quotedForms(secret string) []string {
+	withinQuotes := func(text string) string { return text[1 : len(text)-1] }
+	forms := []string{secret, withinQuotes(strconv.Quote(secret))}
+	if !utf8.ValidString(secret) { // JSON has no form for it
+		return forms
+	}
+	for _, forHTML := range []bool{true, false} {
+		var text strings.Builder
+		encoder := json.NewEncoder(&text)
+		encoder.SetEscapeHTML(forHTML)
+		_ = encoder.Encode(secret) // a string always has a form
+		form := withinQuotes(strings.TrimSuffix(text.String(), "\n"))
+		forms = append(forms, form, withinQuotes(strconv.Quote(form)))
+	}
+	slices.Sort(forms)
+	return slices.Compact(forms)
 }
 
 func decodeBase64(text string) ([]byte, error) {
