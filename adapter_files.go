@@ -23,8 +23,8 @@ import (
 
 // provide gets the payloads of the task's secrets and configs and writes their files.
 // config is the task with the folder of the files and the payload of the credential
-// spec. The caller calls created after the create. If the create failed, created removes the folder that
-// provide made.
+// spec. The caller calls created after the create. If the create failed, created
+// removes the folder that provide made.
 func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, created func(failed bool), err error) {
 	created = func(bool) {}
 	whole, payloads, err := a.fullTask()

@@ -23,9 +23,9 @@ import (
 // used, whoever made it, if it is as the task asks. CreateNetworks compares the driver,
 // the subnets, IPv6, and whether the network is internal. The driver counts only if the
 // task names one, and IPv6 only if the task asks for it. IPv4 subnets count only if the
-// task names an IPv4 subnet. The same holds for IPv6 subnets. If the network differs, the
-// error says how. The engine's own networks (bridge, host, none) are
-// used and never created. Networks made here carry the label [LabelNetwork];
+// task names an IPv4 subnet. The same holds for IPv6 subnets. If the network differs,
+// the error says how. The engine's own networks (bridge, host, none) are used and never
+// created. Networks made here carry the label [LabelNetwork];
 // [ContainerAdapter.RemoveNetworks] recognises them by it.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	config, _, err := a.ready(ctx)

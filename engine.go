@@ -38,8 +38,8 @@ type Engine struct {
 // client of another type with the option [WithWrappedClient]. Without that option, any
 // other type counts as a fake of the newest version, even if it wraps a *client.Client.
 // The Engine then never pings, never negotiates, and leaves out the requests that fakes
-// need not implement. To instrument requests, better wrap the client's transport. See "API
-// version" in the package documentation.
+// need not implement. To instrument requests, better wrap the client's transport. See
+// "API version" in the package documentation.
 func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	if c, ok := client.(*engineapi.Client); ok && c == nil {
 		client = nil

@@ -46,9 +46,9 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 
 // Executor makes the executor of a SwarmKit agent, which runs its tasks on e. It does
 // no I/O. The executor has nothing to close and is safe for concurrent use. The caller
-// closes the client of e, once the agent has ended. genericResources are what
-// the node offers besides CPUs and memory; nil for none. Describe and Controller report
-// a nil client, and an option whose value is impossible; see [Option] for Controller.
+// closes the client of e, once the agent has ended. genericResources are what the node
+// offers besides CPUs and memory; nil for none. Describe and Controller report a nil
+// client, and an option whose value is impossible; see [Option] for Controller.
 //
 // The executor's methods:
 //

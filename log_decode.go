@@ -42,7 +42,8 @@ type logReader interface {
 }
 
 // frameReader reads the log of a container without a TTY. That log is multiplexed: each
-// message has a header with the number of its stream, three bytes of padding and its size.
+// message has a header with the number of its stream, three bytes of padding and its
+// size.
 type frameReader struct {
 	in    *bufio.Reader
 	taken int    // bytes of the buffer that the last message occupies

@@ -117,8 +117,8 @@ func WithPullAttempts(attempts int) Option {
 }
 
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
-// does not bound pulls and logs. It bounds only the opening of the event stream. A stop may
-// take the task's grace period in addition. A call that takes longer fails with a
+// does not bound pulls and logs. It bounds only the opening of the event stream. A stop
+// may take the task's grace period in addition. A call that takes longer fails with a
 // temporary error. The engine may still carry it out; a repeated call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:
 // then a create or start that the engine never answers blocks its controller's later
@@ -182,8 +182,8 @@ func WithSecretsDir(dir string) Option {
 // type that counts calls. The [Engine] then treats it as a real client. It pings the
 // engine, and negotiates the API version through the methods Ping,
 // NegotiateAPIVersionPing and ClientVersion. It also makes the requests that fakes need
-// not implement: see docs/engine-calls.md. Without this option, any type but *client.Client
-// counts as a fake of the newest version.
+// not implement: see docs/engine-calls.md. Without this option, any type but
+// *client.Client counts as a fake of the newest version.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }
 }

@@ -27,7 +27,7 @@ const maxErrorLength = 2048
 // the cause, nor whether the cause is temporary. A caller only sees what errors.Is finds.
 type pullError struct {
 	text    string
-	class   error // a class of errdefs, found in the engine's answer; nil: none
+	class   error // its class of errdefs; nil: none
 	cause   error // the client's error, or ErrPullStalled; nil: none
 	passing bool  // worth another attempt
 	engine  bool  // the fault is in the engine or the connection to it, not in the registry
@@ -276,8 +276,9 @@ func (w wording) streamError(f *pullFailure) *pullError {
 	return e
 }
 
-// bodyError judges the error of a body that could not be read to its end. If the body is
-// not the answer to a pull at all, the error is final: another attempt would get the same.
+// bodyError judges the error of a body that could not be read to its end. If the body
+// is not the answer to a pull at all, the error is final: another attempt would get the
+// same.
 func (w wording) bodyError(err error) *pullError {
 	switch {
 	case stderrors.Is(err, io.ErrUnexpectedEOF):
