@@ -204,7 +204,7 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Wait: events", target: "GET events", endless: true, sample: anEvent,
 			ends:  always(repeated),
-			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning); c.awaitLook() }, op: controllerWait, onHit: killOnceLooked,
 		},
 		{
 			name: "controller Wait: inspect", target: "GET containers/*/json",

@@ -36,6 +36,11 @@ func (c *faultCell) useStarted() {
 	require.NoError(c, c.fresh().Start(c.ctx()))
 }
 
+// awaitLook is for operations whose onHit is killOnceLooked.
+func (c *faultCell) awaitLook() {
+	c.looked = c.proxy.whenAnswered("GET containers/" + c.name + "/json")
+}
+
 // untilReady waits until the container has logged all that it will.
 func (c *faultCell) untilReady() {
 	require.Eventually(c, func() bool {
