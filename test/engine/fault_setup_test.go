@@ -160,7 +160,10 @@ func (c *faultCell) useSecret() {
 func (c *faultCell) leaveFiles() {
 	info, err := c.bench.client.Info(c.ctx())
 	require.NoError(c, err)
-	require.NoError(c, os.MkdirAll(filepath.Join(c.files, info.ID, "left"), 0o700))
+	left := filepath.Join(c.files, info.ID, "left")
+	require.NoError(c, os.MkdirAll(left, 0o700))
+	before := time.Now().Add(-time.Hour)
+	require.NoError(c, os.Chtimes(left, before, before)) // newer ones stay
 }
 
 // loseCreate has the engine make the controller's container and its answer be lost.
