@@ -201,8 +201,7 @@ func (w wording) plain(text string) string {
 	return text
 }
 
-// fault finds the class of what text says, and whether that may pass. What is not known
-// may.
+// fault finds the class of what text says, and whether that may pass.
 func (w wording) fault(text string) (class error, passing, known bool) {
 	text = w.plain(text)
 	if rateLimitSays.MatchString(text) {
@@ -222,7 +221,7 @@ func (w wording) fault(text string) (class error, passing, known bool) {
 	case transportSays.MatchString(text):
 		return cerrdefs.ErrUnavailable, true, true
 	}
-	return nil, true, false
+	return nil, false, false
 }
 
 // requestError reads the error of the request, before there is a body. The text
@@ -261,7 +260,7 @@ func (w wording) streamError(f *pullFailure) *pullError {
 		e.text = fmt.Sprintf("%s (code %d)", f.text, f.code)
 	}
 	class, passing, known := w.fault(f.text)
-	if !known {
+	if !known { // without a code that is final it is tried again
 		class = classOfStatus(f.code)
 		if f.code == http.StatusInternalServerError { // the engine's own
 			class = cerrdefs.ErrInternal
