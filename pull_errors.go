@@ -201,27 +201,27 @@ func (w wording) plain(text string) string {
 	return text
 }
 
-// fault finds the class of what text says, and whether that may pass.
-func (w wording) fault(text string) (class error, passing, known bool) {
+// fault finds whether text says a known fault, whether that one may pass, and its class.
+func (w wording) fault(text string) (known, passing bool, class error) {
 	text = w.plain(text)
 	if rateLimitSays.MatchString(text) {
-		return cerrdefs.ErrResourceExhausted, true, true
+		return true, true, cerrdefs.ErrResourceExhausted
 	}
 	if class := classOfStatus(statusIn(text)); class != nil {
-		return class, !isFinalClass(class), true
+		return true, !isFinalClass(class), class
 	}
 	for _, fault := range finalFaults {
 		if fault.in(text) {
-			return fault.class, false, true
+			return true, false, fault.class
 		}
 	}
 	switch {
 	case damageSays.MatchString(text):
-		return cerrdefs.ErrDataLoss, true, true
+		return true, true, cerrdefs.ErrDataLoss
 	case transportSays.MatchString(text):
-		return cerrdefs.ErrUnavailable, true, true
+		return true, true, cerrdefs.ErrUnavailable
 	}
-	return nil, false, false
+	return false, false, nil
 }
 
 // requestError reads the error of the request, before there is a body. The text
@@ -232,7 +232,7 @@ func (w wording) requestError(err error) *pullError {
 	own := strings.Contains(text, "for api route and version") || // by the client, of an answer without words
 		!slices.ContainsFunc(ofRegistry, func(word string) bool { return strings.Contains(text, word) })
 	status := statusIn(w.plain(e.text))
-	class, passing, known := w.fault(e.text)
+	known, passing, class := w.fault(e.text)
 	switch {
 	case exec.IsTemporary(err) && !isTransport(err): // a fake's
 		e.engine, e.passing = true, true
@@ -259,7 +259,7 @@ func (w wording) streamError(f *pullFailure) *pullError {
 	if f.code != 0 {
 		e.text = fmt.Sprintf("%s (code %d)", f.text, f.code)
 	}
-	class, passing, known := w.fault(f.text)
+	known, passing, class := w.fault(f.text)
 	if !known { // without a code that is final it is tried again
 		class = classOfStatus(f.code)
 		if f.code == http.StatusInternalServerError { // the engine's own
