@@ -205,28 +205,28 @@ func (w wording) plain(text string) string {
 	return text
 }
 
-// fault judges the fault that text describes. It returns the fault's class, and whether
-// another attempt may succeed. For a fault that is not known, passing is true.
-func (w wording) fault(text string) (class error, passing, known bool) {
+// fault judges the fault that text describes: whether it is known, whether another
+// attempt may succeed, and the fault's class. Passing and class count only if it is known.
+func (w wording) fault(text string) (known, passing bool, class error) {
 	text = w.plain(text)
 	if rateLimitSays.MatchString(text) {
-		return cerrdefs.ErrResourceExhausted, true, true
+		return true, true, cerrdefs.ErrResourceExhausted
 	}
 	if class := classOfStatus(statusIn(text)); class != nil {
-		return class, !isFinalClass(class), true
+		return true, !isFinalClass(class), class
 	}
 	for _, fault := range finalFaults {
 		if fault.in(text) {
-			return fault.class, false, true
+			return true, false, fault.class
 		}
 	}
 	switch {
 	case damageSays.MatchString(text):
-		return cerrdefs.ErrDataLoss, true, true
+		return true, true, cerrdefs.ErrDataLoss
 	case transportSays.MatchString(text):
-		return cerrdefs.ErrUnavailable, true, true
+		return true, true, cerrdefs.ErrUnavailable
 	}
-	return nil, true, false
+	return false, false, nil
 }
 
 // requestError judges the error of a request that got no body. The text counts before the
@@ -237,7 +237,7 @@ func (w wording) requestError(err error) *pullError {
 	own := strings.Contains(text, "for api route and version") || // the client's words for an answer without text
 		!slices.ContainsFunc(ofRegistry, func(word string) bool { return strings.Contains(text, word) })
 	status := statusIn(w.plain(e.text))
-	class, passing, known := w.fault(e.text)
+	known, passing, class := w.fault(e.text)
 	switch {
 	case exec.IsTemporary(err) && !isTransport(err): // the error of a fake
 		e.engine, e.passing = true, true
@@ -264,8 +264,8 @@ func (w wording) streamError(f *pullFailure) *pullError {
 	if f.code != 0 {
 		e.text = fmt.Sprintf("%s (code %d)", f.text, f.code)
 	}
-	class, passing, known := w.fault(f.text)
-	if !known {
+	known, passing, class := w.fault(f.text)
+	if !known { // without a code that is final it is tried again
 		class = classOfStatus(f.code)
 		if f.code == http.StatusInternalServerError { // the engine's own fault
 			class = cerrdefs.ErrInternal
