@@ -80,11 +80,13 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 		change.visible = true
 	}
 	s.status = change.status
+	downloaded := l.furthest >= layerDownloaded // before this message
 	advanced := l.advance(now, phase, m)
 	if advanced {
 		s.advanced = now
 		change.visible = true
-		if phase <= layerDownloaded || phase == layerDone && l.bytes == 0 {
+		// An extraction is no download. But an engine may leave out "Download complete".
+		if phase <= layerDownloaded || !downloaded {
 			s.downloading = now
 			change.download = true
 		}
