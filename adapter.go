@@ -178,8 +178,9 @@ func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectRespon
 const defaultGrace = 10 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds. If the task sets none, the image's counts, and then the
-// engine's own. A container that is gone or does not run is no error.
+// rounded up to whole seconds. If the task sets no grace period, the engine takes the
+// image's. If the image has none, the engine takes its own default. A container that is
+// gone or does not run is no error.
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil

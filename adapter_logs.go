@@ -60,7 +60,8 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // engine has dropped the last line by then (log rotation), lines after it may be missing
 // too. Then there is a warning in the log, and the next message has the attribute
 // com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If the engine's
-// clock was also set back, new lines may be missing until it shows its old time again.
+// clock was set back too, new lines may be missing until the clock has passed the times
+// of all lines that were published before.
 //
 // If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
 // unchanged. Without Follow, a passing fault of the engine is a temporary error. All

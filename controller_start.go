@@ -131,8 +131,8 @@ func (c *controller) Start(ctx context.Context) error {
 			return c.endLostStart(ctx)
 		}
 		if !isUnstarted(answer) {
-			// An earlier Start may have been interrupted, perhaps with its process.
-			// This one goes on waiting.
+			// An earlier Start may have ended before the container was healthy,
+			// perhaps because the agent's process ended. This Start goes on waiting.
 			if answer.State.Status == container.StateRunning && !isHealthy(answer) {
 				if err := c.untilHealthy(ctx); err != nil {
 					return err

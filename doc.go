@@ -135,8 +135,8 @@ SwarmKit's agent does not stop a task that has ended, and removes it only once. 
 controllers therefore do more. Refusals (400, 401, 403, 501) are final everywhere
 but on the event stream. For all else:
 
-  - An inspect ends Start and Wait only with a 404, or with an answer which shows
-    that the container has ended, is being removed or is another task's.
+  - If an inspect fails, Start and Wait fail for good only if the error is a 404. They
+    also end if the container has ended, is being removed or is another task's.
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated

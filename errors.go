@@ -108,7 +108,9 @@ const (
 type verdict struct {
 	passing bool // the fault passes by itself: a temporary error
 	mayMend bool // the call may succeed when it is repeated for long enough
-	refusal bool // the engine would answer the same again; any other error is tried again
+	// refusal: the engine would answer the same again. tryAgain and tellsNothing have other
+	// errors tried again, but not a refusal.
+	refusal bool
 	stream  streamRefusal
 }
 
@@ -117,7 +119,7 @@ type streamRefusal int
 
 const (
 	notRefused          streamRefusal = iota
-	refusedAfterAMinute               // without a stream: an engine that restarts gives such errors, too
+	refusedAfterAMinute               // refused once requests have failed for refusedAfter; before that, the engine may be restarting
 	refusedAtOnce
 )
 

@@ -17,13 +17,14 @@ const (
 	// client has returned. It takes microseconds.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
-	// restored. An engine sends the events that it has kept at once: an event that has
-	// not come back by then is lost. After the same time every watch inspects once more,
-	// because an engine misses events between its answer and its subscribing.
+	// restored. Right after the opening, an engine sends the events that it has kept. If
+	// the last event is not among them again, events may be lost. After the same time
+	// every watch inspects once more, because an engine misses events between its answer
+	// and its subscribing.
 	settleWindow = time.Second
-	// After refusedAfter without a stream, passing faults and time-outs of the request
-	// count as a refusal. An engine has this time to restart behind a proxy that
-	// answers meanwhile.
+	// refusedAfter is how long requests must have failed before a time-out, or an answer
+	// such as 503, counts as a refusal. An engine has this time to restart behind a
+	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
 	// lookBack is how far the first request goes back in time. It covers the time from
 	// an engine's answer to its subscribing.
@@ -262,8 +263,9 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 
 // refusedBy reports whether the current request, which ended with err, was refused. A
 // refusal means that something answers, and may answer inspects too. A request without
-// a connection, or one that opened the stream, was not refused. For refusedAfter a
-// passing fault is no refusal: the engine may be restarting behind a proxy, or busy.
+// a connection, or one that opened the stream, was not refused. Until requests
+// have failed for refusedAfter, a passing fault is no refusal: the engine may be
+// restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false
@@ -384,9 +386,9 @@ func (r *streamRun) resync() int {
 	return len(lost)
 }
 
-// dismissLocked takes subscribers off the run, and closes the channel closed of each.
-// The caller must call the returned functions without the lock, because they call into
-// contexts, which may be of any type.
+// dismissLocked takes subscribers off the run, and closes each one's channel named
+// closed. The caller must call the returned functions without the lock, because they
+// call into contexts, which may be of any type.
 func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
 	for _, sub := range subs {
 		r.removeLocked(sub)

@@ -59,7 +59,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 	var (
 		pinned string // the container's ID
 		pauses backoff
-		warned time.Time // when the inspect of the warning began; zero: no warning since the last answer
+		warned time.Time // when the inspect that caused the warning began; zero: no warning since the last answer
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
