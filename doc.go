@@ -139,9 +139,9 @@ but on the event stream. For all else:
     that the container has ended, is being removed or is another task's.
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
-  - A stop for health is repeated until the container has ended. Remove is repeated
+  - A stop for health goes on until the container has ended. Remove is repeated
     after a passing fault, a 409 and a 500. The pauses grow up to a minute, and both
-    go on as long as their context. Remove does not repeat a stop that it has done.
+    go on as long as their context. No call sends a second stop signal.
   - After a create without an answer, Remove looks for the container for 5 seconds:
     an engine shows it only once its volumes are filled.
 
