@@ -158,7 +158,7 @@ func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
 	grace := a.stopTimeout
 	for {
-		answer, err := a.Inspect(ctx)
+		answer, err := a.inspectUntilKill(ctx, s.sent, grace)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -193,6 +193,17 @@ func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 			return err
 		}
 	}
+}
+
+// inspectUntilKill is Inspect, in the time that the container still has, and for a second
+// at least. So an inspect that hangs does not delay the kill by more.
+func (a *ContainerAdapter) inspectUntilKill(ctx context.Context, sent time.Time, grace *int) (container.InspectResponse, error) {
+	if left, never := untilKill(sent, grace); !never {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(left, time.Second))
+		defer cancel()
+	}
+	return a.Inspect(ctx)
 }
 
 // untilKill returns how long a container still has that got its stop signal at sent. The

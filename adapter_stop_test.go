@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -372,7 +373,9 @@ func TestAStopOfACallerThatHasLeftDoesNotCount(t *testing.T) {
 // A container that the engine does not show is killed in time all the same.
 func TestAContainerThatCannotBeInspectedIsKilledInTime(t *testing.T) {
 	t.Parallel()
-	for name, err := range refusals {
+	faults := maps.Clone(refusals)
+	faults["away"] = errAway
+	for name, err := range faults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
@@ -381,7 +384,7 @@ func TestAContainerThatCannotBeInspectedIsKilledInTime(t *testing.T) {
 				sim.fails(func(call string) error {
 					switch {
 					case strings.HasPrefix(call, "ContainerStop"):
-						return io.ErrUnexpectedEOF
+						return errFinal
 					case strings.HasPrefix(call, "ContainerInspect"):
 						return err
 					}
@@ -394,6 +397,30 @@ func TestAContainerThatCannotBeInspectedIsKilledInTime(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An inspect that hangs delays the kill no more.
+func TestAHangingInspectDelaysNoKill(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		client.containerStop = func(context.Context, string, container.StopOptions) error { return errFinal }
+		client.containerInspect = func(ctx context.Context, _ string) (container.InspectResponse, error) {
+			<-ctx.Done()
+			return container.InspectResponse{}, ctx.Err()
+		}
+		var killed time.Duration
+		began := time.Now()
+		client.containerKill = func(context.Context, string, string) error {
+			killed = time.Since(began)
+			return nil
+		}
+		ctlr, err := NewExecutor(client, nil).Controller(taskAt(graceTask(), api.TaskStateReady))
+		require.NoError(t, err)
+		require.True(t, exec.IsTemporary(ctlr.Shutdown(t.Context())))
+		require.NoError(t, ctlr.Shutdown(t.Context()))
+		assert.Equal(t, 17*time.Second, killed)
+	})
 }
 
 // The client says "Cannot connect" of a connection that was refused, of one that did not
