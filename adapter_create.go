@@ -61,6 +61,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		}
 		if err == nil {
 			a.nameTaken.Store(false)
+			a.forgetStops()
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
 			for _, warning := range made.Warnings {

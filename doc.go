@@ -141,7 +141,7 @@ but on the event stream. For all else:
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated
     after a passing fault, a 409 and a 500. Both go on until their context ends. The
-    pauses grow up to a minute. Remove does not repeat a stop that succeeded.
+    pauses grow up to a minute. No call sends a second stop signal.
   - After a create without an answer, Remove looks for the container for 5 seconds:
     an engine shows it only once its volumes are filled.
 

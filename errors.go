@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -175,7 +176,7 @@ func classify(err error) errorKind {
 		return kindUnreachable
 	case cerrdefs.IsInternal(err), cerrdefs.IsConflict(err):
 		return kindBusy
-	case cerrdefs.IsInvalidArgument(err), cerrdefs.IsUnauthorized(err), cerrdefs.IsPermissionDenied(err), cerrdefs.IsNotImplemented(err):
+	case isUndone(err):
 		return kindRefused
 	case cerrdefs.IsNotFound(err):
 		return kindMissing
@@ -206,6 +207,22 @@ func tryAgain(ctx context.Context, err error) error {
 
 // isAnswer reports whether err is an answer of the engine. Only an answer has a class.
 func isAnswer(err error) bool { return knownClass(err) != nil }
+
+// isUndone reports whether an engine answered a request with 400, 401, 403 or 501: it has
+// done nothing. Such an answer may pass all the same: that of an engine which does not
+// speak the client's version.
+func isUndone(err error) bool {
+	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
+}
+
+// saysNoConnection reports whether err says that a request got no connection, so that
+// the engine has not seen it. The client drops the cause of such an error: its text
+// remains.
+func saysNoConnection(err error) bool {
+	var dial *net.OpError
+	return stderrors.Is(err, syscall.ECONNREFUSED) || stderrors.As(err, &dial) && dial.Op == "dial" ||
+		engineapi.IsErrConnectionFailed(err) && strings.Contains(err.Error(), "Cannot connect to the Docker daemon")
+}
 
 // hasStatus reports whether err is an answer with an HTTP status of an error. The status
 // need not have a class.

@@ -78,11 +78,12 @@ var wings = []struct {
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{
-		{"adapter.go", "the ContainerAdapter: pull, start, stop, remove; whose container it is"},
+		{"adapter.go", "the ContainerAdapter: pull, start, remove; whose container it is"},
 		{"adapter_create.go", "Create, and the container that has the name already"},
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
 		{"adapter_logs.go", "Logs and PublishLogs of the adapter"},
 		{"adapter_networks.go", "makes and removes networks that tasks share"},
+		{"adapter_stop.go", "Shutdown and Terminate: one stop signal, then a kill"},
 		{"wait.go", "Wait and Events of the adapter; the watch of a container"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{
