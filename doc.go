@@ -38,8 +38,8 @@ On a *client.Client, an Engine pings once, before its first other request. Unles
 you have fixed the client's version, it then negotiates one. That sets the version
 for all users of the client. A failed ping is a temporary error, and the next call
 tries again. The Engine keeps the version for good: see "Upgrades" in
-docs/operations.md. If the version lacks a field of the task, the first method that
-would make something refuses the task.
+docs/operations.md. If the version lacks a field that the task sets, each method
+that pulls, creates or starts something refuses the task.
 
 Any other implementation of the client's interface counts as a fake of the newest
 version, and is not pinged. For a real client inside another type, use the option
@@ -135,8 +135,8 @@ SwarmKit's agent does not stop a task that has ended, and removes it only once. 
 controllers therefore do more. Refusals (400, 401, 403, 501) are final everywhere
 but on the event stream. For all else:
 
-  - If an inspect fails, Start and Wait fail for good only if the error is a 404. They
-    also end if the container has ended, is being removed or is another task's.
+  - If an inspect fails, Start and Wait fail for good only after a 404. If it succeeds,
+    they end if the container has ended, is being removed or is another task's.
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated

@@ -81,8 +81,8 @@ type apiVersion struct {
 	agreed atomic.Pointer[string]
 }
 
-// negotiating guards a client while its version is set. Several Engines may use one
-// client, and the client has no accessor that is safe while another sets it.
+// negotiating is held while an Engine sets and reads the version of its client. Several
+// Engines may use one client, and the client has no lock of its own for its version.
 var negotiating sync.Mutex
 
 func (v *apiVersion) init(client engineapi.APIClient, isWrapped bool) {

@@ -109,8 +109,8 @@ const (
 type verdict struct {
 	passing bool // the fault passes by itself: a temporary error
 	mayMend bool // the call may succeed when it is repeated for long enough
-	// refusal: the engine would answer the same again. tryAgain and tellsNothing have other
-	// errors tried again, but not a refusal.
+	// refusal: the engine would answer the same again. So tryAgain does not make a
+	// refusal temporary, and tellsNothing is false for it.
 	refusal bool
 	stream  streamRefusal
 }

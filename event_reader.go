@@ -19,15 +19,16 @@ const (
 	// settleWindow is the time from the opening of a stream until it counts as
 	// restored. Right after the opening, an engine sends the events that it has kept. If
 	// the last event is not among them again, events may be lost. After the same time
-	// every watch inspects once more, because an engine misses events between its answer
-	// and its subscribing.
+	// every watch inspects once more: an engine answers a moment before it begins to
+	// send new events, and an event of that moment may be missed.
 	settleWindow = time.Second
 	// refusedAfter is how long requests must have failed before a time-out, or an answer
 	// such as 503, counts as a refusal. An engine has this time to restart behind a
 	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back in time. It covers the time from
-	// an engine's answer to its subscribing.
+	// lookBack is how far the first request goes back in time. The engine then also
+	// sends the events from before it begins to send new ones. Its clock may be this
+	// much behind the clock of this host.
 	lookBack = 5 * time.Second
 	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
 	// come twice.

@@ -118,7 +118,7 @@ func WithPullAttempts(attempts int) Option {
 }
 
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
-// does not bound pulls and logs. It bounds only the opening of the event stream. A stop
+// does not bound pulls and logs. Of the event stream it bounds only the opening. A stop
 // may take the task's grace period in addition. A call that takes longer fails with a
 // temporary error. The engine may still carry it out; a repeated call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:

@@ -85,7 +85,8 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 	if advanced {
 		s.advanced = now
 		change.visible = true
-		// An extraction is no download. But an engine may leave out "Download complete".
+		// Usually an extraction is no progress of a download. But an engine may leave out
+		// "Download complete". Then the first later phase shows that the download ended.
 		if phase <= layerDownloaded || !downloaded {
 			s.downloading = now
 			change.download = true

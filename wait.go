@@ -85,7 +85,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 			return none, ctx.Err()
 		case isPassing(err), again != nil && again(err):
 			// A proxy that refuses the stream may refuse inspects too, for as long as
-			// the engine restarts. Then keep the long interval.
+			// the engine restarts. Then wait for refusedInterval, not for the pause.
 			if pause := burstWindow + pauses.next(); !isPassing(err) || !stream.isRefused() {
 				next = pause
 			}
