@@ -31,6 +31,7 @@ var passingFaults = []struct {
 	{"503", simError{"engine is shutting down", cerrdefs.ErrUnavailable}, false},
 	{"429", simError{"too many requests", cerrdefs.ErrResourceExhausted}, false},
 	{"older engine", simError{"client version 1.51 is too new. Maximum supported API version is 1.41", cerrdefs.ErrInvalidArgument}, false},
+	{"newer engine", simError{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}, false},
 	{"no answer in time", nil, false}, // the engine hangs
 }
 

@@ -237,7 +237,7 @@ func (w wording) requestError(err error) *pullError {
 	switch {
 	case exec.IsTemporary(err) && !isTransport(err): // a fake's
 		e.engine, e.passing = true, true
-	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err),
+	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err), tooOldClient.matches(err),
 		own && (cerrdefs.IsUnavailable(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout):
 		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
 	case known:
