@@ -13,8 +13,8 @@ import (
 
 // createTries bounds the creates that fail because the name is taken, while the engine
 // shows no container of that name. Either that container was removed in between, or the
-// engine is still busy with an earlier create: it shows the container only when it is
-// done.
+// engine is still busy with an earlier create. An engine shows a container only after
+// its create is done.
 const createTries = 3
 
 // Create writes the files of the task's secrets and configs, and then creates the
@@ -25,9 +25,10 @@ const createTries = 3
 // that is not this task's has the name, the error names that container. From then on
 // this adapter does not start, stop or remove it.
 //
-// A new adapter does not know that. Before a new adapter stops or removes a container
-// whose name somebody chose (Annotations.Name), look at the container's label
-// [LabelTaskID]. The controllers of [NewExecutor] and [Engine.Controller] do.
+// A new adapter of the task does not know about that container. So if the task chose its
+// container's name (Annotations.Name), check the container's label [LabelTaskID] before
+// you stop or remove the container with a new adapter. The controllers of [NewExecutor]
+// and [Engine.Controller] check it themselves.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -163,10 +164,10 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 	return config
 }
 
-// connectRest connects container id to those of the task's networks that it lacks. has
-// are the networks of a container that existed before, perhaps made with an older API
-// version. has is nil for a new container. A fake may show a container without any
-// network. That says nothing.
+// connectRest connects the container id to the task's networks that it has not joined.
+// has holds the networks of a container that existed before, perhaps made with an older
+// API version. has is nil for a new container. If has is empty, the answer comes from a
+// fake, and it is not known which networks the container has joined.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := has == nil || len(has.Networks) == 0

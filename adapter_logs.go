@@ -35,10 +35,10 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // publisher is an error.
 //
 // The options: Streams names stdout, stderr or both; empty means both. Lines that are
-// older than Since are left out; with nil none is. A Tail of 0 is the whole log, -1 is
-// nothing of what the log has so far, and -n-1 is the last n lines. A Tail above 0
-// counts from the start of the log. It is refused, because the engine's API has no such
-// option. For Follow see below.
+// older than Since are left out; if Since is nil, no line is. A Tail of 0 is the whole
+// log. A Tail of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the
+// last n lines. A Tail above 0 counts from the start of the log. It is refused, because
+// the engine's API has no such option. For Follow see below.
 //
 // A message's Context holds the IDs of the task, its service and its node. Timestamp
 // is the engine's time of the line; a line without a time gets that of the line before.
@@ -57,7 +57,7 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // engine has dropped the last line by then (log rotation), lines after it may be missing
 // too. Then there is a warning in the log, and the next message has the attribute
 // com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If the engine's
-// clock was set back too, lines may be missing whose times that clock had shown before.
+// clock was also set back, new lines may be missing until it shows its old time again.
 //
 // If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
 // unchanged. Without Follow, a passing fault of the engine is a temporary error. All

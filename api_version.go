@@ -29,7 +29,7 @@ import (
 // it never raises a version.
 type apiVersion struct {
 	client engineapi.APIClient
-	isFake bool           // no ping, and no request that fakes need not know
+	isFake bool           // no ping, and none of the requests that fakes need not implement
 	shared *clientVersion // by all Engines of the client
 	agreed atomic.Bool    // by this Engine: it has pinged
 }

@@ -28,9 +28,9 @@ adapter for each task:
 	err = adapter.RemoveNetworks(ctx)
 
 Neither an Engine nor an adapter has anything to close. Background work ends with
-the contexts of the calls that started it. The event stream, and a pull, may serve
-several calls; each ends with the last of them. The client is yours to close, after
-the last call has returned.
+the contexts of the calls that started it. The event stream may serve several calls,
+and so may a pull; it ends with the last of these calls. Close the client yourself,
+after the last call has returned.
 
 # API version
 
@@ -75,7 +75,7 @@ of this host. docs/operations.md has the details of both.
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
 more than an adapter: they stop a container whose health check failed, or whose
-start the engine lost, and they repeat a stop for health and a removal that fail.
+start the engine lost. They repeat a failed removal, and a failed stop for health.
 Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
@@ -123,8 +123,8 @@ the controller removes what the call has made.
     is [ErrContainerUnhealthy] if the health check failed.
   - All other errors are final. They say what failed on which object. The engine's
     own error is behind them, for errors.Is, errors.As and
-    github.com/containerd/errdefs. [IsUnknownContainer] and the other classifiers
-    know engines that disagree on status codes.
+    github.com/containerd/errdefs. Engines disagree on status codes, so ask
+    [IsUnknownContainer] and the other classifiers.
 
 Any call may be repeated after any of these errors. If the engine carried out a call
 and its answer was lost, the repeated call finds the result and succeeds. An answer
@@ -140,8 +140,8 @@ but on the event stream. For all else:
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated
-    after a passing fault, a 409 and a 500. The pauses grow up to a minute, and both
-    go on as long as their context. Remove does not repeat a stop that it has done.
+    after a passing fault, a 409 and a 500. Both go on until their context ends. The
+    pauses grow up to a minute. Remove does not repeat a stop that succeeded.
   - After a create without an answer, Remove looks for the container for 5 seconds:
     an engine shows it only once its volumes are filled.
 

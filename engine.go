@@ -28,17 +28,17 @@ type Engine struct {
 	hosts    fileHosts
 }
 
-// NewEngine makes a handle on the engine behind client. It does no I/O. The client
-// stays the caller's to close, after the last call has returned. [Engine.Adapter]
+// NewEngine makes a handle on the engine behind client. It does no I/O. It never closes
+// the client: the caller does, after the last call has returned. [Engine.Adapter]
 // reports a nil client, and an option whose value is impossible (see [Option]).
 //
 // On a *client.Client whose API version is not fixed, the Engine negotiates the
 // version. That sets the version for all users of the client. It does the same for a
 // client of another type with the option [WithWrappedClient]. Without that option, any
 // other type counts as a fake of the newest version, even if it wraps a *client.Client.
-// The Engine then never pings, never negotiates, and leaves out the requests that it
-// spares a fake. To instrument requests, better wrap the client's transport. See "API
-// version" in the package documentation.
+// The Engine then never pings, never negotiates, and leaves out the requests that fakes
+// need not implement. To instrument requests, better wrap the client's transport. See
+// "API version" in the package documentation.
 func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	if c, ok := client.(*engineapi.Client); ok && c == nil {
 		client = nil

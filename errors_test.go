@@ -454,6 +454,26 @@ func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
 	}
 }
 
+// Where an engine's answer begins with its words, others may repeat them at any place.
+func TestAnAnswerBeginsWithItsWords(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		says  classifier
+		words string
+		class error
+	}{
+		{tooNewClient, "client version 1.51 is too new", cerrdefs.ErrInvalidArgument},
+		{noSource, "bind source path does not exist: /x", cerrdefs.ErrInvalidArgument},
+		{tooManyCPUs, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument},
+		{networkVanished, "network x not found", cerrdefs.ErrNotFound},
+		{removalInProgress, "removal of container x is already in progress", cerrdefs.ErrConflict},
+		{logOfDying, "can not get logs from container which is dead or marked for removal", cerrdefs.ErrConflict},
+	} {
+		assert.True(t, test.says.matches(answer{test.words, test.class}), test.words)
+		assert.False(t, test.says.matches(answer{"invalid host name: " + test.words, test.class}), test.words)
+	}
+}
+
 // Where all engines give an answer the same class, words of another class are not it.
 func TestWordsOfAnotherClassAreAnotherAnswer(t *testing.T) {
 	t.Parallel()

@@ -17,9 +17,9 @@ const (
 	// client has returned. It takes microseconds.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
-	// restored. An engine sends at once what it has kept: what has not come back by
-	// then is lost. After the same time every watch inspects once more, because an
-	// engine answers before it subscribes.
+	// restored. An engine sends the events that it has kept at once: an event that has
+	// not come back by then is lost. After the same time every watch inspects once more,
+	// because an engine misses events between its answer and its subscribing.
 	settleWindow = time.Second
 	// After refusedAfter without a stream, passing faults and time-outs of the request
 	// count as a refusal. An engine has this time to restart behind a proxy that
@@ -51,19 +51,19 @@ type eventReader struct {
 
 	// The current request.
 	open     time.Time // when it was established; zero: not yet
-	resuming bool      // the engine must send the event last again, and has not yet
+	resuming bool      // the engine has not yet sent the last event again, as it must
 	good     bool      // a new event has come
 	proven   bool      // a new event has come, or settleWindow has passed
 }
 
 // outage is what one run hands to the next. A caller may subscribe and leave again and
-// again while the engine is away. So the pauses go on growing, and no run logs the
-// outage a second time.
+// again while the engine is away. The next run must continue with the grown pauses, and
+// must not log the outage a second time.
 type outage struct {
 	since   time.Time     // when the stream was lost; zero: it works
 	refused bool          // the warning of a refusal has been logged
 	away    bool          // the last request failed or broke
-	gap     time.Duration // how long it was lost when it was last opened
+	gap     time.Duration // how long the stream had been lost when it was last opened
 	pauses  backoff
 }
 
@@ -139,8 +139,8 @@ func (r *streamRun) follow(ctx context.Context) error {
 	}
 }
 
-// drain receives what a fake had ready when it ended the stream. The client's own
-// channel holds nothing then.
+// drain receives the events that a fake had ready when it ended the stream. The channel
+// of a real client is empty then.
 func (r *streamRun) drain(ctx context.Context, messages <-chan events.Message) {
 	for range cap(messages) {
 		select {
@@ -178,7 +178,7 @@ func (r *streamRun) established(ctx context.Context) {
 func (r *streamRun) receive(ctx context.Context, m events.Message) {
 	rd := &r.reader
 	key := keyOf(m)
-	if key.timeNano != 0 { // a fake's event without a time can neither be resumed at nor repeated
+	if key.timeNano != 0 { // zero: from a fake; such an event is never a repeated one, and no request begins at it
 		if rd.memory.has(key) {
 			if rd.resuming && key == rd.last {
 				rd.resuming = false

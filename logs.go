@@ -54,8 +54,8 @@ func logsOptions(options api.LogSubscriptionOptions) (container.LogsOptions, err
 // maxLogLine bounds a line that is joined from its pieces, in bytes.
 const maxLogLine = 1 << 20
 
-// AttrLogGap is the key of an attribute of log messages: messages are missing right
-// before the one that has it. The value is the time of the last message before the
+// AttrLogGap is the key of an attribute of a log message. It says that messages may be
+// missing right before this message. The value is the time of the last message before the
 // gap, in the form of [time.RFC3339Nano]; see [ContainerAdapter.PublishLogs].
 const AttrLogGap = "com.dockerexec.log.gap"
 
@@ -242,7 +242,7 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 }
 
 // add publishes a whole line. It holds the pieces of a line until the last one comes.
-// All pieces of a line have the same time; at another time a new line begins.
+// All pieces of a line have the same time. A piece with another time begins a new line.
 func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, line []byte) error {
 	held := &p.held[stream-api.LogStreamStdout]
 	if len(held.data) > 0 && (held.at != at || len(held.data)+len(line) > maxLogLine) {

@@ -76,6 +76,7 @@ func TestPullRetries(t *testing.T) {
 		"bare, 404":                  {refusal(answer{`Get "https://r/v2/": Not Found`, internal}), 1, false, cerrdefs.IsNotFound},
 		"a proxy's, 407":             {refusal(answer{`Get "https://r/v2/": Proxy Authentication Required`, internal}), 1, false, cerrdefs.IsUnauthorized},
 		"29, a status of a token":    {refusal(answer{`failed to resolve reference "r/x:1": failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://r/token?scope=500: 403 Forbidden`, internal}), 1, false, cerrdefs.IsPermissionDenied},
+		"a refusal by law":           {refusal(answer{"received unexpected HTTP status: 451 Unavailable For Legal Reasons", internal}), 1, false, cerrdefs.IsPermissionDenied},
 		"29, a status code":          {inStream("failed to copy: httpReadSeeker: failed open: unexpected status code https://r/v2/x/blobs/sha256:0: 410 Gone - Server message: none"), 1, false, cerrdefs.IsNotFound},
 		"20.10, a bad request":       {refusal(answer{"received unexpected HTTP status: 400 Bad Request", internal}), 1, false, cerrdefs.IsInvalidArgument},
 		"a code of 403, in stream":   {stream(`{"errorDetail":{"code":403,"message":"boom"}}`), 1, false, cerrdefs.IsPermissionDenied},

@@ -13,9 +13,10 @@ import (
 )
 
 // expandTemplates expands the templates of a task in place, so task is the package's own
-// copy. These are templates: the values of the environment, the hostname, and, of a
-// mount, the source, the target, and the values of volume labels and driver options. If
-// the node is not known and a template uses it, the error is errNodeUnknown, bare.
+// copy. Templates are the values of environment variables, the hostname, and four parts
+// of a mount: its source, its target, the values of its volume labels and the values of
+// its driver options. If the node is not known and a template uses it, the error is
+// errNodeUnknown, bare.
 //
 // NOTE: template.ExpandContainerSpec does the same, but its errors show the
 // values of environment variables.

@@ -29,12 +29,12 @@ import (
 // the request time-out, one warning is logged, unless the event stream is refused.
 //
 // Wait inspects after every event of the container, when the stream has been opened, a
-// second after that, and otherwise every five minutes, give or take a tenth. If the
-// stream has broken twice in a row within a second, Wait inspects for an opening at
-// most every ten seconds. If the engine, or a proxy in front of it, answers but refuses
-// the stream, Wait inspects every ten seconds: a hundred tasks then make ten requests a
-// second. Once the stream has been lost for a minute, a passing fault, or no answer
-// within the request time-out, counts as a refusal too.
+// second after that, and otherwise every five minutes, give or take a tenth. A stream
+// may break within a second of its opening. After two such breaks in a row, an opening
+// causes an inspect at most every ten seconds. If the engine, or a proxy in front of
+// it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
+// then make ten requests a second. Once the stream has been lost for a minute, a
+// passing fault, or no answer within the request time-out, counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -59,7 +59,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 	var (
 		pinned string // the container's ID
 		pauses backoff
-		warned time.Time // when the inspect began that the warning is about; zero: no warning since the last answer
+		warned time.Time // when the inspect of the warning began; zero: no warning since the last answer
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
@@ -165,10 +165,11 @@ func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (c
 //     or Actor.ID is the container's ID, as the adapter's last inspect saw it. So a
 //     renamed container is found by its ID.
 //
-// Engines send all three. Actor.ID alone, or the label alone, reaches no task. A fake
-// client must do the same for its events to arrive. A fake's Events may return nil
-// channels, which never deliver anything: [ContainerAdapter.Wait] then inspects at its
-// start, a second later, and every five minutes.
+// Engines send the name, the label and the ID. An event reaches no task by its ID alone
+// or by its label alone. So a fake client must send one of the two combinations above. A
+// fake's Events may return nil channels, which never deliver anything:
+// [ContainerAdapter.Wait] then inspects at its start, a second later, and every five
+// minutes.
 func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <-chan struct{}, error) {
 	stream := &a.engine.stream
 	sub := a.subscriber()
