@@ -30,7 +30,7 @@ const createTries = 3
 // you stop or remove the container with a new adapter. The controllers of [NewExecutor]
 // and [Engine.Controller] check it themselves.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
-	config, version, err := a.ready(ctx)
+	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -43,21 +43,21 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = a.createOrAdopt(ctx, version, config)
+	err = a.createOrAdopt(ctx, config)
 	created(err != nil && err != exec.ErrTaskPrepared) //nolint:errorlint // bare
 	return err
 }
 
-func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
+func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerConfig) error {
 	name := a.name
 	var pauses backoff
 	for try := 1; ; try++ {
-		made, err := a.create(ctx, version, config)
+		made, version, err := a.create(ctx, config)
 		if config.maxCPUs == 0 && tooManyCPUs.matches(err) {
 			if config, err = a.capCPUs(ctx, config); err != nil {
 				return err
 			}
-			made, err = a.create(ctx, version, config)
+			made, version, err = a.create(ctx, config)
 		}
 		if err == nil {
 			a.nameTaken.Store(false)
@@ -88,14 +88,20 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 	}
 }
 
-// create sends one create request.
-func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
-	config = config.forVersion(version)
-	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+// create sends one create request. It returns the API version of the request, which may
+// not be the one that ready has seen.
+func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
+	made, err = request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+		version = a.engine.api.shared.current()
+		if err := config.checkVersion(version); err != nil {
+			return container.CreateResponse{}, err
+		}
+		config := config.forVersion(version)
 		a.createSent.Store(true)
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
 			firstNetworks(config, version), config.platform(), config.name())
 	})
+	return made, version, err
 }
 
 // capCPUs asks the engine for its cores, and returns config with the CPU limit capped

@@ -23,10 +23,7 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
-		return nil, err
-	}
-	body, err := a.engine.client.ContainerLogs(ctx, a.name, engineOptions)
+	body, err := a.openLogs(ctx, a.name, engineOptions)
 	if err != nil {
 		return nil, engineError(ctx, err, "logs of container %s", a.name)
 	}
@@ -113,7 +110,9 @@ func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error
 }
 
 func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
-	return a.engine.client.ContainerLogs(ctx, nameOrID, options)
+	return a.engine.openBody(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+		return a.engine.client.ContainerLogs(ctx, nameOrID, options)
+	})
 }
 
 func (a *ContainerAdapter) logMessageContext() api.LogContext {

@@ -32,6 +32,11 @@ var (
 		class: cerrdefs.IsInvalidArgument,
 		says:  []phrase{{"20.10 to 29", "^client version * is too new"}},
 	}
+	// An engine was upgraded after the API version was agreed.
+	tooOldClient = classifier{
+		class: cerrdefs.IsInvalidArgument,
+		says:  []phrase{{"25 to 29", "^client version * is too old"}},
+	}
 	// A create or start of a container. The source of a bind mount does not exist.
 	noSource = classifier{
 		class: cerrdefs.IsInvalidArgument,

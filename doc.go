@@ -36,10 +36,10 @@ after the last call has returned.
 
 On a *client.Client, an Engine pings once, before its first other request. Unless
 you have fixed the client's version, it then negotiates one. That sets the version
-for all users of the client. A failed ping is a temporary error, and the next call
-tries again. The Engine keeps the version for good: see "Upgrades" in
-docs/operations.md. If the version lacks a field that the task sets, each method
-that pulls, creates or starts something refuses the task.
+for all users of the client. A failed ping is a temporary error. If another engine
+refuses the version later, the Engine agrees on another one and makes the call again:
+see "Upgrades" in docs/operations.md. If the version lacks a field that the task sets,
+each method that pulls, creates or starts something refuses the task.
 
 Any other implementation of the client's interface counts as a fake of the newest
 version, and is not pinged. For a real client inside another type, use the option
@@ -109,9 +109,9 @@ the controller removes what the call has made.
   - A fault that passes: a temporary error, see exec.IsTemporary. The agent tries
     again. Faults that pass: the engine is away, restarting, behind a proxy that
     cannot reach it, without its containerd, overloaded, or busy with an earlier
-    create of the container; its answer comes too late or is cut short; after a
-    downgrade it does not speak the client's API version any more; a secret, a
-    config or the node's description has not arrived yet.
+    create of the container; its answer comes too late or is cut short; it does not
+    speak the client's API version any more; a secret, a config or the node's
+    description has not arrived yet.
   - A task that cannot run as asked: errors.As finds a *[FieldError], with the path of
     the field and the reason. [ErrImageRequired] and exec.ErrRuntimeUnsupported are
     bare. The agent rejects the task.

@@ -125,6 +125,9 @@ func (r *streamRun) follow(ctx context.Context) error {
 				established()
 			}
 			r.drain(ctx, opened.messages)
+			if rd.open.IsZero() && opened.failed != nil {
+				opened.failed(ctx, err)
+			}
 			return err
 		case <-timer.C:
 			if !rd.open.IsZero() {

@@ -50,6 +50,9 @@ type openedEvents struct {
 	// settle is how long errs must stay silent before the request counts as
 	// established.
 	settle time.Duration
+	// failed must be called with the error at which the request ended, if it was never
+	// established; nil: need not.
+	failed func(context.Context, error)
 }
 
 // openEvents asks the engine for the events of all tasks' containers, from since on.

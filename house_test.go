@@ -74,7 +74,8 @@ var wings = []struct {
 	}},
 	// Joins the wings above one client.
 	{"engine", []string{"pulls", "events", "logs", "files"}, []houseFile{
-		{"engine.go", "Engine; the API version; the limit of each request"},
+		{"api_version.go", "agrees on an API version, and again when the engine refuses it"},
+		{"engine.go", "Engine; the limit of each request; requests made again for another API version"},
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{

@@ -182,9 +182,10 @@ func WithSecretsDir(dir string) Option {
 // WithWrappedClient says that the client is a real one inside another type, such as a
 // type that counts calls. The [Engine] then treats it as a real client. It pings the
 // engine, and negotiates the API version through the methods Ping,
-// NegotiateAPIVersionPing and ClientVersion. It also makes the requests that fakes need
-// not implement: see docs/engine-calls.md. Without this option, any type but
-// *client.Client counts as a fake of the newest version.
+// NegotiateAPIVersionPing and ClientVersion. They can lower a version, but not raise it:
+// see "Upgrades" in docs/operations.md. It also makes the requests that fakes need not
+// implement: see docs/engine-calls.md. Without this option, any type but *client.Client
+// counts as a fake of the newest version.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }
 }

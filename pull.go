@@ -74,14 +74,12 @@ func (t pullTarget) key() pullKey {
 	}
 }
 
-// imagePuller is the part of the engine's client that pulls.
-type imagePuller interface {
-	ImagePull(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error)
-}
+// openPull asks the engine to pull an image. The body has the pull's messages.
+type openPull func(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error)
 
 // pulls are the pulls of one Engine that are in progress.
 type pulls struct {
-	client   imagePuller
+	open     openPull
 	isFake   bool // an empty answer is a pull that succeeded
 	attempts int
 	stall    time.Duration // 0: no limit
@@ -93,9 +91,9 @@ type pulls struct {
 	advanced atomic.Int64
 }
 
-func newPulls(client imagePuller, options options, isFake bool) *pulls {
+func newPulls(open openPull, options options, isFake bool) *pulls {
 	return &pulls{
-		client: client, isFake: isFake,
+		open: open, isFake: isFake,
 		attempts: options.pullAttempts, stall: options.pullStallTimeout, observer: options.pullObserver,
 	}
 }

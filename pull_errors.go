@@ -241,7 +241,7 @@ func (w wording) requestError(err error) *pullError {
 	switch {
 	case exec.IsTemporary(err) && !isTransport(err): // the error of a fake
 		e.engine, e.passing = true, true
-	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err),
+	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err), tooOldClient.matches(err),
 		own && (cerrdefs.IsUnavailable(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout):
 		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
 	case known:

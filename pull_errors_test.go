@@ -132,6 +132,7 @@ func TestPullRetries(t *testing.T) {
 		"a gateway before it":   {refusal(answer{"<h1>502 Bad Gateway</h1>", internal}), 3, true, cerrdefs.IsUnavailable},
 		"an answer without one": {refusal(answer{"request returned 503 Service Unavailable for API route and version http://d/v1.41/images/create?fromImage=x, check if the server supports the requested API version", cerrdefs.ErrUnavailable}), 3, true, cerrdefs.IsUnavailable},
 		"too new":               {refusal(answer{"client version 1.51 is too new. Maximum supported API version is 1.41", cerrdefs.ErrInvalidArgument}), 3, true, cerrdefs.IsUnavailable},
+		"too old":               {refusal(answer{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}), 3, true, cerrdefs.IsUnavailable},
 		"a fake's":              {refusal(exec.MakeTemporary(errors.New("boom"))), 3, true, nil},
 		"body ends early":       {cut(io.ErrUnexpectedEOF), 3, true, cerrdefs.IsUnavailable},
 		"body resets":           {cut(&net.OpError{Op: "read", Err: syscall.ECONNRESET}), 3, true, cerrdefs.IsUnavailable},
