@@ -1,0 +1,2 @@
+// Package dockerexectest is an in-memory Docker Engine for tests.
+package dockerexectest
