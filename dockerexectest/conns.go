@@ -3,7 +3,6 @@ package dockerexectest
 import (
 	"context"
 	"io"
-	"log"
 	"net"
 	"os"
 	"sync"
@@ -129,9 +128,6 @@ var address = &net.UnixAddr{Name: "engine.test", Net: "unix"}
 func refused() error {
 	return &net.OpError{Op: "dial", Net: "unix", Addr: address, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }
-
-// silentLog takes what the HTTP server has to say of connections that broke.
-func silentLog() *log.Logger { return log.New(io.Discard, "", 0) }
 
 var _ net.Listener = (*listener)(nil)
 

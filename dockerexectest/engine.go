@@ -106,7 +106,7 @@ func New(tb testing.TB, opts ...Option) *Engine {
 	}
 	e.fillInfo()
 	e.makePredefinedNetworks()
-	e.server = &http.Server{Handler: http.HandlerFunc(e.serve), ErrorLog: silentLog()}
+	e.server = &http.Server{Handler: http.HandlerFunc(e.serve)}
 	e.serving.Go(func() { _ = e.server.Serve(e.listener) })
 	if e.tb != nil {
 		e.tb.Helper()

@@ -1,9 +1,7 @@
 package dockerexectest
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -163,25 +161,6 @@ func (c *Container) Log() string {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
 	return c.log.text()
-}
-
-// waitStream answers a wait when over says so.
-func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.Writer) error {
-	return func(w io.Writer) error {
-		for {
-			e.mu.Lock()
-			isOver, code, changed := over() || c.isRemoved, c.exitCode, c.changed.wait()
-			e.mu.Unlock()
-			if isOver {
-				return json.NewEncoder(w).Encode(container.WaitResponse{StatusCode: int64(code)})
-			}
-			select {
-			case <-changed:
-			case <-r.ctx.Done():
-				return r.ctx.Err()
-			}
-		}
-	}
 }
 
 // stamp is a time as an inspect has it.

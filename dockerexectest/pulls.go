@@ -12,7 +12,6 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/go-units"
-	digest "github.com/opencontainers/go-digest"
 )
 
 // pullScript is the stream of one pull, as a test wants it.
@@ -71,11 +70,7 @@ func pullRef(name, tag string) (reference.Named, error) {
 	case tag == "":
 		return reference.TagNameOnly(named), nil
 	case strings.Contains(tag, ":"):
-		d, err := digest.Parse(tag)
-		if err != nil {
-			return nil, err
-		}
-		return reference.WithDigest(reference.TrimNamed(named), d)
+		return reference.ParseNormalizedNamed(reference.TrimNamed(named).String() + "@" + tag)
 	}
 	return reference.WithTag(reference.TrimNamed(named), tag)
 }
