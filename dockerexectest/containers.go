@@ -109,11 +109,11 @@ var nameChars = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 // createContainer is POST /containers/create.
 func createContainer(e *Engine, r *request) (answer, error) {
 	var body container.CreateRequest
-	if err := r.decode(&body); err != nil {
+	if err := e.decode(r, &body); err != nil {
 		return answer{}, err
 	}
 	if body.Config == nil {
-		return answer{}, badRequest("config cannot be empty in order to create a container")
+		return answer{}, e.dialect.say(http.StatusBadRequest, "Config cannot be empty in order to create a container", "config cannot be empty in order to create a container")
 	}
 	if body.HostConfig == nil {
 		body.HostConfig = &container.HostConfig{}
@@ -124,7 +124,10 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	if name != "" && !nameChars.MatchString(name) {
 		return answer{}, badRequest("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
-	if err := e.checkHostConfig(r, body.HostConfig); err != nil {
+	if err := e.checkHostConfig(body.HostConfig); err != nil {
+		return answer{}, err
+	}
+	if err := e.checkConfig(body.Config); err != nil {
 		return answer{}, err
 	}
 	image, err := e.imageToRun(body.Image, r.query.Get("platform"))
@@ -171,7 +174,7 @@ func (e *Engine) newContainer(name string, image *localImage, config container.C
 			c.hostConfig.NetworkMode = "default"
 		}
 	}
-	if c.hostConfig.RestartPolicy.Name == "" {
+	if c.hostConfig.RestartPolicy.Name == "" && e.dialect != DockerV20 {
 		c.hostConfig.RestartPolicy.Name = container.RestartPolicyDisabled
 	}
 	if e.dialect == PodmanV4 && c.config.StopTimeout == nil {
@@ -190,14 +193,25 @@ func (e *Engine) register(c *Container) {
 }
 
 // checkHostConfig refuses what no engine takes. The caller holds mu.
-func (e *Engine) checkHostConfig(r *request, h *container.HostConfig) error {
+func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 	if h.NanoCPUs > int64(e.info.NCPU)*1e9 && e.dialect != PodmanV4 {
 		return e.dialect.tooManyCPUs(e.info.NCPU)
 	}
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return badRequest("can't create 'AutoRemove' container with restart policy")
 	}
-	targets := map[string]bool{}
+	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil && e.dialect != PodmanV4 {
+		return e.dialect.say(http.StatusBadRequest, fmt.Sprintf("invalid restart policy '%s'", h.RestartPolicy.Name), err.Error())
+	}
+	if driver := h.LogConfig.Type; driver != "" && driver != "none" && !slices.Contains(e.info.Plugins.Log, driver) {
+		return badRequest("error looking up logging plugin %s: plugin %q not found", driver, driver)
+	} else if driver == "json-file" || driver == "" && e.info.LoggingDriver == "json-file" {
+		for _, name := range slices.Sorted(maps.Keys(h.LogConfig.Config)) {
+			if !slices.Contains(strings.Fields("max-file max-size compress labels labels-regex env env-regex tag"), name) {
+				return badRequest("unknown log opt '%s' for json-file log driver", name)
+			}
+		}
+	}
 	for _, m := range h.Mounts {
 		switch m.Type {
 		case mount.TypeBind, mount.TypeVolume, mount.TypeTmpfs, mount.TypeNamedPipe, mount.TypeCluster, mount.TypeImage:
@@ -210,12 +224,55 @@ func (e *Engine) checkHostConfig(r *request, h *container.HostConfig) error {
 		if m.Type == mount.TypeBind && m.Source == "" {
 			return badRequest("invalid mount config for type %q: field Source must not be empty", m.Type)
 		}
-		if targets[m.Target] {
-			return badRequest("Duplicate mount point: %s", m.Target)
+		if m.Type == mount.TypeBind && e.missing[m.Source] && e.dialect != PodmanV4 && (m.BindOptions == nil || !m.BindOptions.CreateMountpoint) {
+			return noSuchHostPath(m.Source)
 		}
-		targets[m.Target] = true
 	}
 	return nil
+}
+
+func noSuchHostPath(path string) *apiError {
+	return badRequest("invalid mount config for type \"bind\": bind source path does not exist: %s", path)
+}
+
+// checkConfig refuses what no engine takes. The caller holds mu.
+func (e *Engine) checkConfig(c *container.Config) error {
+	if h := c.Healthcheck; h != nil {
+		for _, d := range []struct {
+			name string
+			d    time.Duration
+		}{{"Interval", h.Interval}, {"Timeout", h.Timeout}, {"StartPeriod", h.StartPeriod}, {"StartInterval", h.StartInterval}} {
+			if d.d != 0 && d.d < container.MinimumDuration {
+				return badRequest("%s in Healthcheck cannot be less than %s", d.name, container.MinimumDuration)
+			}
+		}
+		if h.Retries < 0 {
+			return badRequest("Retries in Healthcheck cannot be negative")
+		}
+	}
+	if _, ok := parseSignal(c.StopSignal); c.StopSignal != "" && !ok {
+		return e.dialect.badSignal(c.StopSignal)
+	}
+	return nil
+}
+
+// checkHostPaths is what a start does with the paths that it binds. The caller
+// holds mu.
+func (e *Engine) checkHostPaths(c *Container) *apiError {
+	for _, m := range c.mounts {
+		if m.Type == mount.TypeBind && e.missing[m.Source] && e.dialect != PodmanV4 {
+			return noSuchHostPath(m.Source)
+		}
+	}
+	return nil
+}
+
+// RemoveHostPath has a path not exist on the engine's host: a bind mount from it
+// is refused, at a create and at a start. Every other path exists.
+func (e *Engine) RemoveHostPath(path string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.missing[path] = true
 }
 
 // renameContainer is POST /containers/{name}/rename.
@@ -240,9 +297,11 @@ func (c *Container) rename(to string) error {
 	case holder == c:
 		return badRequest("Renaming a container with the same name as its current name")
 	case holder != nil:
-		return e.dialect.nameTaken(to, holder.id)
+		why := e.dialect.nameTaken(to, holder.id)
+		why.message = "Error when allocating new name: " + why.message
+		return why
 	case !nameChars.MatchString(to):
-		return badRequest("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", to)
+		return badRequest("Error when allocating new name: Invalid container name (/%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", to)
 	}
 	old := c.name
 	delete(e.names, old)

@@ -39,7 +39,7 @@ func (d Dialect) apiVersions() (newest, oldest string) {
 	case PodmanV4:
 		return "1.41", "1.24"
 	default:
-		return api.DefaultVersion, "1.44"
+		return api.DefaultVersion, "1.40"
 	}
 }
 
@@ -263,4 +263,39 @@ func (d Dialect) tellsEnd(stops bool) []events.Action {
 	default:
 		return []events.Action{events.ActionDie}
 	}
+}
+
+// say picks Docker 20.10's words, or those of the others, as an error of the
+// status 400; Docker 20.10's has a status of its own.
+func (d Dialect) say(status20 int, text20, text string) *apiError {
+	if d == DockerV20 {
+		return apiErrorf(status20, "%s", text20)
+	}
+	return badRequest("%s", text)
+}
+
+// badSignal is what a signal that is none is refused with.
+func (d Dialect) badSignal(text string) *apiError {
+	return d.say(http.StatusBadRequest, "Invalid signal: "+text, "invalid signal: "+text)
+}
+
+// badJSON is what a body that cannot be read is refused with.
+func (d Dialect) badJSON(err error) *apiError {
+	return d.say(http.StatusInternalServerError, err.Error(), "invalid JSON: "+err.Error())
+}
+
+// badFilter is what a filter is refused with that is no JSON.
+func (d Dialect) badFilter(err error) *apiError {
+	return d.say(http.StatusInternalServerError, err.Error(), "invalid filter")
+}
+
+// badTime is what a time is refused with. field has its quotes.
+func (d Dialect) badTime(field, text string) *apiError {
+	return d.say(http.StatusInternalServerError, fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", text),
+		fmt.Sprintf("invalid value for %s: invalid timestamp %q: invalid seconds %q: invalid syntax", field, text, text))
+}
+
+// badNumber is what a number is refused with.
+func (d Dialect) badNumber(err error) *apiError {
+	return d.say(http.StatusInternalServerError, err.Error(), err.Error())
 }

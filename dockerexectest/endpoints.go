@@ -1,6 +1,7 @@
 package dockerexectest
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 // endpoint is a container's place in a network. The engine's mu guards it.
 type endpoint struct {
 	network  string // its name
+	known    string // its ID, once it was joined: it is looked up by it from then on
 	settings network.EndpointSettings
 	joined   *networkState // nil unless the container runs
 	id, ip   string
@@ -39,15 +41,17 @@ func (p *endpoint) cidr() string {
 // report is the endpoint as a container's inspect has it.
 func (p *endpoint) report(c *Container) *network.EndpointSettings {
 	report := p.settings
-	if c.engine.dialect == DockerV29 {
+	switch own := p.network != "bridge" && p.network != "host" && p.network != "none"; {
+	case own && c.engine.dialect == DockerV29 && p.known != "":
 		report.DNSNames = slices.Concat([]string{c.name}, report.Aliases, []string{c.id[:12]})
-	} else {
+	case own && c.engine.dialect == DockerV20 && p.known != "":
 		report.Aliases = append(slices.Clone(report.Aliases), c.id[:12])
 	}
+	report.NetworkID = p.known
 	if p.joined == nil {
 		return &report
 	}
-	report.NetworkID, report.EndpointID, report.IPAddress, report.MacAddress = p.joined.ID, p.id, p.ip, p.mac
+	report.EndpointID, report.IPAddress, report.MacAddress = p.id, p.ip, p.mac
 	if prefix, err := netip.ParsePrefix(p.cidr()); err == nil {
 		report.IPPrefixLen = prefix.Bits()
 	}
@@ -135,16 +139,16 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 // joinNetworks is what a start does with the networks. The caller holds mu.
 func (e *Engine) joinNetworks(c *Container) *apiError {
 	for _, p := range c.endpoints {
-		n, err := e.findNetwork(p.network)
+		n, err := e.findNetwork(orDefault(p.known, p.network))
 		if err != nil {
 			return e.dialect.startNetworking(err)
 		}
 		if len(c.endpoints) > 1 {
 			switch n.Driver {
 			case "host":
-				return badRequest("container sharing network namespace with another container or host cannot be connected to any other network")
+				return e.dialect.startNetworking(badRequest("container sharing network namespace with another container or host cannot be connected to any other network"))
 			case "null":
-				return badRequest("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+				return e.dialect.startNetworking(badRequest("container cannot be connected to multiple networks with one of the networks in private (none) mode"))
 			}
 		}
 		if err := e.join(c, p, n); err != nil {
@@ -160,7 +164,7 @@ func (e *Engine) join(c *Container, p *endpoint, n *networkState) *apiError {
 		return forbidden("network %s is configuration-only and cannot be used", n.Name)
 	}
 	p.id = e.newID("endpoint")
-	p.joined = n
+	p.joined, p.known = n, n.ID
 	if n.Driver != "host" && n.Driver != "null" {
 		wanted := ""
 		if p.settings.IPAMConfig != nil {
@@ -199,7 +203,18 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 		}
 	}
 	if wanted != "" {
-		if taken[wanted] {
+		isInside := len(n.IPAM.Config) == 0
+		for _, config := range n.IPAM.Config {
+			prefix, prefixErr := netip.ParsePrefix(config.Subnet)
+			addr, addrErr := netip.ParseAddr(wanted)
+			isInside = isInside || prefixErr == nil && addrErr == nil && prefix.Contains(addr)
+			taken[config.Gateway] = true
+		}
+		switch {
+		case !isInside:
+			return "", e.dialect.say(http.StatusInternalServerError, "Invalid address "+wanted+": It does not belong to any of this network's subnets",
+				"invalid endpoint settings:\nno configured subnet contains IP address "+wanted)
+		case taken[wanted]:
 			return "", forbidden("Address already in use")
 		}
 		return wanted, nil
@@ -242,14 +257,15 @@ func (e *Engine) giveSubnets(n *networkState) *apiError {
 		}
 		return false
 	}
-	hasV4 := false
+	hasV4, hasV6 := false, false
 	for i, config := range n.IPAM.Config {
 		if config.Subnet == "" {
 			continue
 		}
 		prefix, err := netip.ParsePrefix(config.Subnet)
 		if err != nil {
-			return badRequest("invalid subnet %s : invalid CIDR address: %s", config.Subnet, config.Subnet)
+			return e.dialect.say(http.StatusInternalServerError, "Invalid subnet "+config.Subnet+" : invalid CIDR address: "+config.Subnet,
+				fmt.Sprintf("invalid JSON: netip.ParsePrefix(%q): no '/'", config.Subnet))
 		}
 		if overlaps(prefix) {
 			if e.dialect == DockerV20 {
@@ -258,28 +274,49 @@ func (e *Engine) giveSubnets(n *networkState) *apiError {
 			return forbidden("invalid pool request: Pool overlaps with other one on this address space")
 		}
 		hasV4 = hasV4 || prefix.Addr().Is4()
-		if config.Gateway == "" {
+		hasV6 = hasV6 || prefix.Addr().Is6()
+		if config.Gateway == "" && e.dialect != DockerV20 {
 			n.IPAM.Config[i].Gateway = prefix.Masked().Addr().Next().String()
 		}
 	}
-	if hasV4 || !n.EnableIPv4 {
-		return nil
+	add := func(prefix netip.Prefix) {
+		n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: prefix.String(), Gateway: prefix.Addr().Next().String()})
 	}
-	for ; e.subnets < 1<<12; e.subnets++ { // from those of 172.18.0.0/16 on, small ones, so that many fit
-		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(18 + e.subnets>>8), byte(e.subnets), 0}), 24)
-		if !overlaps(prefix) {
-			n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: prefix.String(), Gateway: prefix.Addr().Next().String()})
-			return nil
+	if !hasV4 && n.EnableIPv4 {
+		free := slices.IndexFunc(pools, func(pool netip.Prefix) bool { return !overlaps(pool) })
+		if free < 0 {
+			if e.dialect == DockerV20 {
+				return notFound("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network")
+			}
+			return badRequest("all predefined address pools have been fully subnetted")
 		}
+		add(pools[free])
 	}
-	e.subnets = 0
-	return apiErrorf(http.StatusInternalServerError, "all predefined address pools have been fully subnetted")
+	if n.EnableIPv6 && !hasV6 {
+		if e.dialect == DockerV20 {
+			return notFound("could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network")
+		}
+		e.made++
+		add(netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0, 0, 0, 0, 0, byte(e.made >> 8), byte(e.made)}), 64))
+	}
+	return nil
 }
+
+// pools are the subnets that an engine picks from.
+var pools = func() (list []netip.Prefix) {
+	for n := byte(17); n < 32; n++ {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, n, 0, 0}), 16))
+	}
+	for n := 0; n < 256; n += 16 {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(n), 0}), 20))
+	}
+	return list
+}()
 
 // connectNetwork is POST /networks/{id}/connect.
 func connectNetwork(e *Engine, r *request) (answer, error) {
 	var body network.ConnectOptions
-	if err := r.decode(&body); err != nil {
+	if err := e.decode(r, &body); err != nil {
 		return answer{}, err
 	}
 	e.mu.Lock()
@@ -312,15 +349,14 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 		}
 	}
 	if n.Driver == "host" {
-		return answer{}, badRequest("cannot connect container to host network - container must be created in host network mode")
+		return answer{}, e.dialect.say(http.StatusBadRequest, "container cannot be disconnected from host network or connected to host network",
+			"cannot connect container to host network - container must be created in host network mode")
 	}
 	p := &endpoint{network: n.Name, settings: settings}
 	if c.running {
 		if err := e.join(c, p, n); err != nil {
 			return answer{}, err
 		}
-	} else if e.dialect != PodmanV4 {
-		e.emitNetwork(n, events.ActionConnect, c.id)
 	}
 	c.endpoints = append(c.endpoints, p)
 	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.network, b.network) })
@@ -330,7 +366,7 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 // disconnectNetwork is POST /networks/{id}/disconnect.
 func disconnectNetwork(e *Engine, r *request) (answer, error) {
 	var body network.DisconnectOptions
-	if err := r.decode(&body); err != nil {
+	if err := e.decode(r, &body); err != nil {
 		return answer{}, err
 	}
 	e.mu.Lock()
@@ -345,7 +381,7 @@ func disconnectNetwork(e *Engine, r *request) (answer, error) {
 	}
 	at := slices.IndexFunc(c.endpoints, func(p *endpoint) bool { return p.network == n.Name })
 	if at < 0 {
-		return answer{}, forbidden("container %s is not connected to network %s", c.id, n.Name)
+		return answer{}, internal("", "container %s is not connected to network %s", c.id, n.Name)
 	}
 	c.endpoints[at].leave()
 	c.endpoints = slices.Delete(c.endpoints, at, at+1)

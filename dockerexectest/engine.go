@@ -53,9 +53,9 @@ type Engine struct {
 	images     []*localImage             // as they came
 	pulls      map[string][]pullScript   // by normalised reference
 	networks   []*networkState           // as created
-	subnets    int
 	volumes    map[string]*volumeState
 	ports      map[string]*Container // published, as "8080/tcp"
+	missing    map[string]bool       // paths that the host does not have
 }
 
 // Option configures an [Engine].
@@ -87,7 +87,7 @@ func New(tb testing.TB, opts ...Option) *Engine {
 		listener: newListener(),
 		inflight: map[*request]bool{}, containers: map[string]*Container{}, names: map[string]*Container{},
 		registry: map[string]*registryImage{}, pulls: map[string][]pullScript{}, volumes: map[string]*volumeState{},
-		ports: map[string]*Container{},
+		ports: map[string]*Container{}, missing: map[string]bool{},
 	}
 	if tb != nil && !isNilPointer(tb) {
 		e.tb = tb

@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -83,20 +82,20 @@ func (c *Container) emit(action events.Action, attributes map[string]string) {
 
 // serveEvents is GET /events.
 func serveEvents(e *Engine, r *request) (answer, error) {
-	since, err := parseTime(r.query.Get("since"))
+	since, err := e.timeOf(r, "since", "'since'")
 	if err != nil {
 		return answer{}, err
 	}
-	until, err := parseTime(r.query.Get("until"))
+	until, err := e.timeOf(r, "until", "'until'")
 	if err != nil {
 		return answer{}, err
 	}
 	if !until.IsZero() && until.Before(since) {
 		return answer{}, badRequest("`since` time (%s) cannot be after `until` time (%s)", r.query.Get("since"), r.query.Get("until"))
 	}
-	args, parseErr := filters.FromJSON(r.query.Get("filters"))
-	if parseErr != nil {
-		return answer{}, badRequest("invalid filter: %v", parseErr)
+	args, err := e.filters(r)
+	if err != nil {
+		return answer{}, err
 	}
 
 	e.mu.Lock()
@@ -224,9 +223,10 @@ func withoutTag(ref string) string {
 	return reference.FamiliarName(named)
 }
 
-// parseTime reads "SECONDS.NANOSECONDS" or RFC 3339. "" and "0" differ: only ""
-// is the zero time.
-func parseTime(text string) (time.Time, error) {
+// timeOf reads a query parameter that is "SECONDS.NANOSECONDS" or RFC 3339. ""
+// and "0" differ: only "" is the zero time. quoted is its name in an error.
+func (e *Engine) timeOf(r *request, name, quoted string) (time.Time, error) {
+	text := r.query.Get(name)
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -235,7 +235,7 @@ func parseTime(text string) (time.Time, error) {
 	}
 	seconds, nanos, err := timetypes.ParseTimestamps(text, 0)
 	if err != nil {
-		return time.Time{}, badRequest("invalid time %s", strconv.Quote(text))
+		return time.Time{}, e.dialect.badTime(quoted, text)
 	}
 	return time.Unix(seconds, nanos), nil
 }

@@ -163,10 +163,10 @@ func (c *Container) probe(r *run, args []string, quit <-chan struct{}) *containe
 	limit := orElse(c.config.Healthcheck.Timeout, probeTimeout)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	result := &container.HealthcheckResult{Start: began}
+	result, exitCode := &container.HealthcheckResult{Start: began}, 137
 	select {
-	case result.ExitCode = <-done:
-		result.Output = out.text()
+	case exitCode = <-done:
+		result.ExitCode, result.Output = exitCode, out.text()
 	case <-timer.C:
 		close(killed)
 		<-done
@@ -184,7 +184,7 @@ func (c *Container) probe(r *run, args []string, quit <-chan struct{}) *containe
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	result.End = e.now()
-	c.emit(events.ActionExecDie, map[string]string{"execID": execID, "exitCode": strconv.Itoa(result.ExitCode)})
+	c.emit(events.ActionExecDie, map[string]string{"execID": execID, "exitCode": strconv.Itoa(exitCode)})
 	return result
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 )
 
@@ -219,6 +218,9 @@ func (e *Engine) imageToRun(ref, platform string) (*localImage, error) {
 		return nil, e.dialect.noSuchImage(ref)
 	}
 	if platform != "" && platform != found.platform {
+		if e.dialect == DockerV29 {
+			return nil, notFound("image with reference %s was found but does not provide the specified platform (%s)", ref, platform)
+		}
 		return nil, notFound("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s", ref, platform, found.platform)
 	}
 	return found, nil
@@ -328,9 +330,9 @@ func familiarOf(ref string) string {
 
 // listImages is GET /images/json.
 func listImages(e *Engine, r *request) (answer, error) {
-	args, err := filters.FromJSON(r.query.Get("filters"))
+	args, err := e.filters(r)
 	if err != nil {
-		return answer{}, badRequest("invalid filter: %v", err)
+		return answer{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -357,27 +359,32 @@ func removeImage(e *Engine, r *request) (answer, error) {
 		return answer{}, e.dialect.noSuchImage(familiarOf(r.name))
 	}
 	tag := familiarOf(r.name)
-	isByTag := slices.Contains(i.tags, tag)
-	for _, c := range e.order {
-		if c.image == i && len(i.tags) <= 1 && (!r.flag("force") || c.running) {
-			state := "stopped"
-			if c.running {
-				state = "running"
-			}
-			return answer{}, conflict("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s (%s)",
-				r.name, c.id[:12], strings.TrimPrefix(i.id, "sha256:")[:12], state)
+	user := slices.IndexFunc(e.order, func(c *Container) bool { return c.image == i })
+	if user >= 0 && len(i.tags) <= 1 && (!r.flag("force") || e.order[user].running) {
+		format := "conflict: unable to delete %s (must be forced) - container %s is using its referenced image %s"
+		if e.dialect == DockerV20 {
+			format = "conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s"
 		}
+		return answer{}, conflict(format, r.name, e.order[user].id[:12], strings.TrimPrefix(i.id, "sha256:")[:12])
 	}
 	var gone []image.DeleteResponse
-	if isByTag && len(i.tags) > 1 {
-		i.tags = slices.DeleteFunc(i.tags, func(other string) bool { return other == tag })
+	untag := func(tag string) {
 		gone = append(gone, image.DeleteResponse{Untagged: tag})
-		e.emit(events.ImageEventType, events.ActionUnTag, i.id, map[string]string{"name": i.id})
-	} else {
-		for _, tag := range i.tags {
-			gone = append(gone, image.DeleteResponse{Untagged: tag})
-			e.emit(events.ImageEventType, events.ActionUnTag, i.id, map[string]string{"name": i.id})
+		i.tags = slices.DeleteFunc(slices.Clone(i.tags), func(other string) bool { return other == tag })
+		name := tag
+		if e.dialect == DockerV20 {
+			name = i.id
 		}
+		e.emit(events.ImageEventType, events.ActionUnTag, i.id, map[string]string{"name": name})
+	}
+	if slices.Contains(i.tags, tag) {
+		untag(tag)
+	} else {
+		for _, tag := range slices.Clone(i.tags) {
+			untag(tag)
+		}
+	}
+	if len(i.tags) == 0 && (user < 0 || e.dialect == DockerV20) {
 		e.images = slices.DeleteFunc(e.images, func(other *localImage) bool { return other == i })
 		gone = append(gone, image.DeleteResponse{Deleted: i.id})
 		e.emit(events.ImageEventType, events.ActionDelete, i.id, map[string]string{"name": i.id})

@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"github.com/docker/docker/api/types"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/swarm"
 	"github.com/docker/docker/api/types/system"
@@ -113,8 +112,8 @@ func servePing(*Engine, *request) (answer, error) {
 
 // servePlugins is GET /plugins: those that are plugins, not drivers of the engine.
 func servePlugins(e *Engine, r *request) (answer, error) {
-	if _, err := filters.FromJSON(r.query.Get("filters")); err != nil {
-		return answer{}, badRequest("invalid filter: %v", err)
+	if _, err := e.filters(r); err != nil {
+		return answer{}, err
 	}
 	if e.dialect == PodmanV4 {
 		return answer{}, e.dialect.unsupported(r)

@@ -53,26 +53,28 @@ func (c *Container) inspect() container.InspectResponse {
 
 // listContainers is GET /containers/json.
 func listContainers(e *Engine, r *request) (answer, error) {
-	args, err := filters.FromJSON(r.query.Get("filters"))
+	args, err := e.filters(r)
 	if err != nil {
-		return answer{}, badRequest("invalid filter: %v", err)
+		return answer{}, err
 	}
 	known := map[string]bool{}
 	for _, name := range strings.Fields("ancestor before expose exited health id is-task isolation label name network publish since status volume") {
 		known[name] = true
 	}
-	if err := args.Validate(known); err != nil {
-		return answer{}, badRequest("%v", err)
+	for _, name := range args.Keys() {
+		if !known[name] {
+			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter '"+name+"'", "invalid filter '"+name+"'")
+		}
 	}
 	for _, status := range args.Get("status") {
-		if container.ValidateContainerState(status) != nil {
-			return answer{}, badRequest("invalid filter 'status=%s'", status)
+		if err := container.ValidateContainerState(status); err != nil {
+			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter 'status="+status+"'", "invalid filter 'status="+status+"': "+err.Error())
 		}
 	}
 	limit := -1
 	if text := r.query.Get("limit"); text != "" {
 		if limit, err = strconv.Atoi(text); err != nil {
-			return answer{}, internal("", "%v", err)
+			return answer{}, e.dialect.badNumber(err)
 		}
 	}
 	all := r.flag("all") || args.Contains("status") || args.Contains("exited") || limit > 0
@@ -82,6 +84,9 @@ func listContainers(e *Engine, r *request) (answer, error) {
 	since, before := args.Get("since"), args.Get("before")
 	for _, name := range slices.Concat(since, before) {
 		if _, err := e.find(name); err != nil {
+			if e.dialect == DockerV20 {
+				err = notFound("no such container %s", name)
+			}
 			return answer{}, err
 		}
 	}
@@ -142,6 +147,9 @@ func (c *Container) summary() container.Summary {
 		Ports:           c.portList(),
 	}
 	s.HostConfig.NetworkMode = string(c.hostConfig.NetworkMode)
+	if i := c.engine.findImage(c.config.Image); c.image.id != "" && i != c.image {
+		s.Image = c.image.id // the reference names another one now, or none
+	}
 	for _, p := range c.endpoints {
 		s.NetworkSettings.Networks[p.network] = p.report(c)
 	}

@@ -40,13 +40,27 @@ func (c *Container) start() error {
 		}
 		return err
 	}
+	if err := e.checkHostPaths(c); err != nil {
+		return fail(128, err)
+	}
+	mount := func() { e.emitMounts(c, events.ActionMount) }
+	if e.dialect == DockerV29 {
+		mount()
+	}
 	if err := e.joinNetworks(c); err != nil {
 		e.leaveNetworks(c)
+		if e.dialect == DockerV29 {
+			e.emitMounts(c, events.ActionUnmount)
+		}
 		return fail(128, err)
+	}
+	if e.dialect != DockerV29 {
+		mount()
 	}
 	args := slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd))
 	if executables := c.image.executables; len(executables) > 0 && len(args) > 0 && !slices.Contains(executables, args[0]) {
 		e.leaveNetworks(c)
+		e.emitMounts(c, events.ActionUnmount)
 		return fail(127, e.dialect.noSuchProgram(args[0]))
 	}
 	r := newRun()
@@ -86,9 +100,12 @@ func (c *Container) end(r *run, code int) {
 	c.run, c.running, c.paused, c.pid, c.exitCode = nil, false, false, 0, code
 	c.finishedAt = e.now()
 	c.stopHealth()
-	disconnect := func() { e.leaveNetworks(c) }
+	cleanUp := func() {
+		e.leaveNetworks(c)
+		e.emitMounts(c, events.ActionUnmount)
+	}
 	if e.dialect == DockerV29 {
-		disconnect()
+		cleanUp()
 	}
 	for _, action := range e.dialect.tellsEnd(r.stops > 0) {
 		var attributes map[string]string
@@ -101,7 +118,7 @@ func (c *Container) end(r *run, code int) {
 		c.emit(action, attributes)
 	}
 	if e.dialect != DockerV29 {
-		disconnect()
+		cleanUp()
 	}
 	close(r.ended)
 	c.log.grown.raise()
@@ -163,8 +180,7 @@ func (c *Container) endByOOM(r *run) {
 
 // send sends a signal to the container's process. The caller holds mu; it runs.
 func (c *Container) send(s syscall.Signal) {
-	stop, err := parseSignal(c.config.StopSignal)
-	isStop := c.config.StopSignal == "" || err == nil && s == stop || s == sigKILL
+	isStop := c.config.StopSignal == "" || s == stopSignalOf(c.config.StopSignal) || s == sigKILL
 	if isStop && !c.engine.isMute {
 		c.byHand = true
 	}
@@ -199,9 +215,16 @@ func (c *Container) killNow() {
 func killContainer(e *Engine, r *request) (answer, error) {
 	s := sigKILL
 	if text := r.query.Get("signal"); text != "" {
-		var err *apiError
-		if s, err = parseSignal(text); err != nil {
-			return answer{}, e.dialect.killFailed(r.name, err)
+		var ok bool
+		s, ok = parseSignal(text)
+		switch {
+		case !ok && e.dialect == DockerV20:
+			return answer{}, e.dialect.badSignal(text)
+		case !ok:
+			return answer{}, e.dialect.killFailed(r.name, e.dialect.badSignal(text))
+		case s > lastSignal:
+			return answer{}, e.dialect.killFailed(r.name, e.dialect.say(http.StatusInternalServerError,
+				"The linux daemon does not support signal "+text, "the linux daemon does not support signal "+text))
 		}
 	}
 	e.mu.Lock()
@@ -226,17 +249,25 @@ func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err er
 	if asked := r.query.Get("signal"); asked != "" && r.atLeast("1.42") {
 		text = asked
 	}
-	s, signalErr := parseSignal(text)
-	if signalErr != nil {
-		return 0, 0, signalErr
+	s, ok := parseSignal(text)
+	if !ok {
+		return 0, 0, internal("", "cannot stop container: %s: %s", r.name, c.engine.dialect.badSignal(text).message)
 	}
 	grace = c.grace()
 	if asked := r.query.Get("t"); asked != "" {
-		if grace, err = strconv.Atoi(asked); err != nil {
-			return 0, 0, internal("", "%v", err)
-		}
+		grace, _ = strconv.Atoi(asked) // checked before
 	}
 	return s, grace, nil
+}
+
+// checkGrace refuses a grace period that is no number.
+func (e *Engine) checkGrace(r *request) error {
+	if asked := r.query.Get("t"); asked != "" {
+		if _, err := strconv.Atoi(asked); err != nil {
+			return e.dialect.badNumber(err)
+		}
+	}
+	return nil
 }
 
 // grace is the container's own grace period in seconds.
@@ -249,6 +280,9 @@ func (c *Container) grace() int {
 
 // stopContainer is POST /containers/{name}/stop.
 func stopContainer(e *Engine, r *request) (answer, error) {
+	if err := e.checkGrace(r); err != nil {
+		return answer{}, err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)
@@ -321,11 +355,7 @@ func (e *Engine) stopAll(life <-chan struct{}) {
 			continue
 		}
 		ended = append(ended, c.run.ended)
-		s, err := parseSignal(c.config.StopSignal)
-		if err != nil {
-			s = sigTERM
-		}
-		grace := c.grace()
+		s, grace := stopSignalOf(c.config.StopSignal), c.grace()
 		e.work(func() {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -360,6 +390,9 @@ func (c *Container) resumeAfterRestart() {
 
 // restartContainer is POST /containers/{name}/restart.
 func restartContainer(e *Engine, r *request) (answer, error) {
+	if err := e.checkGrace(r); err != nil {
+		return answer{}, err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)

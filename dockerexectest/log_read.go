@@ -20,7 +20,7 @@ func serveLogs(e *Engine, r *request) (answer, error) {
 	q := logQuery{stdout: r.flag("stdout"), stderr: r.flag("stderr"), times: r.flag("timestamps"),
 		details: r.flag("details"), follow: r.flag("follow"), tail: -1}
 	if !q.stdout && !q.stderr {
-		return answer{}, badRequest("Bad parameters: you must choose at least one stream")
+		return answer{}, e.dialect.say(http.StatusBadRequest, "Bad parameters: you must choose at least one stream", "must specify at least one of 'stdout' or 'stderr'")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -34,13 +34,14 @@ func serveLogs(e *Engine, r *request) (answer, error) {
 	if !c.isReadable() {
 		return answer{}, apiErrorf(http.StatusNotImplemented, "configured logging driver does not support reading")
 	}
-	if q.since, err = parseTime(r.query.Get("since")); err != nil {
+	if q.since, err = e.timeOf(r, "since", `"since"`); err != nil {
 		return answer{}, err
 	}
-	if text := r.query.Get("until"); text != "0" {
-		if q.until, err = parseTime(text); err != nil {
-			return answer{}, err
-		}
+	if q.until, err = e.timeOf(r, "until", `"until"`); err != nil {
+		return answer{}, err
+	}
+	if q.until.Equal(time.Unix(0, 0)) {
+		q.until = time.Time{}
 	}
 	if n, err := strconv.Atoi(r.query.Get("tail")); err == nil {
 		q.tail = n
@@ -55,19 +56,14 @@ func serveLogs(e *Engine, r *request) (answer, error) {
 	return a, nil
 }
 
-// logStream sends a log, and follows it until the run has ended.
+// logStream sends a log, and follows it until the run has ended, or a message
+// comes that is too late: the time itself ends nothing.
 func (e *Engine) logStream(r *request, c *Container, run *run, q logQuery) func(io.Writer) error {
 	next := c.log.dropped // the place of the entry that comes next
 	if q.tail >= 0 {
 		next += max(len(c.log.entries)-q.tail, 0)
 	}
 	return func(w io.Writer) error {
-		wait := long
-		if !q.until.IsZero() {
-			wait = time.Until(q.until)
-		}
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
 		var out []byte
 		for {
 			e.mu.Lock()
@@ -108,8 +104,6 @@ func (e *Engine) logStream(r *request, c *Container, run *run, q logQuery) func(
 			}
 			select {
 			case <-grown:
-			case <-timer.C:
-				q.follow = false
 			case <-r.ctx.Done():
 				return r.ctx.Err()
 			}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 )
 
@@ -75,13 +74,13 @@ func (e *Engine) findNetwork(term string) (*networkState, *apiError) {
 // createNetwork is POST /networks/create.
 func createNetwork(e *Engine, r *request) (answer, error) {
 	var body network.CreateRequest
-	if err := r.decode(&body); err != nil {
+	if err := e.decode(r, &body); err != nil {
 		return answer{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if body.Name == "" || strings.TrimSpace(body.Name) != body.Name {
-		return answer{}, badRequest("invalid name: %q", body.Name)
+	if strings.TrimSpace(body.Name) == "" {
+		return answer{}, e.dialect.say(http.StatusInternalServerError, "invalid name: "+body.Name, "invalid name: name is empty")
 	}
 	mayRepeat := e.dialect == DockerV20 && (body.CheckDuplicate == nil || !*body.CheckDuplicate) //nolint:staticcheck // older clients send it
 	for _, n := range e.networks {
@@ -95,6 +94,9 @@ func createNetwork(e *Engine, r *request) (answer, error) {
 	}
 	if body.Driver == "" {
 		body.Driver = "bridge"
+	}
+	if body.ConfigOnly {
+		body.Driver = "null"
 	}
 	if body.Driver == "overlay" || body.Scope == "swarm" {
 		text := `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`
@@ -205,9 +207,9 @@ func (e *Engine) reportNetwork(n *networkState) network.Inspect {
 
 // listNetworks is GET /networks.
 func listNetworks(e *Engine, r *request) (answer, error) {
-	args, err := filters.FromJSON(r.query.Get("filters"))
+	args, err := e.filters(r)
 	if err != nil {
-		return answer{}, badRequest("invalid filter: %v", err)
+		return answer{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -259,7 +261,7 @@ func removeNetwork(e *Engine, r *request) (answer, error) {
 	}
 	for _, other := range e.networks {
 		if other.ConfigFrom.Network == n.Name && n.ConfigOnly {
-			return answer{}, forbidden("configuration network %q is in use", n.Name)
+			return answer{}, forbidden("error while removing network: configuration network %q is in use", n.Name)
 		}
 	}
 	for _, c := range e.order {

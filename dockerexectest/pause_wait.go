@@ -18,7 +18,11 @@ func pauseContainer(e *Engine, r *request) (answer, error) {
 	}
 	switch {
 	case c.paused:
-		return answer{}, conflict("Container %s is already paused", c.id)
+		text := "ontainer " + c.id + " is already paused"
+		if e.dialect == DockerV20 {
+			return answer{}, conflict("C%s", text)
+		}
+		return answer{}, conflict("c%s", text)
 	case c.restarting:
 		return answer{}, conflict("Container %s is restarting, wait until the container is running", c.id)
 	case !c.running:
@@ -74,7 +78,9 @@ func waitContainer(e *Engine, r *request) (answer, error) {
 	case container.WaitConditionRemoved:
 		over = func() bool { return c.isRemoved }
 	default:
-		return answer{}, badRequest("invalid condition: %q", condition)
+		if e.dialect != DockerV20 { // which takes it as not-running
+			return answer{}, badRequest("invalid condition: %q", condition)
+		}
 	}
 	return answer{stream: e.waitStream(r, c, over)}, nil
 }

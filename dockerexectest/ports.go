@@ -16,8 +16,11 @@ type publishedPort struct {
 	hostPort string
 }
 
-// firstPort is where the engine begins to look for a free port.
-const firstPort = 32768
+// Where engines begin to look for a free port.
+const (
+	firstPort   = 32768
+	firstPort20 = 49153
+)
 
 // publishPorts gives the container that starts its ports. The caller holds mu.
 func (e *Engine) publishPorts(c *Container) *apiError {
@@ -26,7 +29,13 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 	}
 	wanted := nat.PortMap{}
 	for port, bindings := range c.hostConfig.PortBindings {
-		wanted[port] = bindings
+		if _, isExposed := c.config.ExposedPorts[port]; isExposed || e.dialect != DockerV20 {
+			wanted[port] = bindings
+		}
+	}
+	first := firstPort
+	if e.dialect == DockerV20 {
+		first = firstPort20
 	}
 	if c.hostConfig.PublishAllPorts {
 		for port := range c.config.ExposedPorts {
@@ -38,7 +47,7 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 	for _, port := range sortedPorts(wanted) {
 		for _, binding := range wanted[port] {
 			hostPort := binding.HostPort
-			for n := firstPort; hostPort == "" || hostPort == "0"; n++ {
+			for n := first; hostPort == "" || hostPort == "0"; n++ {
 				if free := strconv.Itoa(n); e.ports[free+"/"+port.Proto()] == nil {
 					hostPort = free
 				}
@@ -54,7 +63,10 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 			e.ports[key] = c
 			ips := []string{binding.HostIP}
 			if binding.HostIP == "" {
-				ips = []string{"0.0.0.0", "::"}
+				ips = []string{"0.0.0.0"}
+				if e.dialect == DockerV20 {
+					ips = append(ips, "::")
+				}
 			}
 			for _, ip := range ips {
 				c.ports = append(c.ports, publishedPort{port: port, hostIP: ip, hostPort: hostPort})

@@ -174,13 +174,9 @@ func (r *run) kill() {
 
 // process makes the process of a run. The caller holds mu.
 func (c *Container) process(r *run, args []string) *Process {
-	stop, err := parseSignal(c.config.StopSignal)
-	if err != nil {
-		stop = sigTERM
-	}
 	return &Process{
 		Args: args, Env: c.config.Env, Signals: r.signals, Killed: r.killed, Config: c.config, HostConfig: c.hostConfig,
-		Files: c.files, Container: c, run: r, stopSignal: stop,
+		Files: c.files, Container: c, run: r, stopSignal: stopSignalOf(c.config.StopSignal),
 	}
 }
 

@@ -1,6 +1,7 @@
 package dockerexectest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/versions"
 )
 
@@ -47,14 +49,20 @@ func (r *request) flag(name string) bool {
 }
 
 // decode reads the request's body.
-func (r *request) decode(into any) error {
-	if len(r.body) == 0 {
-		return badRequest("invalid JSON: got EOF while reading request body")
-	}
-	if err := json.Unmarshal(r.body, into); err != nil {
-		return badRequest("invalid JSON: %v", err)
+func (e *Engine) decode(r *request, into any) error {
+	if err := json.NewDecoder(bytes.NewReader(r.body)).Decode(into); err != nil {
+		return e.dialect.badJSON(err)
 	}
 	return nil
+}
+
+// filters reads the request's filters.
+func (e *Engine) filters(r *request) (filters.Args, error) {
+	args, err := filters.FromJSON(r.query.Get("filters"))
+	if err != nil {
+		return args, e.dialect.badFilter(err)
+	}
+	return args, nil
 }
 
 // atLeast reports whether the request's API version is not older.

@@ -4,11 +4,11 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 )
@@ -33,6 +33,9 @@ func (e *Engine) makeVolume(name, driver string, options, own map[string]string)
 	if isAnonymous {
 		name = e.newID("volume")
 	}
+	if driver != "" && !slices.Contains(e.info.Plugins.Volume, driver) {
+		return nil, notFound("create %s: error looking up volume plugin %s: plugin %q not found", name, driver, driver)
+	}
 	if v := e.volumes[name]; v != nil {
 		if driver != "" && driver != v.Driver {
 			return nil, conflict("create %s: driver '%s' already has volume '%s': volume name must be unique", name, v.Driver, name)
@@ -42,8 +45,9 @@ func (e *Engine) makeVolume(name, driver string, options, own map[string]string)
 	if driver == "" {
 		driver = "local"
 	}
-	if !slices.Contains(e.info.Plugins.Volume, driver) {
-		return nil, notFound("create %s: error looking up volume plugin %s: plugin %q not found", name, driver, driver)
+	if isAnonymous && e.dialect == DockerV29 {
+		own = labels(own)
+		own["com.docker.volume.anonymous"] = ""
 	}
 	v := &volumeState{isAnonymous: isAnonymous, Volume: volume.Volume{
 		Name: name, Driver: driver, Options: options, Labels: own, Scope: "local",
@@ -57,13 +61,13 @@ func (e *Engine) makeVolume(name, driver string, options, own map[string]string)
 // planVolumes makes the volumes of a container that is created. The caller holds mu.
 func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 	warnings = []string{}
-	named := func(target, name, driver string, options, own map[string]string, isWritable bool) error {
+	named := func(mode, target, name, driver string, options, own map[string]string, isWritable bool) error {
 		v, err := e.makeVolume(name, driver, options, own)
 		if err != nil {
 			return err
 		}
 		c.mounts = append(c.mounts, container.MountPoint{Type: mount.TypeVolume, Name: v.Name, Source: v.Mountpoint,
-			Destination: target, Driver: v.Driver, Mode: "z", RW: isWritable})
+			Destination: target, Driver: v.Driver, Mode: mode, RW: isWritable})
 		return nil
 	}
 	for _, bind := range c.hostConfig.Binds {
@@ -71,16 +75,20 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 		if len(parts) < 2 {
 			return nil, badRequest("invalid volume specification: '%s'", bind)
 		}
-		isWritable := len(parts) < 3 || !slices.Contains(strings.Split(parts[2], ","), "ro")
+		mode := strings.Join(parts[2:], "")
+		isWritable := mode == "" || !slices.Contains(strings.Split(mode, ","), "ro")
 		if strings.HasPrefix(parts[0], "/") {
-			c.mounts = append(c.mounts, container.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], RW: isWritable, Propagation: mount.PropagationRPrivate})
+			c.mounts = append(c.mounts, container.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], Mode: mode, RW: isWritable, Propagation: mount.PropagationRPrivate})
 			continue
 		}
-		if err := named(parts[1], parts[0], "", nil, nil, isWritable); err != nil {
+		if err := named(mode, parts[1], parts[0], "", nil, nil, isWritable); err != nil {
 			return nil, err
 		}
 	}
 	for _, m := range c.hostConfig.Mounts {
+		if slices.ContainsFunc(c.mounts, func(other container.MountPoint) bool { return other.Destination == m.Target }) {
+			return nil, badRequest("Duplicate mount point: %s", m.Target)
+		}
 		switch m.Type {
 		case mount.TypeVolume:
 			driver, options, own := "", map[string]string(nil), map[string]string(nil)
@@ -93,7 +101,7 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 					own = nil // it ignores them
 				}
 			}
-			if err := named(m.Target, m.Source, driver, options, own, !m.ReadOnly); err != nil {
+			if err := named("z", m.Target, m.Source, driver, options, own, !m.ReadOnly); err != nil {
 				return nil, err
 			}
 		default:
@@ -104,11 +112,29 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 		if slices.ContainsFunc(c.mounts, func(m container.MountPoint) bool { return m.Destination == path }) {
 			continue
 		}
-		if err := named(path, "", "", nil, nil, true); err != nil {
+		if err := named("", path, "", "", nil, nil, true); err != nil {
 			return nil, err
 		}
 	}
 	return warnings, nil
+}
+
+// emitMounts has the events of all volumes of a container happen. The caller
+// holds mu.
+func (e *Engine) emitMounts(c *Container, action events.Action) {
+	if e.dialect == PodmanV4 {
+		return
+	}
+	for _, m := range c.mounts {
+		if m.Type != mount.TypeVolume {
+			continue
+		}
+		attributes := map[string]string{"container": c.id, "driver": m.Driver}
+		if action == events.ActionMount {
+			attributes["destination"], attributes["propagation"], attributes["read/write"] = m.Destination, "", strconv.FormatBool(m.RW)
+		}
+		e.emit(events.VolumeEventType, action, m.Name, attributes)
+	}
 }
 
 // leaveVolumes removes the anonymous volumes of a container that goes, if they go
@@ -143,7 +169,7 @@ func (e *Engine) usersOf(name string) []string {
 // createVolume is POST /volumes/create.
 func createVolume(e *Engine, r *request) (answer, error) {
 	var body volume.CreateOptions
-	if err := r.decode(&body); err != nil {
+	if err := e.decode(r, &body); err != nil {
 		return answer{}, err
 	}
 	e.mu.Lock()
@@ -168,9 +194,9 @@ func inspectVolume(e *Engine, r *request) (answer, error) {
 
 // listVolumes is GET /volumes.
 func listVolumes(e *Engine, r *request) (answer, error) {
-	args, err := filters.FromJSON(r.query.Get("filters"))
+	args, err := e.filters(r)
 	if err != nil {
-		return answer{}, badRequest("invalid filter: %v", err)
+		return answer{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
