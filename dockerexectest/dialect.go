@@ -232,7 +232,7 @@ func (d Dialect) tooManyCPUs(cores int) *apiError {
 func (d Dialect) noSuchProgram(path string) *apiError {
 	switch d {
 	case DockerV20:
-		return badRequest("OCI runtime create failed: container_linux.go:380: starting container process caused: exec: %q: stat %s: no such file or directory: unknown", path, path)
+		return badRequest("failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: %q: stat %s: no such file or directory: unknown", path, path)
 	case PodmanV4:
 		return internal("OCI runtime attempted to invoke a command that was not found", "runc: runc create failed: unable to start container process: exec: %q: stat %s: no such file or directory: OCI runtime attempted to invoke a command that was not found", path, path)
 	default:
@@ -240,15 +240,15 @@ func (d Dialect) noSuchProgram(path string) *apiError {
 	}
 }
 
-func (d Dialect) portTaken(c *Container, network, port string) *apiError {
+func (d Dialect) portTaken(c *Container, endpointID, port string) *apiError {
 	why := fmt.Sprintf("Bind for 0.0.0.0:%s failed: port is already allocated", port)
 	switch d {
 	case DockerV20:
-		return internal("", "driver failed programming external connectivity on endpoint %s (%s): %s", c.name, c.endpointID(network), why)
+		return internal("", "driver failed programming external connectivity on endpoint %s (%s): %s", c.name, endpointID, why)
 	case PodmanV4:
 		return internal("address already in use", "rootlessport listen tcp 0.0.0.0:%s: bind: cannot listen on the TCP port: listen tcp4 :%s: bind: address already in use", port, port)
 	default:
-		return internal("", "failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %s", c.name, c.endpointID(network), why)
+		return internal("", "failed to set up container networking: driver failed programming external connectivity on endpoint %s (%s): %s", c.name, endpointID, why)
 	}
 }
 
@@ -298,4 +298,10 @@ func (d Dialect) badTime(field, text string) *apiError {
 // badNumber is what a number is refused with.
 func (d Dialect) badNumber(err error) *apiError {
 	return d.say(http.StatusInternalServerError, err.Error(), err.Error())
+}
+
+// ambiguous is what an inspect of a network is refused with.
+func (d Dialect) ambiguous(name string, matches int) *apiError {
+	return d.say(http.StatusBadRequest, fmt.Sprintf("%d matches found based on name: network %s is ambiguous", matches, name),
+		fmt.Sprintf("network %s is ambiguous (%d matches found on name)", name, matches))
 }

@@ -56,8 +56,8 @@ func (p *endpoint) report(c *Container) *network.EndpointSettings {
 		report.IPPrefixLen = prefix.Bits()
 	}
 	for _, config := range p.joined.IPAM.Config {
-		if addr, err := netip.ParseAddr(config.Gateway); err == nil && addr.Is4() {
-			report.Gateway = config.Gateway
+		if addr, err := netip.ParseAddr(gatewayOf(config)); err == nil && addr.Is4() {
+			report.Gateway = addr.String()
 		}
 	}
 	return &report
@@ -71,16 +71,6 @@ func (c *Container) endpointOn(n *networkState) *endpoint {
 		}
 	}
 	return nil
-}
-
-// endpointID is the ID of the endpoint on the network of a name.
-func (c *Container) endpointID(name string) string {
-	for _, p := range c.endpoints {
-		if p.network == name {
-			return p.id
-		}
-	}
-	return ""
 }
 
 // planNetworks notes which networks a container joins when it starts. Whether
@@ -138,6 +128,9 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 
 // joinNetworks is what a start does with the networks. The caller holds mu.
 func (e *Engine) joinNetworks(c *Container) *apiError {
+	if err := e.publishPorts(c); err != nil {
+		return err
+	}
 	for _, p := range c.endpoints {
 		n, err := e.findNetwork(orDefault(p.known, p.network))
 		if err != nil {
@@ -155,7 +148,7 @@ func (e *Engine) joinNetworks(c *Container) *apiError {
 			return e.dialect.startNetworking(err)
 		}
 	}
-	return e.publishPorts(c)
+	return nil
 }
 
 // join gives an endpoint its address. The caller holds mu.
@@ -208,7 +201,7 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 			prefix, prefixErr := netip.ParsePrefix(config.Subnet)
 			addr, addrErr := netip.ParseAddr(wanted)
 			isInside = isInside || prefixErr == nil && addrErr == nil && prefix.Contains(addr)
-			taken[config.Gateway] = true
+			taken[gatewayOf(config)] = true
 		}
 		switch {
 		case !isInside:
@@ -225,7 +218,7 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 			continue
 		}
 		for addr := prefix.Masked().Addr().Next(); prefix.Contains(addr); addr = addr.Next() {
-			if text := addr.String(); text != config.Gateway && !taken[text] {
+			if text := addr.String(); text != gatewayOf(config) && !taken[text] {
 				return text, nil
 			}
 		}
@@ -234,6 +227,14 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 		return "", nil
 	}
 	return "", forbidden("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
+}
+
+// gatewayOf is the subnet's gateway, also where an inspect does not name it.
+func gatewayOf(config network.IPAMConfig) string {
+	if prefix, err := netip.ParsePrefix(config.Subnet); err == nil && config.Gateway == "" {
+		return prefix.Masked().Addr().Next().String()
+	}
+	return config.Gateway
 }
 
 func macOf(ip string) string {

@@ -30,6 +30,7 @@ type health struct {
 	log      []*container.HealthcheckResult
 	override container.HealthStatus // by SetHealth; empty: the check decides
 	quit     chan struct{}          // closed when the monitor must end; nil: none runs
+	execID   string                 // of the check that runs; empty: none does
 }
 
 // report is the health as an inspect has it; nil without a check.
@@ -76,6 +77,7 @@ func (c *Container) pauseHealth() {
 		close(h.quit)
 		h.quit = nil
 		h.status = container.Unhealthy
+		c.probeEnds(137)
 	}
 }
 
@@ -146,6 +148,7 @@ func (c *Container) probe(r *run, args []string, quit <-chan struct{}) *containe
 	p := c.process(r, args)
 	p.Stdout, p.Stderr, p.Killed, p.Signals = out, out, killed, nil
 	execID := e.newID("exec")
+	c.health.execID = execID
 	command := strings.Join(args, " ")
 	c.emit(events.ActionExecCreate+events.Action(": "+command), map[string]string{"execID": execID})
 	c.emit(events.ActionExecStart+events.Action(": "+command), map[string]string{"execID": execID})
@@ -184,8 +187,18 @@ func (c *Container) probe(r *run, args []string, quit <-chan struct{}) *containe
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	result.End = e.now()
-	c.emit(events.ActionExecDie, map[string]string{"execID": execID, "exitCode": strconv.Itoa(exitCode)})
+	if c.health != nil && c.health.execID == execID {
+		c.probeEnds(exitCode)
+	}
 	return result
+}
+
+// probeEnds tells of the end of the check that runs, if one does.
+func (c *Container) probeEnds(code int) {
+	if c.health.execID != "" {
+		c.emit(events.ActionExecDie, map[string]string{"execID": c.health.execID, "exitCode": strconv.Itoa(code)})
+		c.health.execID = ""
+	}
 }
 
 // found takes a result in. The caller holds mu.

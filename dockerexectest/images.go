@@ -309,7 +309,11 @@ func inspectImage(e *Engine, r *request) (answer, error) {
 	defer e.mu.Unlock()
 	i := e.findImage(r.name)
 	if i == nil {
-		return answer{}, e.dialect.noSuchImage(familiarOf(r.name))
+		err := e.dialect.noSuchImage(familiarOf(r.name))
+		if e.dialect == DockerV20 {
+			err.message = "no such image: " + r.name + ": " + err.message
+		}
+		return answer{}, err
 	}
 	parts := strings.SplitN(i.platform+"//", "/", 4)
 	sum := sha256.Sum256([]byte(i.id))

@@ -43,9 +43,19 @@ func (c *Container) start() error {
 	if err := e.checkHostPaths(c); err != nil {
 		return fail(128, err)
 	}
+	args := slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd))
 	mount := func() { e.emitMounts(c, events.ActionMount) }
 	if e.dialect == DockerV29 {
 		mount()
+		if err := c.checkProgram(args); err != nil { // seen before the networks are joined
+			for _, p := range c.endpoints {
+				if n, _ := e.findNetwork(p.network); n != nil {
+					e.emitNetwork(n, events.ActionDisconnect, c.id)
+				}
+			}
+			e.emitMounts(c, events.ActionUnmount)
+			return fail(127, err)
+		}
 	}
 	if err := e.joinNetworks(c); err != nil {
 		e.leaveNetworks(c)
@@ -57,11 +67,10 @@ func (c *Container) start() error {
 	if e.dialect != DockerV29 {
 		mount()
 	}
-	args := slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd))
-	if executables := c.image.executables; len(executables) > 0 && len(args) > 0 && !slices.Contains(executables, args[0]) {
+	if err := c.checkProgram(args); err != nil {
 		e.leaveNetworks(c)
 		e.emitMounts(c, events.ActionUnmount)
-		return fail(127, e.dialect.noSuchProgram(args[0]))
+		return fail(127, err)
 	}
 	r := newRun()
 	p := c.process(r, args)
@@ -79,6 +88,14 @@ func (c *Container) start() error {
 	c.startHealth()
 	c.emit(events.ActionStart, nil)
 	c.changed.raise()
+	return nil
+}
+
+// checkProgram refuses a program that the image does not have.
+func (c *Container) checkProgram(args []string) *apiError {
+	if has := c.image.executables; len(has) > 0 && len(args) > 0 && !slices.Contains(has, args[0]) {
+		return c.engine.dialect.noSuchProgram(args[0])
+	}
 	return nil
 }
 

@@ -186,6 +186,9 @@ func inspectNetwork(e *Engine, r *request) (answer, error) {
 		if e.dialect == PodmanV4 {
 			err = notFound("%s", err.message)
 		}
+		if named := len(e.networksNamed(r.name)); named > 1 {
+			err = e.dialect.ambiguous(r.name, named)
+		}
 		return answer{}, err
 	}
 	return answer{status: http.StatusOK, body: e.reportNetwork(n)}, nil

@@ -54,11 +54,7 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 			}
 			key := hostPort + "/" + port.Proto()
 			if holder := e.ports[key]; holder != nil {
-				network := ""
-				if len(c.endpoints) > 0 {
-					network = c.endpoints[0].network
-				}
-				return e.dialect.portTaken(c, network, hostPort)
+				return e.dialect.portTaken(c, e.newID("endpoint"), hostPort)
 			}
 			e.ports[key] = c
 			ips := []string{binding.HostIP}

@@ -58,8 +58,13 @@ func (e *Engine) decode(r *request, into any) error {
 
 // filters reads the request's filters.
 func (e *Engine) filters(r *request) (filters.Args, error) {
-	args, err := filters.FromJSON(r.query.Get("filters"))
+	text := r.query.Get("filters")
+	args, err := filters.FromJSON(text)
 	if err != nil {
+		var any any
+		if plain := json.Unmarshal([]byte(text), &any); plain != nil {
+			err = plain
+		}
 		return args, e.dialect.badFilter(err)
 	}
 	return args, nil
