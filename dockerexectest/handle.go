@@ -16,6 +16,7 @@ func (e *Engine) AddContainer(name string, labels map[string]string) *Container 
 	if holder == nil {
 		image := &localImage{content: &content{program: UntilStopped(0), config: container.Config{Cmd: []string{"/program"}}}}
 		c := e.newContainer(name, image, container.Config{Image: "example/other:1", Labels: labels}, container.HostConfig{})
+		_ = e.planNetworks(&request{version: e.apiVersion}, c, nil)
 		e.register(c)
 		_ = c.start()
 		e.mu.Unlock()
