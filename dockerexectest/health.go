@@ -111,7 +111,7 @@ func (c *Container) monitor(r *run, args []string, quit <-chan struct{}) {
 	for {
 		e.mu.Lock()
 		wait := orElse(check.Interval, probeInterval)
-		if time.Since(r.started) < check.StartPeriod && c.health.status == container.Starting && e.dialect == DockerV29 {
+		if check.StartPeriod > 0 && time.Since(r.started) < check.StartPeriod && c.health.status == container.Starting && e.dialect == DockerV29 {
 			wait = orElse(check.StartInterval, probeStartInterval)
 		}
 		e.mu.Unlock()

@@ -71,19 +71,20 @@ func (p *pull) download() error {
 		}
 	}
 	ticks := max(int64(spec.pullTime/pullTick), 1)
-	step := max(total/ticks, 1) // bytes a tick
-	pause := spec.pullTime / time.Duration(ticks)
-	var before int64 // bytes of the layers that are done
+	step := max((total+ticks-1)/ticks, 1) // bytes a tick
+	var before int64                      // bytes of the layers that are done
+	var slept time.Duration
 	for _, l := range layers {
 		for at := int64(0); at < l.size; {
 			to := min(at+step, l.size)
 			if spec.stallAfter >= 0 && before+to > spec.stallAfter {
 				return p.stall(l, max(spec.stallAfter-before, at))
 			}
-			if err := p.sleep(pause); err != nil {
+			due := time.Duration(float64(spec.pullTime) * float64(before+to) / float64(total))
+			if err := p.sleep(due - slept); err != nil {
 				return err
 			}
-			at = to
+			at, slept = to, due
 			if at < l.size || spec.pullTime > 0 {
 				if err := p.layerIsAt(l, "Downloading", at); err != nil {
 					return err

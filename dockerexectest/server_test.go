@@ -46,6 +46,17 @@ func get(t testing.TB, c *client.Client, method, path string) *http.Response {
 	return answer
 }
 
+// post sends what no method of the client sends.
+func post(t testing.TB, c *client.Client, path, body string) *http.Response {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine.test"+path, strings.NewReader(body))
+	require.NoError(t, err)
+	answer, err := c.HTTPClient().Do(r)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = answer.Body.Close() })
+	return answer
+}
+
 func TestAPIVersions(t *testing.T) {
 	bubble(t, "both ways", func(t *testing.T) {
 		e := dockerexectest.New(t, dockerexectest.WithAPIVersion("1.44"), dockerexectest.WithMinAPIVersion("1.40"))
