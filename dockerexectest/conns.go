@@ -108,7 +108,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 }
 
 func (c *clientConn) failure(op string, errno syscall.Errno) error {
-	err := error(os.NewSyscallError(op, errno))
+	err := os.NewSyscallError(op, errno)
 	select {
 	case <-c.closed:
 		err = net.ErrClosed

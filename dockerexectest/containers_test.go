@@ -10,7 +10,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
@@ -18,7 +18,7 @@ import (
 )
 
 func TestCreateIsRefused(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.LocalImage("example/web:1", nil)
 		taken := e.AddContainer("taken", nil).ID()
 		e.RemoveHostPath("/nosuch")

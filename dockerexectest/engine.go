@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/system"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 )
 
 // Engine is an in-memory Docker Engine. It is made by [New], is safe for
@@ -41,7 +41,7 @@ type Engine struct {
 	inflight                  map[*request]bool
 	requests                  requestLog
 	faults                    []*armedFault
-	clients                   []*client.Client
+	clients                   []*engineapi.Client
 
 	lastStamp  int64 // nanoseconds
 	made       int   // for IDs
@@ -127,18 +127,18 @@ func isNilPointer(v any) bool {
 // with the engine.
 //
 // A request has a connection of its own: no connection is idle.
-func (e *Engine) Client(opts ...client.Opt) *client.Client {
+func (e *Engine) Client(opts ...engineapi.Opt) *engineapi.Client {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: e.dial}
-	all := []client.Opt{
-		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
-		client.WithHost("tcp://engine.test:2375"),
+	all := []engineapi.Opt{
+		engineapi.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: engineapi.CheckRedirect}),
+		engineapi.WithHost("tcp://engine.test:2375"),
 	}
 	all = append(all, opts...)
-	all = append(all, func(c *client.Client) error {
+	all = append(all, func(*engineapi.Client) error {
 		transport.DialContext = e.dial // a host among the options set the transport's own
 		return nil
 	})
-	made, err := client.NewClientWithOpts(all...)
+	made, err := engineapi.NewClientWithOpts(all...)
 	if err != nil {
 		e.helper()
 		e.failf("dockerexectest: make a client: %v", err)

@@ -6,14 +6,14 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 func TestALife(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, _ dockerexectest.Dialect) {
 		e.Image("example/web:1", dockerexectest.Print(dockerexectest.ExitAfter(10*time.Second, 3), "one", "two"))
 		_, err := pull(t, c, "example/web:1", image.PullOptions{})
 		require.NoError(t, err)

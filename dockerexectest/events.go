@@ -42,10 +42,10 @@ func (e *Engine) emit(kind events.Type, action events.Action, id string, attribu
 	}
 	m := events.Message{Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes},
 		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano()}
-	switch kind { // what older clients read
-	case events.ContainerEventType:
+	switch { // what older clients read
+	case kind == events.ContainerEventType:
 		m.ID, m.Status, m.From = id, string(action), attributes["image"] //nolint:staticcheck // deprecated, but engines send it
-	case events.ImageEventType:
+	case kind == events.ImageEventType:
 		m.ID, m.Status = id, string(action) //nolint:staticcheck // deprecated, but engines send it
 	}
 	if len(e.events.ring) >= eventsKept {

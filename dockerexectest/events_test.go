@@ -11,14 +11,14 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // past returns the events that a request for the past is answered with.
-func past(t *testing.T, c *client.Client, options events.ListOptions) []events.Message {
+func past(t *testing.T, c *engineapi.Client, options events.ListOptions) []events.Message {
 	t.Helper()
 	options.Until = fmt.Sprintf("%d.%09d", time.Now().Add(-1).Unix(), time.Now().Add(-1).Nanosecond())
 	messages, errs := c.Events(t.Context(), options)
@@ -85,7 +85,7 @@ func TestTheEngineKeeps256Events(t *testing.T) {
 }
 
 func TestEventFilters(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		running(t, e, c, "web", dockerexectest.Exit(7), func(c *container.Config, _ *container.HostConfig) {
 			c.Labels = map[string]string{"empty": "", "x": "1", "exitCode": "99", "name": "forged"}
 		})

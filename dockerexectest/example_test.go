@@ -11,13 +11,13 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // example is an engine with a running container. In a test, New(t) ends it.
-func example(p dockerexectest.Program, opts ...dockerexectest.ImageOption) (*dockerexectest.Engine, *client.Client, context.Context) {
+func example(p dockerexectest.Program, opts ...dockerexectest.ImageOption) (*dockerexectest.Engine, *engineapi.Client, context.Context) {
 	engine, ctx := dockerexectest.New(nil), context.Background()
 	engine.LocalImage("example/web:1", p, opts...)
 	c := engine.Client()
@@ -32,7 +32,7 @@ func ExampleEngine_Down() {
 	defer engine.Close()
 	engine.Down()
 	_, err := c.ContainerInspect(ctx, "web")
-	fmt.Println("failed:", client.IsErrConnectionFailed(err))
+	fmt.Println("failed:", engineapi.IsErrConnectionFailed(err))
 	engine.Container("web").Exit(4)
 	engine.Up()
 	answer, _ := c.ContainerInspect(ctx, "web")

@@ -118,15 +118,12 @@ func (e *Engine) unusedFaults() []string {
 // failBefore does what a fault does before the request is carried out. If that
 // is all, isOver is true.
 func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
-	switch r.fault.kind {
-	case drop:
+	switch kind := r.fault.kind; {
+	case kind == drop:
 		panic(http.ErrAbortHandler)
-	case refuse:
+	case kind == refuse:
 		return e.refusal(&apiError{status: r.fault.status, message: r.fault.message}), true
-	case slow:
-		if r.method == http.MethodDelete {
-			return answer{}, false // which takes its time itself
-		}
+	case kind == slow && r.method != http.MethodDelete: // a removal takes its time itself
 		if !e.sleep(r.fault.wait, r.life) {
 			panic(http.ErrAbortHandler)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -156,7 +156,7 @@ func TestDownAndUp(t *testing.T) {
 		_, err = io.ReadAll(body)
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		_, err = c.ContainerInspect(t.Context(), "web")
-		require.True(t, client.IsErrConnectionFailed(err))
+		require.True(t, engineapi.IsErrConnectionFailed(err))
 		require.EqualError(t, err, "Cannot connect to the Docker daemon at tcp://engine.test:2375. Is the docker daemon running?")
 		time.Sleep(time.Hour)
 		e.Up()
@@ -231,7 +231,7 @@ func TestHangAndResume(t *testing.T) {
 // The engine comes back and has forgotten its events, and the stop that it was
 // asked for; not its containers.
 func TestRestartWithLiveRestore(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, _ dockerexectest.Dialect) {
 		running(t, e, c, "stays", dockerexectest.UntilStopped(0))
 		running(t, e, c, "ends", dockerexectest.ExitAfter(10*time.Second, 11))
 		running(t, e, c, "ignores", dockerexectest.IgnoreStop())
@@ -244,7 +244,7 @@ func TestRestartWithLiveRestore(t *testing.T) {
 		go e.Restart(dockerexectest.RestartOptions{LiveRestore: true, Away: 20 * time.Second})
 		require.ErrorIs(t, <-stopped, io.EOF)
 		_, err := c.Info(t.Context())
-		require.True(t, client.IsErrConnectionFailed(err))
+		require.True(t, engineapi.IsErrConnectionFailed(err))
 		time.Sleep(20*time.Second - time.Since(began))
 		synctest.Wait()
 		assert.True(t, state(t, c, "stays").Running)
@@ -288,7 +288,7 @@ func TestRestartWithOtherVersions(t *testing.T) {
 		e.Restart(dockerexectest.RestartOptions{APIVersion: "1.45", MinAPIVersion: "1.44"})
 		_, err := c.Info(t.Context())
 		require.EqualError(t, err, "Error response from daemon: client version 1.51 is too new. Maximum supported API version is 1.45")
-		_, err = e.Client(client.WithVersion("1.43")).Info(t.Context())
+		_, err = e.Client(engineapi.WithVersion("1.43")).Info(t.Context())
 		require.ErrorContains(t, err, "client version 1.43 is too old. Minimum supported API version is 1.44")
 		_, err = e.Client().Info(t.Context())
 		require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,7 +20,7 @@ func checked(check container.HealthConfig) func(*container.Config, *container.Ho
 
 // health runs a container of testtask with a check and returns how its health is
 // at the end of each second.
-func health(t *testing.T, e *dockerexectest.Engine, c *client.Client, check container.HealthConfig, seconds int, args ...string) []string {
+func health(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, check container.HealthConfig, seconds int, args ...string) []string {
 	t.Helper()
 	e.LocalImage("example/task:1", testtask, dockerexectest.WithProbe(testtask))
 	create(t, c, "task", "example/task:1", checked(check), func(c *container.Config, _ *container.HostConfig) { c.Cmd = args })
@@ -66,7 +66,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestEventsOfAHealthCheck(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		stop := told(t, c)
 		got := health(t, e, c, container.HealthConfig{Test: []string{"CMD", "exit", "0"}, Interval: time.Second}, 2, "sleep", "1h")
 		want := []events.Action{"create", "start", "exec_create: exit 0", "exec_start: exit 0", "exec_die", "health_status: healthy", "exec_create: exit 0", "exec_start: exit 0", "exec_die"}

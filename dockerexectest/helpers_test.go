@@ -10,7 +10,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/require"
@@ -28,7 +28,7 @@ func bubble(t *testing.T, name string, test func(t *testing.T)) {
 }
 
 // eachDialect runs a test in fake time against each dialect.
-func eachDialect(t *testing.T, test func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect)) {
+func eachDialect(t *testing.T, test func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect)) {
 	t.Helper()
 	for _, d := range dialects {
 		bubble(t, d.String(), func(t *testing.T) {
@@ -43,7 +43,7 @@ func each(d dockerexectest.Dialect, v29, v20, podman string) string {
 	return []string{v29, v20, podman}[d]
 }
 
-func create(t testing.TB, c *client.Client, name, ref string, change ...func(*container.Config, *container.HostConfig)) string {
+func create(t testing.TB, c *engineapi.Client, name, ref string, change ...func(*container.Config, *container.HostConfig)) string {
 	t.Helper()
 	config, hostConfig := &container.Config{Image: ref}, &container.HostConfig{}
 	for _, f := range change {
@@ -54,19 +54,19 @@ func create(t testing.TB, c *client.Client, name, ref string, change ...func(*co
 	return made.ID
 }
 
-func start(t testing.TB, c *client.Client, name string) {
+func start(t testing.TB, c *engineapi.Client, name string) {
 	t.Helper()
 	require.NoError(t, c.ContainerStart(t.Context(), name, container.StartOptions{}))
 }
 
-func running(t testing.TB, e *dockerexectest.Engine, c *client.Client, name string, p dockerexectest.Program, change ...func(*container.Config, *container.HostConfig)) {
+func running(t testing.TB, e *dockerexectest.Engine, c *engineapi.Client, name string, p dockerexectest.Program, change ...func(*container.Config, *container.HostConfig)) {
 	t.Helper()
 	e.LocalImage("example/"+name+":1", p)
 	create(t, c, name, "example/"+name+":1", change...)
 	start(t, c, name)
 }
 
-func state(t testing.TB, c *client.Client, name string) *container.State {
+func state(t testing.TB, c *engineapi.Client, name string) *container.State {
 	t.Helper()
 	answer, err := c.ContainerInspect(t.Context(), name)
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func state(t testing.TB, c *client.Client, name string) *container.State {
 }
 
 // untilEnd waits for the container's end and returns its code.
-func untilEnd(t testing.TB, c *client.Client, name string) int64 {
+func untilEnd(t testing.TB, c *engineapi.Client, name string) int64 {
 	t.Helper()
 	ended, failed := c.ContainerWait(t.Context(), name, container.WaitConditionNotRunning)
 	select {
@@ -86,7 +86,7 @@ func untilEnd(t testing.TB, c *client.Client, name string) int64 {
 	}
 }
 
-func pull(t testing.TB, c *client.Client, ref string, options image.PullOptions) (string, error) {
+func pull(t testing.TB, c *engineapi.Client, ref string, options image.PullOptions) (string, error) {
 	t.Helper()
 	body, err := c.ImagePull(t.Context(), ref, options)
 	if err != nil {
@@ -98,7 +98,7 @@ func pull(t testing.TB, c *client.Client, ref string, options image.PullOptions)
 }
 
 // logs returns the lines of both streams, each as "out: …" or "err: …".
-func logs(t testing.TB, c *client.Client, name string, options container.LogsOptions) (string, error) {
+func logs(t testing.TB, c *engineapi.Client, name string, options container.LogsOptions) (string, error) {
 	t.Helper()
 	options.ShowStdout, options.ShowStderr = true, true
 	body, err := c.ContainerLogs(t.Context(), name, options)

@@ -116,7 +116,7 @@ func (e *Engine) passesList(c *Container, args filters.Args, since, before []str
 	anyOf := func(key string, matches func(value string) bool) bool {
 		return !args.Contains(key) || slices.ContainsFunc(args.Get(key), matches)
 	}
-	health := string(container.NoHealthcheck)
+	health := container.NoHealthcheck
 	if report := c.health.report(); report != nil {
 		health = report.Status
 	}

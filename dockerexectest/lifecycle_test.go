@@ -8,14 +8,14 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // told collects the container's events from here on, until stop is called.
-func told(t *testing.T, c *client.Client) (stop func() []events.Action) {
+func told(t *testing.T, c *engineapi.Client) (stop func() []events.Action) {
 	t.Helper()
 	messages, errs := c.Events(t.Context(), events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"))})
 	actions, quit, done := []events.Action(nil), make(chan struct{}), make(chan struct{})
@@ -80,7 +80,7 @@ func TestStop(t *testing.T) {
 
 // Podman kept 0 as the grace period of a container that was made without one.
 func TestUnsetGracePeriod(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		running(t, e, c, "web", dockerexectest.UntilStopped(time.Second))
 		began := time.Now()
 		require.NoError(t, c.ContainerStop(t.Context(), "web", container.StopOptions{}))
@@ -98,7 +98,7 @@ func TestUnsetGracePeriod(t *testing.T) {
 }
 
 func TestEventsOfALife(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
 		life := func(end func()) []events.Action {
 			stop := told(t, c)
@@ -130,7 +130,7 @@ func TestEventsOfALife(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		running(t, e, c, "web", dockerexectest.UntilStopped(0))
 		id := e.Container("web").ID()
 		require.NoError(t, c.ContainerKill(t.Context(), "web", "USR1"))
@@ -159,10 +159,10 @@ func TestStartOfAStartedOne(t *testing.T) {
 		e := dockerexectest.New(t)
 		c := e.Client()
 		running(t, e, c, "web", dockerexectest.UntilStopped(0))
-		assert.Equal(t, 304, get(t, c, "POST", "/v1.51/containers/web/start").StatusCode)
-		assert.Equal(t, 204, get(t, c, "POST", "/v1.51/containers/web/stop").StatusCode)
-		assert.Equal(t, 304, get(t, c, "POST", "/v1.51/containers/web/stop").StatusCode)
-		assert.Equal(t, 204, get(t, c, "POST", "/v1.51/containers/web/start").StatusCode)
+		assert.Equal(t, 304, get(t, c, "POST", "/v1.51/containers/web/start"))
+		assert.Equal(t, 204, get(t, c, "POST", "/v1.51/containers/web/stop"))
+		assert.Equal(t, 304, get(t, c, "POST", "/v1.51/containers/web/stop"))
+		assert.Equal(t, 204, get(t, c, "POST", "/v1.51/containers/web/start"))
 		assert.Equal(t, 2, e.Container("web").Starts())
 		e.Container("web").SetDead()
 		assert.Equal(t, "dead", state(t, c, "web").Status)
@@ -171,7 +171,7 @@ func TestStartOfAStartedOne(t *testing.T) {
 }
 
 func TestAStartThatFails(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.LocalImage("example/web:1", dockerexectest.Exit(0), dockerexectest.WithExecutables("/web"))
 		create(t, c, "web", "example/web:1", func(config *container.Config, _ *container.HostConfig) { config.Cmd = []string{"/nosuch"} })
 		require.ErrorContains(t, c.ContainerStart(t.Context(), "web", container.StartOptions{}), `exec: "/nosuch": stat /nosuch: no such file or directory`)
@@ -203,7 +203,7 @@ func TestPause(t *testing.T) {
 }
 
 func TestAStopUnpauses(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		grace := 10
 		running(t, e, c, "web", dockerexectest.UntilStopped(0))
 		e.Container("web").Pause()
@@ -214,7 +214,7 @@ func TestAStopUnpauses(t *testing.T) {
 }
 
 func TestRemove(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		running(t, e, c, "web", dockerexectest.IgnoreStop())
 		id := e.Container("web").ID()
 		require.EqualError(t, c.ContainerRemove(t.Context(), "web", container.RemoveOptions{}), "Error response from daemon: "+each(d,
@@ -262,7 +262,7 @@ func TestRestartPolicy(t *testing.T) {
 }
 
 func TestRestartRequest(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		grace := 1
 		running(t, e, c, "web", dockerexectest.UntilStopped(0))
 		stop := told(t, c)

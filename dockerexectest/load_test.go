@@ -13,7 +13,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -84,7 +84,7 @@ func inKiB(sizes []uint64) []uint64 {
 	return list
 }
 
-func lifeOf(t *testing.T, c *client.Client, name string) {
+func lifeOf(t *testing.T, c *engineapi.Client, name string) {
 	ctx := context.WithoutCancel(t.Context())
 	made, err := c.ContainerCreate(ctx, &container.Config{Image: "example/web:1", Labels: map[string]string{"name": name}}, nil, nil, nil, name)
 	if !assert.NoError(t, err) {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,7 +27,7 @@ func lines(list ...string) dockerexectest.Program {
 }
 
 func TestLogs(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		begin := time.Now()
 		running(t, e, c, "web", lines("one", "two", "three", "four"))
 		at := func(d time.Duration) string { return begin.Add(d).Format(time.RFC3339Nano) }
@@ -112,7 +112,7 @@ func TestFollowedLogs(t *testing.T) {
 }
 
 func TestPiecesOfLongLines(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, _ dockerexectest.Dialect) {
 		for name, test := range map[string]struct {
 			text string
 			want []string // lengths, with "n" where a newline ends it

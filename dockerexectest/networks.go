@@ -14,7 +14,6 @@ import (
 type networkState struct {
 	network.Inspect
 	isPredefined bool
-	hosts        int // addresses that were given away
 }
 
 // Networks returns the networks' names, the predefined ones left out, in the

@@ -8,14 +8,14 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/docker/go-connections/nat"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-func createNetwork(t testing.TB, c *client.Client, name string, options network.CreateOptions) string {
+func createNetwork(t testing.TB, c *engineapi.Client, name string, options network.CreateOptions) string {
 	t.Helper()
 	made, err := c.NetworkCreate(t.Context(), name, options)
 	require.NoError(t, err)
@@ -27,7 +27,7 @@ func on(name string) func(*container.Config, *container.HostConfig) {
 }
 
 func TestNetworkIsRefused(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		swarm := `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`
 		createNetwork(t, c, "net", network.CreateOptions{IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: "10.1.0.0/16"}}}})
 		for _, test := range []struct {
@@ -55,7 +55,7 @@ func TestNetworkIsRefused(t *testing.T) {
 }
 
 func TestNetworkInUse(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		id := createNetwork(t, c, "net", network.CreateOptions{})
 		running(t, e, c, "web", dockerexectest.UntilStopped(0), on("net"))
 		answer, err := c.ContainerInspect(t.Context(), "web")
@@ -90,7 +90,7 @@ func TestNetworkInUse(t *testing.T) {
 
 // A container that never ran knows it by name.
 func TestAVanishedNetwork(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
 		id := createNetwork(t, c, "net", network.CreateOptions{})
 		create(t, c, "web", "example/web:1", on("net"))
@@ -132,7 +132,7 @@ func TestSeveralNetworks(t *testing.T) {
 		require.EqualError(t, c.NetworkConnect(t.Context(), "host", "web", nil), "Error response from daemon: cannot connect container to host network - container must be created in host network mode")
 
 		// An engine before API 1.44 makes a container with one network alone.
-		_, err = e.Client(client.WithVersion("1.43")).ContainerCreate(t.Context(), &container.Config{Image: "example/web:1"}, nil,
+		_, err = e.Client(engineapi.WithVersion("1.43")).ContainerCreate(t.Context(), &container.Config{Image: "example/web:1"}, nil,
 			&network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{"one": {}, "two": {}}}, nil, "late")
 		require.EqualError(t, err, "Error response from daemon: Container cannot be created with multiple network endpoints: one, two")
 	})
@@ -145,7 +145,7 @@ func TestNetworksOfOneName(t *testing.T) {
 		createNetwork(t, c, "net", network.CreateOptions{})
 		_, err := c.NetworkCreate(t.Context(), "net", network.CreateOptions{}) // the client asks for a check
 		require.EqualError(t, err, "Error response from daemon: network with name net already exists")
-		assert.Equal(t, 201, post(t, c, "/v1.41/networks/create", `{"Name":"net"}`).StatusCode)
+		assert.Equal(t, 201, post(t, c, "/v1.41/networks/create", `{"Name":"net"}`))
 		_, err = c.NetworkInspect(t.Context(), "net", network.InspectOptions{})
 		require.EqualError(t, err, "Error response from daemon: 2 matches found based on name: network net is ambiguous")
 		require.EqualError(t, c.NetworkRemove(t.Context(), "net"), "Error response from daemon: network net is ambiguous (2 matches found on name)")
@@ -177,7 +177,7 @@ func TestConfigFrom(t *testing.T) {
 }
 
 func TestPorts(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		change := func(c *container.Config, h *container.HostConfig) {
 			c.ExposedPorts = nat.PortSet{"80/tcp": {}, "81/tcp": {}, "82/udp": {}}
 			h.PortBindings = nat.PortMap{"80/tcp": {{HostPort: "8080"}}, "82/udp": {{}}}
@@ -202,7 +202,7 @@ func TestPorts(t *testing.T) {
 }
 
 func TestVolumes(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		made, err := c.VolumeCreate(t.Context(), volume.CreateOptions{Name: "data", Labels: map[string]string{"a": "b"}})
 		require.NoError(t, err)
 		assert.Equal(t, "local", made.Driver)

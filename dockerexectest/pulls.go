@@ -130,10 +130,10 @@ func (p *pull) refusal(platform string) *apiError {
 	isKnown := p.from != nil
 	if isKnown && p.from.spec.limited > 0 {
 		p.from.spec.limited--
-		switch d {
-		case DockerV20:
+		switch {
+		case d == DockerV20:
 			return internal("", "toomanyrequests: You have reached your pull rate limit.")
-		case PodmanV4:
+		case d == PodmanV4:
 			return podman("reading manifest " + p.tag() + " in " + p.named.Name() + ": toomanyrequests: You have reached your pull rate limit.")
 		}
 		return head("429 Too Many Requests")
@@ -173,10 +173,10 @@ func (p *pull) refusal(platform string) *apiError {
 	}
 	if p.content == nil {
 		text := "no matching manifest for " + orDefault(platform, "linux/amd64") + " in the manifest list entries"
-		switch d {
-		case DockerV20:
+		switch {
+		case d == DockerV20:
 			return notFound("%s", text)
-		case PodmanV4:
+		case d == PodmanV4:
 			return internal("", "choosing image instance: no image found in image index for architecture %s", platform)
 		}
 		return notFound("%s: no match for platform in manifest: not found", text)

@@ -12,7 +12,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -38,7 +38,7 @@ func statuses(stream string) []string {
 }
 
 func TestPull(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.Image("example/web:1", nil)
 		stream, err := pull(t, c, "example/web:1", image.PullOptions{})
 		require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestAMovedTag(t *testing.T) {
 }
 
 func TestPullIsRefused(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.Image("registry.test/web:1", nil)
 		e.Image("example/web:1", nil)
 		e.Image("registry.test/private:1", nil, dockerexectest.WithCredentials("me", "secret"))
@@ -152,7 +152,7 @@ func TestPullIsRefused(t *testing.T) {
 // Progress over ten seconds: the graph drivers' engine draws, the containerd store
 // does not.
 func TestPullProgress(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.Image("example/big:1", nil, dockerexectest.WithLayers(6<<20, 4<<20), dockerexectest.WithPullTime(10*time.Second))
 		began := time.Now()
 		stream, err := pull(t, c, "example/big:1", image.PullOptions{})
@@ -167,7 +167,7 @@ func TestPullProgress(t *testing.T) {
 }
 
 func TestAPullThatStalls(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.Image("example/big:1", nil, dockerexectest.WithLayers(6<<20), dockerexectest.WithStall(3<<20))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Millisecond)
 		defer cancel()
@@ -203,7 +203,7 @@ func TestTheStreamOfAPull(t *testing.T) {
 }
 
 func TestImages(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.LocalImage("example/web:1", nil)
 		e.LocalImage("example/other", nil)
 		create(t, c, "web", "example/web:1")

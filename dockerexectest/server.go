@@ -61,8 +61,8 @@ func (e *Engine) filters(r *request) (filters.Args, error) {
 	text := r.query.Get("filters")
 	args, err := filters.FromJSON(text)
 	if err != nil {
-		var any any
-		if plain := json.Unmarshal([]byte(text), &any); plain != nil {
+		var value any
+		if plain := json.Unmarshal([]byte(text), &value); plain != nil {
 			err = plain
 		}
 		return args, e.dialect.badFilter(err)
@@ -184,15 +184,15 @@ func (e *Engine) send(w http.ResponseWriter, r *request, a answer) {
 		defer a.ended()
 	}
 	out := &answerWriter{engine: e, request: r, to: w, left: -1}
-	switch r.fault.kind {
-	case loseAnswer:
+	switch kind := r.fault.kind; {
+	case kind == loseAnswer:
 		if a.stream != nil && a.carriesOut {
 			_ = a.stream(io.Discard)
 		}
 		panic(http.ErrAbortHandler)
-	case cutBody:
+	case kind == cutBody:
 		out.left = r.fault.bytes
-	case garble:
+	case kind == garble:
 		out.garbles = true
 	}
 	e.waitWhileHung(r.life)

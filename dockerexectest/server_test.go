@@ -10,11 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/system"
-	"github.com/docker/docker/client"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,54 +24,53 @@ func TestARequestThatIsNotServedFailsTheTest(t *testing.T) {
 	r := &recorder{TB: t}
 	e := dockerexectest.New(r)
 	c := e.Client()
-	_, err := c.ImageBuild(t.Context(), nil, types.ImageBuildOptions{})
+	_, err := c.ImageBuild(t.Context(), nil, build.ImageBuildOptions{})
 	require.EqualError(t, err, "Error response from daemon: dockerexectest: POST /build is not served")
 	assert.Equal(t, []string{"dockerexectest: POST /build is not served"}, r.errors)
 
 	r.errors = nil
-	answer := get(t, c, http.MethodGet, "/v1.51/containers/json?all=1&nosuch=1")
-	assert.Equal(t, http.StatusNotImplemented, answer.StatusCode)
+	assert.Equal(t, http.StatusNotImplemented, get(t, c, http.MethodGet, "/v1.51/containers/json?all=1&nosuch=1"))
 	assert.Equal(t, []string{"dockerexectest: GET /containers/json is not served with the query parameter nosuch"}, r.errors)
 	r.end()
 }
 
-// get asks what no method of the client asks.
-func get(t testing.TB, c *client.Client, method, path string) *http.Response {
+// get asks what no method of the client asks, and returns the status.
+func get(t testing.TB, c *engineapi.Client, method, path string) int {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://engine.test"+path, nil)
-	require.NoError(t, err)
-	answer, err := c.HTTPClient().Do(r)
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = answer.Body.Close() })
-	return answer
+	return send(t, c, method, path, http.NoBody)
 }
 
-// post sends what no method of the client sends.
-func post(t testing.TB, c *client.Client, path, body string) *http.Response {
+func send(t testing.TB, c *engineapi.Client, method, path string, body io.Reader) int {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine.test"+path, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://engine.test"+path, body)
 	require.NoError(t, err)
 	answer, err := c.HTTPClient().Do(r)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = answer.Body.Close() })
-	return answer
+	require.NoError(t, answer.Body.Close())
+	return answer.StatusCode
+}
+
+// post sends what no method of the client sends, and returns the status.
+func post(t testing.TB, c *engineapi.Client, path, body string) int {
+	t.Helper()
+	return send(t, c, http.MethodPost, path, strings.NewReader(body))
 }
 
 func TestAPIVersions(t *testing.T) {
 	bubble(t, "both ways", func(t *testing.T) {
 		e := dockerexectest.New(t, dockerexectest.WithAPIVersion("1.44"), dockerexectest.WithMinAPIVersion("1.40"))
 		assert.Equal(t, "1.44", e.Client().ClientVersion())
-		_, err := e.Client(client.WithVersion("1.45")).Info(t.Context())
+		_, err := e.Client(engineapi.WithVersion("1.45")).Info(t.Context())
 		require.EqualError(t, err, "Error response from daemon: client version 1.45 is too new. Maximum supported API version is 1.44")
-		_, err = e.Client(client.WithVersion("1.39")).Info(t.Context())
+		_, err = e.Client(engineapi.WithVersion("1.39")).Info(t.Context())
 		require.EqualError(t, err, "Error response from daemon: client version 1.39 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version")
-		_, err = e.Client(client.WithVersion("1.40")).Info(t.Context())
+		_, err = e.Client(engineapi.WithVersion("1.40")).Info(t.Context())
 		require.NoError(t, err)
 		ping, err := e.Client().Ping(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, "1.44", ping.APIVersion)
 	})
-	eachDialect(t, func(t *testing.T, _ *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, _ *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		assert.Equal(t, each(d, "1.51", "1.41", "1.41"), c.ClientVersion())
 		version, err := c.ServerVersion(t.Context())
 		require.NoError(t, err)
@@ -80,7 +79,7 @@ func TestAPIVersions(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
-	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *client.Client, d dockerexectest.Dialect) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		running(t, e, c, "web", dockerexectest.UntilStopped(0))
 		first, err := c.Info(t.Context())
 		require.NoError(t, err)
@@ -111,7 +110,7 @@ func TestInfo(t *testing.T) {
 func TestAClientKeepsTheHostThatItIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := dockerexectest.New(t)
-		c := e.Client(client.WithHost("unix:///run/nosuch.sock"))
+		c := e.Client(engineapi.WithHost("unix:///run/nosuch.sock"))
 		assert.Equal(t, "unix:///run/nosuch.sock", c.DaemonHost())
 		_, err := c.Info(t.Context())
 		require.NoError(t, err)
@@ -144,7 +143,7 @@ func TestHandler(t *testing.T) {
 	e := dockerexectest.New(t)
 	server := httptest.NewServer(e.Handler())
 	defer server.Close()
-	c, err := client.NewClientWithOpts(client.WithHost("tcp://"+server.Listener.Addr().String()), client.WithAPIVersionNegotiation())
+	c, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://"+server.Listener.Addr().String()), engineapi.WithAPIVersionNegotiation())
 	require.NoError(t, err)
 	defer c.Close()
 	e.LocalImage("example/web:1", dockerexectest.Print(dockerexectest.UntilStopped(0), "one"))
@@ -179,7 +178,7 @@ func TestAnEngineWithoutATest(t *testing.T) {
 		e.Close()
 		e.Close()
 		_, err := c.Info(t.Context())
-		require.True(t, client.IsErrConnectionFailed(err), err)
+		require.True(t, engineapi.IsErrConnectionFailed(err), err)
 	}
 }
 
