@@ -352,6 +352,9 @@ func (c *Container) remove(withVolumes bool) {
 		return
 	}
 	c.isRemoved = true
+	if c.run != nil || c.restarting { // it was started while it was removed
+		c.killNow()
+	}
 	delete(e.containers, c.id)
 	delete(e.names, c.name)
 	e.order = slices.DeleteFunc(e.order, func(other *Container) bool { return other == c })

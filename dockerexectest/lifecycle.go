@@ -23,8 +23,6 @@ func startContainer(e *Engine, r *request) (answer, error) {
 		return answer{}, conflict("cannot start a paused container, try unpause instead")
 	case c.running:
 		return answer{}, notModified
-	case c.removing || c.dead:
-		return answer{}, conflict("container is marked for removal and cannot be started")
 	}
 	c.restarting = false
 	return answer{}, c.start()
@@ -33,6 +31,9 @@ func startContainer(e *Engine, r *request) (answer, error) {
 // start starts the container. The caller holds mu.
 func (c *Container) start() error {
 	e := c.engine
+	if c.removing || c.dead || c.isRemoved {
+		return conflict("container is marked for removal and cannot be started")
+	}
 	fail := func(code int, err *apiError) error {
 		c.errorText = err.message
 		if e.dialect != PodmanV4 {

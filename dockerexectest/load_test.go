@@ -22,7 +22,10 @@ import (
 // many is how many containers the test of a load runs in each of its ten rounds:
 // 10,000 in all, fewer where that takes too long.
 func many() int {
-	if isRace || testing.Short() {
+	switch {
+	case isRace:
+		return 50
+	case testing.Short():
 		return 100
 	}
 	return 1000
