@@ -140,6 +140,11 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	if holder := e.names[name]; holder != nil {
 		return answer{}, e.dialect.nameTaken(name, holder.id)
 	}
+	if n := body.NetworkingConfig; e.dialect == PodmanV4 && body.HostConfig.NetworkMode == "" && n != nil {
+		if _, wants := n.EndpointsConfig["bridge"]; wants {
+			return answer{}, e.dialect.noSuchNetwork("bridge")
+		}
+	}
 	c := e.newContainer(name, image, *body.Config, *body.HostConfig)
 	if err := e.planNetworks(r, c, body.NetworkingConfig); err != nil {
 		return answer{}, err
@@ -316,9 +321,6 @@ func removeContainer(e *Engine, r *request) (answer, error) {
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)
 	if err != nil {
-		if e.dialect == PodmanV4 && r.flag("force") {
-			return answer{status: http.StatusNoContent}, nil
-		}
 		return answer{}, err
 	}
 	if c.removing {

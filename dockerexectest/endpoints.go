@@ -92,9 +92,6 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 	if mode.IsContainer() {
 		return nil
 	}
-	if e.dialect == PodmanV4 && slices.Contains(names, "bridge") && len(names) > 1 {
-		return e.dialect.noSuchNetwork("bridge")
-	}
 	for _, name := range names {
 		settings := wanted[name]
 		if settings == nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/api/types/versions"
 	engineapi "github.com/docker/docker/client"
 )
 
@@ -103,6 +104,9 @@ func New(tb testing.TB, opts ...Option) *Engine {
 	}
 	if e.minAPIVersion == "" {
 		e.minAPIVersion = oldest
+		if versions.LessThan(e.apiVersion, oldest) {
+			e.minAPIVersion = e.apiVersion
+		}
 	}
 	e.fillInfo()
 	e.makePredefinedNetworks()
