@@ -194,9 +194,10 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	return ExitError(answer, nil)
 }
 
-// untilHealthy waits until the container is healthy. If it ends first, or is stopped
-// because it is unhealthy, the error is [exec.ErrTaskStarted] after exit code 0, and
-// otherwise the exit error.
+// untilHealthy waits until the container is healthy. If it ends first with exit code 0, the
+// error is [exec.ErrTaskStarted]. If it ends with another code, the error is the exit error.
+// A container whose health checks failed is stopped. Then the error is the exit error,
+// whatever the code.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
 		return isHealthy(answer) || c.markUnhealthy(answer)

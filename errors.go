@@ -209,8 +209,8 @@ func tryAgain(ctx context.Context, err error) error {
 func isAnswer(err error) bool { return knownClass(err) != nil }
 
 // isUndone reports whether an engine answered a request with 400, 401, 403 or 501: it has
-// done nothing. Such an answer may pass all the same: that of an engine which does not
-// speak the client's version.
+// done nothing. Not every such answer is a refusal for classify: if the engine does not
+// speak the client's API version, that is a passing fault.
 func isUndone(err error) bool {
 	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
 }

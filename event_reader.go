@@ -43,7 +43,7 @@ type eventReader struct {
 	memory eventMemory
 	last   eventKey // the last event; the next request begins there; zero: none
 	outage outage
-	failed time.Time // when the first request of this run failed in this outage; zero: none has
+	failed time.Time // the time of the first failure that this run saw in this outage; zero: none yet
 	hinted time.Time // when the watches were last told that the stream was opened
 	// flaps counts how often in a row the stream broke before it was proven. From the
 	// second time on, the watches are told of an opening only every refusedInterval.
