@@ -348,7 +348,7 @@ func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wan
 }
 
 func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (why string) {
-	real, isReal := client.(*engineapi.Client)
+	typed, isReal := client.(*engineapi.Client)
 	before := client.ClientVersion()
 	isLower := versions.LessThan(wanted, before)
 	switch {
@@ -370,7 +370,7 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 		}
 	}
 	if isReal && client.ClientVersion() != wanted {
-		_ = engineapi.WithVersion(wanted)(real) // cannot fail
+		_ = engineapi.WithVersion(wanted)(typed) // cannot fail
 		s.raised = true
 	}
 	return ""
@@ -393,11 +393,11 @@ var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engine
 func (t *versionsByClient) of(e *Engine) *clientVersion {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	real, isReal := e.client.(*engineapi.Client)
+	typed, isReal := e.client.(*engineapi.Client)
 	var key any
 	switch {
 	case isReal:
-		key = weak.Make(real)
+		key = weak.Make(typed)
 	case reflect.ValueOf(e.client).Comparable():
 		key = e.client
 	default: // it cannot be found again
@@ -408,7 +408,7 @@ func (t *versionsByClient) of(e *Engine) *clientVersion {
 		v = newClientVersion()
 		t.byClient[key] = v
 		if isReal {
-			runtime.AddCleanup(real, t.drop, key)
+			runtime.AddCleanup(typed, t.drop, key)
 		}
 	}
 	if !isReal {
