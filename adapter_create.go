@@ -60,6 +60,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		}
 		if err == nil {
 			a.nameTaken.Store(false)
+			a.noteContainer(made.ID)
 			a.forgetStops()
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
@@ -71,7 +72,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
 			return engineError(ctx, a.explain(err, config.files), "create container %s", name)
 		}
-		holder, inspectErr := a.inspect(ctx)
+		holder, inspectErr := a.inspectAs(ctx, a.name)
 		if inspectErr == nil {
 			return a.adoptOrRefuse(ctx, config, version, holder, err)
 		}
@@ -136,6 +137,7 @@ func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerC
 func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, version string, found container.InspectResponse) error {
 	a.nameTaken.Store(false)
 	id := idOf(found)
+	a.noteContainer(id)
 	if err := a.connectRest(ctx, config, version, id, found.NetworkSettings); err != nil {
 		return err
 	}

@@ -26,7 +26,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
 		return nil, err
 	}
-	body, err := a.engine.client.ContainerLogs(ctx, a.name, engineOptions)
+	var body io.ReadCloser
+	err = a.onContainer(ctx, func(nameOrID string) error {
+		body, err = a.engine.client.ContainerLogs(ctx, nameOrID, engineOptions) //nolint:bodyclose // the caller closes it
+		return err
+	})
 	if err != nil {
 		return nil, engineError(ctx, err, "logs of container %s", a.name)
 	}

@@ -468,7 +468,7 @@ func TestAStopForHealthIsWaitedFor(t *testing.T) {
 		sim := newSimEngine(t)
 		ctlr, _ := runningTask(t, sim, plainTask())
 		sim.fails(func(call string) error {
-			if call == "ContainerStop web.1.taskid" {
+			if strings.HasPrefix(call, "ContainerStop ") {
 				return notFound("No such container: web.1.taskid")
 			}
 			return nil

@@ -190,7 +190,7 @@ func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
 		sim.forgetCalls()
 		err := ctlr.Start(t.Context())
 		require.EqualError(t, err, "start container web.1.taskid: Error response from daemon: No such container: web.1.taskid")
-		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid"}, sim.called())
+		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid", "ContainerStart container-00000002"}, sim.called())
 	})
 }
 

@@ -24,7 +24,7 @@ var (
 	ErrImageRequired = errors.New("dockerexec: image required")
 
 	// ErrContainerDestroyed is returned, bare, by Wait when the container of a
-	// task is gone, is being removed, or another one has taken its name. A
+	// task is gone or is being removed. A
 	// controller's Start returns it too, while it waits for the health check.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 

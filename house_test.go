@@ -44,7 +44,7 @@ var wings = []struct {
 	{"engine", []string{"pulls", "events", "logs", "files"}, []string{"engine.go"}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []string{
-		"adapter.go", "adapter_create.go", "adapter_files.go", "adapter_logs.go", "adapter_networks.go", "adapter_stop.go", "wait.go",
+		"adapter.go", "adapter_create.go", "adapter_files.go", "adapter_find.go", "adapter_logs.go", "adapter_networks.go", "adapter_stop.go", "wait.go",
 	}},
 	{"controller", []string{"adapter"}, []string{
 		"controller.go", "controller_start.go", "controller_status.go", "controller_stop.go", "executor.go",

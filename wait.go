@@ -16,9 +16,9 @@ import (
 // created and has FinishedAt set has exited: its engine was killed during the start and
 // did not see the exit.
 //
-// Wait returns [ErrContainerDestroyed], bare, if there is no container, if the
-// container is being removed, or if another one has taken its name since Wait first
-// looked. It returns ctx.Err(), bare, if ctx ends. Any other error is the engine's
+// Wait returns [ErrContainerDestroyed], bare, if there is no container or if the
+// container is being removed. A container that has got another name is still the task's.
+// Another one that has taken its name is not. It returns ctx.Err(), bare, if ctx ends. Any other error is the engine's
 // answer to an inspect. It does not mean that the container has stopped: call Wait
 // again.
 //
@@ -109,16 +109,12 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 	}
 }
 
-// inspectPinned inspects the task's container by its name, and pins the first ID that
-// it finds. A container with another ID is not the one that was asked about. If the
-// name is gone, the pinned container may have been renamed, so it is inspected by its
-// ID.
+// inspectPinned inspects the task's container, and pins the first ID that it finds. A
+// container with another ID is not the one that was asked about.
 func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
-	if isContainerGone(err) && *pinned != "" {
-		answer, err = request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
-			return a.engine.client.ContainerInspect(ctx, *pinned)
-		})
+	if isContainerGone(err) && *pinned != "" && *pinned != a.knownID() {
+		answer, err = a.inspectAs(ctx, *pinned)
 	}
 	if isContainerGone(err) {
 		return answer, ErrContainerDestroyed
