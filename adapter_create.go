@@ -11,10 +11,10 @@ import (
 	"github.com/pkg/errors"
 )
 
-// createTries bounds the creates that fail because the name is taken, while the engine
-// shows no container of that name. Either that container was removed in between, or the
-// engine is still busy with an earlier create: it shows the container only when it is
-// done.
+// createTries bounds the creates of one call. A container may be removed as soon as it is
+// made or found. Or its name is taken while the engine shows no container of that name:
+// that container was removed in between, or the engine is still busy with an earlier
+// create and shows the container only when it is done.
 const createTries = 3
 
 // Create writes the files of the task's secrets and configs, and then creates the
@@ -67,14 +67,21 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 			for _, warning := range made.Warnings {
 				logger.Debug("the engine warns: " + warning)
 			}
-			return a.connectRest(ctx, config, version, made.ID, nil)
+			err = a.connectRest(ctx, config, version, made.ID, nil)
+			if IsUnknownContainer(err) && try < createTries {
+				continue // somebody has removed it since
+			}
+			return err
 		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
 			return engineError(ctx, a.explain(err, config.files), "create container %s", name)
 		}
 		holder, inspectErr := a.inspectAs(ctx, a.name)
 		if inspectErr == nil {
-			return a.adoptOrRefuse(ctx, config, version, holder, err)
+			if err = a.adoptOrRefuse(ctx, config, version, holder, err); IsUnknownContainer(err) && try < createTries {
+				continue // somebody has removed it since
+			}
+			return err
 		}
 		if !isContainerGone(inspectErr) {
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)

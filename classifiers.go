@@ -53,6 +53,11 @@ var (
 			{"28 to 29", "^failed to set up container networking: network * not found"},
 		},
 	}
+	// The image of a container that is created is not there.
+	imageVanished = classifier{
+		class: cerrdefs.IsNotFound,
+		says:  []phrase{{"20.10 to 29", "^no such image: "}},
+	}
 	// A removal while the engine removes the container already.
 	removalInProgress = classifier{
 		class: cerrdefs.IsConflict,
