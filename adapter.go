@@ -37,7 +37,8 @@ type ContainerAdapter struct {
 	engine       *Engine
 	fullTask     fullTask
 
-	containerID atomic.Pointer[string] // as the last inspect found it; nil: none so far
+	containerID atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
+	isRemoved   atomic.Bool            // this adapter has removed that container
 	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 	stops       stops
 
@@ -48,7 +49,8 @@ type ContainerAdapter struct {
 	// adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
-	warnOnce, capOnce sync.Once // each warning comes once, however often Create is called
+	// Each warning comes once, however often its method is called.
+	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 }
 
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
@@ -136,10 +138,12 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if err := a.provideMissing(ctx, config.files); err != nil {
 		return err
 	}
-	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
-		a.startSent.Store(true)
-		a.startedAt.Store(nil)
-		return a.engine.client.ContainerStart(ctx, a.name, container.StartOptions{})
+	err = a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a.engine, 0, func(ctx context.Context) error {
+			a.startSent.Store(true)
+			a.startedAt.Store(nil)
+			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
+		})
 	})
 	if IsUnknownContainer(err) {
 		_ = a.removeFiles(ctx) // the start's error counts
@@ -164,19 +168,13 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if answer.ContainerJSONBase == nil || answer.State == nil {
 		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
 	}
-	if id := answer.ID; id != "" {
-		a.containerID.Store(&id)
+	if a.checkOwner(answer) == nil {
+		a.noteContainer(answer.ID)
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
 	}
 	return answer, nil
-}
-
-func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
-	return request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
-		return a.engine.client.ContainerInspect(ctx, a.name)
-	})
 }
 
 // Remove removes the container, running or not, and its anonymous volumes. It waits
@@ -193,13 +191,19 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 }
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
-	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerRemove(ctx, a.name, container.RemoveOptions{RemoveVolumes: true, Force: true})
+	err := a.onContainer(ctx, func(nameOrID string) error {
+		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+			return a.engine.client.ContainerRemove(ctx, nameOrID, container.RemoveOptions{RemoveVolumes: true, Force: true})
+		})
+		if removalInProgress.matches(err) {
+			if err = a.untilGone(ctx, nameOrID); isContainerGone(err) {
+				err = nil
+			}
+		}
+		return err
 	})
-	if removalInProgress.matches(err) {
-		err = a.untilGone(ctx)
-	}
 	if err == nil || isContainerGone(err) {
+		a.isRemoved.Store(true)
 		a.forgetStops()
 		return nil
 	}
@@ -209,11 +213,11 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 // untilGone waits while another caller removes the container. It returns the first
 // error of an inspect; if the removal succeeds, the error says that there is no such
 // container. It waits at most as long as one engine call may take.
-func (a *ContainerAdapter) untilGone(ctx context.Context) error {
+func (a *ContainerAdapter) untilGone(ctx context.Context, nameOrID string) error {
 	return do(ctx, a.engine, 0, func(ctx context.Context) error {
 		pauses := backoff{first: 10 * time.Millisecond, longest: time.Second, atLeastHalf: true}
 		for {
-			if _, err := a.engine.client.ContainerInspect(ctx, a.name); err != nil {
+			if _, err := a.engine.client.ContainerInspect(ctx, nameOrID); err != nil {
 				return err
 			}
 			if err := sleep(ctx, pauses.next()); err != nil {

@@ -86,6 +86,8 @@ func (e *rangedEngine) RoundTrip(r *http.Request) (*http.Response, error) {
 		return says(http.StatusOK, `{"Id": "c1", "Config": {}, "State": {"Status": "running", "Running": true}}`)
 	case strings.HasSuffix(path, "/create") && strings.HasPrefix(path, "images"):
 		return says(http.StatusOK, `{"status": "Status: Image is up to date"}`)
+	case path == "containers/create":
+		return says(http.StatusCreated, `{"Id": "c1"}`)
 	case strings.HasSuffix(path, "/create"):
 		return says(http.StatusCreated, `{"Id": "x1"}`)
 	case strings.HasSuffix(path, "/logs"):

@@ -58,6 +58,11 @@ var (
 			{"28 to 29", "^failed to set up container networking: network * not found"},
 		},
 	}
+	// The image of a container that is created does not exist.
+	imageVanished = classifier{
+		class: cerrdefs.IsNotFound,
+		says:  []phrase{{"20.10 to 29", "^no such image: "}},
+	}
 	// A removal of a container that the engine is already removing.
 	removalInProgress = classifier{
 		class: cerrdefs.IsConflict,

@@ -35,7 +35,7 @@ func (c *controller) Prepare(ctx context.Context) error {
 		if err := c.pull(ctx); err != nil {
 			return err
 		}
-		return c.detachedWithNetworks(ctx, func(ctx context.Context) error {
+		return c.repaired(ctx, func(ctx context.Context) error {
 			c.adapter.createSent.Store(false)
 			return c.created(c.adapter.Create(ctx))
 		})
@@ -73,13 +73,17 @@ func (c *controller) findPrepared(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.detachedWithNetworks(ctx, func(ctx context.Context) error {
+	err = c.repaired(ctx, func(ctx context.Context) error {
 		config, version, err := c.adapter.ready(ctx)
 		if err != nil {
 			return err
 		}
 		return c.created(c.adapter.adopt(ctx, config, version, answer))
 	})
+	if IsUnknownContainer(err) {
+		return nil // it has vanished since, so it is created again
+	}
+	return err
 }
 
 // pull pulls the image. If that fails and the image is on the engine, it succeeds with
@@ -140,7 +144,7 @@ func (c *controller) Start(ctx context.Context) error {
 			}
 			return exec.ErrTaskStarted
 		}
-		if err := c.detachedWithNetworks(ctx, c.startContainer); err != nil {
+		if err := c.repaired(ctx, c.startContainer); err != nil {
 			if !isLostStart(err) {
 				return err
 			}

@@ -24,8 +24,8 @@ var (
 	ErrImageRequired = errors.New("dockerexec: image required")
 
 	// ErrContainerDestroyed is returned, bare, by Wait. It means that the task's
-	// container is gone or is being removed, or that another container has taken its
-	// name. A controller's Start returns it too, while it waits for the health check.
+	// container is gone or is being removed. A controller's Start returns it too, while
+	// it waits for the health check.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 
 	// ErrPullStalled means that a pull made no progress and was cancelled. errors.Is

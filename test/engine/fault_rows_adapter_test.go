@@ -143,14 +143,14 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Start: start", target: "POST containers/*/start", bodiless: true,
-			ends:  once,
+			ends:  once.but(outcomes{fault404: repeated}),
 			setup: (*faultCell).useCreated, done: startedOnce,
 			op:   onAdapter((*dockerexec.ContainerAdapter).Start),
 			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
 		},
 		{
 			name: "Inspect: inspect", target: "GET containers/*/json",
-			ends:  once,
+			ends:  once.but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.share(c.bench.running) }, op: inspectIt,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -160,6 +160,18 @@ func adapterFaultRows() []*faultRow {
 			setup: (*faultCell).useLingering, done: isStopped, stops: true,
 			op:   onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "Shutdown, renamed: list", target: "GET containers/json",
+			ends:  once.but(outcomes{fault404: believed}),
+			setup: (*faultCell).useRenamed, done: isStopped, stops: true,
+			op: onAdapter((*dockerexec.ContainerAdapter).Shutdown),
+		},
+		{
+			name: "Shutdown, renamed: inspect image", target: "GET images/*",
+			ends:  once.but(outcomes{faultGarbled: believed, fault404: believed, fault409: believed, fault500: believed}),
+			setup: (*faultCell).useRenamed, done: isStopped, stops: true,
+			op: onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 		},
 		{
 			name: "Terminate: kill", target: "POST containers/*/kill", bodiless: true,

@@ -88,6 +88,13 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
 		},
 		{
+			name: "controller Prepare: create, the image can be pulled", target: "POST containers/create",
+			ends:  once.but(outcomes{fault404: repeated, fault409: repeated}),
+			setup: func(c *faultCell) { c.push(); c.control(api.TaskStateAccepted) },
+			op:    onController(exec.Controller.Prepare), done: isPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
+			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},
+		},
+		{
 			name: "controller Prepare: inspect the holder", target: "GET containers/*/json",
 			ends:  once.but(outcomes{fault404: prepared}),
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateAccepted) },
@@ -97,7 +104,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare: connect", target: "POST networks/*/connect", bodiless: true, needs: oneNetworkAtATime,
-			ends:  once,
+			ends:  once.but(outcomes{fault404: prepared}),
 			setup: func(c *faultCell) { c.join(2); c.control(api.TaskStateAccepted); c.about = c.network(1) },
 			op:    onController(exec.Controller.Prepare), done: isConnected,
 			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
@@ -146,7 +153,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start: inspect", target: "GET containers/*/json",
-			ends:  always(temporary).but(outcomes{fault404: final}),
+			ends:  always(temporary).but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController(exec.Controller.Start), done: startedOnce, again: exec.ErrTaskStarted,
 			says: map[fault]string{fault404: noContainer},
@@ -181,7 +188,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2,
-			ends:  always(repeated).but(outcomes{fault404: destroyed}),
+			ends:  always(repeated).but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController(exec.Controller.Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
@@ -213,7 +220,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Wait: inspect", target: "GET containers/*/json",
-			ends:  always(repeated).but(outcomes{fault404: destroyed}),
+			ends:  always(repeated).but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -233,14 +240,14 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Shutdown: inspect for a lost start", target: "GET containers/*/json",
-			ends:  always(temporary).but(outcomes{fault404: success}),
+			ends:  always(temporary).but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.useLingering(); c.control(api.TaskStateRunning) }, done: isStopped, stops: true,
 			op:   onController(exec.Controller.Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller Shutdown, the stop fails: inspect", target: "GET containers/*/json", nth: 2,
-			ends:  always(temporary).but(outcomes{fault404: believed}),
+			ends:  always(temporary),
 			setup: func(c *faultCell) { c.useLingering(); c.control(api.TaskStateRunning) }, done: isStopped, stops: true,
 			op:     onController(exec.Controller.Shutdown),
 			others: map[string]answerInstead{"POST containers/*/stop": {500, "cannot stop container: NAME: permission denied"}},
@@ -310,7 +317,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Remove, anew: inspect for a lost start", target: "GET containers/*/json", nth: 2,
-			ends:  always(repeated).but(outcomes{fault404: success}),
+			ends:  always(repeated).but(outcomes{fault404: repeated}),
 			setup: (*faultCell).controlAnew, op: onController(exec.Controller.Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -341,13 +348,13 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller ContainerStatus: inspect", target: "GET containers/*/json",
-			ends:  always(noStatus).but(outcomes{faultGarbled: final, fault409: final, fault500: final}),
+			ends:  always(noStatus).but(outcomes{fault404: repeated, faultGarbled: final, fault409: final, fault500: final}),
 			setup: func(c *faultCell) { c.share(c.bench.running); c.control(api.TaskStateRunning) }, op: containerStatusOf,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller PortStatus: inspect", target: "GET containers/*/json",
-			ends:  always(noStatus).but(outcomes{faultGarbled: final, fault409: final, fault500: final}),
+			ends:  always(noStatus).but(outcomes{fault404: repeated, faultGarbled: final, fault409: final, fault500: final}),
 			setup: func(c *faultCell) { c.share(c.bench.running); c.control(api.TaskStateRunning) }, op: portStatusOf,
 			says: map[fault]string{fault404: noContainer},
 		},

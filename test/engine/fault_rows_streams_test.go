@@ -27,7 +27,7 @@ func streamFaultRows() []*faultRow {
 		},
 		{
 			name: "Wait: inspect", target: "GET containers/*/json",
-			ends:  always(repeated).but(outcomes{faultGarbled: final, fault404: destroyed, fault409: final, fault500: final}),
+			ends:  always(repeated).but(outcomes{faultGarbled: final, fault404: repeated, fault409: final, fault500: final}),
 			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -45,13 +45,13 @@ func streamFaultRows() []*faultRow {
 		},
 		{
 			name: "Logs: logs", target: "GET containers/*/logs", untimed: true,
-			ends:  once.but(outcomes{faultBody: unreadable, faultCut: unreadable, faultGarbled: believed, faultEmpty: believed}),
+			ends:  once.but(outcomes{fault404: repeated, faultBody: unreadable, faultCut: unreadable, faultGarbled: believed, faultEmpty: believed}),
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: readRawLogs,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "PublishLogs: inspect", target: "GET containers/*/json",
-			ends:  once,
+			ends:  once.but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.share(c.bench.logged) }, op: publishLogs(false), done: allPublished,
 			says: map[fault]string{fault404: noContainer},
 		},
