@@ -26,9 +26,10 @@ const killDelay = 2 * time.Second
 //
 // Shutdown may be called again, also while it runs: the container gets one stop signal.
 // If a stop that was sent has failed, or has got no answer, then the next call sends
-// none. It inspects the container until it has ended, and kills it two seconds after the
-// grace period, counted from the first signal. A stop that got no connection, or that the
-// engine refused, was not sent: the next call sends it.
+// none. Instead it inspects the container again and again until the container has ended.
+// Two seconds after the grace period it kills the container. The grace period begins when
+// the stop is sent. A stop that got no connection, or that the engine refused, does not
+// count: the next call sends the stop again.
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
@@ -67,7 +68,7 @@ type stop struct {
 	over     bool      // the engine says that the container has ended
 }
 
-// stops is the stop of an adapter's container that is under way, if any.
+// stops holds the stop that is under way, if there is one.
 type stops struct {
 	mu      sync.Mutex
 	current *stop // nil: none
@@ -156,9 +157,9 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	return engineError(ctx, err, "stop container %s", a.name)
 }
 
-// awaitStop waits until the container has ended whose stop s was sent. It kills the
-// container after its time. If the container has been started again, the error is
-// errOtherRun, bare. A container that cannot be inspected is killed after its time too.
+// awaitStop waits until the container has ended. The stop s was sent to it before. Two
+// seconds after the grace period, awaitStop kills the container, even if it cannot inspect
+// it. If the container has been started again, the error is errOtherRun, bare.
 func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
 	grace := a.stopTimeout
@@ -200,8 +201,8 @@ func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	}
 }
 
-// inspectUntilKill is Inspect, in the time that the container still has, and for a second
-// at least. So an inspect that hangs does not delay the kill by more.
+// inspectUntilKill is Inspect with a limit: the time until the kill, but at least a
+// second. So an inspect that hangs delays the kill by at most a second.
 func (a *ContainerAdapter) inspectUntilKill(ctx context.Context, sent time.Time, grace *int) (container.InspectResponse, error) {
 	if left, never := untilKill(sent, grace); !never {
 		var cancel context.CancelFunc
@@ -211,8 +212,9 @@ func (a *ContainerAdapter) inspectUntilKill(ctx context.Context, sent time.Time,
 	return a.Inspect(ctx)
 }
 
-// untilKill returns how long a container still has that got its stop signal at sent. The
-// grace period is in seconds. If it is negative, the engine never kills the container.
+// untilKill returns the time that is left until the container must be killed. sent is when
+// the stop was sent. seconds is the grace period; nil: defaultGrace. If it is negative, the
+// container is never killed.
 func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
 	grace := defaultGrace
 	if seconds != nil {
@@ -221,9 +223,9 @@ func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
 	return time.Until(sent.Add(grace + killDelay)), grace < 0
 }
 
-// isOther reports whether a run that began at startedAt is another one than the run that
-// was stopped. The begin of that run may have been read long before. So it counts only if
-// the other one began after the stop.
+// isOther reports whether the run that began at startedAt is another one than the run that
+// was stopped. A different start time alone does not prove that: s.startedAt may be out of
+// date. So startedAt must also be later than the stop.
 func (s *stop) isOther(startedAt string) bool {
 	began, err := time.Parse(time.RFC3339Nano, startedAt)
 	return err == nil && s.startedAt != "" && s.startedAt != startedAt && began.After(s.sent)

@@ -32,6 +32,7 @@ var passingFaults = []struct {
 	{"503", simError{"engine is shutting down", cerrdefs.ErrUnavailable}, false, false},
 	{"429", simError{"too many requests", cerrdefs.ErrResourceExhausted}, false, false},
 	{"older engine", simError{"client version 1.51 is too new. Maximum supported API version is 1.41", cerrdefs.ErrInvalidArgument}, false, true},
+	{"newer engine", simError{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}, false, true},
 	{"no answer in time", nil, false, false}, // the engine hangs
 }
 

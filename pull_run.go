@@ -95,7 +95,7 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	defer cancel(nil)
 	defer r.watch(cancel)()
 
-	body, err := r.pulls.client.ImagePull(ctx, r.target.image, r.target.options)
+	body, err := r.pulls.open(ctx, r.target.image, r.target.options)
 	if stalled := stallOf(ctx); stalled != nil && err != nil {
 		return stalled
 	}

@@ -18,16 +18,17 @@ const scrubbedMark = "xxxxx"
 // scrubber takes secrets out of what engines and registries say: the credentials
 // of one pull, and the user and query parts of any URL.
 type scrubber struct {
-	secrets []string       // taken out wherever they stand
-	words   *regexp.Regexp // taken out where they stand alone; nil: none
+	secrets []string       // taken out everywhere, even inside a word
+	words   *regexp.Regexp // taken out only as whole words; nil: none
 }
 
 // secretLength is the least length of a secret that is taken out even within a
 // word. A shorter one would garble texts that have nothing to do with it.
 const secretLength = 6
 
-// newScrubber knows the credentials in the form of the engine's header. Of a
-// header that cannot be read it takes out the whole.
+// newScrubber makes a scrubber for the credentials in registryAuth, which has the form
+// of the engine's header. If the header cannot be decoded, the scrubber takes out only
+// the header itself.
 func newScrubber(registryAuth string) scrubber {
 	var s scrubber
 	if registryAuth == "" {
@@ -41,7 +42,7 @@ func newScrubber(registryAuth string) scrubber {
 	}
 	add := func(secret string) {
 		switch {
-		case len(secret) >= secretLength, !utf8.ValidString(secret): // which an expression does not take
+		case len(secret) >= secretLength, !utf8.ValidString(secret): // a regular expression needs valid UTF-8
 			s.secrets = append(append(s.secrets, url.QueryEscape(secret), url.PathEscape(secret)), quotedForms(secret)...)
 		case secret != "":
 			addWord(secret)
@@ -49,7 +50,7 @@ func newScrubber(registryAuth string) scrubber {
 	}
 	add(registryAuth)
 	fields := map[string]any{}
-	var taken struct{ Username, Password string } // as the engine takes them, in any case
+	var taken struct{ Username, Password string } // as for the engine, the keys may be in upper or lower case
 	if data, err := decodeBase64(registryAuth); err == nil {
 		_ = json.Unmarshal(data, &fields)
 		_ = json.Unmarshal(data, &taken)
@@ -72,7 +73,7 @@ func newScrubber(registryAuth string) scrubber {
 			add(value)
 		}
 	}
-	slices.SortFunc(s.secrets, func(a, b string) int { return len(b) - len(a) }) // none is left half by another
+	slices.SortFunc(s.secrets, func(a, b string) int { return len(b) - len(a) }) // longest first: a shorter one may be part of a longer one
 	s.secrets = slices.Compact(s.secrets)
 	if len(words) > 0 {
 		slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) })
@@ -81,8 +82,8 @@ func newScrubber(registryAuth string) scrubber {
 	return s
 }
 
-// quotedForms returns secret as it is, and as it looks within quotes: of JSON, with and
-// without the escapes for HTML, of Go, and of Go around JSON.
+// quotedForms returns secret as it is, and as it looks inside quotes. The quotes may be
+// Go's, JSON's (with or without the escapes for HTML), or Go's around JSON's.
 func quotedForms(secret string) []string {
 	withinQuotes := func(text string) string { return text[1 : len(text)-1] }
 	forms := []string{secret, withinQuotes(strconv.Quote(secret))}
@@ -117,11 +118,11 @@ func (s scrubber) clean(text string, limit int) string {
 		text = anyQuery.ReplaceAllString(text, "")
 	}
 	if s.words != nil {
-		for range 2 { // matches side by side share what is between them
+		for range 2 { // one pass misses the second of two words with one separator between them
 			text = s.words.ReplaceAllString(text, "${1}"+scrubbedMark+"${2}")
 		}
 	}
-	text = strings.ToValidUTF8(text, "\ufffd") // as a secret of any bytes may be part of a character
+	text = strings.ToValidUTF8(text, "\ufffd") // taking out a secret may have cut a character
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		text = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {
@@ -138,7 +139,7 @@ func (s scrubber) clean(text string, limit int) string {
 	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return strings.Clone(text[:end]) + dots // the rest may be large
+	return strings.Clone(text[:end]) + dots // a copy, because text may be large
 }
 
 var (
@@ -154,7 +155,7 @@ var (
 func cleanURL(text string) string {
 	scheme, rest, _ := strings.Cut(text, "//")
 	end := ""
-	if strings.HasSuffix(rest, ":") || strings.HasSuffix(rest, ",") { // of the sentence around it
+	if strings.HasSuffix(rest, ":") || strings.HasSuffix(rest, ",") { // belongs to the sentence around the URL
 		rest, end = rest[:len(rest)-1], rest[len(rest)-1:]
 	}
 	if i := strings.IndexAny(rest, "?#"); i >= 0 {

@@ -93,10 +93,11 @@ type faultCell struct {
 	files     string                // a folder of the cell's own for them
 	adapter   *dockerexec.ContainerAdapter
 	ctlr      taskController
-	name      string // of the task's container
-	about     string // what the errors must name
-	id        string // the container's, for rows that need it
-	pushed    string // an image of the cell's own
+	name      string          // of the task's container
+	about     string          // what the errors must name
+	id        string          // the container's, for rows that need it
+	looked    <-chan struct{} // closed when the operation has inspected the container
+	pushed    string          // an image of the cell's own
 	volumes   []string
 	shared    bool     // the task is another cell's too
 	stranger  string   // a container of somebody else's that has the task's name

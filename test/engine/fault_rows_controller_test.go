@@ -53,7 +53,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare: pull", target: "POST images/create",
-			ends:  always(repeated).but(outcomes{faultGarbled: success, fault404: final, fault409: final, faultNever: final, faultSlow: success}),
+			ends:  always(repeated).but(outcomes{faultGarbled: success, fault404: final, faultNever: final, faultSlow: success}),
 			setup: func(c *faultCell) { c.push(); c.control(api.TaskStateAccepted); c.about = c.pushed },
 			op:    onController(exec.Controller.Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
 			says:    map[fault]string{fault404: "manifest for NAME not found: manifest unknown: manifest unknown"},
@@ -216,7 +216,7 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Wait: events", target: "GET events", endless: true, sample: anEvent,
 			ends:  always(repeated),
-			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning); c.awaitLook() }, op: controllerWait, onHit: killOnceLooked,
 		},
 		{
 			name: "controller Wait: inspect", target: "GET containers/*/json",

@@ -37,6 +37,11 @@ func (c *faultCell) useStarted() {
 	require.NoError(c, c.fresh().Start(c.ctx()))
 }
 
+// awaitLook is for operations whose onHit is killOnceLooked.
+func (c *faultCell) awaitLook() {
+	c.looked = c.proxy.whenAnswered("GET containers/" + c.name + "/json")
+}
+
 // stopGrace is the grace period of a container that lingers.
 const stopGrace = 5 * time.Second
 
@@ -189,7 +194,10 @@ func (c *faultCell) useSecret() {
 func (c *faultCell) leaveFiles() {
 	info, err := c.bench.client.Info(c.ctx())
 	require.NoError(c, err)
-	require.NoError(c, os.MkdirAll(filepath.Join(c.files, info.ID, "left"), 0o700))
+	left := filepath.Join(c.files, info.ID, "left")
+	require.NoError(c, os.MkdirAll(left, 0o700))
+	before := time.Now().Add(-time.Hour)
+	require.NoError(c, os.Chtimes(left, before, before)) // newer ones stay
 }
 
 // loseCreate has the engine make the controller's container and its answer be lost.
