@@ -132,8 +132,8 @@ of the engine is believed: after a 404 to a removal or a stop, there is nothing 
 remove or stop. An answer that is not JSON is a final error: no engine sends it.
 
 SwarmKit's agent does not stop a task that has ended, and removes it only once. The
-controllers therefore do more. Refusals (400, 401, 403, 501) are final everywhere
-but on the event stream. For all else:
+controllers therefore do more. Refusals (400, 401, 403, 501) are final, but for the
+event stream and other requests that are not needed. For all else:
 
   - An inspect ends Start and Wait only with a 404, or with an answer which shows
     that the container has ended, is being removed or is another task's.

@@ -64,7 +64,7 @@ func always(o outcome) outcomes {
 }
 
 // once is how an operation ends that asks once: what may pass is temporary.
-var once = always(temporary).but(outcomes{faultGarbled: final, fault404: final, fault409: final, fault500: final})
+var once = always(temporary).but(outcomes{faultGarbled: final, fault403: final, fault404: final, fault409: final, fault500: final})
 
 // but returns the same outcomes except for some.
 func (o outcomes) but(others outcomes) outcomes {
