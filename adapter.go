@@ -38,6 +38,8 @@ type ContainerAdapter struct {
 	fullTask     fullTask
 
 	containerID atomic.Pointer[string] // as the last inspect found it; nil: none so far
+	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	stops       stops
 
 	// Whether a create or a start was sent. The controller clears them.
 	createSent, startSent atomic.Bool
@@ -136,6 +138,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	}
 	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
 		a.startSent.Store(true)
+		a.startedAt.Store(nil)
 		return a.engine.client.ContainerStart(ctx, a.name, container.StartOptions{})
 	})
 	if IsUnknownContainer(err) {
@@ -164,6 +167,9 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if id := answer.ID; id != "" {
 		a.containerID.Store(&id)
 	}
+	if set, _ := isSet(answer.State.StartedAt); set {
+		a.startedAt.Store(&answer.State.StartedAt)
+	}
 	return answer, nil
 }
 
@@ -171,45 +177,6 @@ func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectRespon
 	return request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
 		return a.engine.client.ContainerInspect(ctx, a.name)
 	})
-}
-
-// defaultGrace is how long an engine waits before it kills a container, if neither the
-// task nor the image sets a time.
-const defaultGrace = 10 * time.Second
-
-// Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds. If the task sets none, the image's counts, and then the
-// engine's own. A container that is gone or does not run is no error.
-func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
-	if a.nameTaken.Load() {
-		return nil
-	}
-	grace := defaultGrace
-	if a.stopTimeout != nil {
-		grace = time.Duration(*a.stopTimeout) * time.Second
-	}
-	err := do(ctx, a.engine, grace, func(ctx context.Context) error {
-		return a.engine.client.ContainerStop(ctx, a.name, container.StopOptions{Timeout: a.stopTimeout})
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "stop container %s", a.name)
-}
-
-// Terminate kills the container at once. A container that is gone or does not
-// run is no error.
-func (a *ContainerAdapter) Terminate(ctx context.Context) error {
-	if a.nameTaken.Load() {
-		return nil
-	}
-	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerKill(ctx, a.name, "")
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "kill container %s", a.name)
 }
 
 // Remove removes the container, running or not, and its anonymous volumes. It waits
@@ -232,7 +199,8 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if removalInProgress.matches(err) {
 		err = a.untilGone(ctx)
 	}
-	if isContainerGone(err) {
+	if err == nil || isContainerGone(err) {
+		a.forgetStops()
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)

@@ -99,8 +99,8 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 	return nil
 }
 
-// fileEngine returns the ID of the engine. It refuses a task with files if the engine
-// cannot have any.
+// fileEngine returns the ID of the engine. files are the task's. It refuses the task if
+// tasks on this engine cannot have files.
 func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
 	host, err := a.engine.fileHost(ctx)
 	if err == nil && host.refusal != "" {

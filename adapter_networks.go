@@ -129,7 +129,7 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 }
 
 // leaveNetwork ends the task's use of the network. If no other task uses it, it removes
-// the network.
+// the network. After a failure it keeps what is known of the network, for the next try.
 func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error {
 	owner, others := a.engine.networks.leave(name, a.taskID)
 	if others {

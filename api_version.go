@@ -28,8 +28,8 @@ import (
 // first other request, and again when the engine refuses the version: it was upgraded
 // or downgraded.
 //
-// The client's own negotiation is not used. It is a data race beside a request. It
-// hides a ping that failed, and then keeps a version that an older engine refuses. And
+// The client's own negotiation is not used. It sets the version while other requests may
+// read it: a data race. It hides a ping that failed, and then keeps a version that an older engine refuses. And
 // it never raises a version.
 type apiVersion struct {
 	client engineapi.APIClient
@@ -172,9 +172,10 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 // versionLimit finds the limit that the engine names when it refuses a version.
 var versionLimit = regexp.MustCompile(`(minimum|maximum) supported api version is (\d+\.\d+)`)
 
-// withinLimits returns the newest version that the client and the engine speak. pinged
-// is the newest one of the engine; empty: not known. The refusal counts more than the
-// ping, which may be another engine's by now.
+// withinLimits returns the newest version that the client and the engine speak. If the
+// refusal names a minimum above that, it returns the minimum. pinged is the newest version
+// of the engine; empty: not known. The refusal counts more than the ping, which may be
+// another engine's by now.
 func withinLimits(pinged string, refusal error) string {
 	wanted := newestVersion
 	if pinged != "" && versions.LessThan(pinged, wanted) {
@@ -189,8 +190,8 @@ func withinLimits(pinged string, refusal error) string {
 	return wanted
 }
 
-// clientVersion is the API version of one client. It belongs to the client and not to
-// an Engine: all Engines of the client set one field of it.
+// clientVersion is the API version of one client. All Engines of the client share it,
+// because a client has only one version.
 type clientVersion struct {
 	gate   chan struct{} // see passGate; its holder pings, and changes the version
 	warned atomic.Bool   // that no version can be agreed on
@@ -198,8 +199,8 @@ type clientVersion struct {
 	mu      sync.Mutex
 	version string
 	known   bool
-	// raised says that the version was set in the one way that raises it. From then on
-	// the client ignores pings, as if its user had fixed the version.
+	// raised says that the version was set by the client's WithVersion. Nothing else can
+	// raise it. From then on the client ignores pings, as if its user had fixed the version.
 	raised bool
 	fixed  bool // by the client's user
 	calls  map[*versionedCall]struct{}
@@ -333,8 +334,8 @@ func (s *clientVersion) awaitIdleLocked(ctx context.Context, limit time.Duration
 	return len(s.calls) == 0
 }
 
-// agree is the agreement of an Engine that has just pinged. Of a client that other
-// Engines use, it only lowers the version.
+// agree sets the version for an Engine that has just pinged. If another Engine has set the
+// client's version before, agree can only lower it.
 func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, ping types.Ping) error {
 	s.mu.Lock()
 	known, version, fixed := s.known, s.version, s.fixed
@@ -343,13 +344,13 @@ func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, p
 		return s.change(ctx, func() {
 			client.NegotiateAPIVersionPing(ping)
 			s.version, s.known = client.ClientVersion(), true
-			s.fixed = versions.GreaterThan(s.version, ping.APIVersion) // one that is fixed below shows in setLocked
+			s.fixed = versions.GreaterThan(s.version, ping.APIVersion) // if the user has fixed a lower one, setLocked finds that out
 		})
 	}
 	if fixed || !versions.LessThan(ping.APIVersion, version) {
 		return nil
 	}
-	_, err := s.set(ctx, client, ping.APIVersion) // a version that cannot be set is the user's choice
+	_, err := s.set(ctx, client, ping.APIVersion) // if the version cannot be set, the user has fixed it: no error
 	return err
 }
 
@@ -364,7 +365,7 @@ func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wan
 }
 
 func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (why string) {
-	real, isReal := client.(*engineapi.Client)
+	typed, isReal := client.(*engineapi.Client)
 	before := client.ClientVersion()
 	isLower := versions.LessThan(wanted, before)
 	switch {
@@ -373,7 +374,8 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 	case !isLower && !isReal:
 		return "only a *client.Client can go to a newer one"
 	case !s.raised:
-		// A ping lowers the version, unless the user has fixed it. Nothing else tells.
+		// Find out whether the user has fixed the version. If so, a ping does not lower
+		// it. The client shows that in no other way.
 		lower := wanted
 		if !isLower {
 			lower = "1.0"
@@ -385,7 +387,7 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 		}
 	}
 	if isReal && client.ClientVersion() != wanted {
-		_ = engineapi.WithVersion(wanted)(real) // cannot fail
+		_ = engineapi.WithVersion(wanted)(typed) // cannot fail
 		s.raised = true
 	}
 	return ""
@@ -408,11 +410,11 @@ var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engine
 func (t *versionsByClient) of(e *Engine) *clientVersion {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	real, isReal := e.client.(*engineapi.Client)
+	typed, isReal := e.client.(*engineapi.Client)
 	var key any
 	switch {
 	case isReal:
-		key = weak.Make(real)
+		key = weak.Make(typed)
 	case reflect.ValueOf(e.client).Comparable():
 		key = e.client
 	default: // it cannot be found again
@@ -423,7 +425,7 @@ func (t *versionsByClient) of(e *Engine) *clientVersion {
 		v = newClientVersion()
 		t.byClient[key] = v
 		if isReal {
-			runtime.AddCleanup(real, t.drop, key)
+			runtime.AddCleanup(typed, t.drop, key)
 		}
 	}
 	if !isReal {

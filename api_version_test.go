@@ -31,10 +31,10 @@ type rangedEngine struct {
 	before func(*http.Request) (*http.Response, error)
 }
 
-func (e *rangedEngine) speaks(min, max string) {
+func (e *rangedEngine) speaks(least, most string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.min, e.max = min, max
+	e.min, e.max = least, most
 }
 
 // taken returns the requests since the last call.
@@ -48,7 +48,7 @@ func (e *rangedEngine) taken() []string {
 
 func (e *rangedEngine) RoundTrip(r *http.Request) (*http.Response, error) {
 	e.mu.Lock()
-	min, max := e.min, e.max
+	least, most := e.min, e.max
 	_, version, _ := strings.Cut(r.URL.Path, "/v")
 	version, path, versioned := strings.Cut(version, "/")
 	if versioned {
@@ -58,7 +58,7 @@ func (e *rangedEngine) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	e.mu.Unlock()
 	answer := &http.Response{StatusCode: http.StatusOK, Request: r, Body: http.NoBody,
-		Header: http.Header{"Api-Version": {max}, "Content-Type": {"application/json"}}}
+		Header: http.Header{"Api-Version": {most}, "Content-Type": {"application/json"}}}
 	says := func(status int, text string) (*http.Response, error) {
 		answer.StatusCode, answer.Body = status, io.NopCloser(strings.NewReader(text))
 		return answer, nil
@@ -66,10 +66,10 @@ func (e *rangedEngine) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case !versioned:
 		return answer, nil
-	case versions.LessThan(version, min):
-		return says(http.StatusBadRequest, fmt.Sprintf(`{"message": "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version"}`, version, min))
-	case versions.GreaterThan(version, max):
-		return says(http.StatusBadRequest, fmt.Sprintf(`{"message": "client version %s is too new. Maximum supported API version is %s"}`, version, max))
+	case versions.LessThan(version, least):
+		return says(http.StatusBadRequest, fmt.Sprintf(`{"message": "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version"}`, version, least))
+	case versions.GreaterThan(version, most):
+		return says(http.StatusBadRequest, fmt.Sprintf(`{"message": "client version %s is too new. Maximum supported API version is %s"}`, version, most))
 	}
 	if e.before != nil {
 		if taken, err := e.before(r); taken != nil || err != nil {
@@ -375,7 +375,7 @@ func TestRequestsUnderWayMakeRoomForAnotherVersion(t *testing.T) {
 	} {
 		bubble(t, func(t *testing.T) {
 			released := make(chan struct{})
-			engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", released, test.obedient)}
+			engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", released, test.obedient)} //nolint:bodyclose // it returns a function
 			e := NewEngine(engine.client(t))
 			adapter, err := e.Adapter(nil, plainTask(), nil)
 			require.NoError(t, err)
@@ -417,7 +417,7 @@ func TestARequestThatDoesNotEndKeepsTheVersion(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		released := make(chan struct{})
-		engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", released, false)}
+		engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", released, false)} //nolint:bodyclose // it returns a function
 		e := NewEngine(engine.client(t))
 		adapter, err := e.Adapter(nil, plainTask(), nil)
 		require.NoError(t, err)
@@ -439,7 +439,7 @@ func TestARequestThatDoesNotEndKeepsTheVersion(t *testing.T) {
 func TestACallThatIsHeldObeysItsLimits(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", nil, true)}
+		engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", nil, true)} //nolint:bodyclose // it returns a function
 		client := engine.client(t)
 		adapter, err := NewEngine(client).Adapter(nil, plainTask(), nil)
 		require.NoError(t, err)

@@ -149,9 +149,9 @@ func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 	return health, nil
 }
 
-// isHealthTest reports whether engines run the test as it is written. CMD without a
-// command crashes older engines. If the first word is unknown, engines run nothing. With
-// an empty test, engines run the test of the image.
+// isHealthTest reports whether engines understand the test. They do understand an empty
+// test: then they run the test of the image. NONE turns the check off. CMD without a
+// command crashes older engines. If the first word is unknown, engines run nothing.
 func isHealthTest(test []string) bool {
 	switch {
 	case len(test) == 0 || test[0] == "NONE":

@@ -35,8 +35,8 @@ func isUnstarted(answer container.InspectResponse) bool {
 	return answer.State.Status == container.StateCreated && !hasEnded(answer)
 }
 
-// atEnd is the function look for a watch that waits until the container ends; see
-// [ContainerAdapter.Wait].
+// atEnd reports whether the container has ended. If the container is being removed, it
+// returns [ErrContainerDestroyed]. [ContainerAdapter.Wait] passes atEnd to watch.
 func atEnd(answer container.InspectResponse) (bool, error) {
 	if answer.State.Status == container.StateRemoving {
 		return false, ErrContainerDestroyed

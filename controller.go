@@ -72,9 +72,9 @@ const (
 	opAsking                       // all others: ended by Close
 )
 
-// run calls do, an operation of the given kind. The context that do gets ends with ctx.
-// It also ends early when Close, Remove, Shutdown or Terminate ends operations of this
-// kind. Then the error is the bare error of ctx if ctx has ended; otherwise
+// run calls do, an operation of the given kind. It hands do a context that ends with ctx.
+// That context also ends early when Close, Remove, Shutdown or Terminate ends operations
+// of this kind. Then the error is the bare error of ctx if ctx has ended; otherwise
 // [exec.ErrControllerClosed] after Close, and context.Canceled after the others.
 //
 // After Close, run refuses every operation. After Remove, it refuses the kinds opMaking
@@ -210,7 +210,9 @@ func (c *controller) detached(ctx context.Context, call func(context.Context) er
 		ctx := context.WithoutCancel(ctx)
 		err := call(ctx)
 		c.undo(ctx)
-		ended <- err // after undo: a Remove that follows the answer also stops the container
+		// Send err only after undo. Otherwise the caller could call Remove before undo
+		// looks, and undo would remove the container without a stop.
+		ended <- err
 	}()
 	select {
 	case err := <-ended:

@@ -140,8 +140,8 @@ func (c *controller) Start(ctx context.Context) error {
 			return c.endLostStart(ctx)
 		}
 		if !isUnstarted(answer) {
-			// An earlier Start may have been interrupted, perhaps with its process.
-			// This one goes on waiting.
+			// An earlier Start may have ended before the container was healthy,
+			// perhaps because the agent's process ended. This Start goes on waiting.
 			if answer.State.Status == container.StateRunning && !isHealthy(answer) {
 				if err := c.untilHealthy(ctx); err != nil {
 					return err
@@ -203,9 +203,10 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	return ExitError(answer, nil)
 }
 
-// untilHealthy waits until the container is healthy. If it ends first, or is stopped
-// because it is unhealthy, the error is [exec.ErrTaskStarted] after exit code 0, and
-// otherwise the exit error.
+// untilHealthy waits until the container is healthy. If it ends first with exit code 0, the
+// error is [exec.ErrTaskStarted]. If it ends with another code, the error is the exit error.
+// A container whose health checks failed is stopped. Then the error is the exit error,
+// whatever the code.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
 		return isHealthy(answer) || c.markUnhealthy(answer)

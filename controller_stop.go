@@ -67,7 +67,10 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 	case exec.IsTemporary(err), isRefusal(err):
 		return err
 	}
-	answer, inspectErr := c.adapter.Inspect(ctx)
+	// An inspect that hangs must not delay the kill, which the next call may send.
+	limited, cancel := context.WithTimeout(ctx, killDelay)
+	defer cancel()
+	answer, inspectErr := c.adapter.Inspect(limited)
 	if isContainerGone(inspectErr) || inspectErr == nil && (hasEnded(answer) || isUnstarted(answer)) {
 		return nil
 	}

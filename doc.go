@@ -36,10 +36,10 @@ after the last call has returned.
 
 On a *client.Client, an Engine pings once, before its first other request. Unless
 you have fixed the client's version, it then negotiates one. That sets the version
-for all users of the client. A failed ping is a temporary error. If the engine is
-upgraded or downgraded and refuses the version, the Engine agrees on another one and
-makes the call again: see "Upgrades" in docs/operations.md. If the version lacks a
-field of the task, the first method that would make something refuses the task.
+for all users of the client. A failed ping is a temporary error. If another engine
+refuses the version later, the Engine agrees on another one and makes the call again:
+see "Upgrades" in docs/operations.md. If the version lacks a field that the task sets,
+each method that pulls, creates or starts something refuses the task.
 
 Any other implementation of the client's interface counts as a fake of the newest
 version, and is not pinged. For a real client inside another type, use the option
@@ -135,13 +135,13 @@ SwarmKit's agent does not stop a task that has ended, and removes it only once. 
 controllers therefore do more. Refusals (400, 401, 403, 501) are final, but for the
 event stream and other requests that are not needed. For all else:
 
-  - An inspect ends Start and Wait only with a 404, or with an answer which shows
-    that the container has ended, is being removed or is another task's.
+  - If an inspect fails, Start and Wait fail for good only after a 404. If it succeeds,
+    they end if the container has ended, is being removed or is another task's.
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated
     after a passing fault, a 409 and a 500. Both go on until their context ends. The
-    pauses grow up to a minute. Remove does not repeat a stop that succeeded.
+    pauses grow up to a minute. No call sends a second stop signal.
   - After a create without an answer, Remove looks for the container for 5 seconds:
     an engine shows it only once its volumes are filled.
 

@@ -95,8 +95,9 @@ func (o *optionalRequests) answered(request string) {
 	delete(o.refused, request)
 }
 
-// versionTries bounds the tries of a request whose API version the engine refuses. An
-// engine that is upgraded behind a proxy may refuse the version agreed on meanwhile.
+// versionTries bounds the tries of a request whose API version the engine refuses. While
+// an engine is upgraded, the old one may answer the ping, and the new one may then refuse
+// the version that was agreed on.
 const versionTries = 3
 
 // request makes one engine call. It agrees on the API version first. If the engine
@@ -200,7 +201,8 @@ func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, er
 	if cut := cutBy(callCtx); cut != nil {
 		return openedEvents{}, cut
 	}
-	// The client sends its error a moment later, so the stream has to tell.
+	// The client reports a refusal only later, on opened.errs. The reader of the stream
+	// then calls failed.
 	opened.failed = func(ctx context.Context, err error) {
 		if refusesVersion(err) {
 			e.api.renew(ctx, e.options.requestTimeout, version, err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -108,7 +109,9 @@ const (
 type verdict struct {
 	passing bool // the fault passes by itself: a temporary error
 	mayMend bool // the call may succeed when it is repeated for long enough
-	refusal bool // the engine would answer the same again; any other error is tried again
+	// refusal: the engine would answer the same again. So tryAgain does not make a
+	// refusal temporary, and tellsNothing is false for it.
+	refusal bool
 	stream  streamRefusal
 }
 
@@ -117,7 +120,7 @@ type streamRefusal int
 
 const (
 	notRefused          streamRefusal = iota
-	refusedAfterAMinute               // without a stream: an engine that restarts gives such errors, too
+	refusedAfterAMinute               // refused once requests have failed for refusedAfter; before that, the engine may be restarting
 	refusedAtOnce
 )
 
@@ -173,7 +176,7 @@ func classify(err error) errorKind {
 		return kindUnreachable
 	case cerrdefs.IsInternal(err), cerrdefs.IsConflict(err):
 		return kindBusy
-	case cerrdefs.IsInvalidArgument(err), cerrdefs.IsUnauthorized(err), cerrdefs.IsPermissionDenied(err), cerrdefs.IsNotImplemented(err):
+	case isUndone(err):
 		return kindRefused
 	case cerrdefs.IsNotFound(err):
 		return kindMissing
@@ -212,6 +215,22 @@ func tryAgain(ctx context.Context, err error) error {
 
 // isAnswer reports whether err is an answer of the engine. Only an answer has a class.
 func isAnswer(err error) bool { return knownClass(err) != nil }
+
+// isUndone reports whether an engine answered a request with 400, 401, 403 or 501: it has
+// done nothing. Not every such answer is a refusal for classify: if the engine does not
+// speak the client's API version, that is a passing fault.
+func isUndone(err error) bool {
+	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
+}
+
+// saysNoConnection reports whether err says that a request got no connection, so that
+// the engine has not seen it. The client drops the cause of such an error: its text
+// remains.
+func saysNoConnection(err error) bool {
+	var dial *net.OpError
+	return stderrors.Is(err, syscall.ECONNREFUSED) || stderrors.As(err, &dial) && dial.Op == "dial" ||
+		engineapi.IsErrConnectionFailed(err) && strings.Contains(err.Error(), "Cannot connect to the Docker daemon")
+}
 
 // hasStatus reports whether err is an answer with an HTTP status of an error. The status
 // need not have a class.

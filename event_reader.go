@@ -17,16 +17,18 @@ const (
 	// client has returned. It takes microseconds.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
-	// restored. An engine sends the events that it has kept at once: an event that has
-	// not come back by then is lost. After the same time every watch inspects once more,
-	// because an engine misses events between its answer and its subscribing.
+	// restored. Right after the opening, an engine sends the events that it has kept. If
+	// the last event is not among them again, events may be lost. After the same time
+	// every watch inspects once more: an engine answers a moment before it begins to
+	// send new events, and an event of that moment may be missed.
 	settleWindow = time.Second
-	// After refusedAfter without a stream, passing faults and time-outs of the request
-	// count as a refusal. An engine has this time to restart behind a proxy that
-	// answers meanwhile.
+	// refusedAfter is how long requests must have failed before a time-out, or an answer
+	// such as 503, counts as a refusal. An engine has this time to restart behind a
+	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back in time. It covers the time from
-	// an engine's answer to its subscribing.
+	// lookBack is how far the first request goes back in time. The engine then also
+	// sends the events from before it begins to send new ones. Its clock may be this
+	// much behind the clock of this host.
 	lookBack = 5 * time.Second
 	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
 	// come twice.
@@ -41,7 +43,7 @@ type eventReader struct {
 	memory eventMemory
 	last   eventKey // the last event; the next request begins there; zero: none
 	outage outage
-	failed time.Time // when the first request of this run failed in this outage; zero: none has
+	failed time.Time // the time of the first failure that this run saw in this outage; zero: none yet
 	hinted time.Time // when the watches were last told that the stream was opened
 	// flaps counts how often in a row the stream broke before it was proven. From the
 	// second time on, the watches are told of an opening only every refusedInterval.
@@ -265,8 +267,9 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 
 // refusedBy reports whether the current request, which ended with err, was refused. A
 // refusal means that something answers, and may answer inspects too. A request without
-// a connection, or one that opened the stream, was not refused. For refusedAfter a
-// passing fault is no refusal: the engine may be restarting behind a proxy, or busy.
+// a connection, or one that opened the stream, was not refused. Until requests
+// have failed for refusedAfter, a passing fault is no refusal: the engine may be
+// restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false
@@ -387,9 +390,9 @@ func (r *streamRun) resync() int {
 	return len(lost)
 }
 
-// dismissLocked takes subscribers off the run, and closes the channel closed of each.
-// The caller must call the returned functions without the lock, because they call into
-// contexts, which may be of any type.
+// dismissLocked takes subscribers off the run, and closes each one's channel named
+// closed. The caller must call the returned functions without the lock, because they
+// call into contexts, which may be of any type.
 func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
 	for _, sub := range subs {
 		r.removeLocked(sub)

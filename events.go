@@ -325,8 +325,8 @@ type subscriber struct {
 	// For events: both are as ContainerAdapter.Events describes them. Otherwise nil.
 	messages chan events.Message
 	closed   chan struct{}
-	// For hints: with room for one. True means that every subscriber got this hint.
-	// Otherwise nil.
+	// For hints; nil for a subscriber to events. It has room for one hint. The hint is
+	// true if it goes to all watches at once.
 	hints chan bool
 
 	// Guarded by eventStream.mu.

@@ -29,7 +29,7 @@ type executor struct {
 	mu       sync.Mutex
 	node     *api.NodeDescription // nil: Describe has not succeeded yet
 	hostname string               // the node's name in the swarm; empty: Configure was not called yet
-	platform *api.Platform        // as the swarm knows it, until the engine is described
+	platform *api.Platform        // as the swarm knows it; not used once node is known
 
 	// When the list of plugins first failed, before any description; zero: it has not.
 	pluginsFailed time.Time

@@ -43,14 +43,13 @@ var wings = []struct {
 	// From a task to requests: pure, without a context and without I/O.
 	{"translation", []string{"ground"}, []houseFile{
 		{"container.go", "the container's configuration: labels, environment, health check, grace period"},
-		{"deferred_task.go", "the identity of a task's container; tasks that wait for the node, or are refused"},
+		{"deferred_task.go", "the identity of a task's container; {{…}} in a task; tasks that wait for the node, or are refused"},
 		{"dependencies.go", "secrets and configs of a task, and the files they become"},
 		{"fields.go", "what becomes of each field of a task"},
 		{"host_config.go", "limits, ports, privileges"},
 		{"image.go", "image reference, credentials, platform"},
 		{"mounts.go", "mounts and volumes"},
 		{"networks.go", "networks, addresses, sysctls"},
-		{"templates.go", "{{…}} in a task"},
 	}},
 	{"pulls", []string{"translation"}, []houseFile{
 		{"pull.go", "PullProgress; one request for all that want the same image; observers"},
@@ -79,12 +78,12 @@ var wings = []struct {
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{
-		{"adapter.go", "the ContainerAdapter: pull, start, stop, remove; whose container it is"},
+		{"adapter.go", "the ContainerAdapter: pull, start, remove; whose container it is"},
 		{"adapter_create.go", "Create, and the container that has the name already"},
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
-		{"adapter_logs.go", "Logs and PublishLogs of the adapter"},
 		{"adapter_networks.go", "makes and removes networks that tasks share"},
-		{"wait.go", "Wait and Events of the adapter; the watch of a container"},
+		{"adapter_stop.go", "Shutdown and Terminate: one stop signal, then a kill"},
+		{"adapter_streams.go", "Wait, Events, Logs and PublishLogs; the watch of a container"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{
 		{"controller.go", "the controller: its operations, calls that outlive them, calls that are repeated"},

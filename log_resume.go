@@ -132,8 +132,8 @@ func (c *logCursor) begin() container.LogsOptions {
 		}
 		return options
 	}
-	// If the last answer broke off before a new message came, begin later: the next
-	// answer may break off as early.
+	// The last answer may have broken off while it still repeated messages. Then go back
+	// half as far, so that the next answer repeats fewer messages before a new one.
 	switch {
 	case c.taken || !c.repeated:
 		c.overlap = logOverlap

@@ -66,8 +66,9 @@ type logTarget interface {
 	// inspectPinned inspects the container with the ID pinned. If pinned is empty, it
 	// becomes the ID of the container that has the task's name now.
 	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
-	// awaitStart waits until the container has been started, or until the container
-	// with the ID seen is removed. An empty seen is no container.
+	// awaitStart waits until the container has been started. seen is the ID of a
+	// container that was seen before; empty: none was. If one was, awaitStart also
+	// returns once that one is gone.
 	awaitStart(ctx context.Context, seen string) (started bool, err error)
 	// checkLogOwner refuses a container that is not the task's.
 	checkLogOwner(answer container.InspectResponse) error
@@ -311,7 +312,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 type logLimiter struct {
 	limiter *rate.Limiter
 	owed    int // bytes that went out and have not been waited for yet
-	slice   int // wait once so many bytes are owed
+	slice   int // owed must reach this number of bytes before there is a wait
 }
 
 func newLogLimiter(bytesPerSecond int) *logLimiter {

@@ -81,7 +81,8 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 }
 
 // WithPullStallTimeout bounds how long a pull may go on without progress. Progress is a
-// new byte of a layer, or a layer that enters a later phase. The wait for the engine's
+// new byte of a layer, or a layer that enters a later phase. While a layer downloads, only
+// downloads are progress: the extraction of another layer is not. The wait for the engine's
 // first message counts too. A pull without progress is cancelled and not tried again:
 // errors.Is finds [ErrPullStalled] in its error. The default is five minutes:
 // containerd raised its own limit to that, for slow disks. 0 means no limit. A negative
@@ -117,7 +118,7 @@ func WithPullAttempts(attempts int) Option {
 }
 
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
-// does not bound pulls and logs. It bounds only the opening of the event stream. A stop
+// does not bound pulls and logs. Of the event stream it bounds only the opening. A stop
 // may take the task's grace period in addition. A call that takes longer fails with a
 // temporary error. The engine may still carry it out; a repeated call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:

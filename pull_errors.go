@@ -265,7 +265,7 @@ func (w wording) streamError(f *pullFailure) *pullError {
 		e.text = fmt.Sprintf("%s (code %d)", f.text, f.code)
 	}
 	known, passing, class := w.fault(f.text)
-	if !known { // without a code that is final it is tried again
+	if !known { // it is tried again, unless its code is final
 		class = classOfStatus(f.code)
 		if f.code == http.StatusInternalServerError { // the engine's own fault
 			class = cerrdefs.ErrInternal

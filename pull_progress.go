@@ -80,11 +80,14 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 		change.visible = true
 	}
 	s.status = change.status
+	downloaded := l.furthest >= layerDownloaded // before this message
 	advanced := l.advance(now, phase, m)
 	if advanced {
 		s.advanced = now
 		change.visible = true
-		if phase <= layerDownloaded || phase == layerDone && l.bytes == 0 {
+		// Usually an extraction is no progress of a download. But an engine may leave out
+		// "Download complete". Then the first later phase shows that the download ended.
+		if phase <= layerDownloaded || !downloaded {
 			s.downloading = now
 			change.download = true
 		}

@@ -50,7 +50,7 @@ func newScrubber(registryAuth string) scrubber {
 	}
 	add(registryAuth)
 	fields := map[string]any{}
-	var taken struct{ Username, Password string } // as the engine reads them: upper or lower case
+	var taken struct{ Username, Password string } // as for the engine, the keys may be in upper or lower case
 	if data, err := decodeBase64(registryAuth); err == nil {
 		_ = json.Unmarshal(data, &fields)
 		_ = json.Unmarshal(data, &taken)

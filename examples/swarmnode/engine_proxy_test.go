@@ -78,11 +78,11 @@ func newEngineProxy(t testing.TB) *engineProxy {
 	return p
 }
 
-// speaks has the engine seem to speak the API versions from min to max, and no other.
-func (p *engineProxy) speaks(min, max string) {
+// speaks has the engine seem to speak the API versions from least to most, and no other.
+func (p *engineProxy) speaks(least, most string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.min, p.max = min, max
+	p.min, p.max = least, most
 	p.refused = 0
 }
 
