@@ -289,12 +289,15 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 		if present {
 			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image digest is on the engine: not pulled")
 		}
-		if present || err != nil {
+		if present || err != nil && err != errImageUnseen { //nolint:errorlint // bare
 			return err
 		}
 	}
 	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{image: a.image, ref: ref, options: config.pullOptions()})
 }
+
+// errImageUnseen is the error of imagePresent if images may not be looked at.
+var errImageUnseen = errors.New("the image may not be looked at")
 
 // imagePresent reports whether the engine has the task's image, for the task's
 // platform. It returns an error only if the engine is away or ctx has ended. After any
@@ -312,6 +315,9 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 		return runsOn(answer, config.platform()), nil
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
 		return false, engineError(ctx, err, "inspect image %s", a.image)
+	case isForbidden(err):
+		a.engine.optional.without(a.logContext(ctx), "GET /images/…", err, "an image is pulled although the engine may have it, and after a failed pull the create shows whether it has")
+		return false, errImageUnseen
 	default:
 		return false, nil
 	}

@@ -3,7 +3,9 @@ package dockerexec
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -59,7 +61,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 	for try := 1; ; try++ {
 		made, version, err := a.create(ctx, config)
 		if config.maxCPUs == 0 && tooManyCPUs.matches(err) {
-			if config, err = a.capCPUs(ctx, config); err != nil {
+			if config, err = a.capCPUs(ctx, config, err); err != nil {
 				return err
 			}
 			made, version, err = a.create(ctx, config)
@@ -117,17 +119,26 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 	return made, version, err
 }
 
+// onlyCores finds the number of cores in the refusal of a CPU limit. Engines of 20.10 to
+// 29 name it.
+var onlyCores = regexp.MustCompile(`only (\d+) CPUs? available`)
+
 // capCPUs asks the engine for its cores, and returns config with the CPU limit capped
-// to them. It logs a warning.
-func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig) (*containerConfig, error) {
+// to them. It logs a warning. refusal is the engine's answer to the create. Its number
+// counts if the engine may not be asked.
+func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig, refusal error) (*containerConfig, error) {
 	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
 	})
+	if named := onlyCores.FindStringSubmatch(refusal.Error()); named != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)) {
+		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "the number of cores is that of the engine's refusal of the CPU limit")
+		info.NCPU, err = strconv.Atoi(named[1])
+	}
 	if err == nil && info.NCPU < 1 {
 		err = errors.Errorf("the engine says that it has %d cores", info.NCPU)
 	}
 	if err != nil {
-		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number", a.name)
+		return nil, engineError(ctx, err, "create container %s: its CPU limit is above the engine's cores; ask for their number (GET /info)", a.name)
 	}
 	a.capOnce.Do(func() {
 		log.G(a.logContext(ctx)).Warnf("task field Spec.Resources.Limits.NanoCPUs: the engine has only %d cores, the limit is capped to them", info.NCPU)

@@ -2,6 +2,8 @@ package dockerexec
 
 import (
 	"context"
+	stderrors "errors"
+	"net/http"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -11,6 +13,8 @@ import (
 	"time"
 	"weak"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/versions"
@@ -32,10 +36,12 @@ type apiVersion struct {
 	isFake bool           // no ping, and none of the requests that fakes need not implement
 	shared *clientVersion // by all Engines of the client
 	agreed atomic.Bool    // by this Engine: it has pinged
+
+	optional *optionalRequests
 }
 
 func (v *apiVersion) init(e *Engine, isWrapped bool) {
-	v.client = e.client
+	v.client, v.optional = e.client, &e.optional
 	if _, isReal := e.client.(*engineapi.Client); !isReal && !isWrapped {
 		v.isFake = true
 		v.shared = newClientVersion()
@@ -79,6 +85,11 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	switch {
 	case err != nil && pingCtx.Err() != nil:
 		return failed(requestTimeoutError(timeout))
+	case forbidsPing(err):
+		v.optional.without(ctx, "GET /_ping", err, "the API version is learnt when the engine refuses one")
+		if ping.APIVersion == "" {
+			ping.APIVersion = newestVersion
+		}
 	case isAnswer(err):
 		return failed(errors.New(err.Error())) // without its class, which is about the ping alone
 	case err != nil:
@@ -91,6 +102,12 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	}
 	v.agreed.Store(true)
 	return v.shared.current(), nil
+}
+
+// forbidsPing reports whether the ping alone was refused. Other answers, such as a 404
+// or a 401, say more: no engine is there, or nothing at all is allowed.
+func forbidsPing(err error) bool {
+	return cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err) || stderrors.Is(err, errhttp.ToNative(http.StatusMethodNotAllowed))
 }
 
 // enter begins a request, after get. It waits while the version is being changed. The
@@ -124,7 +141,7 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	ctx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
 	ping, err := v.client.Ping(ctx)
-	if err != nil {
+	if err != nil && !forbidsPing(err) {
 		log.G(ctx).WithError(err).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
 		return false
 	}

@@ -45,6 +45,11 @@ var (
 			{"20.10 to 29", "^bind source path does not exist"},
 		},
 	}
+	// A create whose image is not on the engine.
+	imageMissing = classifier{
+		class: cerrdefs.IsNotFound,
+		says:  []phrase{{"20.10 to 29", "^no such image"}},
+	}
 	// A CPU limit above the host's cores.
 	tooManyCPUs = classifier{
 		class: cerrdefs.IsInvalidArgument,
@@ -57,11 +62,6 @@ var (
 			{"20.10 to 29", "^network * not found"},
 			{"28 to 29", "^failed to set up container networking: network * not found"},
 		},
-	}
-	// The image of a container that is created does not exist.
-	imageVanished = classifier{
-		class: cerrdefs.IsNotFound,
-		says:  []phrase{{"20.10 to 29", "^no such image: "}},
 	}
 	// A removal of a container that the engine is already removing.
 	removalInProgress = classifier{

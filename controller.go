@@ -293,9 +293,12 @@ func (c *controller) repaired(ctx context.Context, call func(context.Context) er
 		case networkVanished.matches(cause):
 			logger.Debug("a network vanished, making it again")
 			err = c.detached(ctx, c.adapter.CreateNetworks)
-		case imageVanished.matches(cause) && !imageID.MatchString(c.adapter.image): // an ID cannot be pulled
+		case imageMissing.matches(cause) && !imageID.MatchString(c.adapter.image): // an ID cannot be pulled
 			logger.Debug("the image vanished, pulling it again")
-			err = c.pull(ctx)
+			var unseen error
+			if unseen, err = c.pull(ctx); unseen != nil {
+				return unseen // the pull failed, and nobody can tell whether the image is there
+			}
 		default:
 			return err
 		}

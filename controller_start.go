@@ -32,12 +32,17 @@ func (c *controller) Prepare(ctx context.Context) error {
 		if err := c.detached(ctx, c.adapter.CreateVolumes); err != nil {
 			return err
 		}
-		if err := c.pull(ctx); err != nil {
+		unseen, err := c.pull(ctx)
+		if err != nil {
 			return err
 		}
 		return c.repaired(ctx, func(ctx context.Context) error {
 			c.adapter.createSent.Store(false)
-			return c.created(c.adapter.Create(ctx))
+			err := c.created(c.adapter.Create(ctx))
+			if unseen != nil && imageMissing.matches(errors.Cause(err)) {
+				return unseen
+			}
+			return err
 		})
 	})
 }
@@ -87,22 +92,26 @@ func (c *controller) findPrepared(ctx context.Context) error {
 }
 
 // pull pulls the image. If that fails and the image is on the engine, it succeeds with
-// a warning. A temporary error is returned: then the agent tries again.
-func (c *controller) pull(ctx context.Context) error {
+// a warning. A temporary error is returned: then the agent tries again. If it is not
+// known whether the image is on the engine, unseen is the error of the pull: the create
+// shows whether the image is there.
+func (c *controller) pull(ctx context.Context) (unseen, err error) {
 	pullErr := c.adapter.PullImage(ctx)
 	if pullErr == nil || ctx.Err() != nil || exec.IsTemporary(pullErr) {
-		return pullErr
+		return nil, pullErr
 	}
 	present, err := c.adapter.imagePresent(ctx)
-	if err != nil {
-		return err
-	}
-	if !present {
-		return pullErr
+	switch {
+	case err == errImageUnseen: //nolint:errorlint // bare
+		unseen = pullErr
+	case err != nil:
+		return nil, err
+	case !present:
+		return nil, pullErr
 	}
 	log.G(c.adapter.logContext(ctx)).WithField("image", c.adapter.image).WithError(pullErr).
 		Warn("pull failed, the image on the engine is used instead")
-	return nil
+	return unseen, nil
 }
 
 // Start starts the container. If the container has a health check, it waits until the

@@ -3,10 +3,12 @@ package dockerexec
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
 
@@ -26,6 +28,7 @@ type Engine struct {
 	networks sharedNetworks
 	files    fileStore
 	hosts    fileHosts
+	optional optionalRequests
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. It never closes
@@ -61,6 +64,35 @@ func (e *Engine) usable() error {
 		return errNoClient
 	}
 	return e.options.err
+}
+
+// optionalRequests are the requests that a proxy in front of the engine may refuse. The
+// package goes on without their answers. The zero value is ready for use.
+type optionalRequests struct {
+	mu      sync.Mutex
+	refused map[string]bool
+}
+
+// without logs that a request was refused, and what is done instead. It logs each
+// request once, until answered is called.
+func (o *optionalRequests) without(ctx context.Context, request string, err error, instead string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused[request] {
+		return
+	}
+	if o.refused == nil {
+		o.refused = map[string]bool{}
+	}
+	o.refused[request] = true
+	log.G(ctx).WithError(err).Warnf("the engine, or a proxy in front of it, refuses %s; %s", request, instead)
+}
+
+// answered notes that a request was answered.
+func (o *optionalRequests) answered(request string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.refused, request)
 }
 
 // versionTries bounds the tries of a request whose API version the engine refuses. While

@@ -186,6 +186,14 @@ func classify(err error) errorKind {
 	return kindOther
 }
 
+// isForbidden reports whether err, the answer to a request that is optional, refuses the
+// request as such: by an engine's plugin, or by a proxy in front of the engine. The
+// caller goes on without the answer. A 200 with a page in it is no refusal.
+func isForbidden(err error) bool {
+	kind := classify(err)
+	return kind == kindRefused || kind == kindOtherAnswer && hasStatus(err)
+}
+
 // tellsNothing reports whether the error of an inspect says nothing about the
 // container. It says something if the container is gone, or if the engine refuses to
 // show it.

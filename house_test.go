@@ -74,7 +74,7 @@ var wings = []struct {
 	// Joins the wings above one client.
 	{"engine", []string{"pulls", "events", "logs", "files"}, []houseFile{
 		{"api_version.go", "agrees on an API version, and again when the engine refuses it"},
-		{"engine.go", "Engine; the limit of each request; requests made again for another API version"},
+		{"engine.go", "Engine; the limit of each request; requests that are made again, and those that may be refused"},
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{

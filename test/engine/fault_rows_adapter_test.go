@@ -12,7 +12,7 @@ func adapterFaultRows() []*faultRow {
 	return []*faultRow{
 		{
 			name: "Inspect: ping", target: "* _ping", every: true, bodiless: true,
-			ends:  always(temporary),
+			ends:  always(temporary).but(outcomes{fault403: repeated}),
 			setup: func(c *faultCell) { c.share(c.bench.running); c.about = pingFault },
 			op:    inspectIt,
 		},
@@ -26,7 +26,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "PullImage: inspect image", target: "GET images/*",
-			ends: once.but(outcomes{faultGarbled: success, fault404: success, fault409: success, fault500: success}),
+			ends: once.but(outcomes{faultGarbled: success, fault403: success, fault404: success, fault409: success, fault500: success}),
 			setup: func(c *faultCell) {
 				spec(c.task).Image = c.bench.reference
 				c.use()
@@ -50,7 +50,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "CreateNetworks: inspect", target: "GET networks/*",
-			ends: once.but(outcomes{fault404: temporary}),
+			ends: once.but(outcomes{fault403: success, fault404: temporary}),
 			setup: func(c *faultCell) {
 				c.join(1)
 				c.use()
@@ -116,7 +116,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Create: cores", target: "GET info",
-			ends:  once,
+			ends:  once.but(outcomes{fault403: success, fault404: success}),
 			setup: (*faultCell).useManyCores, op: onAdapter((*dockerexec.ContainerAdapter).Create), done: isCreated, again: exec.ErrTaskPrepared,
 		},
 		{
@@ -133,7 +133,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Create, with a secret: list of containers", target: "GET containers/json", needs: besideUs,
-			ends: once.but(outcomes{faultGarbled: success, fault404: success, fault409: success, fault500: success}),
+			ends: once.but(outcomes{faultGarbled: success, fault403: success, fault404: success, fault409: success, fault500: success}),
 			setup: func(c *faultCell) {
 				c.useSecret()
 				c.leaveFiles()
@@ -195,13 +195,13 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "RemoveNetworks: inspect", target: "GET networks/*",
-			ends:  once.but(outcomes{fault404: believed}),
+			ends:  once.but(outcomes{fault403: believed, fault404: believed}),
 			setup: (*faultCell).useNetworks, done: networksGone, op: onAdapter((*dockerexec.ContainerAdapter).RemoveNetworks),
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
 			name: "RemoveNetworks: list who needs them", target: "GET containers/json",
-			ends:  once,
+			ends:  once.but(outcomes{fault403: repeated, fault404: repeated}),
 			setup: (*faultCell).useNetworks, done: networksGone, op: onAdapter((*dockerexec.ContainerAdapter).RemoveNetworks),
 		},
 		{
