@@ -145,7 +145,10 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
 		})
 	})
-	if IsUnknownContainer(err) {
+	switch {
+	case err == nil:
+		a.forgetStops() // they were for an earlier run
+	case IsUnknownContainer(err):
 		_ = a.removeFiles(ctx) // the start's error counts
 	}
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)

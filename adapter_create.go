@@ -69,7 +69,6 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 		if err == nil {
 			a.nameTaken.Store(false)
 			a.noteContainer(made.ID)
-			a.forgetStops()
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
 			for _, warning := range made.Warnings {

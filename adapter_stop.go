@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
@@ -98,7 +99,7 @@ func (a *ContainerAdapter) forgetStop(s *stop) {
 	}
 }
 
-// forgetStops is for a container that is new, or that is gone.
+// forgetStops ends every stop. It is for a container that is new, gone, or started again.
 func (a *ContainerAdapter) forgetStops() {
 	a.stops.mu.Lock()
 	defer a.stops.mu.Unlock()
@@ -141,7 +142,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 		})
 	})
 	s.over = err == nil || isContainerGone(err) || IsStoppedContainer(err)
-	if !s.over && (connection.failed(err) || isUndone(err)) {
+	if !s.over && (connection.failed(err) || isUndone(err) || cerrdefs.IsResourceExhausted(err)) { // 429: try later
 		s.sent = time.Time{}
 	}
 	if s.over || s.sent.IsZero() {

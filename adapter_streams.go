@@ -241,7 +241,7 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 	}
 	var body io.ReadCloser
 	err = a.onContainer(ctx, func(nameOrID string) error {
-		body, err = a.openLogs(ctx, nameOrID, engineOptions) //nolint:bodyclose // the caller closes it
+		body, err = a.openLogs(ctx, nameOrID, engineOptions)
 		return err
 	})
 	if err != nil {

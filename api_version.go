@@ -4,14 +4,11 @@ import (
 	"context"
 	stderrors "errors"
 	"net/http"
-	"reflect"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errhttp"
@@ -140,19 +137,24 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	}
 	ctx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
-	ping, err := v.client.Ping(ctx)
-	if err != nil && !forbidsPing(err) {
-		log.G(ctx).WithError(err).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
-		return false
+	var wanted string
+	why := v.shared.whyFixed()
+	if why == "" {
+		ping, err := v.client.Ping(ctx)
+		if err != nil && !forbidsPing(err) {
+			log.G(ctx).WithError(err).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
+			return false
+		}
+		wanted = withinLimits(ping.APIVersion, refusal)
 	}
-	wanted := withinLimits(ping.APIVersion, refusal)
-	var why string
 	switch {
+	case why != "":
 	case versions.GreaterThan(wanted, newestVersion):
 		why = "the client speaks no version above " + newestVersion
 	case wanted == refused:
 		why = "the engine offers no other one"
 	default:
+		var err error
 		if why, err = v.shared.set(ctx, v.client, wanted); err != nil {
 			log.G(ctx).WithError(err).Debug("the API version was not changed")
 			return false
@@ -354,9 +356,27 @@ func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, p
 	return err
 }
 
+const (
+	userFixedVersion = "the client was made with a fixed version"
+	onlyRealGoesUp   = "only a *client.Client can go to a newer one"
+)
+
+// whyFixed says why the version can never be changed, if that is known already.
+func (s *clientVersion) whyFixed() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fixed {
+		return userFixedVersion
+	}
+	return ""
+}
+
 // set changes the version to wanted. why says why the client does not allow that. err
 // says that it may be tried again.
 func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wanted string) (why string, err error) {
+	if _, isReal := client.(*engineapi.Client); !isReal && versions.GreaterThan(wanted, s.current()) {
+		return onlyRealGoesUp, nil // without holding any request
+	}
 	err = s.change(ctx, func() {
 		why = s.setLocked(client, wanted)
 		s.version, s.known = client.ClientVersion(), true
@@ -372,7 +392,7 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 	case wanted == before:
 		return ""
 	case !isLower && !isReal:
-		return "only a *client.Client can go to a newer one"
+		return onlyRealGoesUp
 	case !s.raised:
 		// Find out whether the user has fixed the version. If so, a ping does not lower
 		// it. The client shows that in no other way.
@@ -383,7 +403,7 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 		client.NegotiateAPIVersionPing(types.Ping{APIVersion: lower})
 		if client.ClientVersion() == before {
 			s.fixed = true
-			return "the client was made with a fixed version"
+			return userFixedVersion
 		}
 	}
 	if isReal && client.ClientVersion() != wanted {
@@ -391,62 +411,4 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 		s.raised = true
 	}
 	return ""
-}
-
-// versionsByClient finds the clientVersion of a client. It keeps no client alive.
-type versionsByClient struct {
-	mu sync.Mutex
-	// By the weak pointer to a *client.Client, or by a wrapped client itself.
-	byClient map[any]*clientVersion
-	// engines counts the Engines of each wrapped client: nothing points weakly to a
-	// client whose type is not known.
-	engines map[any]int
-}
-
-var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
-
-// of returns the version of the client of e. It stays in the table as long as the
-// client lives; for a wrapped client, as long as one of its Engines does.
-func (t *versionsByClient) of(e *Engine) *clientVersion {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	typed, isReal := e.client.(*engineapi.Client)
-	var key any
-	switch {
-	case isReal:
-		key = weak.Make(typed)
-	case reflect.ValueOf(e.client).Comparable():
-		key = e.client
-	default: // it cannot be found again
-		return newClientVersion()
-	}
-	v := t.byClient[key]
-	if v == nil {
-		v = newClientVersion()
-		t.byClient[key] = v
-		if isReal {
-			runtime.AddCleanup(typed, t.drop, key)
-		}
-	}
-	if !isReal {
-		t.engines[key]++
-		runtime.AddCleanup(e, t.dropEngine, key)
-	}
-	return v
-}
-
-func (t *versionsByClient) drop(key any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.byClient, key)
-}
-
-func (t *versionsByClient) dropEngine(key any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.engines[key]--
-	if t.engines[key] == 0 {
-		delete(t.engines, key)
-		delete(t.byClient, key)
-	}
 }

@@ -55,7 +55,7 @@ func (c *controller) created(err error) error {
 	switch {
 	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
 		c.ownershipProven, c.createLost = true, false
-	case exec.IsTemporary(err) && c.adapter.createSent.Load():
+	case exec.IsTemporary(err) && c.adapter.createSent.Load() && !isUndone(err):
 		c.createLost = true
 	}
 	return err
@@ -263,7 +263,7 @@ func (c *controller) startContainer(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.setStartLost(false)
-	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load(): // the client's error does not tell whether the request arrived
+	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load() && !isUndone(err): // the client's error does not tell whether the request arrived
 		c.setStartLost(true)
 	}
 	return err

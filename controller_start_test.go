@@ -875,3 +875,27 @@ func TestAnEndDoesNotWaitInVain(t *testing.T) {
 		}
 	}
 }
+
+// An engine that does not speak the client's version has carried out nothing: neither a
+// start nor a create is looked for.
+func TestACallOfARefusedVersionIsNotLost(t *testing.T) {
+	t.Parallel()
+	tooOld := simError{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}
+	for _, call := range []string{"ContainerCreate", "ContainerStart"} {
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := newSimController(t, sim, plainTask())
+			sim.fails(failing(call, tooOld))
+			err := ctlr.Prepare(t.Context())
+			if call == "ContainerStart" {
+				require.NoError(t, err)
+				err = ctlr.Start(t.Context())
+			}
+			require.True(t, exec.IsTemporary(err), err)
+			sim.fails(nil)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Zero(t, time.Since(began), call)
+		})
+	}
+}

@@ -3,8 +3,11 @@ package dockerexec
 import (
 	"context"
 	"io"
+	"reflect"
+	"runtime"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
@@ -217,4 +220,62 @@ func do(ctx context.Context, e *Engine, extra time.Duration, call func(context.C
 		return struct{}{}, call(ctx)
 	})
 	return err
+}
+
+// versionsByClient finds the clientVersion of a client. It keeps no client alive.
+type versionsByClient struct {
+	mu sync.Mutex
+	// By the weak pointer to a *client.Client, or by a wrapped client itself.
+	byClient map[any]*clientVersion
+	// engines counts the Engines of each wrapped client: nothing points weakly to a
+	// client whose type is not known.
+	engines map[any]int
+}
+
+var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
+
+// of returns the version of the client of e. It stays in the table as long as the
+// client lives; for a wrapped client, as long as one of its Engines does.
+func (t *versionsByClient) of(e *Engine) *clientVersion {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	typed, isReal := e.client.(*engineapi.Client)
+	var key any
+	switch {
+	case isReal:
+		key = weak.Make(typed)
+	case reflect.ValueOf(e.client).Comparable():
+		key = e.client
+	default: // it cannot be found again
+		return newClientVersion()
+	}
+	v := t.byClient[key]
+	if v == nil {
+		v = newClientVersion()
+		t.byClient[key] = v
+		if isReal {
+			runtime.AddCleanup(typed, t.drop, key)
+		}
+	}
+	if !isReal {
+		t.engines[key]++
+		runtime.AddCleanup(e, t.dropEngine, key)
+	}
+	return v
+}
+
+func (t *versionsByClient) drop(key any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byClient, key)
+}
+
+func (t *versionsByClient) dropEngine(key any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.engines[key]--
+	if t.engines[key] == 0 {
+		delete(t.engines, key)
+		delete(t.byClient, key)
+	}
 }
