@@ -196,7 +196,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start, health: stop", target: "POST containers/*/stop", bodiless: true,
-			ends: stoppedOnce.but(outcomes{fault404: believed}),
+			ends: stoppedOnce.but(outcomes{fault403: final, fault404: believed}),
 			setup: func(c *faultCell) {
 				c.linger()
 				c.checkHealth("/nosuch")
@@ -208,7 +208,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start, a stray: stop", target: "POST containers/*/stop", bodiless: true, needs: besideUs,
-			ends:  stoppedOnce.but(outcomes{fault404: believed}),
+			ends:  stoppedOnce.but(outcomes{fault403: final, fault404: believed}),
 			setup: (*faultCell).controlStray, op: controllerStartStray, done: runsNoMore, onHit: killIfGone,
 			made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
 			says: map[fault]string{fault404: noContainer},
@@ -226,7 +226,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Wait, health: stop", target: "POST containers/*/stop", bodiless: true,
-			ends:  stoppedOnce.but(outcomes{fault404: believed}),
+			ends:  stoppedOnce.but(outcomes{fault403: final, fault404: believed}),
 			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useLingering(); c.control(api.TaskStateRunning) },
 			op:    controllerWait, done: isStopped, onHit: killIfGone, stops: true,
 			says: map[fault]string{fault404: noContainer},
