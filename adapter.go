@@ -30,12 +30,15 @@ import (
 //   - The sentinels of this package and of SwarmKit, bare.
 //   - For all else, an error that says what failed on which object.
 //
+// None shows a secret of the task, also if the engine quotes one in its own error.
+//
 // An adapter is safe for concurrent use and has nothing to close. The zero value cannot
 // be used; see [Engine.Adapter].
 type ContainerAdapter struct {
 	taskIdentity // of the task's container
 	engine       *Engine
 	fullTask     fullTask
+	secrets      taskSecrets
 
 	containerID atomic.Pointer[string] // as the last inspect found it; nil: none so far
 
@@ -66,6 +69,19 @@ func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAd
 	return &ContainerAdapter{taskIdentity: of, engine: e, fullTask: full}
 }
 
+func (a *ContainerAdapter) handle() *Engine { return a.engine }
+
+// scrubber returns the scrubber of what the task is known to bring by now.
+func (a *ContainerAdapter) scrubber() scrubber { return a.secrets.scrubber(a.values, a.fullTask) }
+
+// hide takes the secrets of the task out of an error of the engine.
+func (a *ContainerAdapter) hide(err error) error {
+	if err == nil {
+		return nil
+	}
+	return a.scrubber().hide(err)
+}
+
 // ContainerName returns the name of the task's container. The name never changes, and
 // does not depend on whether the container exists.
 func (a *ContainerAdapter) ContainerName() string { return a.name }
@@ -89,7 +105,7 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	}
 	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
 	if err != nil {
-		return nil, "", err
+		return nil, "", a.hide(err)
 	}
 	if err := config.checkVersion(version); err != nil {
 		return nil, "", err
@@ -107,7 +123,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		return err
 	}
 	for _, v := range config.volumes() {
-		_, err := request(ctx, a.engine, 0, func(ctx context.Context) (volume.Volume, error) {
+		_, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
 		if err != nil {
@@ -135,7 +151,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if err := a.provideMissing(ctx, config.files); err != nil {
 		return err
 	}
-	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
+	err = do(ctx, a, 0, func(ctx context.Context) error {
 		a.startSent.Store(true)
 		return a.engine.client.ContainerStart(ctx, a.name, container.StartOptions{})
 	})
@@ -145,9 +161,9 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
 }
 
-// Inspect returns the engine's record of the container. Its State is never nil: an
-// answer without a state is an error. If there is no such container,
-// [IsUnknownContainer] recognises the error.
+// Inspect returns the engine's record of the container. The secrets of the task are
+// taken out of its State.Error. Its State is never nil: an answer without a state is an
+// error. If there is no such container, [IsUnknownContainer] recognises the error.
 func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	return a.checkInspect(ctx, answer, err)
@@ -165,11 +181,23 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if id := answer.ID; id != "" {
 		a.containerID.Store(&id)
 	}
-	return answer, nil
+	return a.hideInState(answer), nil
+}
+
+// hideInState takes secrets out of the engine's error about the container, which becomes
+// the text of an exit error.
+func (a *ContainerAdapter) hideInState(answer container.InspectResponse) container.InspectResponse {
+	if answer.State.Error == "" {
+		return answer
+	}
+	base, state := *answer.ContainerJSONBase, *answer.State
+	state.Error = a.scrubber().hideIn(state.Error, "")
+	base.State, answer.ContainerJSONBase = &state, &base
+	return answer
 }
 
 func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
-	return request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
+	return request(ctx, a, 0, func(ctx context.Context) (container.InspectResponse, error) {
 		return a.engine.client.ContainerInspect(ctx, a.name)
 	})
 }
@@ -189,7 +217,7 @@ func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.stopTimeout != nil {
 		grace = time.Duration(*a.stopTimeout) * time.Second
 	}
-	err := do(ctx, a.engine, grace, func(ctx context.Context) error {
+	err := do(ctx, a, grace, func(ctx context.Context) error {
 		return a.engine.client.ContainerStop(ctx, a.name, container.StopOptions{Timeout: a.stopTimeout})
 	})
 	if isContainerGone(err) || IsStoppedContainer(err) {
@@ -204,7 +232,7 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
 	}
-	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+	err := do(ctx, a, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerKill(ctx, a.name, "")
 	})
 	if isContainerGone(err) || IsStoppedContainer(err) {
@@ -227,7 +255,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 }
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
-	err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+	err := do(ctx, a, 0, func(ctx context.Context) error {
 		return a.engine.client.ContainerRemove(ctx, a.name, container.RemoveOptions{RemoveVolumes: true, Force: true})
 	})
 	if removalInProgress.matches(err) {
@@ -243,7 +271,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 // error of an inspect; if the removal succeeds, the error says that there is no such
 // container. It waits at most as long as one engine call may take.
 func (a *ContainerAdapter) untilGone(ctx context.Context) error {
-	return do(ctx, a.engine, 0, func(ctx context.Context) error {
+	return do(ctx, a, 0, func(ctx context.Context) error {
 		pauses := backoff{first: 10 * time.Millisecond, longest: time.Second, atLeastHalf: true}
 		for {
 			if _, err := a.engine.client.ContainerInspect(ctx, a.name); err != nil {
@@ -322,7 +350,9 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{image: a.image, ref: ref, options: config.pullOptions()})
+	return a.hide(a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{
+		image: a.image, ref: ref, options: config.pullOptions(), scrubber: a.scrubber(),
+	}))
 }
 
 // imagePresent reports whether the engine has the task's image, for the task's
@@ -333,7 +363,7 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
+	answer, err := request(ctx, a, 0, func(ctx context.Context) (image.InspectResponse, error) {
 		return a.engine.client.ImageInspect(ctx, a.image)
 	})
 	switch {

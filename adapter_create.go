@@ -63,7 +63,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
 			for _, warning := range made.Warnings {
-				logger.Debug("the engine warns: " + warning)
+				logger.Debug("the engine warns: " + a.scrubber().hideIn(warning, ""))
 			}
 			return a.connectRest(ctx, config, version, made.ID, nil)
 		}
@@ -89,7 +89,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 // create sends one create request.
 func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
 	config = config.forVersion(version)
-	return request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+	return request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		a.createSent.Store(true)
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
 			firstNetworks(config, version), config.platform(), config.name())
@@ -99,7 +99,7 @@ func (a *ContainerAdapter) create(ctx context.Context, version string, config *c
 // capCPUs asks the engine for its cores, and returns config with the CPU limit capped
 // to them. It logs a warning.
 func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig) (*containerConfig, error) {
-	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
+	info, err := request(ctx, a, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
 	})
 	if err == nil && info.NCPU < 1 {
@@ -172,7 +172,7 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 		if has != nil && has.Networks[name] != nil {
 			continue
 		}
-		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		err := do(ctx, a, 0, func(ctx context.Context) error {
 			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
 		})
 		if err != nil {

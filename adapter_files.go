@@ -2,7 +2,6 @@ package dockerexec
 
 import (
 	"context"
-	stderrors "errors"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -36,6 +35,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
+		a.secrets.learn(credential)
 		if len(credential) == 0 || !utf8.Valid(credential) {
 			return nil, nil, refuse(d.path, "%v is no credential spec (the payload is not shown)", *d)
 		}
@@ -101,7 +101,7 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 // fileEngine returns the ID of the engine. It refuses a task with files if the engine
 // cannot have any.
 func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
-	host, err := a.engine.fileHost(ctx)
+	host, err := a.engine.fileHost(ctx, a)
 	if err == nil && host.refusal != "" {
 		err = refuse(files[0].path, "%s", host.refusal)
 	}
@@ -116,6 +116,7 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payload
 		if err != nil {
 			return false, err
 		}
+		a.secrets.learn(payload)
 		complete = append(complete, filePayload{f, payload})
 	}
 	return a.engine.files.write(engineID, a.taskID, complete)
@@ -126,36 +127,17 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 	if !a.hasFiles || !namesFolder(a.taskID) {
 		return nil
 	}
-	host, err := a.engine.fileHost(ctx)
+	host, err := a.engine.fileHost(ctx, a)
 	if err != nil || host.engineID == "" { // no file was ever written
 		return err
 	}
 	return a.engine.files.remove(host.engineID, a.taskID)
 }
 
-// hiddenError is an engine's error whose text quoted a secret. text is the error
-// without it. cause still holds the secret, so it gives only its class and is never
-// handed out.
-type hiddenError struct {
-	text  string
-	cause error
-}
-
-func (e hiddenError) Error() string { return e.text }
-
-func (e hiddenError) Is(target error) bool {
-	return stderrors.Is(e.cause, target) || target != nil && target == knownClass(e.cause)
-}
-
-// explain adds to an engine's error what it means for the task's files. It hides the
-// payload of a credential spec.
+// explain adds to an engine's error what it means for the task's files.
 func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if err == nil {
 		return nil
-	}
-	// An engine quotes an option that it refuses. This option holds the payload.
-	if before, _, quotes := strings.Cut(err.Error(), credentialOption+"raw://"); quotes {
-		return hiddenError{before + credentialOption + "raw://(the payload is not shown)", err}
 	}
 	host := a.engine.hosts.known.Load()
 	if host == nil || len(files) == 0 || !noSource.matches(err) {
@@ -203,8 +185,8 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files.
-func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
+// engine and removes leftover files. by is whose call that is.
+func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
@@ -215,10 +197,10 @@ func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
-	host, err := e.askFileHost(ctx)
+	host, err := e.askFileHost(ctx, by)
 	if err == nil && host.engineID != "" {
 		var young bool
-		if young, err = e.sweepFiles(ctx, host.engineID); young {
+		if young, err = e.sweepFiles(ctx, by, host.engineID); young {
 			host.until = time.Now().Add(leftoverAge)
 		}
 	}
@@ -229,14 +211,14 @@ func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
 	return host, nil
 }
 
-func (e *Engine) askFileHost(ctx context.Context) (fileHost, error) {
+func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
 	switch address := e.client.DaemonHost(); {
 	case runtime.GOOS != "linux":
 		return fileHost{refusal: "secrets and configs need an executor on Linux, on the engine's own host"}, nil
 	case !onThisHost(address):
 		return fileHost{refusal: "the engine at " + cleanURL(address) + " is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"}, nil
 	}
-	info, err := request(ctx, e, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
+	info, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 	if err != nil {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information")
 	}
@@ -279,7 +261,7 @@ func onThisHost(address string) bool {
 // folder is left over if a process ends after it removed the container and before it
 // removed the files. young says that a folder is not old enough yet. If the engine does
 // not list its containers, sweepFiles removes nothing.
-func (e *Engine) sweepFiles(ctx context.Context, engineID string) (young bool, err error) {
+func (e *Engine) sweepFiles(ctx context.Context, by caller, engineID string) (young bool, err error) {
 	tasks, err := e.files.tasks(engineID)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
@@ -288,7 +270,7 @@ func (e *Engine) sweepFiles(ctx context.Context, engineID string) (young bool, e
 	if len(tasks) == 0 {
 		return false, nil
 	}
-	containers, err := request(ctx, e, 0, func(ctx context.Context) ([]container.Summary, error) {
+	containers, err := request(ctx, by, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return e.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelTask))})
 	})
 	if err := engineError(ctx, err, "secrets and configs: list of containers"); unfinished(ctx, err) {

@@ -24,11 +24,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 		return nil, err
 	}
 	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
-		return nil, err
+		return nil, a.hide(err)
 	}
 	body, err := a.engine.client.ContainerLogs(ctx, a.name, engineOptions)
 	if err != nil {
-		return nil, engineError(ctx, err, "logs of container %s", a.name)
+		return nil, engineError(ctx, a.hide(err), "logs of container %s", a.name)
 	}
 	return body, nil
 }
@@ -112,7 +112,8 @@ func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error
 }
 
 func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
-	return a.engine.client.ContainerLogs(ctx, nameOrID, options)
+	body, err := a.engine.client.ContainerLogs(ctx, nameOrID, options)
+	return body, a.hide(err)
 }
 
 func (a *ContainerAdapter) logMessageContext() api.LogContext {

@@ -224,7 +224,7 @@ var userFollows = regexp.MustCompile(`(?s)(path does not exist: |mount source pa
 // path, an option). There are none in an answer of a runtime, which may hold any words
 // of a container's process, and none in the page of a proxy.
 func engineWords(err error) string {
-	text := strings.ToLower(err.Error())
+	text := strings.ToLower(rawText(err))
 	if _, answer, found := strings.Cut(text, clientSays); found {
 		text = answer
 	}
@@ -264,6 +264,8 @@ func inOrder(line string, parts []string) bool {
 // says nothing but the class's own words.
 func isBare(err error, classes []error) bool {
 	switch e := err.(type) { //nolint:errorlint // the tree itself is walked
+	case *scrubbedError:
+		return isBare(e.raw(), classes)
 	case interface{ Unwrap() []error }:
 		for _, child := range e.Unwrap() {
 			if isBare(child, classes) {

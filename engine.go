@@ -138,15 +138,28 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 // fix stores the version that get returns from now on.
 func (v *apiVersion) fix(version string) { v.agreed.Store(&version) }
 
+// caller is on whose behalf a call is made: a task's adapter, or an Engine for itself.
+type caller interface {
+	handle() *Engine
+	// hide takes secrets out of an error of the engine.
+	hide(err error) error
+}
+
+func (e *Engine) handle() *Engine { return e }
+
+// hide knows no secrets of tasks. It takes users and queries out of URLs.
+func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
+
 // request makes one engine call. It agrees on the API version first. The call may take
-// the request time-out plus extra. The error is the client's own: the caller classifies
-// it and then hands it to engineError. Only a time-out is replaced, by
-// requestTimeoutError.
-func request[T any](ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
+// the request time-out plus extra. The error is the client's own, without the secrets of
+// the task: those who classify it find what the engine said. Then it goes to engineError.
+// Only a time-out is replaced, by requestTimeoutError.
+func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	var none T
+	e := by.handle()
 	timeout := e.options.requestTimeout
 	if _, err := e.api.get(ctx, timeout); err != nil {
-		return none, err
+		return none, by.hide(err)
 	}
 	if timeout > 0 {
 		timeout += extra
@@ -157,12 +170,12 @@ func request[T any](ctx context.Context, e *Engine, extra time.Duration, call fu
 	if err != nil && callCtx.Err() != nil && ctx.Err() == nil {
 		err = requestTimeoutError(timeout)
 	}
-	return answer, err
+	return answer, by.hide(err)
 }
 
 // do is request for a call whose answer is only an error.
-func do(ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) error) error {
-	_, err := request(ctx, e, extra, func(ctx context.Context) (struct{}, error) {
+func do(ctx context.Context, by caller, extra time.Duration, call func(context.Context) error) error {
+	_, err := request(ctx, by, extra, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, call(ctx)
 	})
 	return err

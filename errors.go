@@ -152,19 +152,23 @@ func classify(err error) errorKind {
 		noJSON    *json.SyntaxError
 		otherJSON *json.UnmarshalTypeError
 	)
+	raw := err
+	if err != nil {
+		raw = rawError(err)
+	}
 	switch {
 	case err == nil:
 		return noError
-	case stderrors.As(err, &late):
+	case stderrors.As(raw, &late):
 		return kindTimedOut
 	case cerrdefs.IsUnavailable(err), cerrdefs.IsResourceExhausted(err),
 		stderrors.Is(err, badGateway), stderrors.Is(err, gatewayTimeout),
 		lostContainerd.matches(err), tooNewClient.matches(err):
 		return kindOverloaded
 	case stderrors.Is(err, io.EOF), stderrors.Is(err, io.ErrUnexpectedEOF), lostInfo.matches(err),
-		stderrors.As(err, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // what json.Unmarshal has for an EOF
+		stderrors.As(raw, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // what json.Unmarshal has for an EOF
 		stderrors.Is(err, syscall.ECONNREFUSED), stderrors.Is(err, syscall.ECONNRESET), stderrors.Is(err, syscall.EPIPE),
-		stderrors.As(err, &netErr) && netErr.Timeout(), engineapi.IsErrConnectionFailed(err),
+		stderrors.As(raw, &netErr) && netErr.Timeout(), engineapi.IsErrConnectionFailed(raw),
 		exec.IsTemporary(err): // of a ping, or a fake's
 		return kindUnreachable
 	case cerrdefs.IsInternal(err), cerrdefs.IsConflict(err):
@@ -173,7 +177,7 @@ func classify(err error) errorKind {
 		return kindRefused
 	case cerrdefs.IsNotFound(err):
 		return kindMissing
-	case hasStatus(err), stderrors.As(err, &noJSON), stderrors.As(err, &otherJSON):
+	case hasStatus(err), stderrors.As(raw, &noJSON), stderrors.As(raw, &otherJSON):
 		return kindOtherAnswer
 	}
 	return kindOther

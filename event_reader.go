@@ -229,6 +229,7 @@ func (r *streamRun) endOutage(ctx context.Context) {
 func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	rd := &r.reader
 	refused := rd.refusedBy(err)
+	err = r.hidden(err)
 	switch {
 	case rd.proven:
 		rd.flaps = 0

@@ -31,7 +31,7 @@ var wings = []struct {
 	standsOn []string // and on whatever these stand on
 	files    []string
 }{
-	{"ground", nil, []string{"backoff.go", "classifiers.go", "container_state.go", "errors.go", "options.go", "scrub.go"}},
+	{"ground", nil, []string{"backoff.go", "classifiers.go", "container_state.go", "errors.go", "options.go", "scrub.go", "secrets.go"}},
 	// From a task to requests: pure, without a context and without I/O.
 	{"translation", []string{"ground"}, []string{
 		"container.go", "deferred_task.go", "dependencies.go", "fields.go", "host_config.go", "image.go", "mounts.go", "networks.go", "templates.go",

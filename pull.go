@@ -57,6 +57,9 @@ type pullTarget struct {
 	image   string          // as the task names it
 	ref     reference.Named // the same, parsed
 	options image.PullOptions
+	// scrubber knows the secrets of the first task that asks for the pull. Its log has
+	// the lines of the pull.
+	scrubber scrubber
 }
 
 // Pulls with the same pullKey are shared. The credentials are a part of it: nobody gets

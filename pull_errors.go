@@ -55,7 +55,7 @@ func (e *pullError) rateLimited() bool { return cerrdefs.IsResourceExhausted(e.c
 // scrubbed cleans the text. A refusal is called denied, whatever word the
 // engine has for it.
 func (e *pullError) scrubbed(scrub scrubber) *pullError {
-	e.text = scrub.clean(e.text, maxErrorLength)
+	e.text, e.cause = scrub.clean(e.text, maxErrorLength), scrub.hide(e.cause)
 	refused := cerrdefs.IsUnauthorized(e.class) || cerrdefs.IsPermissionDenied(e.class)
 	if refused && !strings.Contains(strings.ToLower(e.text), "denied") {
 		e.text = "access denied: " + e.text

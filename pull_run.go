@@ -57,7 +57,7 @@ type pullRun struct {
 func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 	return &pullRun{
 		pulls: pulls, shared: shared, target: target,
-		words: newWording(target), scrubber: newScrubber(target.options.RegistryAuth),
+		words: newWording(target), scrubber: target.scrubber,
 	}
 }
 

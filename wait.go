@@ -116,7 +116,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	if isContainerGone(err) && *pinned != "" {
-		answer, err = request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
+		answer, err = request(ctx, a, 0, func(ctx context.Context) (container.InspectResponse, error) {
 			return a.engine.client.ContainerInspect(ctx, *pinned)
 		})
 	}
@@ -188,7 +188,7 @@ func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <
 // subscriber returns a subscriber to the events of the task's container. The caller
 // gives it its channels.
 func (a *ContainerAdapter) subscriber() *subscriber {
-	return &subscriber{task: a.taskID, name: a.name, id: &a.containerID}
+	return &subscriber{task: a.taskID, name: a.name, id: &a.containerID, hide: a.hide}
 }
 
 // awaitStart waits until the container has been started, and then reports true. seen is
