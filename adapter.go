@@ -355,8 +355,8 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	}))
 }
 
-// imagePresent reports whether the engine has the task's image, for the task's
-// platform. It returns an error only if the engine is away or ctx has ended. Any other
+// imagePresent reports whether the engine has the task's image, for a platform that the
+// task allows. It returns an error only if the engine is away or ctx has ended. Any other
 // error of the engine counts as: it has no such image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	config, _, err := a.fullTask()
@@ -368,7 +368,7 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	})
 	switch {
 	case err == nil:
-		return runsOn(answer, config.platform()), nil
+		return runsOn(answer, config.platforms()), nil
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
 		return false, engineError(ctx, err, "inspect image %s", a.image)
 	default:

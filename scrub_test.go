@@ -145,7 +145,19 @@ func TestAnErrorIsJudgedByWhatTheEngineSaid(t *testing.T) {
 	assert.Equal(t, syscall.ECONNRESET, number)
 	var whole *net.OpError
 	assert.False(t, errors.As(err, &whole), "it shows the secret")
+
+	client.failEverything(slowAnswer("0123456789: reset by peer: 0123456789"))
+	err = adapter.Terminate(t.Context())
+	require.EqualError(t, err, "kill container web.1.taskid: 0123456789: xxxxx")
+	assert.True(t, exec.IsTemporary(err), "a time-out passes")
 }
+
+// slowAnswer is a time-out that says so by its type alone.
+type slowAnswer string
+
+func (s slowAnswer) Error() string { return string(s) }
+func (slowAnswer) Timeout() bool   { return true }
+func (slowAnswer) Temporary() bool { return false }
 
 // What shows no secret stays as it is, with all that is behind it. The query of the
 // client's own request is no signed one.
