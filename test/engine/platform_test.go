@@ -86,7 +86,11 @@ func TestEnginePlatformOfAnImageThatIsThere(t *testing.T) {
 			return err
 		}
 		for _, p := range c.fits {
-			assert.NoError(t, prepare(p), "%s for %v", name, p)
+			if err := prepare(p); p.Architecture != "aarch64" && p.Architecture != "x86_64" || c.architecture == "arm64" {
+				assert.NoError(t, err, "%s for %v", name, p)
+			} else if err != nil { // an engine with containerd's store takes no older architecture: only it can tell
+				assert.ErrorContains(t, err, "does not provide the specified platform", "%s for %v", name, p)
+			}
 		}
 		assert.NoError(t, prepare(append(c.not, c.fits[0])...), "%s for one of several", name)
 		for _, p := range c.not {
