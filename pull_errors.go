@@ -118,7 +118,8 @@ var (
 	damageSays = regexp.MustCompile(`verification failed for digest|unexpected commit (?:digest|size)|failed size validation`)
 	// A layer below the registry, by its name, and the words of a connection that ended.
 	transportSays = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp|unix)\b|\b(?:http2|net/http|tls|stream error|unavailable): |` +
-		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b`)
+		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b|\bcode = unavailable\b|\bconnection (?:refused|reset by peer)\b|\bbroken pipe\b|` +
+		`\bclosed? (?:network|idle) connection\b|\bno route to host\b`)
 )
 
 // statusNumber finds a status of HTTP by the word before it: not each number is one, and
@@ -134,7 +135,7 @@ func statusIn(text string) int {
 	}
 	for status := http.StatusBadRequest; status < 600; status++ {
 		words := strings.ToLower(http.StatusText(status))
-		if words != "" && (strings.HasSuffix(text, ": "+words) || strings.Contains(text, strconv.Itoa(status)+" "+words)) {
+		if words != "" && (text == words || strings.HasSuffix(text, ": "+words) || strings.Contains(text, strconv.Itoa(status)+" "+words)) {
 			return status
 		}
 	}
@@ -152,6 +153,8 @@ func classOfStatus(status int) error {
 		return cerrdefs.ErrPermissionDenied
 	case http.StatusGone:
 		return cerrdefs.ErrNotFound
+	case http.StatusRequestTimeout, http.StatusTooEarly:
+		return cerrdefs.ErrUnavailable
 	}
 	if status >= http.StatusInternalServerError {
 		return cerrdefs.ErrUnavailable
