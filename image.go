@@ -1,6 +1,9 @@
 package dockerexec
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"path"
 	"regexp"
 	"slices"
@@ -16,7 +19,7 @@ import (
 func (c *containerConfig) pullOptions() image.PullOptions {
 	var options image.PullOptions
 	if o := c.spec().PullOptions; o != nil {
-		options.RegistryAuth = o.RegistryAuth
+		options.RegistryAuth, _ = authHeader(o.RegistryAuth) // checked by newContainerConfig
 	}
 	if p := c.platform(); p != nil {
 		options.Platform = formatPlatform(p)
@@ -39,19 +42,32 @@ func (c *containerConfig) checkImage() error {
 	return nil
 }
 
-const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
-
-// checkRegistryAuth checks that the credentials are base64url-encoded JSON, as the
-// engine's header requires. With anything else an engine pulls without credentials.
-func (c *containerConfig) checkRegistryAuth() error {
-	o := c.spec().PullOptions
-	if o == nil {
-		return nil
+// authHeader returns the credentials as the engine's header needs them: a JSON object
+// in base64url with padding. Some tools write another base64. With that an engine would
+// pull without credentials. The error says nothing: it could quote the credentials.
+func authHeader(given string) (header string, isCredentials bool) {
+	if given == "" {
+		return "", true
 	}
-	_, err := registry.DecodeAuthConfig(o.RegistryAuth)
-	// The decoder skips line ends, and ignores what comes after the JSON.
-	if err != nil || strings.Trim(o.RegistryAuth, base64URL) != "" {
-		return refuse("Spec.Container.PullOptions.RegistryAuth", "is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)")
+	data, err := decodeBase64(given)
+	if err != nil {
+		return "", false
+	}
+	var object map[string]any
+	if json.NewDecoder(bytes.NewReader(data)).Decode(&object) != nil || object == nil {
+		return "", false
+	}
+	header = base64.URLEncoding.EncodeToString(data)
+	_, err = registry.DecodeAuthConfig(header) // refuses a field of the wrong type, which an engine cannot read
+	return header, err == nil
+}
+
+// checkRegistryAuth refuses credentials that no engine can read.
+func (c *containerConfig) checkRegistryAuth() error {
+	if o := c.spec().PullOptions; o != nil {
+		if _, ok := authHeader(o.RegistryAuth); !ok {
+			return refuse("Spec.Container.PullOptions.RegistryAuth", "is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)")
+		}
 	}
 	return nil
 }
@@ -125,8 +141,9 @@ func runsOn(answer image.InspectResponse, allowed []ocispec.Platform) bool {
 
 // fits reports whether an image of platform has may run where wanted is asked for. To
 // SwarmKit's scheduler, what is empty in wanted is any. The rest is as engines compare a
-// create's platform with the image (20.10): a variant that the image does not name fits,
-// and so does an older architecture or variant that the wanted one runs too.
+// create's platform with the image: a variant that the image does not name fits, and so
+// does an older variant. An older architecture fits an engine without containerd's store.
+// With that store the create refuses it.
 func fits(wanted, has ocispec.Platform) bool {
 	if wanted.OS != "" && wanted.OS != has.OS {
 		return false

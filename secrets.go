@@ -154,6 +154,9 @@ func (m *scrubberMaker) addCredentials(header string) {
 	if data, err := decodeBase64(header); err == nil {
 		_ = json.Unmarshal(data, &fields)
 		_ = json.Unmarshal(data, &taken)
+		for _, encoding := range []*base64.Encoding{base64.URLEncoding, base64.StdEncoding, base64.RawURLEncoding, base64.RawStdEncoding} {
+			m.addSecret(encoding.EncodeToString(data))
+		}
 	}
 	if taken.Username != "" {
 		m.addWord(taken.Username)
@@ -310,7 +313,8 @@ var (
 	percentEncoded       = regexp.MustCompile(`%[[:xdigit:]]{2}`)
 )
 
+// decodeBase64 takes either alphabet, with and without padding and line ends.
 func decodeBase64(text string) ([]byte, error) {
-	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
-	return base64.RawURLEncoding.DecodeString(text)
+	text = strings.NewReplacer("+", "-", "/", "_", "\r", "", "\n", "").Replace(text)
+	return base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 }
