@@ -18,9 +18,9 @@ import (
 	"github.com/pkg/errors"
 )
 
-// ContainerAdapter carries out the operations of one task on its engine. Each may be
-// called again after a failure, also on a new adapter of the same task in another
-// process: it finds what exists by name and labels.
+// ContainerAdapter carries out the operations of one task on its engine. Each operation
+// may be called again after a failure, also on a new adapter of the same task in another
+// process. It finds the task's objects on the engine by their names and labels.
 //
 // Its errors:
 //
@@ -28,7 +28,7 @@ import (
 //   - A temporary error (see [exec.IsTemporary]) for a fault of the engine that will
 //     pass.
 //   - The sentinels of this package and of SwarmKit, bare.
-//   - For all else, an error that says what failed on which object.
+//   - Any other error says what failed on which object.
 //
 // None shows a secret of the task, also if the engine quotes one in its own error.
 //
@@ -41,6 +41,8 @@ type ContainerAdapter struct {
 	secrets      taskSecrets
 
 	containerID atomic.Pointer[string] // as the last inspect found it; nil: none so far
+	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	stops       stops
 
 	// Whether a create or a start was sent. The controller clears them.
 	createSent, startSent atomic.Bool
@@ -95,9 +97,9 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 	})
 }
 
-// ready agrees on the API version. Before anything is made, it refuses a task that
-// needs what this version or the engine's host does not have. It returns what the
-// container is made from.
+// ready comes before each call that makes something. It agrees on the API version. It
+// refuses a task if the version lacks one of the task's fields, or if the task's files
+// cannot be written. It returns the translated task and the version.
 func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, version string, err error) {
 	config, _, err = a.fullTask()
 	if err != nil {
@@ -113,10 +115,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	return config, version, a.checkFiles(ctx, config.files)
 }
 
-// CreateVolumes creates the volumes of the task's mounts that name a driver or its
-// options, in sorted order. A volume that exists is used as it is. The engine itself
-// makes the other volumes, when it creates the container. Named volumes are never
-// removed.
+// CreateVolumes creates the task's named volumes that have a driver configuration, in
+// sorted order. A volume that exists is used as it is. The engine itself makes the other
+// volumes, when it creates the container. Named volumes are never removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -153,6 +154,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	}
 	err = do(ctx, a, 0, func(ctx context.Context) error {
 		a.startSent.Store(true)
+		a.startedAt.Store(nil)
 		return a.engine.client.ContainerStart(ctx, a.name, container.StartOptions{})
 	})
 	if IsUnknownContainer(err) {
@@ -181,6 +183,9 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if id := answer.ID; id != "" {
 		a.containerID.Store(&id)
 	}
+	if set, _ := isSet(answer.State.StartedAt); set {
+		a.startedAt.Store(&answer.State.StartedAt)
+	}
 	return a.hideInState(answer), nil
 }
 
@@ -200,45 +205,6 @@ func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectRespon
 	return request(ctx, a, 0, func(ctx context.Context) (container.InspectResponse, error) {
 		return a.engine.client.ContainerInspect(ctx, a.name)
 	})
-}
-
-// defaultGrace is how long an engine waits before it kills a container, if neither the
-// task nor the image sets a time.
-const defaultGrace = 10 * time.Second
-
-// Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds. If the task sets none, the image's counts, and then the
-// engine's own. A container that is gone or does not run is no error.
-func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
-	if a.nameTaken.Load() {
-		return nil
-	}
-	grace := defaultGrace
-	if a.stopTimeout != nil {
-		grace = time.Duration(*a.stopTimeout) * time.Second
-	}
-	err := do(ctx, a, grace, func(ctx context.Context) error {
-		return a.engine.client.ContainerStop(ctx, a.name, container.StopOptions{Timeout: a.stopTimeout})
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "stop container %s", a.name)
-}
-
-// Terminate kills the container at once. A container that is gone or does not
-// run is no error.
-func (a *ContainerAdapter) Terminate(ctx context.Context) error {
-	if a.nameTaken.Load() {
-		return nil
-	}
-	err := do(ctx, a, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerKill(ctx, a.name, "")
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "kill container %s", a.name)
 }
 
 // Remove removes the container, running or not, and its anonymous volumes. It waits
@@ -261,7 +227,8 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if removalInProgress.matches(err) {
 		err = a.untilGone(ctx)
 	}
-	if isContainerGone(err) {
+	if err == nil || isContainerGone(err) {
+		a.forgetStops()
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)
@@ -284,10 +251,10 @@ func (a *ContainerAdapter) untilGone(ctx context.Context) error {
 	})
 }
 
-// checkOwner refuses a container that has the task's name and is not the task's: its
-// label names another task; or it has no label, and somebody chose the name, so that
-// other containers may have it too. Create does not use it: to take over a container,
-// Create demands the label.
+// checkOwner refuses a container that has the task's name but is not the task's. There
+// are two cases. Either its label names another task. Or it has no label and the task
+// chose the name, so that other containers may have the name too. Create does not call
+// checkOwner: Create takes over only a container with the task's label.
 func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	switch owner := labelOf(answer); {
 	case owner == a.taskID, owner == "" && !a.isNamed:
@@ -301,8 +268,8 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 
 // PullImage has the engine pull the task's image, and returns when the pull has ended.
 // A tag is pulled every time, because it may have moved. A digest is pulled only if the
-// engine does not have it, and an image ID never. An image that only this engine has,
-// under a tag, cannot be pulled: name it by its ID.
+// engine does not have it, and an image ID never. A tagged image that only this engine
+// has cannot be pulled: name it by its ID instead.
 //
 // The credentials are those of the task's PullOptions.RegistryAuth. No configuration
 // file and no credential helper is read.
@@ -320,15 +287,15 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // If ctx ends, the error is its bare error. The error is temporary (see
 // [exec.IsTemporary]) if the last attempt failed for a fault of the engine or of the
 // connection to it. Any other error is final. The error names image, attempt and cause.
-// It has the class of github.com/containerd/errdefs that the text of the cause tells,
-// if any. If the registry refuses the credentials, the text contains "denied". No error
-// holds credentials, or the user or the query of a URL.
+// If the cause shows a class of github.com/containerd/errdefs, the error has that class.
+// If the registry refuses the credentials, the text contains "denied". No error contains
+// credentials. No error contains the user or the query of a URL.
 //
 // The observer of [WithPullObserver] is called from the engine's first message on.
-// After the pull's end it is called once more, with the last state. For that, PullImage
-// may take a tenth of a second longer, and as long as the observer takes. When ctx
-// ends, PullImage returns within a second, even if the observer or the client is still
-// busy, and does not call the observer again.
+// After the pull's end it is called once more, with the last state. PullImage waits for
+// that call, which begins up to a tenth of a second after the end. When ctx ends,
+// PullImage returns within a second, even if the observer or the client is still busy. It
+// does not call the observer again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	if imageID.MatchString(a.image) {
 		return nil
@@ -356,8 +323,8 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 }
 
 // imagePresent reports whether the engine has the task's image, for a platform that the
-// task allows. It returns an error only if the engine is away or ctx has ended. Any other
-// error of the engine counts as: it has no such image.
+// task allows. It returns an error only if the engine is away or ctx has ended. After any
+// other error it reports that the engine does not have the image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	config, _, err := a.fullTask()
 	if err != nil {
@@ -403,8 +370,8 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
 }
 
-// deferredAdapter is Adapter for a node that may not be known yet: node returns nil
-// until then. If the task depends on the node, nothing is made until the node is known.
+// deferredAdapter is Adapter for a node that may not be known yet. node returns nil as
+// long as the node is not known. Meanwhile a task that depends on the node makes nothing.
 func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	known := node()
 	if known != nil {
@@ -428,9 +395,10 @@ func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Tas
 	}
 }
 
-// refusedAdapter returns an adapter that makes nothing. Its task is refused and may
-// have a container all the same, made by another version of this package or by another
-// executor. If the task can have no container at all, the refusal is returned.
+// refusedAdapter returns the adapter of a refused task. The task may already have a
+// container, made by another version of this package or by another executor. The adapter
+// finds, stops and removes that container, and makes nothing. If the task can have no
+// container at all, refusedAdapter returns the refusal.
 func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
 	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
 		return nil, refusal

@@ -13,8 +13,8 @@ import (
 
 // createTries bounds the creates that fail because the name is taken, while the engine
 // shows no container of that name. Either that container was removed in between, or the
-// engine is still busy with an earlier create: it shows the container only when it is
-// done.
+// engine is still busy with an earlier create. An engine shows a container only after
+// its create is done.
 const createTries = 3
 
 // Create writes the files of the task's secrets and configs, and then creates the
@@ -25,11 +25,12 @@ const createTries = 3
 // that is not this task's has the name, the error names that container. From then on
 // this adapter does not start, stop or remove it.
 //
-// A new adapter does not know that. Before a new adapter stops or removes a container
-// whose name somebody chose (Annotations.Name), look at the container's label
-// [LabelTaskID]. The controllers of [NewExecutor] and [Engine.Controller] do.
+// A new adapter of the task does not know about that container. So if the task chose its
+// container's name (Annotations.Name), check the container's label [LabelTaskID] before
+// you stop or remove the container with a new adapter. The controllers of [NewExecutor]
+// and [Engine.Controller] check it themselves.
 func (a *ContainerAdapter) Create(ctx context.Context) error {
-	config, version, err := a.ready(ctx)
+	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -42,24 +43,25 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = a.createOrAdopt(ctx, version, config)
+	err = a.createOrAdopt(ctx, config)
 	created(err != nil && err != exec.ErrTaskPrepared) //nolint:errorlint // bare
 	return err
 }
 
-func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, config *containerConfig) error {
+func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerConfig) error {
 	name := a.name
 	var pauses backoff
 	for try := 1; ; try++ {
-		made, err := a.create(ctx, version, config)
+		made, version, err := a.create(ctx, config)
 		if config.maxCPUs == 0 && tooManyCPUs.matches(err) {
 			if config, err = a.capCPUs(ctx, config); err != nil {
 				return err
 			}
-			made, err = a.create(ctx, version, config)
+			made, version, err = a.create(ctx, config)
 		}
 		if err == nil {
 			a.nameTaken.Store(false)
+			a.forgetStops()
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
 			for _, warning := range made.Warnings {
@@ -86,14 +88,20 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, version string, co
 	}
 }
 
-// create sends one create request.
-func (a *ContainerAdapter) create(ctx context.Context, version string, config *containerConfig) (container.CreateResponse, error) {
-	config = config.forVersion(version)
-	return request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
+// create sends one create request. It returns the API version of the request, which may
+// not be the one that ready has seen.
+func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
+	made, err = request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
+		version = a.engine.api.shared.current()
+		if err := config.checkVersion(version); err != nil {
+			return container.CreateResponse{}, err
+		}
+		config := config.forVersion(version)
 		a.createSent.Store(true)
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
 			firstNetworks(config, version), config.platform(), config.name())
 	})
+	return made, version, err
 }
 
 // capCPUs asks the engine for its cores, and returns config with the CPU limit capped
@@ -157,10 +165,10 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 	return config
 }
 
-// connectRest connects container id to those of the task's networks that it lacks. has
-// are the networks of a container that existed before, perhaps made with an older API
-// version. has is nil for a new container. A fake may show a container without any
-// network. That says nothing.
+// connectRest connects the container id to the task's networks that it has not joined.
+// has holds the networks of a container that existed before, perhaps made with an older
+// API version. has is nil for a new container. If has is empty, the answer comes from a
+// fake, and it is not known which networks the container has joined.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := has == nil || len(has.Networks) == 0

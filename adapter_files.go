@@ -21,9 +21,9 @@ import (
 )
 
 // provide gets the payloads of the task's secrets and configs and writes their files.
-// config is the task with what the create request needs of them. The caller calls
-// created after the create. If the create failed, created removes the folder that
-// provide made.
+// config is the task with the folder of the files and the payload of the credential
+// spec. The caller calls created after the create. If the create failed, created
+// removes the folder that provide made.
 func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig, created func(failed bool), err error) {
 	created = func(bool) {}
 	whole, payloads, err := a.fullTask()
@@ -98,8 +98,8 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 	return nil
 }
 
-// fileEngine returns the ID of the engine. It refuses a task with files if the engine
-// cannot have any.
+// fileEngine returns the ID of the engine. files are the task's. It refuses the task if
+// tasks on this engine cannot have files.
 func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
 	host, err := a.engine.fileHost(ctx, a)
 	if err == nil && host.refusal != "" {
@@ -160,10 +160,10 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 // fileHost says where the tasks of an Engine have the files of their secrets and
 // configs, or why they cannot have files.
 type fileHost struct {
-	engineID string // empty: no files can exist for it on this host
+	engineID string // empty: no files of the engine's tasks can exist on this host
 	refusal  string // why tasks cannot have files; empty: they can
 
-	until time.Time // when the engine is asked, and leftover files are looked for, again; zero: never
+	until time.Time // then ask the engine again, and look for leftover files again; zero: never
 }
 
 // fileHosts keeps the fileHost of an Engine. The engine is asked before the first task
@@ -259,8 +259,8 @@ func onThisHost(address string) bool {
 
 // sweepFiles removes the folders of tasks that have no container on the engine. Such a
 // folder is left over if a process ends after it removed the container and before it
-// removed the files. young says that a folder is not old enough yet. If the engine does
-// not list its containers, sweepFiles removes nothing.
+// removed the files. young says that a folder was too new to be removed. If the engine
+// does not list its containers, sweepFiles removes nothing.
 func (e *Engine) sweepFiles(ctx context.Context, by caller, engineID string) (young bool, err error) {
 	tasks, err := e.files.tasks(engineID)
 	if err != nil {

@@ -20,12 +20,12 @@ import (
 )
 
 // CreateNetworks creates the task's networks in sorted order. A network that exists is
-// used, whoever made it, if it is as the task asks. Compared are the driver, the
-// subnets, IPv6, and whether the network is internal. The driver counts only if the
-// task names one, and IPv6 only if the task asks for it. Subnets count only for a
-// family of addresses (IPv4, IPv6) for which the task names some. If the network
-// differs, the error says in what. The engine's own networks (bridge, host, none) are
-// used and never created. Networks made here carry the label [LabelNetwork];
+// used, whoever made it, if it is as the task asks. CreateNetworks compares the driver,
+// the subnets, IPv6, and whether the network is internal. The driver counts only if the
+// task names one, and IPv6 only if the task asks for it. IPv4 subnets count only if the
+// task names an IPv4 subnet. The same holds for IPv6 subnets. If the network differs,
+// the error says how. The engine's own networks (bridge, host, none) are used and never
+// created. Networks made here carry the label [LabelNetwork];
 // [ContainerAdapter.RemoveNetworks] recognises them by it.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
@@ -118,7 +118,7 @@ func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
 }
 
 // leaveNetwork ends the task's use of the network. If no other task uses it, it removes
-// the network.
+// the network. After a failure it keeps what is known of the network, for the next try.
 func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error {
 	owner, others := a.engine.networks.leave(name, a.taskID)
 	if others {
@@ -185,8 +185,8 @@ func ownerOf(found *network.Inspect) networkOwner {
 
 // difference says how the network found differs from the wanted one. It is empty if the
 // network does not differ. The driver counts only if the task names one: the default
-// depends on the engine's system. Subnets count only for a family of addresses for
-// which the task names some: for any other family the engine picks one.
+// depends on the engine's system. Subnets count only for a family (IPv4 or IPv6) for
+// which the task names a subnet. For the other family the engine picks one.
 func (n networkConfig) difference(found *network.Inspect) string {
 	var differences []string
 	if driver := n.options.Driver; driver != "" && found.Driver != driver {
@@ -277,9 +277,9 @@ func (s *sharedNetworks) join(name, task string) (joined bool) {
 // withNetworkLock calls do while no other task creates or removes the network. There
 // are two reasons:
 //
-//   - Engine 20.10 looks for the name only when it begins to create a network. Of
-//     several creates at once it makes several networks of one name, or refuses some
-//     for their subnet.
+//   - Engine 20.10 looks for the name only when it begins to create a network. If it
+//     gets several creates at once, it makes several networks of one name, or it
+//     refuses some because of their subnet.
 //   - A network must not be removed just after a task has found it.
 //
 // The wait for the lock is bounded by timeout, the limit of one engine call.
@@ -336,8 +336,8 @@ func (s *sharedNetworks) forget(name string) {
 	}
 }
 
-// dropLocked drops the entry of a network that nobody uses or waits for and of which
-// nothing is known.
+// dropLocked drops the entry of a network if no task uses the network, no call holds or
+// awaits the gate, and nothing is known of the network.
 func (s *sharedNetworks) dropLocked(name string) {
 	if n := s.networks[name]; n.users == 0 && n.owner == nil && len(n.tasks) == 0 {
 		delete(s.networks, name)

@@ -70,9 +70,9 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 }
 
 // passGate waits for the token of a gate, a channel with room for one token. Only one
-// call holds the token; it gives it back with leaveGate. passGate waits at most for
-// timeout, the limit of one engine call, because the holder makes one such call.
-// Otherwise the time-outs of many waiters would add up.
+// call holds the token, and that call returns it with leaveGate. passGate waits at most
+// for timeout, the limit of one engine call. Without this limit, the last of many
+// waiters would wait for the calls of all others, one after the other.
 func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) error {
 	waitCtx, cancel := withTimeout(ctx, timeout)
 	defer cancel()

@@ -11,28 +11,33 @@ import (
 
 // phrase is what one family of engines says in one situation.
 type phrase struct {
-	engine string // the versions or the engine that say it
-	text   string // lower case, without what is in quotes; ^ is the beginning, * is any text, NAME is the name that is asked about
+	engine string // the engine, or its versions
+	text   string // in lower case, without quoted text; ^ is the beginning, * is any text, NAME is the object's name
 }
 
-// classifier is how one situation is known by an error. All classifiers have one
-// rule: see matches.
+// classifier recognises one situation by its error. All classifiers follow one rule:
+// see matches.
 type classifier struct {
-	class func(error) bool // the class that all engines give it; nil: they give several
+	class func(error) bool // the class that every engine gives the error; nil: engines differ
 	says  []phrase
 
-	bare   []error // a fake's errors of these classes say it without a phrase
-	object string  // what they are about
+	bare   []error // a bare error of one of these classes needs no phrase; fakes return them
+	object string  // the kind of object that the error is about, one of objects
 }
 
 // Answers that methods of the package look for.
 var (
-	// An engine went back to an older version after the API version was agreed.
+	// After the API version was agreed, the engine was replaced by an older version.
 	tooNewClient = classifier{
 		class: cerrdefs.IsInvalidArgument,
 		says:  []phrase{{"20.10 to 29", "^client version * is too new"}},
 	}
-	// A create or start of a container with a bind mount of what is not there.
+	// An engine was upgraded after the API version was agreed.
+	tooOldClient = classifier{
+		class: cerrdefs.IsInvalidArgument,
+		says:  []phrase{{"25 to 29", "^client version * is too old"}},
+	}
+	// A create or start of a container. The source of a bind mount does not exist.
 	noSource = classifier{
 		class: cerrdefs.IsInvalidArgument,
 		says: []phrase{
@@ -45,7 +50,7 @@ var (
 		class: cerrdefs.IsInvalidArgument,
 		says:  []phrase{{"20.10 to 29", "^range of cpus is from * cpus available"}},
 	}
-	// A network of a container that is created or started is not there.
+	// A create or start of a container. One of its networks does not exist.
 	networkVanished = classifier{
 		class: cerrdefs.IsNotFound,
 		says: []phrase{
@@ -53,7 +58,7 @@ var (
 			{"28 to 29", "^failed to set up container networking: network * not found"},
 		},
 	}
-	// A removal while the engine removes the container already.
+	// A removal of a container that the engine is already removing.
 	removalInProgress = classifier{
 		class: cerrdefs.IsConflict,
 		says:  []phrase{{"20.10 to 29", "^removal of container * is already in progress"}},
@@ -63,8 +68,8 @@ var (
 		class: cerrdefs.IsConflict,
 		says:  []phrase{{"20.10 to 29", "^can not get logs from container which is dead or marked for removal"}},
 	}
-	// The engine's containerd has gone, or the engine ends itself. Newer engines say so
-	// with 503 where they notice, and with 500 elsewhere.
+	// The engine lost its containerd, or the engine is stopping. Newer engines answer
+	// some calls with 503 then. The phrases are for the calls that they answer with 500.
 	lostContainerd = classifier{
 		class: cerrdefs.IsInternal,
 		says: []phrase{
@@ -77,15 +82,15 @@ var (
 			{"20.10, of a network while the engine stops", "failed to update store for object type *: open : no such file or directory"},
 		},
 	}
-	// An answer to Info that was cut short. It is the client's one call whose error has
-	// nothing behind it.
+	// An answer to Info that was cut short. Here the client wraps no error, so only the
+	// text tells. All its other calls wrap one.
 	lostInfo = classifier{
 		says: []phrase{
 			{"the client", "^error reading remote info:* eof"},
 			{"the client", "^error reading remote info:* connection reset by peer"},
 		},
 	}
-	// A start of a container whose earlier start the engine has lost.
+	// A start of a container. The engine has lost an earlier start of it.
 	lostStart = classifier{
 		class: cerrdefs.IsInternal,
 		says: []phrase{
@@ -144,9 +149,9 @@ func IsActiveEndpointError(err error) bool {
 	return activeEndpointAnswer.matches(err)
 }
 
-// IsNetworkExistError reports whether the engine refused to create the network
-// name because one of that name exists. It is false for nil. An empty name matches
-// only an error that says no more than its class.
+// IsNetworkExistError reports whether the engine refused to create a network called
+// name because one of that name exists. It is false for nil. With an empty name, it
+// matches only an error whose text is nothing but the text of its class.
 func IsNetworkExistError(err error, name string) bool {
 	return networkExistAnswer.of(name).matches(err)
 }
@@ -170,16 +175,18 @@ func IsStoppedContainer(err error) bool {
 	return stoppedContainerAnswer.matches(err)
 }
 
-// isLostStart reports whether err, a start's, says that containerd has the
-// container's process already.
+// isLostStart reports whether the error of a start says that containerd already has a
+// process of the container.
 func isLostStart(err error) bool {
 	return lostStart.matches(err)
 }
 
-// matches is the one rule of all classifiers: the engine's own words in err hold one
-// of the phrases, and err has the class that all engines give it; or err is a bare
-// error of one of the classes, which says no more than its class, as fakes return it.
-// If a method has wrapped that one, its words name the object.
+// matches is the one rule of all classifiers. If c has a class, err must have that class.
+// In addition, one of these must be true:
+//
+//   - The engine's own words in err contain one of the phrases.
+//   - err is a bare error of one of the classes in bare, see isBare. A method may have
+//     wrapped it. Then the method's words must not name another kind of object.
 func (c classifier) matches(err error) bool {
 	if err == nil || c.class != nil && !c.class(err) {
 		return false
@@ -192,10 +199,11 @@ func (c classifier) matches(err error) bool {
 	return isBare(err, c.bare) && !slices.ContainsFunc(strings.Fields(words), isOther)
 }
 
-// objects are what the methods of this package make, as their errors name them.
+// objects are the words for kinds of objects in the errors of this package's methods.
 var objects = []string{"container", "image", "network", "volume"}
 
-// of returns the classifier for an object of that name. Without a name no phrase is left.
+// of returns the classifier for an object of that name. If name is empty, the result has
+// no phrases.
 func (c classifier) of(name string) classifier {
 	var says []phrase
 	for _, p := range c.says {
@@ -210,19 +218,19 @@ func (c classifier) of(name string) classifier {
 // clientSays is what the client puts before an engine's answer.
 const clientSays = "error response from daemon: "
 
-// quoted is text in quotes, which engines put around a command, a path or a name. The
-// one in double quotes may hold escaped quotes. An apostrophe within a word is no quote.
+// quoted matches text in quotes. Engines quote a command, a path or a name. Text in
+// double quotes may hold escaped quotes. An apostrophe within a word is no quote.
 var quoted = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*(?:"|$)|\B'.*?'\B`)
 
-// userFollows are words of engines of 20.10 to 29 behind which the user's own stand
-// without quotes.
+// userFollows matches phrases of engines (20.10 to 29), and all text after them. Engines
+// repeat a user's text there, without quotes.
 var userFollows = regexp.MustCompile(`(?s)(path does not exist: |mount source path |unable to find (?:user|group) |` +
 	`failed to mount local volume: |invalid environment variable: |failed to initialize logging driver: ).*`)
 
-// engineWords returns, in lower case, what the engine itself says in err: without what
-// stands before its answer, and without what it repeats of the user's (a command, a
-// path, an option). There are none in an answer of a runtime, which may hold any words
-// of a container's process, and none in the page of a proxy.
+// engineWords returns the engine's own words in err, in lower case. It leaves out the
+// text before the engine's answer. It also leaves out a user's text that the engine
+// repeats: a command, a path, an option. It returns nothing for the page of a proxy, and
+// nothing for an error of the runtime, which may repeat any words of a process.
 func engineWords(err error) string {
 	text := strings.ToLower(rawText(err))
 	if _, answer, found := strings.Cut(text, clientSays); found {
@@ -235,7 +243,7 @@ func engineWords(err error) string {
 	return text
 }
 
-// in reports whether words hold the phrase, within one line.
+// in reports whether words contain the phrase. A phrase without ^ must stand in one line.
 func (p phrase) in(words string) bool {
 	text, first := strings.CutPrefix(p.text, "^")
 	parts := strings.Split(text, "*")
@@ -260,8 +268,8 @@ func inOrder(line string, parts []string) bool {
 	return true
 }
 
-// isBare reports whether a leaf of err's tree is one of the classes itself, or
-// says nothing but the class's own words.
+// isBare reports whether err, or an error that it wraps, has one of the classes and no
+// other text than that of the class.
 func isBare(err error, classes []error) bool {
 	switch e := err.(type) { //nolint:errorlint // the tree itself is walked
 	case *scrubbedError:

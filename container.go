@@ -149,9 +149,9 @@ func (c *containerConfig) healthcheck() (*container.HealthConfig, error) {
 	return health, nil
 }
 
-// isHealthTest reports whether engines run the test as it is written. CMD without a
-// command crashes older engines. If the first word is unknown, engines run nothing. An
-// empty test means that of the image.
+// isHealthTest reports whether engines understand the test. They do understand an empty
+// test: then they run the test of the image. NONE turns the check off. CMD without a
+// command crashes older engines. If the first word is unknown, engines run nothing.
 func isHealthTest(test []string) bool {
 	switch {
 	case len(test) == 0 || test[0] == "NONE":
@@ -212,8 +212,8 @@ const (
 )
 
 // containerConfig translates a task into requests to the engine, without I/O. It has its
-// own copy of the task, which never changes. Each call of a method makes a new result,
-// and always the same one. It is safe for concurrent use.
+// own copy of the task, which never changes. A method returns an equal result at every
+// call, and the results share no memory. It is safe for concurrent use.
 type containerConfig struct {
 	task       *api.Task            // a copy, templates expanded
 	node       *api.NodeDescription // a copy, for the templates of secrets and configs; nil: not known

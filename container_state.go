@@ -11,7 +11,7 @@ import (
 	"github.com/pkg/errors"
 )
 
-// hasEnded reports whether the container has run and will not run on.
+// hasEnded reports whether the container has run and has ended.
 //
 // An engine that is killed during a start does not see the container's exit. It shows
 // the container as running while its process runs, and afterwards as created, with
@@ -35,8 +35,8 @@ func isUnstarted(answer container.InspectResponse) bool {
 	return answer.State.Status == container.StateCreated && !hasEnded(answer)
 }
 
-// atEnd is the look of a watch that waits for the container's end; see
-// [ContainerAdapter.Wait].
+// atEnd reports whether the container has ended. If the container is being removed, it
+// returns [ErrContainerDestroyed]. [ContainerAdapter.Wait] passes atEnd to watch.
 func atEnd(answer container.InspectResponse) (bool, error) {
 	if answer.State.Status == container.StateRemoving {
 		return false, ErrContainerDestroyed
@@ -86,9 +86,8 @@ const defaultRetries = 3
 //
 // The status alone does not tell. Engines also call a container unhealthy while they do
 // not check it: while it is paused, after that until the next check, and after its end.
-// But they keep the number of checks that failed in a row (seen with 20.10 and 29). An
-// answer without a log of the checks, not even an empty one, comes from a fake. Then
-// the status decides.
+// But they keep the number of checks that failed in a row (seen with 20.10 and 29). If
+// the log of the checks is nil, the answer comes from a fake. Then the status decides.
 func failedChecks(answer container.InspectResponse) bool {
 	health := answer.State.Health
 	if health == nil || health.Status != container.Unhealthy {
@@ -146,8 +145,8 @@ func (e *exitError) Error() string {
 // ExitCode returns the container's exit code.
 func (e *exitError) ExitCode() int { return e.code }
 
-// ContainerStatus returns the container's status at its end. With it, SwarmKit's agent
-// does not ask the engine for it.
+// ContainerStatus returns the container's status at its end. So SwarmKit's agent need
+// not ask the engine.
 func (e *exitError) ContainerStatus(context.Context) (*api.ContainerStatus, error) {
 	return e.status.Copy(), nil
 }

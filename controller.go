@@ -72,13 +72,13 @@ const (
 	opAsking                       // all others: ended by Close
 )
 
-// run calls do, an operation of the given kind. The context that do gets ends with ctx.
-// It also ends early when Close, Remove, Shutdown or Terminate ends operations of this
-// kind. Then the error is the bare error of ctx if ctx has ended; otherwise
+// run calls do, an operation of the given kind. It hands do a context that ends with ctx.
+// That context also ends early when Close, Remove, Shutdown or Terminate ends operations
+// of this kind. Then the error is the bare error of ctx if ctx has ended; otherwise
 // [exec.ErrControllerClosed] after Close, and context.Canceled after the others.
 //
-// After Close nothing runs any more, and after Remove nothing of the kinds opMaking and
-// opWaiting: the error is [exec.ErrControllerClosed].
+// After Close, run refuses every operation. After Remove, it refuses the kinds opMaking
+// and opWaiting. The error is [exec.ErrControllerClosed].
 func (c *controller) run(ctx context.Context, kind operationKind, do func(context.Context) error) error {
 	opCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -156,7 +156,8 @@ func (c *controller) Wait(ctx context.Context) error {
 //
 // An error of watch ends the task, and SwarmKit stops no container of a task that has
 // ended. So watch ends only with an answer which shows that the container has ended, is
-// gone or is not the task's; with a refusal; or with ctx. For all else it asks again.
+// gone or is not the task's; with a refusal; or with ctx. After any other answer or error
+// it asks again.
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
 	return c.adapter.watch(ctx, tellsNothing, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
@@ -209,7 +210,9 @@ func (c *controller) detached(ctx context.Context, call func(context.Context) er
 		ctx := context.WithoutCancel(ctx)
 		err := call(ctx)
 		c.undo(ctx)
-		ended <- err // after undo: a Remove that follows the answer also stops the container
+		// Send err only after undo. Otherwise the caller could call Remove before undo
+		// looks, and undo would remove the container without a stop.
+		ended <- err
 	}()
 	select {
 	case err := <-ended:
@@ -259,7 +262,7 @@ func (c *controller) undo(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
 	defer cancel()
-	stopped := true // no stop: the removal may kill it, since the task is over
+	stopped := true // no stop: the task is over, so the removal may kill the container
 	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
 		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
 	}
@@ -270,8 +273,8 @@ func (c *controller) undo(ctx context.Context) {
 const networkRepairs = 3
 
 // detachedWithNetworks is detached, for a call that needs the task's networks. If a
-// network has vanished, it makes the networks again: another task's removal may have
-// taken one to which no container was attached.
+// network has vanished, it makes the networks again. Another task may have removed a
+// network to which no container was attached.
 func (c *controller) detachedWithNetworks(ctx context.Context, call func(context.Context) error) error {
 	for repairs := 0; ; repairs++ {
 		err := c.detached(ctx, call)

@@ -13,8 +13,8 @@ import (
 
 // Prepare makes the task's networks and volumes, pulls the image and creates the
 // container. It returns [exec.ErrTaskPrepared] if the container exists already. If the
-// registry fails the pull and the image is on the engine, that image is used. A warning
-// then has the pull's error.
+// pull fails with a final error and the image is on the engine, that image is used. Then
+// a warning shows the error of the pull.
 func (c *controller) Prepare(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
@@ -131,8 +131,8 @@ func (c *controller) Start(ctx context.Context) error {
 			return c.endLostStart(ctx)
 		}
 		if !isUnstarted(answer) {
-			// An earlier Start may have been interrupted, perhaps with its process.
-			// This one goes on waiting.
+			// An earlier Start may have ended before the container was healthy,
+			// perhaps because the agent's process ended. This Start goes on waiting.
 			if answer.State.Status == container.StateRunning && !isHealthy(answer) {
 				if err := c.untilHealthy(ctx); err != nil {
 					return err
@@ -172,7 +172,7 @@ func (c *controller) inspect(ctx context.Context) (container.InspectResponse, er
 
 // finish returns the exit error of a container that has ended. If it has not ended, it
 // is unhealthy: finish stops it and waits for the end. Another process may have stopped
-// it for its health. failedChecks sees that in what the engine keeps of the checks.
+// it for its health. failedChecks finds that out from the engine's record of the checks.
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
@@ -194,9 +194,10 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	return ExitError(answer, nil)
 }
 
-// untilHealthy waits until the container is healthy. If it ends first, or is stopped
-// because it is unhealthy, the error is [exec.ErrTaskStarted] after exit code 0, and
-// otherwise the exit error.
+// untilHealthy waits until the container is healthy. If it ends first with exit code 0, the
+// error is [exec.ErrTaskStarted]. If it ends with another code, the error is the exit error.
+// A container whose health checks failed is stopped. Then the error is the exit error,
+// whatever the code.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
 		return isHealthy(answer) || c.markUnhealthy(answer)
@@ -225,11 +226,11 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 	return c.unhealthy
 }
 
-// A start is lost if the engine ends between two moments: it has asked containerd for
-// the process, and it has not yet noted that the process runs. After its restart the
-// engine shows a container that was created and never started. That changes when
-// containerd's shim delivers its event that the process has started: then the container
-// is running, without StartedAt, network and log.
+// A start is lost if the engine ends after it has asked containerd for the process, and
+// before it has noted that the process runs. After its restart the engine shows a
+// container that was created and never started. Later, containerd's shim may deliver its
+// event that the process has started. From then on the engine shows the container as
+// running, without StartedAt, network and log.
 
 // lostStartTime is how long a container that may have been started is watched. The shim
 // sends its event up to five more times, 1, 2, 3, 4 and 5 seconds apart: 15 seconds in

@@ -25,7 +25,7 @@ func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus,
 	return containerStatus(*answer), nil
 }
 
-// portsAge is how long a PortStatus may use what the ContainerStatus before it has
+// portsAge is how long PortStatus may use the ports that the last ContainerStatus has
 // seen. The agent calls them one after the other. If that ContainerStatus got no answer
 // in time, PortStatus does not ask either.
 const portsAge = time.Second

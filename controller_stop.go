@@ -67,7 +67,10 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 	case exec.IsTemporary(err), isRefusal(err):
 		return err
 	}
-	answer, inspectErr := c.adapter.Inspect(ctx)
+	// An inspect that hangs must not delay the kill, which the next call may send.
+	limited, cancel := context.WithTimeout(ctx, killDelay)
+	defer cancel()
+	answer, inspectErr := c.adapter.Inspect(limited)
 	if isContainerGone(inspectErr) || inspectErr == nil && (hasEnded(answer) || isUnstarted(answer)) {
 		return nil
 	}
@@ -80,9 +83,9 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 //
 // The agent calls Remove only once. So Remove tries again after a passing fault, a 409
 // and a 500, until ctx ends. The pauses grow: to five seconds after a passing fault,
-// and to a minute after an answer that may stay, such as a 500. Any other error is
-// final. Remove stops the container before it removes it; a stop that was done is not
-// repeated. A second call of Remove does what the first one has left.
+// and to a minute after an answer that may stay the same, such as a 500. Any other error
+// is final. Remove stops the container and then removes it. A stop that succeeded is not
+// repeated. A second call of Remove does what the first call left undone.
 //
 // After a create without an answer, it looks for the container for five seconds. If a
 // start may be lost, it first watches for up to 20 seconds whether the container begins

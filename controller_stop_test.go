@@ -153,15 +153,22 @@ func TestTheStopOfAnUnhealthyContainerIsTriedAgain(t *testing.T) {
 		sim := newSimEngine(t)
 		ctlr, _ := runningTask(t, sim, plainTask())
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
-		sim.fails(failing("ContainerStop", errNoExitEvent))
+		sim.fails(func(call string) error {
+			if strings.HasPrefix(call, "ContainerStop") || strings.HasPrefix(call, "ContainerKill") {
+				return errNoExitEvent
+			}
+			return nil
+		})
 		sim.health(taskName, container.Unhealthy)
 		time.Sleep(time.Minute)
-		tries := strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop")
+		assert.Equal(t, 1, strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop"))
+		tries := strings.Count(strings.Join(sim.called(), "\n"), "ContainerKill")
 		assert.Greater(t, tries, 5)
 		assert.Less(t, tries, 60)
 		sim.forgetCalls()
 		time.Sleep(time.Hour)
-		tries = strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop")
+		assert.Zero(t, strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop"))
+		tries = strings.Count(strings.Join(sim.called(), "\n"), "ContainerKill")
 		assert.Greater(t, tries, 80)
 		assert.Less(t, tries, 180)
 		sim.with(taskName, func(c *simContainer) { assert.True(t, c.state.Running) })
@@ -178,19 +185,19 @@ func TestAnUnhealthyContainerThatHasEndedIsNotStoppedAgain(t *testing.T) {
 		sim := newSimEngine(t)
 		ctlr, _ := runningTask(t, sim, plainTask())
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
-		stops := 0
+		var tries []string
 		sim.fails(func(call string) error {
-			if !strings.HasPrefix(call, "ContainerStop") {
+			if !strings.HasPrefix(call, "ContainerStop") && !strings.HasPrefix(call, "ContainerKill") {
 				return nil
 			}
-			if stops++; stops == 3 {
+			if tries = append(tries, call); len(tries) == 3 {
 				sim.exit(taskName, 137)
 			}
 			return errNoExitEvent
 		})
 		sim.health(taskName, container.Unhealthy)
 		require.ErrorIs(t, wait(), ErrContainerUnhealthy)
-		assert.Equal(t, 3, stops)
+		assert.Equal(t, []string{"ContainerStop web.1.taskid", "ContainerKill web.1.taskid", "ContainerKill web.1.taskid"}, tries)
 	})
 }
 

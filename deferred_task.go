@@ -2,15 +2,19 @@ package dockerexec
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/distribution/reference"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/api/naming"
+	"github.com/moby/swarmkit/v2/template"
+	"github.com/pkg/errors"
 )
 
 // A task has two parts. Its identity finds, stops and removes the container; it is
@@ -227,4 +231,126 @@ func resolveTask(node *api.NodeDescription, known bool, task *api.Task, deps exe
 		return nil, payloads{}, err
 	}
 	return config, given, nil
+}
+
+// expandTemplates expands the templates of a task in place, so task is the package's own
+// copy. Templates are the values of environment variables, the hostname, and four parts
+// of a mount: its source, its target, the values of its volume labels and the values of
+// its driver options. If the node is not known and a template uses it, the error is
+// errNodeUnknown, bare.
+//
+// NOTE: template.ExpandContainerSpec does the same, but its errors show the
+// values of environment variables.
+func expandTemplates(node *api.NodeDescription, known bool, task *api.Task) error {
+	x := expander{template.NewContext(node, task), known}
+	spec := task.Spec.GetContainer()
+	for i, entry := range spec.Env {
+		name, value, found := strings.Cut(entry, "=")
+		if !found {
+			continue
+		}
+		if err := x.expandHidden(fmt.Sprintf("Spec.Container.Env[%d]", i), &value); err != nil {
+			return err
+		}
+		spec.Env[i] = name + "=" + value
+	}
+	for i := range spec.Mounts {
+		m, path := &spec.Mounts[i], mountPath(i)
+		named := m.Source != ""
+		if err := x.expand(path+".Source", &m.Source); err != nil {
+			return err
+		}
+		if named && m.Source == "" && m.Type == api.MountTypeVolume {
+			return refuse(path+".Source", "its template expands to nothing, and the volume would be another one each time")
+		}
+		if err := x.expand(path+".Target", &m.Target); err != nil {
+			return err
+		}
+		if m.VolumeOptions == nil {
+			continue
+		}
+		if err := x.expandMap(path+".VolumeOptions.Labels", m.VolumeOptions.Labels); err != nil {
+			return err
+		}
+		if driver := m.VolumeOptions.DriverConfig; driver != nil {
+			if err := x.expandMap(path+".VolumeOptions.DriverConfig.Options", driver.Options); err != nil {
+				return err
+			}
+		}
+	}
+	return x.expand("Spec.Container.Hostname", &spec.Hostname)
+}
+
+// templateNode returns the part of a node that templates may use. nil stays nil.
+func templateNode(node *api.NodeDescription) *api.NodeDescription {
+	if node == nil {
+		return nil
+	}
+	platform := &api.Platform{} // SwarmKit's templates dereference it
+	if node.Platform != nil {
+		platform = node.Platform.Copy()
+	}
+	return &api.NodeDescription{Hostname: node.Hostname, Platform: platform}
+}
+
+type expander struct {
+	template.Context
+	known bool // whether the node is known
+}
+
+// errNodeUnknown is the error of a task whose templates use the node before the engine
+// has described it.
+var errNodeUnknown = errors.New("dockerexec: the task's templates say something of the node, and the engine has not described it yet")
+
+// usesNode reports whether a template uses more of the node than its ID, which is in the
+// task itself.
+func (x *expander) usesNode(value string) bool {
+	if !strings.Contains(value, "{{") {
+		return false
+	}
+	if strings.Contains(strings.ReplaceAll(value, ".Node.ID", ""), ".Node") {
+		return true
+	}
+	other := x.Context
+	other.Node.Hostname = "another than " + x.Node.Hostname
+	here, err := x.Expand(value)
+	there, otherErr := other.Expand(value)
+	return err == nil && otherErr == nil && here != there // {{.}}, for example, shows the whole node
+}
+
+func (x *expander) expand(path string, value *string) error {
+	if !x.known && x.usesNode(*value) {
+		return errNodeUnknown
+	}
+	expanded, err := x.Expand(*value)
+	if err != nil {
+		return refuse(path, "its template cannot be expanded: %v", err)
+	}
+	if !utf8.ValidString(expanded) { // for example {{"\xff"}}
+		return refuse(path, "its template expands to what is not valid UTF-8")
+	}
+	*value = expanded
+	return nil
+}
+
+// expandHidden expands a value that may be a secret. The parser's errors quote the value,
+// so they are not shown.
+func (x *expander) expandHidden(path string, value *string) error {
+	err := x.expand(path, value)
+	if err != nil && err != errNodeUnknown { //nolint:errorlint // bare
+		return refuse(path, "its template cannot be expanded (the value is not shown)")
+	}
+	return err
+}
+
+// expandMap expands the values of m. Driver options may hold passwords.
+func (x *expander) expandMap(path string, m map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		value := m[key]
+		if err := x.expandHidden(fmt.Sprintf("%s[%s]", path, key), &value); err != nil {
+			return err
+		}
+		m[key] = value
+	}
+	return nil
 }

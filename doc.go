@@ -28,18 +28,18 @@ adapter for each task:
 	err = adapter.RemoveNetworks(ctx)
 
 Neither an Engine nor an adapter has anything to close. Background work ends with
-the contexts of the calls that started it. The event stream, and a pull, may serve
-several calls; each ends with the last of them. The client is yours to close, after
-the last call has returned.
+the contexts of the calls that started it. The event stream may serve several calls,
+and so may a pull; it ends with the last of these calls. Close the client yourself,
+after the last call has returned.
 
 # API version
 
 On a *client.Client, an Engine pings once, before its first other request. Unless
 you have fixed the client's version, it then negotiates one. That sets the version
-for all users of the client. A failed ping is a temporary error, and the next call
-tries again. The Engine keeps the version for good: see "Upgrades" in
-docs/operations.md. If the version lacks a field of the task, the first method that
-would make something refuses the task.
+for all users of the client. A failed ping is a temporary error. If another engine
+refuses the version later, the Engine agrees on another one and makes the call again:
+see "Upgrades" in docs/operations.md. If the version lacks a field that the task sets,
+each method that pulls, creates or starts something refuses the task.
 
 Any other implementation of the client's interface counts as a fake of the newest
 version, and is not pinged. For a real client inside another type, use the option
@@ -75,7 +75,7 @@ of this host. docs/operations.md has the details of both.
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
 more than an adapter: they stop a container whose health check failed, or whose
-start the engine lost, and they repeat a stop for health and a removal that fail.
+start the engine lost. They repeat a failed removal, and a failed stop for health.
 Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
@@ -109,9 +109,9 @@ the controller removes what the call has made.
   - A fault that passes: a temporary error, see exec.IsTemporary. The agent tries
     again. Faults that pass: the engine is away, restarting, behind a proxy that
     cannot reach it, without its containerd, overloaded, or busy with an earlier
-    create of the container; its answer comes too late or is cut short; after a
-    downgrade it does not speak the client's API version any more; a secret, a
-    config or the node's description has not arrived yet.
+    create of the container; its answer comes too late or is cut short; it does not
+    speak the client's API version any more; a secret, a config or the node's
+    description has not arrived yet.
   - A task that cannot run as asked: errors.As finds a *[FieldError], with the path of
     the field and the reason. [ErrImageRequired] and exec.ErrRuntimeUnsupported are
     bare. The agent rejects the task.
@@ -123,8 +123,8 @@ the controller removes what the call has made.
     is [ErrContainerUnhealthy] if the health check failed.
   - All other errors are final. They say what failed on which object. The engine's
     own error is behind them, for errors.Is, errors.As and
-    github.com/containerd/errdefs. [IsUnknownContainer] and the other classifiers
-    know engines that disagree on status codes.
+    github.com/containerd/errdefs. Engines disagree on status codes, so ask
+    [IsUnknownContainer] and the other classifiers.
 
 Any call may be repeated after any of these errors. If the engine carried out a call
 and its answer was lost, the repeated call finds the result and succeeds. An answer
@@ -135,13 +135,13 @@ SwarmKit's agent does not stop a task that has ended, and removes it only once. 
 controllers therefore do more. Refusals (400, 401, 403, 501) are final everywhere
 but on the event stream. For all else:
 
-  - An inspect ends Start and Wait only with a 404, or with an answer which shows
-    that the container has ended, is being removed or is another task's.
+  - If an inspect fails, Start and Wait fail for good only after a 404. If it succeeds,
+    they end if the container has ended, is being removed or is another task's.
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated
-    after a passing fault, a 409 and a 500. The pauses grow up to a minute, and both
-    go on as long as their context. Remove does not repeat a stop that it has done.
+    after a passing fault, a 409 and a 500. Both go on until their context ends. The
+    pauses grow up to a minute. No call sends a second stop signal.
   - After a create without an answer, Remove looks for the container for 5 seconds:
     an engine shows it only once its volumes are filled.
 

@@ -2,12 +2,11 @@ package dockerexec
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
+	"io"
 	"time"
 
+	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
-	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/pkg/errors"
 )
 
@@ -29,30 +28,25 @@ type Engine struct {
 	hosts    fileHosts
 }
 
-// NewEngine makes a handle on the engine behind client. It does no I/O. The client
-// stays the caller's to close, after the last call has returned. [Engine.Adapter]
+// NewEngine makes a handle on the engine behind client. It does no I/O. It never closes
+// the client: the caller does, after the last call has returned. [Engine.Adapter]
 // reports a nil client, and an option whose value is impossible (see [Option]).
 //
 // On a *client.Client whose API version is not fixed, the Engine negotiates the
 // version. That sets the version for all users of the client. It does the same for a
 // client of another type with the option [WithWrappedClient]. Without that option, any
 // other type counts as a fake of the newest version, even if it wraps a *client.Client.
-// The Engine then never pings, never negotiates, and leaves out the requests that it
-// spares a fake. To instrument requests, better wrap the client's transport. See "API
-// version" in the package documentation.
+// The Engine then never pings, never negotiates, and leaves out the requests that fakes
+// need not implement. To instrument requests, better wrap the client's transport. See
+// "API version" in the package documentation.
 func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	if c, ok := client.(*engineapi.Client); ok && c == nil {
 		client = nil
 	}
 	e := &Engine{client: client, options: newOptions(opts)}
-	e.api.init(client, e.options.wrappedClient)
-	e.pulls = newPulls(client, e.options, e.api.isFake)
-	e.stream.request = func(ctx context.Context, since string) (openedEvents, error) {
-		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
-			return openedEvents{}, err
-		}
-		return openEvents(ctx, client, e.options.requestTimeout, since)
-	}
+	e.api.init(e, e.options.wrappedClient)
+	e.pulls = newPulls(e.openPull, e.options, e.api.isFake)
+	e.stream.request = e.openEvents
 	e.files = newFileStore(e.options.secretsDir)
 	e.hosts = newFileHosts()
 	return e
@@ -69,74 +63,10 @@ func (e *Engine) usable() error {
 	return e.options.err
 }
 
-// apiVersion agrees with the engine on an API version. That happens once, before the
-// first other request.
-//
-// The client's own negotiation is not used. It is a data race beside a request. It
-// hides a ping that failed, and then keeps a version that an older engine refuses.
-type apiVersion struct {
-	client engineapi.APIClient
-	isFake bool          // no ping, and no request that fakes need not know
-	gate   chan struct{} // see passGate; the holder of its token may ping
-	agreed atomic.Pointer[string]
-}
-
-// negotiating guards a client while its version is set. Several Engines may use one
-// client, and the client has no accessor that is safe while another sets it.
-var negotiating sync.Mutex
-
-func (v *apiVersion) init(client engineapi.APIClient, isWrapped bool) {
-	v.client, v.gate = client, make(chan struct{}, 1)
-	if _, isReal := client.(*engineapi.Client); !isReal && !isWrapped {
-		v.isFake = true
-		v.fix("") // the newest
-	}
-}
-
-// get returns the agreed version. If there is none yet, it pings first. The empty
-// version is the newest. A failed ping is a passing fault: the next call tries again.
-func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, error) {
-	if agreed := v.agreed.Load(); agreed != nil {
-		return *agreed, nil
-	}
-	pingCtx, cancel := withTimeout(ctx, timeout) // bounds the wait for another call's ping, too
-	defer cancel()
-	failed := func(err error) (string, error) {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		return "", exec.MakeTemporary(errors.Wrapf(err, "ping the engine at %s", cleanURL(v.client.DaemonHost())))
-	}
-	if err := passGate(ctx, v.gate, timeout); err != nil {
-		return failed(err)
-	}
-	defer leaveGate(v.gate)
-	if agreed := v.agreed.Load(); agreed != nil {
-		return *agreed, nil
-	}
-
-	ping, err := v.client.Ping(pingCtx)
-	switch {
-	case err != nil && pingCtx.Err() != nil:
-		return failed(requestTimeoutError(timeout))
-	case isAnswer(err):
-		return failed(errors.New(err.Error())) // without its class, which is about the ping alone
-	case err != nil:
-		return failed(err)
-	case ping.APIVersion == "":
-		return failed(errors.New("its answer names no API version"))
-	}
-
-	negotiating.Lock()
-	v.client.NegotiateAPIVersionPing(ping)
-	version := v.client.ClientVersion()
-	negotiating.Unlock()
-	v.fix(version)
-	return version, nil
-}
-
-// fix stores the version that get returns from now on.
-func (v *apiVersion) fix(version string) { v.agreed.Store(&version) }
+// versionTries bounds the tries of a request whose API version the engine refuses. While
+// an engine is upgraded, the old one may answer the ping, and the new one may then refuse
+// the version that was agreed on.
+const versionTries = 3
 
 // caller is on whose behalf a call is made: a task's adapter, or an Engine for itself.
 type caller interface {
@@ -150,27 +80,118 @@ func (e *Engine) handle() *Engine { return e }
 // hide knows no secrets of tasks. It takes users and queries out of URLs.
 func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
 
-// request makes one engine call. It agrees on the API version first. The call may take
-// the request time-out plus extra. The error is the client's own, without the secrets of
-// the task: those who classify it find what the engine said. Then it goes to engineError.
-// Only a time-out is replaced, by requestTimeoutError.
+// request makes one engine call. It agrees on the API version first. If the engine
+// refuses that version, it agrees on another one and makes the call again. Each try may
+// take the request time-out plus extra. The error is the client's own, without secrets:
+// classifiers still find what the engine said. Who calls classifies it and then hands it
+// to engineError. Only two errors are replaced: that of a time-out, by
+// requestTimeoutError, and that of a call which was cut short for a change of the
+// version, by versionCutError.
 func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
-	var none T
 	e := by.handle()
 	timeout := e.options.requestTimeout
-	if _, err := e.api.get(ctx, timeout); err != nil {
-		return none, by.hide(err)
-	}
 	if timeout > 0 {
 		timeout += extra
 	}
-	callCtx, cancel := withTimeout(ctx, timeout)
-	defer cancel()
-	answer, err := call(callCtx)
-	if err != nil && callCtx.Err() != nil && ctx.Err() == nil {
-		err = requestTimeoutError(timeout)
+	return retried(ctx, e, by.hide, func() (answer T, version string, err error) {
+		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
+			return answer, "", err
+		}
+		callCtx, cancel := withTimeout(ctx, timeout)
+		defer cancel()
+		callCtx, version, leave, err := e.api.enter(callCtx)
+		if err == nil {
+			answer, err = call(callCtx)
+			leave()
+		}
+		if cut := cutBy(callCtx); err != nil && cut != nil {
+			err = cut
+		} else if err != nil && callCtx.Err() != nil && ctx.Err() == nil {
+			err = requestTimeoutError(timeout)
+		}
+		return answer, version, err
+	})
+}
+
+// retried makes a request again if the engine refused its API version and another one
+// was agreed on. hide takes secrets out of its error.
+func retried[T any](ctx context.Context, e *Engine, hide func(error) error, once func() (answer T, version string, err error)) (T, error) {
+	for try := 1; ; try++ {
+		answer, version, err := once()
+		err = hide(err)
+		if try == versionTries || !refusesVersion(err) || !e.api.renew(ctx, e.options.requestTimeout, version, err, hide) {
+			return answer, err
+		}
 	}
-	return answer, by.hide(err)
+}
+
+// openBody makes an engine call that answers with a stream. The call, but not the
+// reading of the stream, keeps the API version from being changed. No time-out applies.
+// The errors are as those of request.
+func (e *Engine) openBody(ctx context.Context, hide func(error) error, call func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+	return retried(ctx, e, hide, func() (io.ReadCloser, string, error) {
+		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
+			return nil, "", err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		callCtx, version, leave, err := e.api.enter(ctx)
+		if err != nil {
+			cancel()
+			return nil, "", err
+		}
+		body, err := call(callCtx)
+		leave()
+		if cut := cutBy(callCtx); err != nil && cut != nil {
+			err = cut
+		}
+		if err != nil || body == nil { // only a fake has no body
+			cancel()
+			return body, version, err
+		}
+		return openedBody{body, cancel}, version, nil
+	})
+}
+
+// openedBody ends its request when it is closed.
+type openedBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b openedBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// openPull asks the engine to pull an image.
+func (e *Engine) openPull(ctx context.Context, name string, options image.PullOptions, hide func(error) error) (io.ReadCloser, error) {
+	return e.openBody(ctx, hide, func(ctx context.Context) (io.ReadCloser, error) {
+		return e.client.ImagePull(ctx, name, options)
+	})
+}
+
+// openEvents opens the event stream.
+func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, error) {
+	if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
+		return openedEvents{}, err
+	}
+	callCtx, version, leave, err := e.api.enter(ctx)
+	if err != nil {
+		return openedEvents{}, err
+	}
+	opened, err := openEvents(callCtx, e.client, e.options.requestTimeout, since)
+	leave()
+	if cut := cutBy(callCtx); cut != nil {
+		return openedEvents{}, cut
+	}
+	// The client reports a refusal only later, on opened.errs. The reader of the stream
+	// then calls failed.
+	opened.failed = func(ctx context.Context, err error) {
+		if refusesVersion(err) {
+			e.api.renew(ctx, e.options.requestTimeout, version, err, e.hide)
+		}
+	}
+	return opened, err
 }
 
 // do is request for a call whose answer is only an error.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,13 +23,13 @@ var (
 	// ErrImageRequired is returned, bare, for a task that names no image.
 	ErrImageRequired = errors.New("dockerexec: image required")
 
-	// ErrContainerDestroyed is returned, bare, by Wait when the container of a
-	// task is gone, is being removed, or another one has taken its name. A
-	// controller's Start returns it too, while it waits for the health check.
+	// ErrContainerDestroyed is returned, bare, by Wait. It means that the task's
+	// container is gone or is being removed, or that another container has taken its
+	// name. A controller's Start returns it too, while it waits for the health check.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 
-	// ErrPullStalled is behind the error of a pull that was cancelled because it made
-	// no progress: errors.Is finds it. See [WithPullStallTimeout].
+	// ErrPullStalled means that a pull made no progress and was cancelled. errors.Is
+	// finds it in the error of the pull. See [WithPullStallTimeout].
 	ErrPullStalled = errors.New("dockerexec: image pull stalled")
 
 	// ErrContainerUnhealthy is the cause of the exit error of a task whose
@@ -37,8 +38,8 @@ var (
 )
 
 // FieldError says that a task cannot run as asked, and which of its fields is at
-// fault. It is behind every refusal of a task: errors.As finds it. A task without an
-// image, or of a runtime that is no container, has its own error: [ErrImageRequired],
+// fault. errors.As finds it in every refusal of a task, with two exceptions. A task
+// without an image gets [ErrImageRequired]. A task whose runtime is not a container gets
 // [exec.ErrRuntimeUnsupported].
 type FieldError struct {
 	// Path names the field, as in "Spec.Container.Mounts[0].Source". It is empty for a
@@ -55,13 +56,16 @@ func (e *FieldError) Error() string {
 	return "dockerexec: task field " + e.Path + ": " + e.Reason
 }
 
-// engineError turns the error of an engine call into what the methods of this
-// package return: the bare error of a context that has ended; a temporary error,
-// outermost, for a fault that will pass; any other error wrapped with what was
-// being done. nil stays nil.
+// engineError turns the error of an engine call into the error that a method returns:
 //
-// errors.Wrap and not %w: SwarmKit's agent asks errors.Cause, which does not see
-// through %w, and would take a cancelled call for a failed task.
+//   - If ctx has ended: the error of ctx, bare.
+//   - For a fault that will pass: a temporary error. Its text says what was being done.
+//   - For any other fault: an error whose text says what was being done.
+//   - nil stays nil.
+//
+// It uses errors.Wrap instead of %w, because SwarmKit's agent uses errors.Cause, which
+// does not see through %w. With %w the agent would take a cancelled call for a failed
+// task.
 func engineError(ctx context.Context, err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -83,7 +87,7 @@ func (e requestTimeoutError) Error() string {
 	return fmt.Sprintf("the engine did not answer within %v", time.Duration(e))
 }
 
-// Temporary has the agent try again.
+// Temporary makes the agent try again.
 func (requestTimeoutError) Temporary() bool { return true }
 
 // errorKind is what an error of an engine call is.
@@ -93,19 +97,21 @@ const (
 	noError         errorKind = iota
 	kindUnreachable           // no connection, or an answer that was cut short
 	kindTimedOut              // no answer in time
-	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; the client's version is too new
+	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; the client's version is too new or too old
 	kindBusy                  // 409, 500
 	kindRefused               // 400, 401, 403, 501
 	kindMissing               // 404
-	kindOtherAnswer           // any other status, or no JSON
-	kindOther                 // no answer of an engine, and no fault of the way to it
+	kindOtherAnswer           // any other status, or a body that is not the expected JSON
+	kindOther                 // not an engine's answer, and not a fault of the connection
 )
 
 // verdict is what is done about an error.
 type verdict struct {
 	passing bool // the fault passes by itself: a temporary error
 	mayMend bool // the call may succeed when it is repeated for long enough
-	refusal bool // asked again, the engine answers the same; what is no refusal is tried again
+	// refusal: the engine would answer the same again. So tryAgain does not make a
+	// refusal temporary, and tellsNothing is false for it.
+	refusal bool
 	stream  streamRefusal
 }
 
@@ -114,12 +120,12 @@ type streamRefusal int
 
 const (
 	notRefused          streamRefusal = iota
-	refusedAfterAMinute               // of such errors alone: an engine that restarts answers so, too
+	refusedAfterAMinute               // refused once requests have failed for refusedAfter; before that, the engine may be restarting
 	refusedAtOnce
 )
 
-// Who asks about the container itself looks for 404 before, see isContainerGone. A pull
-// has rules of its own: most of its errors are a registry's, see pull_errors.go.
+// A call on the container itself checks for 404 first, see isContainerGone. A pull has
+// its own rules, see pull_errors.go: most of its errors come from a registry.
 var verdicts = map[errorKind]verdict{
 	noError:         {},
 	kindUnreachable: {passing: true, mayMend: true},
@@ -138,13 +144,14 @@ func isPassing(err error) bool { return verdictOf(err).passing }
 func isRefusal(err error) bool { return verdictOf(err).refusal }
 func mayMend(err error) bool   { return verdictOf(err).mayMend }
 
-// What a proxy answers that does not reach the engine.
+// The answers of a proxy that cannot reach the engine.
 var (
 	badGateway     = errhttp.ToNative(http.StatusBadGateway)
 	gatewayTimeout = errhttp.ToNative(http.StatusGatewayTimeout)
 )
 
-// classify tells what err is. A fault that passes comes before the class of an answer.
+// classify returns the kind of err. It checks for passing faults first: the class of an
+// answer would hide some of them.
 func classify(err error) errorKind {
 	var (
 		late      requestTimeoutError
@@ -163,17 +170,17 @@ func classify(err error) errorKind {
 		return kindTimedOut
 	case cerrdefs.IsUnavailable(err), cerrdefs.IsResourceExhausted(err),
 		stderrors.Is(err, badGateway), stderrors.Is(err, gatewayTimeout),
-		lostContainerd.matches(err), tooNewClient.matches(err):
+		lostContainerd.matches(err), tooNewClient.matches(err), tooOldClient.matches(err):
 		return kindOverloaded
 	case stderrors.Is(err, io.EOF), stderrors.Is(err, io.ErrUnexpectedEOF), lostInfo.matches(err),
-		stderrors.As(raw, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // what json.Unmarshal has for an EOF
+		stderrors.As(raw, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // json.Unmarshal's error for a body that was cut short
 		stderrors.Is(err, syscall.ECONNREFUSED), stderrors.Is(err, syscall.ECONNRESET), stderrors.Is(err, syscall.EPIPE),
 		stderrors.As(raw, &netErr) && netErr.Timeout(), engineapi.IsErrConnectionFailed(raw),
-		exec.IsTemporary(err): // of a ping, or a fake's
+		exec.IsTemporary(err): // the error of a ping, or of a fake
 		return kindUnreachable
 	case cerrdefs.IsInternal(err), cerrdefs.IsConflict(err):
 		return kindBusy
-	case cerrdefs.IsInvalidArgument(err), cerrdefs.IsUnauthorized(err), cerrdefs.IsPermissionDenied(err), cerrdefs.IsNotImplemented(err):
+	case isUndone(err):
 		return kindRefused
 	case cerrdefs.IsNotFound(err):
 		return kindMissing
@@ -184,12 +191,14 @@ func classify(err error) errorKind {
 }
 
 // tellsNothing reports whether the error of an inspect says nothing about the
-// container: neither that there is none, nor that it will never be shown.
+// container. It says something if the container is gone, or if the engine refuses to
+// show it.
 func tellsNothing(err error) bool {
 	return err != ErrContainerDestroyed && !isRefusal(err) //nolint:errorlint // bare
 }
 
-// tryAgain has the agent try again what failed with err, unless that is a refusal.
+// tryAgain makes err temporary, so that the agent tries again. It leaves a refusal as it
+// is.
 func tryAgain(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -200,12 +209,31 @@ func tryAgain(ctx context.Context, err error) error {
 	return exec.MakeTemporary(err)
 }
 
-// isAnswer reports whether err is what the engine answered. A client has no
-// class for what the engine did not answer.
+// isAnswer reports whether err is an answer of the engine. Only an answer has a class.
 func isAnswer(err error) bool { return knownClass(err) != nil }
 
-// hasStatus reports whether err is an answer with a status of HTTP, also one that has
-// no class.
+// isUndone reports whether an engine answered a request with 400, 401, 403 or 501: it has
+// done nothing. Not every such answer is a refusal for classify: if the engine does not
+// speak the client's API version, that is a passing fault.
+func isUndone(err error) bool {
+	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
+}
+
+// saysNoConnection reports whether err says that a request got no connection, so that
+// the engine has not seen it. The client drops the cause of such an error: its text
+// remains.
+func saysNoConnection(err error) bool {
+	if err == nil {
+		return false
+	}
+	err = rawError(err)
+	var dial *net.OpError
+	return stderrors.Is(err, syscall.ECONNREFUSED) || stderrors.As(err, &dial) && dial.Op == "dial" ||
+		engineapi.IsErrConnectionFailed(err) && strings.Contains(err.Error(), "Cannot connect to the Docker daemon")
+}
+
+// hasStatus reports whether err is an answer with an HTTP status of an error. The status
+// need not have a class.
 func hasStatus(err error) bool {
 	for status := http.StatusBadRequest; status < 600; status++ {
 		if stderrors.Is(err, errhttp.ToNative(status)) {
@@ -215,7 +243,8 @@ func hasStatus(err error) bool {
 	return false
 }
 
-// unfinished reports whether err leaves more to try than the next call.
+// unfinished reports whether the step that failed with err must be tried again later.
+// After any other error the caller goes on to its next step.
 func unfinished(ctx context.Context, err error) bool {
 	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
 }
@@ -242,6 +271,6 @@ func knownClass(err error) error {
 	return nil
 }
 
-// isContainerGone reports whether the engine's answer to a call on the container itself
-// means that there is none: 404 has no other meaning there.
+// isContainerGone reports whether err means that the container does not exist. err must
+// come from a call on the container itself: there 404 has no other meaning.
 func isContainerGone(err error) bool { return IsUnknownContainer(err) || cerrdefs.IsNotFound(err) }

@@ -167,6 +167,7 @@ func TestErrorKinds(t *testing.T) {
 		{"503", answer{"away", cerrdefs.ErrUnavailable}, true},
 		{"429", answer{"slow down", cerrdefs.ErrResourceExhausted}, true},
 		{"older engine", answer{"client version 1.51 is too new. Maximum supported API version is 1.41", cerrdefs.ErrInvalidArgument}, true},
+		{"newer engine", answer{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}, true},
 		{"time-out", requestTimeoutError(2 * time.Minute), true},
 		{"engine information, cut short", errors.New("Error reading remote info: unexpected EOF"), true},
 		{"engine information, empty", errors.New("Error reading remote info: EOF"), true},
@@ -345,6 +346,7 @@ func TestVerdicts(t *testing.T) {
 		"504":                 {status(http.StatusGatewayTimeout), kindOverloaded, true, false, true, true, refusedAfterAMinute},
 		"lost containerd":     {answer{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
 		"older engine":        {answer{"client version 1.51 is too new", cerrdefs.ErrInvalidArgument}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
+		"newer engine":        {answer{"client version 1.43 is too old", cerrdefs.ErrInvalidArgument}, kindOverloaded, true, false, true, true, refusedAfterAMinute},
 		"409":                 {status(http.StatusConflict), kindBusy, false, false, true, true, refusedAtOnce},
 		"500":                 {status(http.StatusInternalServerError), kindBusy, false, false, true, true, refusedAtOnce},
 		"400":                 {status(http.StatusBadRequest), kindRefused, false, true, false, false, refusedAtOnce},
@@ -411,6 +413,8 @@ func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
 	}{
 		"client version too new": {func(err error) bool { return tooNewClient.matches(err) }, cerrdefs.ErrInvalidArgument,
 			"client version 1.51 is too new. Maximum supported API version is 1.41", "client version 1 is too new"},
+		"client version too old": {func(err error) bool { return tooOldClient.matches(err) }, cerrdefs.ErrInvalidArgument,
+			"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", "client version 1 is too old"},
 		"no such source of a mount": {func(err error) bool { return noSource.matches(err) }, cerrdefs.ErrInvalidArgument,
 			`invalid mount config for type "bind": bind source path does not exist: /data`, "bind source path does not exist: /x"},
 		"too many cores": {func(err error) bool { return tooManyCPUs.matches(err) }, cerrdefs.ErrInvalidArgument,
@@ -450,6 +454,26 @@ func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
 	}
 }
 
+// Where an engine's answer begins with its words, others may repeat them at any place.
+func TestAnAnswerBeginsWithItsWords(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		says  classifier
+		words string
+		class error
+	}{
+		{tooNewClient, "client version 1.51 is too new", cerrdefs.ErrInvalidArgument},
+		{noSource, "bind source path does not exist: /x", cerrdefs.ErrInvalidArgument},
+		{tooManyCPUs, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument},
+		{networkVanished, "network x not found", cerrdefs.ErrNotFound},
+		{removalInProgress, "removal of container x is already in progress", cerrdefs.ErrConflict},
+		{logOfDying, "can not get logs from container which is dead or marked for removal", cerrdefs.ErrConflict},
+	} {
+		assert.True(t, test.says.matches(answer{test.words, test.class}), test.words)
+		assert.False(t, test.says.matches(answer{"invalid host name: " + test.words, test.class}), test.words)
+	}
+}
+
 // Where all engines give an answer the same class, words of another class are not it.
 func TestWordsOfAnotherClassAreAnotherAnswer(t *testing.T) {
 	t.Parallel()
@@ -459,6 +483,7 @@ func TestWordsOfAnotherClassAreAnotherAnswer(t *testing.T) {
 		class error
 	}{
 		{tooNewClient, "client version 1.51 is too new", cerrdefs.ErrInternal},
+		{tooOldClient, "client version 1.43 is too old", cerrdefs.ErrInternal},
 		{noSource, "bind source path does not exist: /x", cerrdefs.ErrInternal},
 		{tooManyCPUs, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInternal},
 		{networkVanished, "network x not found", cerrdefs.ErrInternal},

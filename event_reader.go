@@ -17,16 +17,18 @@ const (
 	// client has returned. It takes microseconds.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
-	// restored. An engine sends at once what it has kept: what has not come back by
-	// then is lost. After the same time every watch inspects once more, because an
-	// engine answers before it subscribes.
+	// restored. Right after the opening, an engine sends the events that it has kept. If
+	// the last event is not among them again, events may be lost. After the same time
+	// every watch inspects once more: an engine answers a moment before it begins to
+	// send new events, and an event of that moment may be missed.
 	settleWindow = time.Second
-	// After refusedAfter without a stream, passing faults and time-outs of the request
-	// count as a refusal. An engine has this time to restart behind a proxy that
-	// answers meanwhile.
+	// refusedAfter is how long requests must have failed before a time-out, or an answer
+	// such as 503, counts as a refusal. An engine has this time to restart behind a
+	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back in time. It covers the time from
-	// an engine's answer to its subscribing.
+	// lookBack is how far the first request goes back in time. The engine then also
+	// sends the events from before it begins to send new ones. Its clock may be this
+	// much behind the clock of this host.
 	lookBack = 5 * time.Second
 	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
 	// come twice.
@@ -41,7 +43,7 @@ type eventReader struct {
 	memory eventMemory
 	last   eventKey // the last event; the next request begins there; zero: none
 	outage outage
-	failed time.Time // when the first request of this run failed in this outage; zero: none has
+	failed time.Time // the time of the first failure that this run saw in this outage; zero: none yet
 	hinted time.Time // when the watches were last told that the stream was opened
 	// flaps counts how often in a row the stream broke before it was proven. From the
 	// second time on, the watches are told of an opening only every refusedInterval.
@@ -51,19 +53,19 @@ type eventReader struct {
 
 	// The current request.
 	open     time.Time // when it was established; zero: not yet
-	resuming bool      // the engine must send the event last again, and has not yet
+	resuming bool      // the engine has not yet sent the last event again, as it must
 	good     bool      // a new event has come
 	proven   bool      // a new event has come, or settleWindow has passed
 }
 
 // outage is what one run hands to the next. A caller may subscribe and leave again and
-// again while the engine is away. So the pauses go on growing, and no run logs the
-// outage a second time.
+// again while the engine is away. The next run must continue with the grown pauses, and
+// must not log the outage a second time.
 type outage struct {
 	since   time.Time     // when the stream was lost; zero: it works
 	refused bool          // the warning of a refusal has been logged
 	away    bool          // the last request failed or broke
-	gap     time.Duration // how long it was lost when it was last opened
+	gap     time.Duration // how long the stream had been lost when it was last opened
 	pauses  backoff
 }
 
@@ -123,6 +125,9 @@ func (r *streamRun) follow(ctx context.Context) error {
 				established()
 			}
 			r.drain(ctx, opened.messages)
+			if rd.open.IsZero() && opened.failed != nil {
+				opened.failed(ctx, r.hidden(err))
+			}
 			return err
 		case <-timer.C:
 			if !rd.open.IsZero() {
@@ -136,8 +141,8 @@ func (r *streamRun) follow(ctx context.Context) error {
 	}
 }
 
-// drain receives what a fake had ready when it ended the stream. The client's own
-// channel holds nothing then.
+// drain receives the events that a fake had ready when it ended the stream. The channel
+// of a real client is empty then.
 func (r *streamRun) drain(ctx context.Context, messages <-chan events.Message) {
 	for range cap(messages) {
 		select {
@@ -175,7 +180,7 @@ func (r *streamRun) established(ctx context.Context) {
 func (r *streamRun) receive(ctx context.Context, m events.Message) {
 	rd := &r.reader
 	key := keyOf(m)
-	if key.timeNano != 0 { // a fake's event without a time can neither be resumed at nor repeated
+	if key.timeNano != 0 { // zero: from a fake; such an event is never a repeated one, and no request begins at it
 		if rd.memory.has(key) {
 			if rd.resuming && key == rd.last {
 				rd.resuming = false
@@ -263,8 +268,9 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 
 // refusedBy reports whether the current request, which ended with err, was refused. A
 // refusal means that something answers, and may answer inspects too. A request without
-// a connection, or one that opened the stream, was not refused. For refusedAfter a
-// passing fault is no refusal: the engine may be restarting behind a proxy, or busy.
+// a connection, or one that opened the stream, was not refused. Until requests
+// have failed for refusedAfter, a passing fault is no refusal: the engine may be
+// restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false
@@ -385,9 +391,9 @@ func (r *streamRun) resync() int {
 	return len(lost)
 }
 
-// dismissLocked takes subscribers off the run, and closes the channel closed of each.
-// The caller must call the returned functions without the lock, because they call into
-// contexts, which may be of any type.
+// dismissLocked takes subscribers off the run, and closes each one's channel named
+// closed. The caller must call the returned functions without the lock, because they
+// call into contexts, which may be of any type.
 func (r *streamRun) dismissLocked(subs []*subscriber) (stops []func() bool) {
 	for _, sub := range subs {
 		r.removeLocked(sub)

@@ -30,9 +30,9 @@ const (
 	spreadTime = 250 * time.Millisecond
 )
 
-// eventActions are the actions that the stream asks for. An engine takes each for a
-// prefix, because health_status is followed by the status. None of them is a prefix of
-// exec_create, exec_start or exec_die: every run of a health check sends those.
+// eventActions are the actions that the stream asks for. An engine treats each as a
+// prefix, because it appends the status to health_status. No action in this list is a
+// prefix of exec_create, exec_start or exec_die: every run of a health check sends those.
 var eventActions = []events.Action{
 	events.ActionCreate, events.ActionStart, events.ActionDie, events.ActionKill, events.ActionStop, events.ActionOOM,
 	events.ActionDestroy, events.ActionRename, events.ActionPause, events.ActionUnPause, events.ActionHealthStatus,
@@ -50,6 +50,9 @@ type openedEvents struct {
 	// settle is how long errs must stay silent before the request counts as
 	// established.
 	settle time.Duration
+	// failed must be called with the error at which the request ended, if it was never
+	// established; nil: need not.
+	failed func(context.Context, error)
 }
 
 // openEvents asks the engine for the events of all tasks' containers, from since on.
@@ -98,8 +101,8 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 //     mu. Whoever unsubscribes it closes its channel named closed.
 
 const (
-	// eventQueue is how many events wait for a reader. One more, and the reader is told
-	// to resync.
+	// eventQueue is how many events may wait for a reader. If one more comes, the reader
+	// is told to resync.
 	eventQueue = 8
 	// joinTimeout bounds the wait for the end of a run. The client obeys its context. A
 	// fake may not.
@@ -138,8 +141,8 @@ type streamRun struct {
 	reader eventReader // only the goroutine uses it
 }
 
-// subscribe puts sub on the stream. The first subscriber starts the stream. It never
-// blocks. It fails only if ctx has ended already.
+// subscribe puts sub on the stream. The first subscriber starts the stream. subscribe
+// never blocks. It fails only if ctx has ended already.
 //
 // The stream belongs to no caller: of the first subscriber's ctx it keeps only the
 // logger, without its fields, which are about one task.
@@ -338,8 +341,8 @@ type subscriber struct {
 	// For events: both are as ContainerAdapter.Events describes them. Otherwise nil.
 	messages chan events.Message
 	closed   chan struct{}
-	// For hints: with room for one. True means that every subscriber got this hint.
-	// Otherwise nil.
+	// For hints; nil for a subscriber to events. It has room for one hint. The hint is
+	// true if it goes to all watches at once.
 	hints chan bool
 
 	// Guarded by eventStream.mu.

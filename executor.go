@@ -27,7 +27,7 @@ type executor struct {
 	mu       sync.Mutex
 	node     *api.NodeDescription // nil: Describe has not succeeded yet
 	hostname string               // the node's name in the swarm; empty: Configure was not called yet
-	platform *api.Platform        // as the swarm knows it, until the engine is described
+	platform *api.Platform        // as the swarm knows it; not used once node is known
 }
 
 var (
@@ -45,21 +45,21 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 }
 
 // Executor makes the executor of a SwarmKit agent, which runs its tasks on e. It does
-// no I/O. The executor has nothing to close and is safe for concurrent use. The client
-// of e stays the caller's to close, once the agent has ended. genericResources are what
-// the node offers besides CPUs and memory; nil for none. Describe and Controller report
-// a nil client, and an option whose value is impossible; see [Option] for Controller.
+// no I/O. The executor has nothing to close and is safe for concurrent use. The caller
+// closes the client of e, once the agent has ended. genericResources are what the node
+// offers besides CPUs and memory; nil for none. Describe and Controller report a nil
+// client, and an option whose value is impossible; see [Option] for Controller.
 //
 // The executor's methods:
 //
-//   - Describe asks the engine. The description is the caller's own. Its order depends
-//     only on the engine's content. An engine without a plugin API counts as one
+//   - Describe asks the engine. The caller may change the description. Its plugins are
+//     sorted. An engine without a plugin API counts as one
 //     without plugins. Errors are as for [ContainerAdapter].
 //   - Configure notes the node's hostname, which the agent may have overridden. From
 //     then on {{.Node.Hostname}} in a task is that name. Before that it is the
-//     engine's. Neither is known if the agent starts while the engine is away. Then
-//     Prepare and Start fail with a temporary error for a task that has secrets or
-//     configs, or whose templates refer to the node. Configure never fails.
+//     engine's hostname. If the agent starts while the engine is away, neither name is
+//     known. Then Prepare and Start fail with a temporary error for a task that has
+//     secrets or configs, or whose templates refer to the node. Configure never fails.
 //   - SetNetworkBootstrapKeys does nothing: an engine's API takes no keys for overlay
 //     networks.
 //   - Controller makes a controller as [Engine.Controller] does.
@@ -68,9 +68,9 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //     provided.
 //
 // At its start an agent resumes tasks before it is connected, and so before Configure.
-// Such a task gets the engine's hostname if its container has not been made. (Why
-// Configure: the reference keeps the description that it hands out, and sees the
-// agent's override of the hostname only through a data race.)
+// Such a task gets the engine's hostname if its container has not been made. (The
+// reference does not use Configure. It keeps the description that it hands out, and sees
+// the agent's override of the hostname only through a data race.)
 func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor {
 	return &executor{
 		engine:  e,

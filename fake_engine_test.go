@@ -36,6 +36,7 @@ type simEngine struct {
 	t       testing.TB
 	latency time.Duration
 	slow    time.Duration           // how much longer a create or start takes the engine
+	ending  time.Duration           // how long a container takes to end after a stop signal
 	fault   func(call string) error // fails a call before the engine does it; nil: none does
 	lost    func(call string) error // fails the answer of a call that the engine has done
 	started func(c *simContainer)   // called, locked, when a container has started
@@ -57,7 +58,15 @@ type simContainer struct {
 	networks []string
 	state    container.State
 	ports    container.NetworkSettings
+	signals  []string // that stops and kills have sent, each with its second on the clock
 }
+
+func (c *simContainer) signal(name string) {
+	c.signals = append(c.signals, fmt.Sprint(name, " ", time.Since(simBegin)))
+}
+
+// simBegin is where the clock of a bubble begins.
+var simBegin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newSimEngine(t testing.TB) *simEngine {
 	return &simEngine{
@@ -389,13 +398,33 @@ func (e *simEngine) ContainerInspect(ctx context.Context, name string) (containe
 	})
 }
 
-func (e *simEngine) ContainerStop(ctx context.Context, name string, _ container.StopOptions) error {
+func (e *simEngine) ContainerStop(ctx context.Context, name string, options container.StopOptions) error {
+	grace := 10 * time.Second
+	if options.Timeout != nil {
+		grace = time.Duration(*options.Timeout) * time.Second
+	}
 	_, err := simCall(ctx, e, "ContainerStop", name, func() (struct{}, error) {
 		c, err := e.find(name)
-		if err == nil && c.state.Running {
+		if err != nil || !c.state.Running {
+			return struct{}{}, err
+		}
+		c.signal("TERM")
+		if e.ending > 0 {
+			run := c.state.StartedAt
+			e.mu.Unlock()
+			time.Sleep(min(e.ending, grace))
+			e.mu.Lock()
+			if !c.state.Running || c.state.StartedAt != run {
+				return struct{}{}, nil
+			}
+		}
+		if e.ending > grace {
+			c.signal("KILL")
+			e.exitLocked(c, 137)
+		} else {
 			e.exitLocked(c, 143)
 		}
-		return struct{}{}, err
+		return struct{}{}, nil
 	})
 	return err
 }
@@ -409,6 +438,7 @@ func (e *simEngine) ContainerKill(ctx context.Context, name, _ string) error {
 		if !c.state.Running {
 			return struct{}{}, conflict("cannot kill container: %s: container %s is not running", name, c.id)
 		}
+		c.signal("KILL")
 		e.exitLocked(c, 137)
 		return struct{}{}, nil
 	})

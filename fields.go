@@ -15,9 +15,9 @@ import (
 // need is a field that a task sets, and the first API version that has it.
 type need struct{ path, since string }
 
-// checkFields checks everything that is set in the task by the table of fields. No
-// element may be nil, no field refused, no value of an enum unknown, and no string
-// invalid in JSON. It returns the fields that need an API version.
+// checkFields checks every field that the task sets, with the table of fields. It refuses
+// a nil element, a field of the class refused, an unknown value of an enum, and a string
+// that is not valid UTF-8. It returns the fields that need an API version.
 func checkFields(task *api.Task) ([]need, error) {
 	c := fieldChecker{}
 	err := c.message(reflect.ValueOf(task).Elem(), "", "", field{})
@@ -35,7 +35,7 @@ func (c *fieldChecker) message(v reflect.Value, path, name string, group field) 
 			continue
 		}
 		child := v.Field(i)
-		if child.Kind() == reflect.Interface { // a oneof: the wrapper's only field is named instead
+		if child.Kind() == reflect.Interface { // a oneof: the path names the only field of its wrapper
 			if child.IsNil() {
 				continue
 			}
@@ -333,7 +333,7 @@ var fields = []field{
 	{"Spec.Container.Mounts.BindOptions.Propagation", mapped, "", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.BindOptions.NonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.BindOptions.CreateMountpoint", mapped, "1.42", "HostConfig.Mounts.BindOptions"},
-	// Below 1.44 every read-only mount is what ReadOnlyNonRecursive asks for.
+	// Below 1.44 every read-only mount is non-recursive, as ReadOnlyNonRecursive asks.
 	{"Spec.Container.Mounts.BindOptions.ReadOnlyNonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.BindOptions.ReadOnlyForceRecursive", mapped, "1.44", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.VolumeOptions.NoCopy", mapped, "", "HostConfig.Mounts.VolumeOptions"},

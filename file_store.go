@@ -45,8 +45,8 @@ func (s fileStore) folder(engineID, taskID string) string {
 // one, because several Engines may use the same folders.
 var changingFiles sync.Mutex
 
-// writeTries bounds how often write starts again after another process removed a
-// folder at the same time. remove does that with an engine's folder that is empty.
+// writeTries bounds how often write starts again after another process removed a folder
+// at the same time. A remove in another process removes an engine's folder that is empty.
 const writeTries = 3
 
 // write writes files of a task. Each file is written completely or not at all, and
@@ -206,7 +206,7 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 // leftoverAge is how old a folder must be before it is removed because its task has no
 // container. A younger one may belong to a create that is not finished: the files are
 // written first, perhaps by another process, and then the engine makes the container.
-// Each write into a folder makes it new again.
+// Each write into a folder makes its age zero again.
 const leftoverAge = 10 * time.Minute
 
 // removeLeftover removes the folder of a task that has no container, if it is older
@@ -350,7 +350,7 @@ func (s fileStore) checkOwners() error {
 	}
 }
 
-// check finds out early, without writing anything, that files cannot be written.
+// check finds out early whether files can be written. It writes nothing.
 func (s fileStore) check() error { return s.explain(s.checkMemory()) }
 
 // checkMemory refuses a folder that is not on a memory file system. If the folder does

@@ -123,8 +123,8 @@ func isIP(s string) bool {
 	return err == nil
 }
 
-// cloneList and cloneMap return nil if there are no elements. To an engine both are the
-// same.
+// cloneList and cloneMap return nil if there are no elements. To an engine, nil and empty
+// are the same.
 func cloneList(list []string) []string {
 	if len(list) == 0 {
 		return nil
@@ -242,7 +242,7 @@ func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
 		if p.PublishMode != api.PublishModeHost {
 			continue
 		}
-		// An engine ignores both of these in silence.
+		// An engine would accept the following two mistakes and publish another port or none.
 		if only.isNone() {
 			return nil, nil, refuse(path+".PublishMode", "network %s publishes nothing", only.name)
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -29,27 +30,72 @@ import (
 var wings = []struct {
 	name     string
 	standsOn []string // and on whatever these stand on
-	files    []string
+	files    []houseFile
 }{
-	{"ground", nil, []string{"backoff.go", "classifiers.go", "container_state.go", "errors.go", "options.go", "scrub.go", "secrets.go"}},
+	{"ground", nil, []houseFile{
+		{"backoff.go", "pauses between tries; waits that have a limit"},
+		{"classifiers.go", "the words of engines, and what each means"},
+		{"container_state.go", "what an inspect says: has ended, is healthy, exit error"},
+		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated"},
+		{"options.go", "every With…, with its default"},
+		{"scrub.go", "takes secrets out of texts and errors"},
+		{"secrets.go", "which values of a task are secrets, and in which forms a text may quote them"},
+	}},
 	// From a task to requests: pure, without a context and without I/O.
-	{"translation", []string{"ground"}, []string{
-		"container.go", "deferred_task.go", "dependencies.go", "fields.go", "host_config.go", "image.go", "mounts.go", "networks.go", "templates.go",
+	{"translation", []string{"ground"}, []houseFile{
+		{"container.go", "the container's configuration: labels, environment, health check, grace period"},
+		{"deferred_task.go", "the identity of a task's container; {{…}} in a task; tasks that wait for the node, or are refused"},
+		{"dependencies.go", "secrets and configs of a task, and the files they become"},
+		{"fields.go", "what becomes of each field of a task"},
+		{"host_config.go", "limits, ports, privileges"},
+		{"image.go", "image reference, credentials, platform"},
+		{"mounts.go", "mounts and volumes"},
+		{"networks.go", "networks, addresses, sysctls"},
 	}},
-	{"pulls", []string{"translation"}, []string{"pull.go", "pull_errors.go", "pull_progress.go", "pull_run.go"}},
-	{"events", []string{"translation"}, []string{"event_reader.go", "events.go"}},
-	{"logs", []string{"translation"}, []string{"log_decode.go", "log_resume.go", "logs.go"}},
-	{"files", []string{"translation"}, []string{"file_store.go", "file_store_linux.go", "file_store_other.go"}},
+	{"pulls", []string{"translation"}, []houseFile{
+		{"pull.go", "PullProgress; one request for all that want the same image; observers"},
+		{"pull_errors.go", "what a registry's fault is, and whether it is tried again"},
+		{"pull_progress.go", "how far a pull is, layer by layer, and whether it has stalled"},
+		{"pull_run.go", "the attempts of one pull, and its stream"},
+	}},
+	{"events", []string{"translation"}, []houseFile{
+		{"event_reader.go", "reads the shared stream, opens it again, hands events on"},
+		{"events.go", "who is subscribed to the shared stream"},
+	}},
+	{"logs", []string{"translation"}, []houseFile{
+		{"log_decode.go", "frames and lines of an engine's log"},
+		{"log_resume.go", "where a log goes on after the stream broke"},
+		{"logs.go", "PublishLogs: options, pieces of lines, rate"},
+	}},
+	{"files", []string{"translation"}, []houseFile{
+		{"file_store.go", "writes and removes the files of secrets, also leftovers"},
+		{"file_store_linux.go", "what only Linux can tell of a file"},
+		{"file_store_other.go", "the same elsewhere"},
+	}},
 	// Joins the wings above one client.
-	{"engine", []string{"pulls", "events", "logs", "files"}, []string{"engine.go"}},
-	// One task's operations: thin methods that call into the wings.
-	{"adapter", []string{"engine"}, []string{
-		"adapter.go", "adapter_create.go", "adapter_files.go", "adapter_logs.go", "adapter_networks.go", "wait.go",
+	{"engine", []string{"pulls", "events", "logs", "files"}, []houseFile{
+		{"api_version.go", "agrees on an API version, and again when the engine refuses it"},
+		{"engine.go", "Engine; the limit of each request; requests made again for another API version"},
 	}},
-	{"controller", []string{"adapter"}, []string{
-		"controller.go", "controller_start.go", "controller_status.go", "controller_stop.go", "executor.go",
+	// One task's operations: thin methods that call into the wings.
+	{"adapter", []string{"engine"}, []houseFile{
+		{"adapter.go", "the ContainerAdapter: pull, start, remove; whose container it is"},
+		{"adapter_create.go", "Create, and the container that has the name already"},
+		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
+		{"adapter_networks.go", "makes and removes networks that tasks share"},
+		{"adapter_stop.go", "Shutdown and Terminate: one stop signal, then a kill"},
+		{"adapter_streams.go", "Wait, Events, Logs and PublishLogs; the watch of a container"},
+	}},
+	{"controller", []string{"adapter"}, []houseFile{
+		{"controller.go", "the controller: its operations, calls that outlive them, calls that are repeated"},
+		{"controller_start.go", "Prepare and Start, health, starts that were lost"},
+		{"controller_status.go", "ContainerStatus and PortStatus"},
+		{"controller_stop.go", "Shutdown, Terminate and Remove"},
+		{"executor.go", "NewExecutor, Describe, Controller"},
 	}},
 }
+
+type houseFile struct{ name, concern string }
 
 // upward are the references that go up or sideways all the same, each with its reason.
 var upward = map[string]string{
@@ -59,6 +105,7 @@ var upward = map[string]string{
 	"engine.go: sharedNetworks": "the adapters of an Engine share which tasks use a network; only adapter files use it",
 }
 
+// More references upward than this, and the wings are not the right ones any more.
 const mostUpward = 10
 
 func TestEachFileUsesOnlyWhatItsWingStandsOn(t *testing.T) {
@@ -81,6 +128,49 @@ func TestEachFileUsesOnlyWhatItsWingStandsOn(t *testing.T) {
 	}
 }
 
+// The table "Where is it decided?" names what is declared in the files that it names.
+func TestEachDecisionIsWhereTheTableSays(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(".github/CONTRIBUTING.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "### Where is it decided?")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := regexp.MustCompile("(?m)^\\| .* \\| `([a-z_]+\\.go)`: (.*) \\|$").FindAllStringSubmatch(table, -1)
+	require.Greater(t, len(rows), 10)
+	for _, row := range rows {
+		declared := declaredIn(t, row[1])
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[2], -1) {
+			assert.Contains(t, declared, name[1], row[1])
+		}
+	}
+}
+
+// declaredIn returns the names that a file declares at the top level.
+func declaredIn(t *testing.T, name string) (names []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	for _, declaration := range file.Decls {
+		switch d := declaration.(type) {
+		case *ast.FuncDecl:
+			names = append(names, d.Name.Name)
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				switch s := spec.(type) {
+				case *ast.TypeSpec:
+					names = append(names, s.Name.Name)
+				case *ast.ValueSpec:
+					for _, ident := range s.Names {
+						names = append(names, ident.Name)
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
 // floorPlan returns the wing of each file, and the wings below each wing.
 func floorPlan(t *testing.T) (wingOf map[string]string, below map[string][]string) {
 	t.Helper()
@@ -94,8 +184,9 @@ func floorPlan(t *testing.T) (wingOf map[string]string, below map[string][]strin
 			below[wing.name] = []string{}
 		}
 		for _, file := range wing.files {
-			require.NotContains(t, wingOf, file, "in two wings")
-			wingOf[file] = wing.name
+			require.NotContains(t, wingOf, file.name, "in two wings")
+			require.NotEmpty(t, file.concern, file.name)
+			wingOf[file.name] = wing.name
 		}
 	}
 	for _, file := range packageFiles(t) {

@@ -32,8 +32,8 @@ const (
 	maxInBandError = 4 << 10
 )
 
-// logReader splits an engine's answer to a logs request into messages. A message is a
-// line, or a piece of a line. Before it stand its time and perhaps the details.
+// logReader splits an engine's answer to a logs request into messages. A message is its
+// time, then perhaps its details, and then a line or a piece of a line.
 type logReader interface {
 	// next returns the next message, which is valid until the following call. io.EOF
 	// means that the answer ended after a message, io.ErrUnexpectedEOF that it ended
@@ -41,8 +41,9 @@ type logReader interface {
 	next() (api.LogStream, []byte, error)
 }
 
-// frameReader reads the log of a container without a TTY, which is multiplexed: before
-// each message stand the number of its stream, three bytes of padding and its size.
+// frameReader reads the log of a container without a TTY. That log is multiplexed: each
+// message has a header with the number of its stream, three bytes of padding and its
+// size.
 type frameReader struct {
 	in    *bufio.Reader
 	taken int    // bytes of the buffer that the last message occupies
@@ -101,7 +102,8 @@ func (f *frameReader) payload(size int) ([]byte, error) {
 	return f.large[:size], nil
 }
 
-// brokenOff returns the error of a read that got only a part of what: got bytes.
+// brokenOff returns the error of a read that failed with err after got bytes. what names
+// the thing of which only a part was read.
 func brokenOff(err error, got int, what string) error {
 	if got > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		return errors.Wrapf(io.ErrUnexpectedEOF, "the log stream broke off inside %s", what)
@@ -178,7 +180,8 @@ func (p *plainReader) fill() {
 }
 
 // pieceEnd returns the length of the first piece in line. The next piece begins where
-// the prefix of line stands again. If it does not, the first piece is all of line.
+// the prefix of line comes again. If the prefix does not come again, the first piece is
+// all of line.
 func pieceEnd(line []byte, details bool) int {
 	if len(line) <= engineChunk {
 		return len(line)
@@ -198,7 +201,7 @@ func pieceEnd(line []byte, details bool) int {
 	return len(line)
 }
 
-// logTime is the time of a log message. The zero value is none.
+// logTime is the time of a log message. The zero value means that there is no time.
 type logTime struct {
 	sec  int64 // since 1970
 	nsec int32

@@ -28,8 +28,8 @@ func (p *logPublication) noteLost(ctx context.Context, err error) {
 }
 
 // maxIdle is how many answers in a row end without a new message before there is a
-// warning. One or two are normal when a container ends. But an engine that was killed
-// may leave a torn record in the log, and engines from 23 on end every answer there.
+// warning. One or two are normal when a container ends. But an engine that was killed may
+// leave an incomplete record in the log. Engines from 23 on end every answer there.
 const maxIdle = 5
 
 // noteIdle logs once that the engine ends the log again and again.
@@ -54,8 +54,8 @@ func (p *logPublication) noteRestored(ctx context.Context) {
 	}
 }
 
-// noteGap reports that messages may be missing before the one of the time at. The lines
-// that are held are published first: their other pieces are missing too.
+// noteGap reports that messages may be missing before the message with the time at. It
+// first publishes the lines that are held: their other pieces may be missing too.
 func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if err := p.release(ctx); err != nil {
 		return err
@@ -73,9 +73,9 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 // newer line of the other stream if the disk is slow.
 const logOverlap = 5 * time.Second
 
-// repeatTime is how long after an answer has begun a message may be a repeated one. An
-// engine sends at once what it has stored. So a message that comes later is new, even
-// if its time is old.
+// repeatTime bounds the time from the beginning of an answer to its last repeated
+// message. An engine sends the stored messages at once. So a message that comes later is
+// new, even if its time is old.
 const repeatTime = 5 * time.Second
 
 // logCursor knows which messages of a container have been taken, so that a new request
@@ -132,8 +132,8 @@ func (c *logCursor) begin() container.LogsOptions {
 		}
 		return options
 	}
-	// If the last answer broke off before a new message came, begin later: the next
-	// answer may be no longer.
+	// The last answer may have broken off while it still repeated messages. Then go back
+	// half as far, so that the next answer repeats fewer messages before a new one.
 	switch {
 	case c.taken || !c.repeated:
 		c.overlap = logOverlap
@@ -201,7 +201,7 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	return true, gap
 }
 
-// since returns t in the form that a request has it.
+// since returns t in the form of the option Since of a request.
 func (t logTime) since() string {
 	if t.sec < 0 {
 		return ""

@@ -54,8 +54,8 @@ func logsOptions(options api.LogSubscriptionOptions) (container.LogsOptions, err
 // maxLogLine bounds a line that is joined from its pieces, in bytes.
 const maxLogLine = 1 << 20
 
-// AttrLogGap is the key of an attribute of log messages: messages are missing right
-// before the one that has it. The value is the time of the last message before the
+// AttrLogGap is the key of an attribute of a log message. It says that messages may be
+// missing right before this message. The value is the time of the last message before the
 // gap, in the form of [time.RFC3339Nano]; see [ContainerAdapter.PublishLogs].
 const AttrLogGap = "com.dockerexec.log.gap"
 
@@ -66,8 +66,9 @@ type logTarget interface {
 	// inspectPinned inspects the container with the ID pinned. If pinned is empty, it
 	// becomes the ID of the container that has the task's name now.
 	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
-	// awaitStart waits until the container has been started, or until the container
-	// with the ID seen is removed. An empty seen is no container.
+	// awaitStart waits until the container has been started. seen is the ID of a
+	// container that was seen before; empty: none was. If one was, awaitStart also
+	// returns once that one is gone.
 	awaitStart(ctx context.Context, seen string) (started bool, err error)
 	// checkLogOwner refuses a container that is not the task's.
 	checkLogOwner(answer container.InspectResponse) error
@@ -244,7 +245,7 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 }
 
 // add publishes a whole line. It holds the pieces of a line until the last one comes.
-// All pieces of a line have the same time; at another time a new line begins.
+// All pieces of a line have the same time. A piece with another time begins a new line.
 func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, line []byte) error {
 	held := &p.held[stream-api.LogStreamStdout]
 	if len(held.data) > 0 && (held.at != at || len(held.data)+len(line) > maxLogLine) {
@@ -313,7 +314,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 type logLimiter struct {
 	limiter *rate.Limiter
 	owed    int // bytes that went out and have not been waited for yet
-	slice   int // wait once so many bytes are owed
+	slice   int // owed must reach this number of bytes before there is a wait
 }
 
 func newLogLimiter(bytesPerSecond int) *logLimiter {

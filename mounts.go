@@ -18,8 +18,8 @@ import (
 func mountPath(i int) string { return fmt.Sprintf("Spec.Container.Mounts[%d]", i) }
 
 // mounts returns the mounts of the task in their order, followed by its secrets and
-// configs. tmpfs mounts that have options are not among them, but in the map, by their
-// targets: only there does an engine of any API version take all options.
+// configs. A tmpfs mount that has options is in the map instead, by its target. There an
+// engine of any API version takes all options.
 func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
 	var mounts []mount.Mount
 	var tmpfs map[string]string

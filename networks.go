@@ -354,8 +354,8 @@ func within(subnet netip.Prefix, address string) bool {
 const (
 	// interfaceSysctls is the first API version that takes the settings (sysctls) of a
 	// network interface as an option of the network. From 1.48 on this is the only way.
-	// Below 1.46 they are among the other sysctls. A newer engine then moves them to the
-	// option itself, and for that needs the name of the network in NetworkMode.
+	// Below 1.46 a request has them among the other sysctls. A newer engine then moves
+	// them to the option. For that it needs the name of the network in NetworkMode.
 	interfaceSysctls = "1.46"
 	// optionSysctls is the name of that option. In its value the interface is written
 	// as IFNAME.
@@ -365,8 +365,8 @@ const (
 // sysctls returns the kernel settings of the container. option holds the settings of its
 // network interface, as the value of optionSysctls.
 //
-// An engine numbers the interfaces in the order in which it happens to make them. So it
-// is known what eth0 is only if there is one network. Other interfaces are never known.
+// An engine numbers the interfaces in the order in which it happens to make them. With
+// one network, eth0 is its interface. With several, no interface is known beforehand.
 func (c *containerConfig) sysctls() (plain map[string]string, option string, err error) {
 	var options []string
 	networks := c.networks()

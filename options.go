@@ -20,7 +20,7 @@ const (
 )
 
 // Option changes one setting of an [Engine] and of every adapter made from it. A nil
-// Option is ignored. Of two for the same setting the last one counts.
+// Option is ignored. If two change the same setting, the last one counts.
 //
 // An Option does not fail. If its value is impossible, these methods return an error
 // that names the option:
@@ -81,7 +81,8 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 }
 
 // WithPullStallTimeout bounds how long a pull may go on without progress. Progress is a
-// new byte of a layer, or a layer that enters a later phase. The wait for the engine's
+// new byte of a layer, or a layer that enters a later phase. While a layer downloads, only
+// downloads are progress: the extraction of another layer is not. The wait for the engine's
 // first message counts too. A pull without progress is cancelled and not tried again:
 // errors.Is finds [ErrPullStalled] in its error. The default is five minutes:
 // containerd raised its own limit to that, for slow disks. 0 means no limit. A negative
@@ -89,8 +90,9 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 //
 // Some phases have a longer limit. Extractions, and layers that the engine has queued,
 // have at least an hour. A layer has at least 20 seconds to begin. An engine with the
-// containerd image store reports a download only for each whole MiB. There each MiB may
-// take at least twice as long as the one before, up to 40 seconds.
+// containerd image store reports a download only for each whole MiB. There a MiB has at
+// least twice the time that the MiB before took, but this never raises the limit above 40
+// seconds.
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {
@@ -116,8 +118,8 @@ func WithPullAttempts(attempts int) Option {
 }
 
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
-// does not bound pulls and logs. Of the event stream it bounds the opening. A stop may
-// take the task's grace period in addition. A call that takes longer fails with a
+// does not bound pulls and logs. Of the event stream it bounds only the opening. A stop
+// may take the task's grace period in addition. A call that takes longer fails with a
 // temporary error. The engine may still carry it out; a repeated call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:
 // then a create or start that the engine never answers blocks its controller's later
@@ -180,8 +182,9 @@ func WithSecretsDir(dir string) Option {
 // WithWrappedClient says that the client is a real one inside another type, such as a
 // type that counts calls. The [Engine] then treats it as a real client. It pings the
 // engine, and negotiates the API version through the methods Ping,
-// NegotiateAPIVersionPing and ClientVersion. It also makes the requests that it spares
-// a fake: see docs/engine-calls.md. Without this option, any type but *client.Client
+// NegotiateAPIVersionPing and ClientVersion. They can lower a version, but not raise it:
+// see "Upgrades" in docs/operations.md. It also makes the requests that fakes need not
+// implement: see docs/engine-calls.md. Without this option, any type but *client.Client
 // counts as a fake of the newest version.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }

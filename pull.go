@@ -77,14 +77,13 @@ func (t pullTarget) key() pullKey {
 	}
 }
 
-// imagePuller is the part of the engine's client that pulls.
-type imagePuller interface {
-	ImagePull(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error)
-}
+// openPull asks the engine to pull an image. The body has the pull's messages. hide takes
+// secrets out of the error.
+type openPull func(ctx context.Context, name string, options image.PullOptions, hide func(error) error) (io.ReadCloser, error)
 
 // pulls are the pulls of one Engine that are in progress.
 type pulls struct {
-	client   imagePuller
+	open     openPull
 	isFake   bool // an empty answer is a pull that succeeded
 	attempts int
 	stall    time.Duration // 0: no limit
@@ -96,9 +95,9 @@ type pulls struct {
 	advanced atomic.Int64
 }
 
-func newPulls(client imagePuller, options options, isFake bool) *pulls {
+func newPulls(open openPull, options options, isFake bool) *pulls {
 	return &pulls{
-		client: client, isFake: isFake,
+		open: open, isFake: isFake,
 		attempts: options.pullAttempts, stall: options.pullStallTimeout, observer: options.pullObserver,
 	}
 }
@@ -234,10 +233,10 @@ func (s *pulls) leave(p *sharedPull) (last bool) {
 	return true
 }
 
-// observe starts a goroutine that calls observer with the pull's state. It calls once
-// the engine has said something, then after changes of the state, at most once in
-// observeInterval, and at the end with the final state. The goroutine ends with the
-// pull or ctx. Then it closes the returned channel.
+// observe starts a goroutine that calls observer with the pull's state. The first call
+// comes after the engine's first message. Then a call follows each change of the state,
+// but at most one in observeInterval. The last call has the final state. The goroutine
+// ends with the pull or ctx. Then it closes the returned channel.
 func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {
 	done := make(chan struct{})
 	if observer == nil {

@@ -20,31 +20,31 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 )
 
-// maxErrorLength bounds an error's text, which goes into a task's status.
+// maxErrorLength bounds the text of an error: the text goes into the task's status.
 const maxErrorLength = 2048
 
-// pullError is why a pull failed. It does not unwrap: neither the text nor the
-// temporariness of what is behind it reaches a caller, only its class.
+// pullError is why a pull failed. It has no Unwrap. So a caller sees neither the text of
+// the cause, nor whether the cause is temporary. A caller only sees what errors.Is finds.
 type pullError struct {
 	text    string
-	class   error // of errdefs, as the text says; nil if it says none
-	cause   error // what the client returned, if it did
+	class   error // its class of errdefs; nil: none
+	cause   error // the client's error, or ErrPullStalled; nil: none
 	passing bool  // worth another attempt
-	engine  bool  // a fault of the engine, or of the way to it, and not of the registry
+	engine  bool  // the fault is in the engine or the connection to it, not in the registry
 }
 
 func (e *pullError) Error() string { return e.text }
 
-// Is reports whether target is the error's class, or in what is behind it. Of a
-// class, the words have the last word; a context that ended there was not the
-// caller's.
+// Is reports whether target is the error's class, or is found in its cause. If the error
+// has a class, a class of the cause does not count. An ended context in the cause never
+// counts: it was not the caller's.
 func (e *pullError) Is(target error) bool {
 	switch {
 	case target == context.Canceled || target == context.DeadlineExceeded:
 		return false
 	case e.class != nil && target == e.class:
 		return true
-	case e.class != nil && knownClass(target) != nil: // 20.10 says "internal" of most
+	case e.class != nil && knownClass(target) != nil: // 20.10 calls most faults "internal"
 		return false
 	}
 	return e.cause != nil && stderrors.Is(e.cause, target)
@@ -52,8 +52,8 @@ func (e *pullError) Is(target error) bool {
 
 func (e *pullError) rateLimited() bool { return cerrdefs.IsResourceExhausted(e.class) }
 
-// scrubbed cleans the text. A refusal is called denied, whatever word the
-// engine has for it.
+// scrubbed takes secrets out of the text. If access was refused, it makes sure that the
+// text contains the word "denied". Engines use several words for it.
 func (e *pullError) scrubbed(scrub scrubber) *pullError {
 	e.text, e.cause = scrub.clean(e.text, maxErrorLength), scrub.hide(e.cause)
 	refused := cerrdefs.IsUnauthorized(e.class) || cerrdefs.IsPermissionDenied(e.class)
@@ -63,8 +63,9 @@ func (e *pullError) scrubbed(scrub scrubber) *pullError {
 	return e
 }
 
-// stallError is final: a pull that hung once hangs again, and a task in
-// PREPARING would show nothing of it. far is empty if the engine said nothing.
+// stallError returns the error of a pull that made no progress. The error is final: the
+// next attempt would probably hang too, and a task in PREPARING would not show it. far
+// says how far the pull came. It is empty if the engine sent no message.
 func stallError(limit time.Duration, far string) *pullError {
 	text := fmt.Sprintf("stalled: no answer from the engine for %v", limit)
 	if far != "" {
@@ -73,9 +74,9 @@ func stallError(limit time.Duration, far string) *pullError {
 	return &pullError{text: text, class: cerrdefs.ErrUnavailable, cause: ErrPullStalled}
 }
 
-// finalFaults are what an engine says of a fault that another attempt does not mend,
-// with its class; nil: it has none. The words come with any class of the answer: 20.10
-// says 500 for most of it.
+// finalFaults are an engine's phrases for faults that another attempt does not mend. If
+// class is nil, the fault has no class. The status of the answer does not matter: 20.10
+// answers most of these faults with 500.
 var finalFaults = []struct {
 	phrase
 	class error
@@ -109,25 +110,27 @@ var finalFaults = []struct {
 	{phrase{"20.10 to 29", "read-only file system"}, nil},
 }
 
-// Faults that are tried again, as everything is that nobody knows: these words only tell
-// their class.
+// Words of faults that are tried again. They are only needed to find the class: a fault
+// that is not known is tried again, too.
 var (
-	// A registry's code (20.10 to 28), or its words (29). Some send another status with it.
+	// 20.10 to 28 show the registry's code, 29 shows the registry's words. Some
+	// registries send them with a status other than 429.
 	rateLimitSays = regexp.MustCompile(`toomanyrequests|rate limit`)
-	// 20.10 to 28; 29.
+	// The first phrase is from 20.10 to 28, the others are from 29.
 	damageSays = regexp.MustCompile(`verification failed for digest|unexpected commit (?:digest|size)|failed size validation`)
-	// A layer below the registry, by its name, and the words of a connection that ended.
+	// The names of what carries the request (TCP, TLS, HTTP, gRPC), and words for a
+	// connection that ended.
 	transportSays = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp|unix)\b|\b(?:http2|net/http|tls|stream error|unavailable): |` +
 		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b|\bcode = unavailable\b|\bconnection (?:refused|reset by peer)\b|\bbroken pipe\b|` +
 		`\bclosed? (?:network|idle) connection\b|\bno route to host\b`)
 )
 
-// statusNumber finds a status of HTTP by the word before it: not each number is one, and
-// behind a colon stands a port.
+// statusNumber finds an HTTP status. The word "http", "https" or "status" must stand
+// before it, because other numbers look the same. A number right after a colon is a port.
 var statusNumber = regexp.MustCompile(`\b(?:https?(?:/[\d.]+)?|status(?:[ _-]?code)?)\b(?:[^\d]{0,60}[^\d:])?\b([45]\d\d)\b`)
 
-// statusIn returns the status of HTTP that text tells, as a number or by the words that
-// go with it, or 0.
+// statusIn returns the HTTP status that text names, by its number or by its standard
+// words. It returns 0 if text names none.
 func statusIn(text string) int {
 	if found := statusNumber.FindStringSubmatch(text); found != nil {
 		status, _ := strconv.Atoi(found[1])
@@ -162,7 +165,8 @@ func classOfStatus(status int) error {
 	return nil
 }
 
-// isFinalClass reports whether another attempt gets the same answer, by its class.
+// isFinalClass reports whether the class of err means that another attempt would get the
+// same answer.
 func isFinalClass(err error) bool {
 	kind := classify(err)
 	return kind == kindRefused || kind == kindMissing
@@ -184,7 +188,7 @@ func newWording(target pullTarget) wording {
 	names := []string{target.image, ref.String(), ref.Name(), reference.FamiliarString(ref), reference.FamiliarName(ref), reference.Path(ref)}
 	var w wording
 	for _, name := range names {
-		if strings.ContainsAny(name, "/:") { // a bare word may be one of the engine's own
+		if strings.ContainsAny(name, "/:") { // a name without them may also be a word of the engine
 			w.names = append(w.names, strings.ToLower(name))
 		}
 	}
@@ -194,8 +198,8 @@ func newWording(target pullTarget) wording {
 
 var someURL = regexp.MustCompile(`[a-z][a-z0-9+.-]*://[^\s"]*[^\s":]`)
 
-// plain returns text in lower case, without what is quoted, and without what the image
-// or a URL is called: that says nothing.
+// plain returns text in lower case, without quoted text, URLs and names of the image.
+// They say nothing about the fault.
 func (w wording) plain(text string) string {
 	text = someURL.ReplaceAllString(quoted.ReplaceAllString(strings.ToLower(text), ""), "")
 	for _, name := range w.names {
@@ -204,43 +208,43 @@ func (w wording) plain(text string) string {
 	return text
 }
 
-// fault finds the class of what text says, and whether that may pass. What is not known
-// may.
-func (w wording) fault(text string) (class error, passing, known bool) {
+// fault judges the fault that text describes: whether it is known, whether another
+// attempt may succeed, and the fault's class. Passing and class count only if it is known.
+func (w wording) fault(text string) (known, passing bool, class error) {
 	text = w.plain(text)
 	if rateLimitSays.MatchString(text) {
-		return cerrdefs.ErrResourceExhausted, true, true
+		return true, true, cerrdefs.ErrResourceExhausted
 	}
 	if class := classOfStatus(statusIn(text)); class != nil {
-		return class, !isFinalClass(class), true
+		return true, !isFinalClass(class), class
 	}
 	for _, fault := range finalFaults {
 		if fault.in(text) {
-			return fault.class, false, true
+			return true, false, fault.class
 		}
 	}
 	switch {
 	case damageSays.MatchString(text):
-		return cerrdefs.ErrDataLoss, true, true
+		return true, true, cerrdefs.ErrDataLoss
 	case transportSays.MatchString(text):
-		return cerrdefs.ErrUnavailable, true, true
+		return true, true, cerrdefs.ErrUnavailable
 	}
-	return nil, true, false
+	return false, false, nil
 }
 
-// requestError reads the error of the request, before there is a body. The text
-// comes before the class: 20.10 answers missing credentials with 500.
+// requestError judges the error of a request that got no body. The text counts before the
+// class: 20.10 answers missing credentials with 500.
 func (w wording) requestError(err error) *pullError {
 	e := &pullError{text: err.Error(), cause: err}
 	text := strings.ToLower(e.text)
-	own := strings.Contains(text, "for api route and version") || // by the client, of an answer without words
+	own := strings.Contains(text, "for api route and version") || // the client's words for an answer without text
 		!slices.ContainsFunc(ofRegistry, func(word string) bool { return strings.Contains(text, word) })
 	status := statusIn(w.plain(e.text))
-	class, passing, known := w.fault(e.text)
+	known, passing, class := w.fault(e.text)
 	switch {
-	case exec.IsTemporary(err) && !isTransport(err): // a fake's
+	case exec.IsTemporary(err) && !isTransport(err): // the error of a fake
 		e.engine, e.passing = true, true
-	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err),
+	case !isAnswer(err) && isPassing(err), tooNewClient.matches(err), tooOldClient.matches(err),
 		own && (cerrdefs.IsUnavailable(err) || status == http.StatusBadGateway || status == http.StatusGatewayTimeout):
 		e.engine, e.passing, e.class = true, true, cerrdefs.ErrUnavailable
 	case known:
@@ -256,17 +260,17 @@ func isTransport(err error) bool {
 	return stderrors.As(err, &netErr) || engineapi.IsErrConnectionFailed(err)
 }
 
-// streamError reads an error of the stream, which is about the registry or about
-// storing what it sent.
+// streamError judges an error message in the stream of a pull. It is about the registry,
+// or about storing the image.
 func (w wording) streamError(f *pullFailure) *pullError {
 	e := &pullError{text: f.text}
 	if f.code != 0 {
 		e.text = fmt.Sprintf("%s (code %d)", f.text, f.code)
 	}
-	class, passing, known := w.fault(f.text)
-	if !known {
+	known, passing, class := w.fault(f.text)
+	if !known { // it is tried again, unless its code is final
 		class = classOfStatus(f.code)
-		if f.code == http.StatusInternalServerError { // the engine's own
+		if f.code == http.StatusInternalServerError { // the engine's own fault
 			class = cerrdefs.ErrInternal
 		}
 		passing = !isFinalClass(class)
@@ -275,8 +279,9 @@ func (w wording) streamError(f *pullFailure) *pullError {
 	return e
 }
 
-// bodyError reads the error of a body that could not be read to its end. What is no
-// answer to a pull at all is final: whoever speaks so speaks so again.
+// bodyError judges the error of a body that could not be read to its end. If the body
+// is not the answer to a pull at all, the error is final: another attempt would get the
+// same.
 func (w wording) bodyError(err error) *pullError {
 	switch {
 	case stderrors.Is(err, io.ErrUnexpectedEOF):

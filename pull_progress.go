@@ -15,12 +15,13 @@ const (
 	maxLayers = 1024
 	// maxStatusLength bounds how much is kept of a status, an ID or a name, in bytes.
 	maxStatusLength = 256
-	// After maxTurns, a layer that starts again makes no progress, and a status that
-	// changes gets no log line. An engine tries a layer five times.
+	// A layer may start again maxTurns times. After that, the bytes that it downloads
+	// again are no progress. A status may change maxTurns times. After that, a change
+	// gets no log line. An engine tries a layer five times.
 	maxTurns = 16
-	// extractStall is how long an extraction may go on without progress, and so may a
-	// layer that waits for others. Disks may be slow, and engines with the containerd
-	// store do not say how far an extraction is.
+	// extractStall is the limit for an extraction without progress, and for a layer that
+	// waits for others. Disks may be slow, and engines with the containerd store do not
+	// say how far an extraction is.
 	extractStall = time.Hour
 )
 
@@ -79,11 +80,14 @@ func (s *pullState) add(now time.Time, m *pullMessage, scrub scrubber) pullChang
 		change.visible = true
 	}
 	s.status = change.status
+	downloaded := l.furthest >= layerDownloaded // before this message
 	advanced := l.advance(now, phase, m)
 	if advanced {
 		s.advanced = now
 		change.visible = true
-		if phase <= layerDownloaded || phase == layerDone && l.bytes == 0 {
+		// Usually an extraction is no progress of a download. But an engine may leave out
+		// "Download complete". Then the first later phase shows that the download ended.
+		if phase <= layerDownloaded || !downloaded {
 			s.downloading = now
 			change.download = true
 		}
@@ -220,8 +224,7 @@ func saturatingAdd(a, b int64) int64 {
 
 const (
 	// firstStep is how long a layer may take to begin. The containerd store reports
-	// nothing of a layer before it has a whole MiB: in this time, that is a rate of 52
-	// KiB/s.
+	// nothing of a layer before it has a whole MiB. A MiB in this time is 51 KiB/s.
 	firstStep = 20 * time.Second
 	// A later MiB may take slowerBy times as long as the one before. A time above
 	// firstStep counts as firstStep.
@@ -330,7 +333,7 @@ func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanc
 }
 
 // patience is how long the layer's download may go on without an advance. It is limit,
-// or longer if no advance may become visible within limit.
+// or longer if the engine may take longer than limit to report an advance.
 func (l *layer) patience(limit time.Duration) time.Duration {
 	switch {
 	case l.bytes == 0 && (l.phase == layerPending || l.phase == layerDownloading):

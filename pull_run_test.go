@@ -557,3 +557,74 @@ func TestPullBehindOthersIsNotStalled(t *testing.T) {
 		assert.NoError(t, <-first)
 	})
 }
+
+// What a layer does after its download is no progress of the other downloads.
+func TestPullDownloadThatHangsBesideAnExtraction(t *testing.T) {
+	t.Parallel()
+	type message struct {
+		wait   time.Duration // before it
+		id     string
+		status string
+		bytes  int
+		units  string
+	}
+	hangs := message{id: "last", status: "Downloading", bytes: 1}
+	extraction := func(units string) (messages []message) {
+		for i := range 40 {
+			messages = append(messages, message{time.Minute, "big", "Extracting", i + 1, units})
+		}
+		return append(messages, message{wait: time.Minute, id: "big", status: "Pull complete"})
+	}
+	big := []message{{id: "big", status: "Downloading", bytes: 100}, {id: "big", status: "Download complete"}}
+	for name, test := range map[string]struct {
+		messages []message
+		stalled  time.Duration // after the start; 0: it is not
+	}{
+		"bytes are extracted":        {slices.Concat(big, []message{hangs}, extraction("")), 5 * time.Minute},
+		"seconds are extracted":      {slices.Concat(big, []message{hangs}, extraction("s")), 5 * time.Minute},
+		"the download does not hang": {slices.Concat(big, []message{hangs, {status: "Download complete", id: "last"}}, extraction("")), 0},
+		"a small layer is extracted": {[]message{
+			{id: "small", status: "Download complete"}, hangs,
+			{4 * time.Minute, "small", "Extracting", 1, ""}, {id: "small", status: "Pull complete"},
+			{wait: 4 * time.Minute, id: "last", status: "Downloading", bytes: 2},
+		}, 5 * time.Minute},
+		"a layer exists already": {[]message{
+			{id: "other", status: "Pulling fs layer"}, hangs,
+			{wait: 4 * time.Minute, id: "other", status: "Already exists"},
+			{wait: 4 * time.Minute, id: "last", status: "Downloading", bytes: 2},
+		}, 0},
+		"a download ends with its extraction": {[]message{
+			big[0], hangs,
+			{4 * time.Minute, "big", "Extracting", 1, ""},
+			{wait: 4 * time.Minute, id: "last", status: "Downloading", bytes: 2},
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				body, script := scripted()
+				var engine sync.WaitGroup
+				defer engine.Wait()
+				engine.Go(func() {
+					defer script.Close()
+					for _, m := range test.messages {
+						time.Sleep(m.wait)
+						if _, err := fmt.Fprintln(script, layerMessage(m.id, m.status, m.bytes, 100, m.units)); err != nil {
+							return // the pull has ended
+						}
+					}
+				})
+				client := pulling(t, func(context.Context) (io.ReadCloser, error) { return body, nil })
+				started := time.Now()
+				err := newTestAdapter(t, client, pullTask("x")).PullImage(t.Context())
+				if test.stalled == 0 {
+					require.NoError(t, err)
+					return
+				}
+				require.ErrorIs(t, err, ErrPullStalled)
+				require.ErrorContains(t, err, "no advance for 5m0s")
+				assert.Equal(t, test.stalled, time.Since(started))
+			})
+		})
+	}
+}

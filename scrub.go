@@ -22,7 +22,7 @@ const scrubbedMark = "xxxxx"
 // scrubber takes secrets out of what engines and registries say: values that it was
 // given, and the user and query parts of any URL. The zero value knows no values.
 type scrubber struct {
-	secrets []secretText // the longest first: none is left half by another
+	secrets []secretText // longest first: a shorter one may be part of a longer one
 }
 
 // secretText is one form of a secret.
@@ -34,7 +34,7 @@ type secretText struct {
 // clean returns text without secrets and control characters, no longer than
 // limit bytes.
 func (s scrubber) clean(text string, limit int) string {
-	text = strings.ToValidUTF8(s.hideIn(text, ""), "\ufffd") // as a secret of any bytes may be part of a character
+	text = strings.ToValidUTF8(s.hideIn(text, ""), "\ufffd") // taking out a secret may have cut a character
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		text = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {
@@ -51,7 +51,7 @@ func (s scrubber) clean(text string, limit int) string {
 	for end > 0 && !utf8.RuneStart(text[end]) {
 		end--
 	}
-	return strings.Clone(text[:end]) + dots // the rest may be large
+	return strings.Clone(text[:end]) + dots // a copy, because text may be large
 }
 
 // hideIn returns text without secrets. ownURL is the URL of the client's own request: its
@@ -149,7 +149,7 @@ var (
 func cleanURL(text string) string {
 	scheme, rest, _ := strings.Cut(text, "//")
 	end := ""
-	if strings.HasSuffix(rest, ":") || strings.HasSuffix(rest, ",") { // of the sentence around it
+	if strings.HasSuffix(rest, ":") || strings.HasSuffix(rest, ",") { // belongs to the sentence around the URL
 		rest, end = rest[:len(rest)-1], rest[len(rest)-1:]
 	}
 	if i := strings.IndexAny(rest, "?#"); i >= 0 {

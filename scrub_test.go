@@ -324,6 +324,9 @@ var errorForms = []struct {
 		return answer{"range of CPUs is from 0.01 to 1.00, as there are only 1 CPUs available " + text, cerrdefs.ErrInvalidArgument}
 	}},
 	{"lost start", func(text string) error { return answer{"task " + text + ": already exists", cerrdefs.ErrInternal} }},
+	{"too new", func(text string) error {
+		return answer{"client version 1.43 is too new. Maximum supported API version is 1.43 " + text, cerrdefs.ErrInvalidArgument}
+	}},
 	{"overloaded", func(text string) error { return errors.Wrap(answer{text, cerrdefs.ErrUnavailable}, text) }},
 	{"unreachable", func(text string) error {
 		return &url.Error{Op: "Post", URL: "http://engine/?q=1", Err: fmt.Errorf("%s: %w", text, syscall.ECONNRESET)}

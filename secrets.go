@@ -14,8 +14,9 @@ import (
 	"unicode/utf8"
 )
 
-// newScrubber knows the credentials in the form of the engine's header. Of a
-// header that cannot be read it takes out the whole.
+// newScrubber makes a scrubber for the credentials in registryAuth, which has the form
+// of the engine's header. If the header cannot be decoded, the scrubber takes out only
+// the header itself.
 func newScrubber(registryAuth string) scrubber {
 	var l secretList
 	l.add(valueCredentials, "", registryAuth)
@@ -145,12 +146,11 @@ func (m *scrubberMaker) addVariable(_, value string) {
 	}
 }
 
-// addCredentials takes out the header, and what is in it. Of a header that cannot be read
-// it takes out the whole.
+// addCredentials takes out the header, and what is in it.
 func (m *scrubberMaker) addCredentials(header string) {
 	m.addSecret(header)
 	fields := map[string]any{}
-	var taken struct{ Username, Password string } // as the engine takes them, in any case
+	var taken struct{ Username, Password string } // as for the engine, the keys may be in upper or lower case
 	if data, err := decodeBase64(header); err == nil {
 		_ = json.Unmarshal(data, &fields)
 		_ = json.Unmarshal(data, &taken)

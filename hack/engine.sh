@@ -6,6 +6,7 @@
 #   engine stop              SIGTERM; returns once dockerd is gone (live-restore: containers go on)
 #   engine kill              SIGKILL; returns once dockerd is gone
 #   engine restart [FLAG...] stop, start
+#   engine use [FOLDER]      take dockerd and its helpers from there at the next start; from PATH if empty
 #   engine pid               print dockerd's process id; fails if it does not run
 #   engine log               print dockerd's log
 #
@@ -85,10 +86,14 @@ restart)
 	end TERM
 	start "${@:2}"
 	;;
+use)
+	rm -f "$dir/bin"
+	[[ ! ${2-} ]] || ln -s "$2" "$dir/bin"
+	;;
 pid)
 	running || die "not running"
 	echo "$pid"
 	;;
 log) cat "$log" ;;
-*) die "want start, stop, kill, restart, pid or log" ;;
+*) die "want start, stop, kill, restart, use, pid or log" ;;
 esac

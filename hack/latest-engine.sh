@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prints the folder that holds the newest engine's programs, dockerd and runc.
 # Builds them first, with the Go tool chain, if that folder is not there yet;
-# it lies outside the tree and is named after the versions.
+# it lies outside the tree and is named after the versions. With --if-built it prints
+# nothing instead of building them.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,6 +14,10 @@ runc=v1.5.2 # dockerd asks for 1.2 or later, Debian 12 has 1.1
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/dockerexec
 bin=$cache/dockerd-$dockerd-runc-$runc
+if [[ ${1-} == --if-built ]]; then
+	[[ ! -x $bin/dockerd ]] || echo "$bin"
+	exit
+fi
 if [[ ! -x $bin/dockerd ]]; then
 	mkdir -p "$cache"
 	exec 8>"$cache/lock" # a second run waits here, and then finds it built

@@ -51,11 +51,15 @@ go_line() {
 	return "$status"
 }
 
-# Folders that hold tests alone are no packages to import.
-one_package() {
+# The package, and the engine for tests, which knows nothing of it. Folders that hold
+# tests alone are no packages to import.
+packages() {
 	local packages
-	packages=$(go list -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./...) || return
-	[[ $packages == github.com/dockerexec/dockerexec ]] || { echo "want one package, have: $packages" && return 1; }
+	packages=$(go list -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./... | paste -sd ' ') || return
+	[[ $packages == 'github.com/dockerexec/dockerexec github.com/dockerexec/dockerexec/dockerexectest' ]] ||
+		{ echo "want the package and dockerexectest, have: $packages" && return 1; }
+	packages=$(go list -deps ./dockerexectest) || return
+	! grep -x github.com/dockerexec/dockerexec <<<"$packages" || { echo 'dockerexectest stands on the package' && return 1; }
 }
 
 platforms() {
@@ -91,7 +95,7 @@ check "go vet" vet
 check golangci-lint golangci
 check "go mod tidy" tidy
 check "go line" go_line
-check "go list" one_package
+check "go list" packages
 check "builds for other platforms" platforms
 check "go vet for other platforms" vet_platforms
 check "the README, as an importer" hack/importer.sh

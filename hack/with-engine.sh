@@ -13,6 +13,7 @@
 #
 #   DOCKEREXEC_TEST_HOST      the engine (DOCKER_HOST is the same)
 #   DOCKEREXEC_TEST_ENGINE    a program that stops and starts it, see engine.sh; empty if the engine was given
+#   DOCKEREXEC_TEST_LATEST    the folder of the newest engine's programs, to upgrade a default one to; empty if it is not built
 #   DOCKEREXEC_TEST_REGISTRY  the registry, as HOST:PORT
 #   DOCKEREXEC_TEST_USER, DOCKEREXEC_TEST_PASSWORD  what the registry asks for
 #   DOCKEREXEC_TEST_IMAGE     an image there (made from testdata/image), which is not on the engine
@@ -136,6 +137,9 @@ if [[ $mode == private && $engine == latest ]]; then
 	ln -s "$(cat "$dir/latest")" "$dir/bin"
 fi
 unset GOTMPDIR
+DOCKEREXEC_TEST_LATEST=
+if [[ $mode == private && $engine == default ]]; then DOCKEREXEC_TEST_LATEST=$(bash "$root/hack/latest-engine.sh" --if-built); fi
+export DOCKEREXEC_TEST_LATEST
 
 stop=KILL # all that unshare heeds
 session=("$root/hack/session.sh" "$dir" "$mode")

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/docker/docker/api/types/versions"
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,9 +23,11 @@ type engineProxy struct {
 	host      string // for the node's -host
 	transport *http.Transport
 
-	mu    sync.Mutex
-	calls []call
-	gate  *gate // nil: nothing is held
+	mu       sync.Mutex
+	calls    []call
+	gate     *gate  // nil: nothing is held
+	min, max string // the API versions that the engine seems to speak; empty: its own
+	refused  int    // requests of other versions
 }
 
 // call is a request that was answered, with its path without version and query.
@@ -74,6 +77,44 @@ func newEngineProxy(t testing.TB) *engineProxy {
 	return p
 }
 
+// speaks has the engine seem to speak the API versions from least to most, and no other.
+func (p *engineProxy) speaks(least, most string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.min, p.max = least, most
+	p.refused = 0
+}
+
+// refusedSince returns how many requests had a version that speaks does not name.
+func (p *engineProxy) refusedSince() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
+}
+
+// refusal is the answer to a request of a version that the engine seems not to speak;
+// nil: it speaks it.
+func (p *engineProxy) refusal(r *http.Request, version string) *http.Response {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var text string
+	switch {
+	case p.max == "":
+		return nil
+	case versions.LessThan(version, p.min):
+		text = "client version " + version + " is too old. Minimum supported API version is " + p.min + ", please upgrade your client to a newer version"
+	case versions.GreaterThan(version, p.max):
+		text = "client version " + version + " is too new. Maximum supported API version is " + p.max
+	default:
+		return nil
+	}
+	p.refused++
+	return &http.Response{
+		StatusCode: http.StatusBadRequest, ProtoMajor: 1, ProtoMinor: 1, Request: r,
+		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader(`{"message": "` + text + `"}`)),
+	}
+}
+
 // hold has all calls of a kind wait, and returns what tells of each that does.
 func (p *engineProxy) hold(method, suffix string, answered bool) (arrived <-chan struct{}) {
 	p.mu.Lock()
@@ -117,7 +158,11 @@ func (p *engineProxy) conflicts() []call {
 func (p *engineProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	path := r.URL.Path
 	if _, rest, versioned := strings.Cut(path, "/v1."); versioned {
-		_, path, _ = strings.Cut(rest, "/")
+		version, rest, _ := strings.Cut(rest, "/")
+		if refusal := p.refusal(r, "1."+version); refusal != nil {
+			return refusal, nil
+		}
+		path = rest
 	}
 	g := p.gateOf(r.Method, path)
 	if g != nil {
@@ -132,6 +177,9 @@ func (p *engineProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	p.mu.Lock()
 	p.calls = append(p.calls, call{r.Method, path, answer.StatusCode})
+	if p.max != "" && answer.Header.Get("Api-Version") != "" {
+		answer.Header.Set("Api-Version", p.max)
+	}
 	p.mu.Unlock()
 	if g != nil && g.answered {
 		answer.Body.Close()

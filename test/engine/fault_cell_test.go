@@ -58,6 +58,7 @@ type faultRow struct {
 	others  map[string]answerInstead
 	options []dockerexec.Option
 	waits   bool                     // a 409 is waited for, as long as the request time-out
+	stops   bool                     // the operation stops the container
 	needs   func(b *faultBench) bool // what the engine must be for this row; nil: any
 }
 
@@ -92,10 +93,11 @@ type faultCell struct {
 	files     string                // a folder of the cell's own for them
 	adapter   *dockerexec.ContainerAdapter
 	ctlr      taskController
-	name      string // of the task's container
-	about     string // what the errors must name
-	id        string // the container's, for rows that need it
-	pushed    string // an image of the cell's own
+	name      string          // of the task's container
+	about     string          // what the errors must name
+	id        string          // the container's, for rows that need it
+	looked    <-chan struct{} // closed when the operation has inspected the container
+	pushed    string          // an image of the cell's own
 	volumes   []string
 	shared    bool     // the task is another cell's too
 	stranger  string   // a container of somebody else's that has the task's name
@@ -162,6 +164,9 @@ func (c *faultCell) run() {
 	c.executor = dockerexec.NewExecutor(c.client, nil, c.options()...)
 	c.task = c.bench.task(c.tb(), "sleep", "1h")
 	c.row.setup(c)
+	if c.row.stops && c.id == "" {
+		c.id = c.seen().ID
+	}
 
 	defer func() {
 		for _, end := range c.callers {
@@ -352,6 +357,9 @@ func (c *faultCell) remove() {
 		assert.NoError(c, c.bench.client.ContainerRemove(ctx, c.stranger, container.RemoveOptions{Force: true}))
 	}
 	assert.Empty(c, leftOfTask(c.tb(), c.bench.client, c.tasksOwn()))
+	if c.row.stops {
+		c.stoppedOnce()
+	}
 }
 
 // tasksOwn is the task without the engine's own network, which stays, and without

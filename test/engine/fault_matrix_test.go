@@ -30,6 +30,8 @@ import (
 //   - what it calls done is done;
 //   - the same operation, called again without the fault, ends as it should, and
 //     then what it promises is so;
+//   - a container that it stops gets one stop signal at most, and has ended two seconds
+//     after its grace period;
 //   - the task can be removed, and then neither container, network nor volume is
 //     left, nor a connection once the client's idle ones are closed.
 //
@@ -132,6 +134,7 @@ type faultBench struct {
 	canaries  []string
 	logger    *logrus.Logger
 
+	fates    *fates                         // of the containers
 	running  *api.Task                      // for cells that only look
 	logged   *api.Task                      // has ended, with loggedLines
 	adapters []*dockerexec.ContainerAdapter // of both
@@ -170,6 +173,7 @@ func newFaultBench(t *testing.T) *faultBench {
 	require.NoError(t, err)
 	b.client.NegotiateAPIVersionPing(ping)
 	warmImage(t, b.client)
+	b.fates = watchFates(t, b.client)
 	inspected, err := b.client.ImageInspect(t.Context(), fromHarness(t, "DOCKEREXEC_TEST_IMAGE"))
 	require.NoError(t, err)
 	require.NotEmpty(t, inspected.RepoDigests)
@@ -205,6 +209,7 @@ func (b *faultBench) task(t testing.TB, args ...string) *api.Task {
 }
 
 func (b *faultBench) close() {
+	b.fates.close()
 	for _, adapter := range b.adapters {
 		assert.NoError(b.t, adapter.Remove(context.WithoutCancel(b.t.Context())))
 	}

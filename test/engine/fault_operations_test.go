@@ -81,6 +81,22 @@ func kill(c *faultCell) {
 	assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.name, "KILL"))
 }
 
+// killOnceLooked ends the container. After some faults of the event stream a wait
+// inspects before it opens the stream again. It must not find the end then, so the
+// container runs until that inspect is answered.
+func killOnceLooked(c *faultCell) {
+	switch c.fault {
+	case faultBody, faultCut, faultGarbled, faultEmpty, fault404, fault409, fault500:
+		select {
+		case <-c.looked:
+		case <-time.After(cellTimeout):
+			c.Errorf("the container is not inspected")
+		}
+	default: // the wait opens the stream first
+	}
+	kill(c)
+}
+
 func killByID(c *faultCell) {
 	assert.NoError(c, c.bench.client.ContainerKill(c.ctx(), c.id, "KILL"))
 }

@@ -66,6 +66,10 @@ func always(o outcome) outcomes {
 // once is how an operation ends that asks once: what may pass is temporary.
 var once = always(temporary).but(outcomes{faultGarbled: final, fault404: final, fault409: final, fault500: final})
 
+// stoppedOnce is how an operation ends that stops a container and waits for its end. It
+// asks again only if the request got no connection.
+var stoppedOnce = always(success).but(outcomes{faultRefused: repeated})
+
 // but returns the same outcomes except for some.
 func (o outcomes) but(others outcomes) outcomes {
 	all := maps.Clone(o)

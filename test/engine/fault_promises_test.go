@@ -1,16 +1,23 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // What they promise, as the engine itself says.
@@ -108,6 +115,19 @@ func runsNoMore(c *faultCell) { assert.False(c, c.seen().State.Running) }
 
 func isStopped(c *faultCell) { assert.EqualValues(c, "exited", c.seen().State.Status) }
 
+// stoppedOnce asserts, of a container that is gone, that it got one stop signal at most,
+// and had ended two seconds after its grace period.
+func (c *faultCell) stoppedOnce() {
+	signals, ended, gone := c.bench.fates.of(c.id)
+	require.Eventually(c, func() bool {
+		signals, ended, gone = c.bench.fates.of(c.id)
+		return gone
+	}, 20*time.Second, 10*time.Millisecond, "no event tells that the container is gone")
+	assert.LessOrEqual(c, signals, 1, "stop signals")
+	const slow = 3 * time.Second // the machine may be
+	assert.Less(c, ended.Sub(c.proxy.firstAsked("POST containers/*/stop")), stopGrace+2*time.Second+slow, "from the stop to the end")
+}
+
 func isGone(c *faultCell) { assert.Empty(c, c.seen().State.Status) }
 
 func allGone(c *faultCell) {
@@ -131,4 +151,59 @@ func (c *faultCell) published() (lines []string) {
 		}
 	}
 	return lines
+}
+
+// fates are what an engine tells of the ends of its containers, by ID.
+type fates struct {
+	mu     sync.Mutex
+	terms  map[string]int // stop signals
+	ends   map[string]time.Time
+	gone   map[string]bool
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+func watchFates(t testing.TB, client *engineapi.Client) *fates {
+	t.Helper()
+	f := &fates{terms: map[string]int{}, ends: map[string]time.Time{}, gone: map[string]bool{}}
+	var ctx context.Context
+	ctx, f.cancel = context.WithCancel(context.WithoutCancel(t.Context()))
+	messages, errs := client.Events(ctx, events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"),
+		filters.Arg("event", "kill"), filters.Arg("event", "die"), filters.Arg("event", "destroy"))})
+	f.ended.Go(func() {
+		for {
+			select {
+			case m := <-messages:
+				f.note(m)
+			case err := <-errs:
+				assert.ErrorIs(t, err, context.Canceled)
+				return
+			}
+		}
+	})
+	return f
+}
+
+func (f *fates) note(m events.Message) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case m.Action == events.ActionKill && m.Actor.Attributes["signal"] == "15":
+		f.terms[m.Actor.ID]++
+	case m.Action == events.ActionDie:
+		f.ends[m.Actor.ID] = time.Unix(0, m.TimeNano)
+	case m.Action == events.ActionDestroy:
+		f.gone[m.Actor.ID] = true
+	}
+}
+
+func (f *fates) of(id string) (terms int, end time.Time, gone bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.terms[id], f.ends[id], f.gone[id]
+}
+
+func (f *fates) close() {
+	f.cancel()
+	f.ended.Wait()
 }

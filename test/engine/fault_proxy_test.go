@@ -39,6 +39,7 @@ type faultProxy struct {
 	release       chan struct{} // closed to let go of what is held back
 	open          map[net.Conn]bool
 	seen          []string
+	first         map[string]time.Time     // when each request was asked first
 	answered      map[string]chan struct{} // see whenAnswered
 	random        *rand.Rand
 	where         string // where the answer was cut
@@ -55,7 +56,8 @@ const (
 // from deadSocket, random says where answers are cut.
 func newFaultProxy(transport http.RoundTripper, dead string, random *rand.Rand) *faultProxy {
 	p := &faultProxy{
-		engine: transport, dead: dead, random: random, closing: make(chan struct{}), open: map[net.Conn]bool{}, answered: map[string]chan struct{}{},
+		engine: transport, dead: dead, random: random, closing: make(chan struct{}), open: map[net.Conn]bool{},
+		first: map[string]time.Time{}, answered: map[string]chan struct{}{},
 	}
 	p.pass = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -158,6 +160,9 @@ func (p *faultProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 	what := asked(r)
 	p.mu.Lock()
 	p.seen = append(p.seen, what)
+	if _, before := p.first[what]; !before {
+		p.first[what] = time.Now()
+	}
 	plan, through, hit := p.plan, p.plain, p.hit
 	if plan != nil {
 		for pattern := range plan.others {
@@ -184,6 +189,18 @@ func (p *faultProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 		p.noteAnswer(what)
 	}
 	return response, err
+}
+
+// firstAsked returns when a request like pattern was asked first. The zero time is never.
+func (p *faultProxy) firstAsked(pattern string) (first time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for what, at := range p.first {
+		if matchesPattern(pattern, what) && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
 }
 
 // whenAnswered returns a channel that is closed when a request has its answer from

@@ -156,8 +156,8 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Shutdown: stop", target: "POST containers/*/stop", bodiless: true,
-			ends:  once.but(outcomes{fault404: believed}),
-			setup: (*faultCell).useStarted, done: isStopped,
+			ends:  once.but(outcomes{fault404: believed, faultNever: success, faultSlow: success}),
+			setup: (*faultCell).useLingering, done: isStopped, stops: true,
 			op:   onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},

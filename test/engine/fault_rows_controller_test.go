@@ -53,7 +53,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare: pull", target: "POST images/create",
-			ends:  always(repeated).but(outcomes{faultGarbled: success, fault404: final, fault409: final, faultNever: final, faultSlow: success}),
+			ends:  always(repeated).but(outcomes{faultGarbled: success, fault404: final, faultNever: final, faultSlow: success}),
 			setup: func(c *faultCell) { c.push(); c.control(api.TaskStateAccepted); c.about = c.pushed },
 			op:    onController(exec.Controller.Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
 			says:    map[fault]string{fault404: "manifest for NAME not found: manifest unknown: manifest unknown"},
@@ -189,14 +189,19 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start, health: stop", target: "POST containers/*/stop", bodiless: true,
-			ends:  always(repeated).but(outcomes{fault404: believed}),
-			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useCreated(); c.control(api.TaskStateStarting) },
-			op:    controllerStartSick, done: isStopped, onHit: killIfGone,
+			ends: stoppedOnce.but(outcomes{fault404: believed}),
+			setup: func(c *faultCell) {
+				c.linger()
+				c.checkHealth("/nosuch")
+				c.useCreated()
+				c.control(api.TaskStateStarting)
+			},
+			op: controllerStartSick, done: isStopped, onHit: killIfGone, stops: true,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller Start, a stray: stop", target: "POST containers/*/stop", bodiless: true, needs: besideUs,
-			ends:  always(repeated).but(outcomes{fault404: believed}),
+			ends:  stoppedOnce.but(outcomes{fault404: believed}),
 			setup: (*faultCell).controlStray, op: controllerStartStray, done: runsNoMore, onHit: killIfGone,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
 			says: map[fault]string{fault404: noContainer},
@@ -204,7 +209,7 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Wait: events", target: "GET events", endless: true, sample: anEvent,
 			ends:  always(repeated),
-			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, op: controllerWait, onHit: kill,
+			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning); c.awaitLook() }, op: controllerWait, onHit: killOnceLooked,
 		},
 		{
 			name: "controller Wait: inspect", target: "GET containers/*/json",
@@ -214,29 +219,29 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Wait, health: stop", target: "POST containers/*/stop", bodiless: true,
-			ends:  always(repeated).but(outcomes{fault404: believed}),
-			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useStarted(); c.control(api.TaskStateRunning) },
-			op:    controllerWait, done: isStopped, onHit: killIfGone,
+			ends:  stoppedOnce.but(outcomes{fault404: believed}),
+			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useLingering(); c.control(api.TaskStateRunning) },
+			op:    controllerWait, done: isStopped, onHit: killIfGone, stops: true,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller Shutdown: stop", target: "POST containers/*/stop", bodiless: true,
-			ends:  always(temporary).but(outcomes{fault404: believed}),
-			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			ends:  always(temporary).but(outcomes{fault404: believed, faultNever: success, faultSlow: success}),
+			setup: func(c *faultCell) { c.useLingering(); c.control(api.TaskStateRunning) }, done: isStopped, stops: true,
 			op:   onController(exec.Controller.Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller Shutdown: inspect for a lost start", target: "GET containers/*/json",
 			ends:  always(temporary).but(outcomes{fault404: success}),
-			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			setup: func(c *faultCell) { c.useLingering(); c.control(api.TaskStateRunning) }, done: isStopped, stops: true,
 			op:   onController(exec.Controller.Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
 			name: "controller Shutdown, the stop fails: inspect", target: "GET containers/*/json", nth: 2,
 			ends:  always(temporary).but(outcomes{fault404: believed}),
-			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			setup: func(c *faultCell) { c.useLingering(); c.control(api.TaskStateRunning) }, done: isStopped, stops: true,
 			op:     onController(exec.Controller.Shutdown),
 			others: map[string]answerInstead{"POST containers/*/stop": {500, "cannot stop container: NAME: permission denied"}},
 			says:   map[fault]string{fault404: noContainer},
@@ -244,7 +249,7 @@ func controllerFaultRows() []*faultRow {
 		{
 			name: "controller Shutdown, named: inspect", target: "GET containers/*/json",
 			ends:  always(temporary).but(outcomes{fault404: believed}),
-			setup: func(c *faultCell) { c.rename(); c.useStarted(); c.control(api.TaskStateRunning) }, done: isStopped,
+			setup: func(c *faultCell) { c.rename(); c.useLingering(); c.control(api.TaskStateRunning) }, done: isStopped, stops: true,
 			op:   onController(exec.Controller.Shutdown),
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -269,8 +274,8 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Remove: stop", target: "POST containers/*/stop", bodiless: true,
-			ends:  always(repeated).but(outcomes{fault404: success, fault409: success, fault500: success}),
-			setup: (*faultCell).controlStarted, op: onController(exec.Controller.Remove), done: allGone,
+			ends:  stoppedOnce,
+			setup: (*faultCell).controlLingering, stops: true, op: onController(exec.Controller.Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
 		},
 		{

@@ -21,9 +21,9 @@ func streamFaultRows() []*faultRow {
 			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill,
 		},
 		{
-			name: "Wait: events", target: "GET events",
+			name: "Wait: events", target: "GET events", endless: true, sample: anEvent,
 			ends:  always(repeated),
-			setup: (*faultCell).useStarted, op: waitFor137, onHit: kill, endless: true, sample: anEvent,
+			setup: func(c *faultCell) { c.useStarted(); c.awaitLook() }, op: waitFor137, onHit: killOnceLooked,
 		},
 		{
 			name: "Wait: inspect", target: "GET containers/*/json",

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -36,6 +37,37 @@ func (c *faultCell) useStarted() {
 	require.NoError(c, c.fresh().Start(c.ctx()))
 }
 
+// awaitLook is for operations whose onHit is killOnceLooked.
+func (c *faultCell) awaitLook() {
+	c.looked = c.proxy.whenAnswered("GET containers/" + c.name + "/json")
+}
+
+// stopGrace is the grace period of a container that lingers.
+const stopGrace = 5 * time.Second
+
+// useLingering starts a container that ends a second after its first stop signal, so
+// that it would get a second one too.
+func (c *faultCell) useLingering() {
+	c.linger()
+	c.useStarted()
+	c.noteLingering()
+}
+
+// linger has the task's container linger when it is stopped.
+func (c *faultCell) linger() {
+	spec(c.task).Args = []string{"linger", "1s", canaryArgument}
+	spec(c.task).StopGracePeriod = gogotypes.DurationProto(stopGrace)
+}
+
+// noteLingering waits until the container would notice a signal.
+func (c *faultCell) noteLingering() {
+	c.id = c.seen().ID
+	require.Eventually(c, func() bool {
+		sink := &logSink{}
+		return c.adapter.PublishLogs(c.ctx(), api.LogSubscriptionOptions{}, sink) == nil && slices.Contains(sink.lines(), "stdout ready\n")
+	}, time.Minute, 10*time.Millisecond)
+}
+
 // untilReady waits until the container has logged all that it will.
 func (c *faultCell) untilReady() {
 	require.Eventually(c, func() bool {
@@ -64,6 +96,13 @@ func (c *faultCell) controlStarted() {
 	c.control(api.TaskStateAccepted)
 	require.NoError(c, c.ctlr.Prepare(c.ctx()))
 	require.NoError(c, c.ctlr.Start(c.ctx()))
+}
+
+// controlLingering makes one whose container lingers when it is stopped.
+func (c *faultCell) controlLingering() {
+	c.linger()
+	c.controlStarted()
+	c.noteLingering()
 }
 
 // controlAnew makes one that has not.
@@ -155,7 +194,10 @@ func (c *faultCell) useSecret() {
 func (c *faultCell) leaveFiles() {
 	info, err := c.bench.client.Info(c.ctx())
 	require.NoError(c, err)
-	require.NoError(c, os.MkdirAll(filepath.Join(c.files, info.ID, "left"), 0o700))
+	left := filepath.Join(c.files, info.ID, "left")
+	require.NoError(c, os.MkdirAll(left, 0o700))
+	before := time.Now().Add(-time.Hour)
+	require.NoError(c, os.Chtimes(left, before, before)) // newer ones stay
 }
 
 // loseCreate has the engine make the controller's container and its answer be lost.

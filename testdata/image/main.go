@@ -41,6 +41,7 @@ func init() {
 		{"print", "N [TEXT]", "print N numbered lines to stdout, then one line to stderr", 1, printLines},
 		{"exit", "CODE", "exit with CODE", 1, exit},
 		{"sleep", "DURATION", "print \"ready\" and sleep; SIGTERM ends it with 0", 1, sleep},
+		{"linger", "DURATION", "print \"ready\", and \"signal\" for each SIGTERM; end with 0 DURATION after the first", 1, linger},
 		{"ignore-term", "", "print \"ready\" and sleep for ever, whatever SIGTERM or SIGINT arrives", 0, ignoreTerm},
 		{"env", "", "print the environment, sorted", 0, printEnv},
 		{"cat", "PATH...", "print the files", 1, cat},
@@ -166,6 +167,28 @@ func sleep(args []string) (int, error) {
 		fmt.Println("terminated")
 	}
 	return 0, nil
+}
+
+func linger(args []string) (int, error) {
+	d, err := time.ParseDuration(args[0])
+	if err != nil {
+		return 0, err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	fmt.Println("ready")
+	var end <-chan time.Time
+	for {
+		select {
+		case <-signals:
+			fmt.Println("signal")
+			if end == nil {
+				end = time.After(d)
+			}
+		case <-end:
+			return 0, nil
+		}
+	}
 }
 
 func ignoreTerm([]string) (int, error) {

@@ -3,11 +3,15 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
+	"io"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
 )
 
 // Wait waits until the task's container has exited or is dead. It returns the engine's
@@ -29,12 +33,12 @@ import (
 // the request time-out, one warning is logged, unless the event stream is refused.
 //
 // Wait inspects after every event of the container, when the stream has been opened, a
-// second after that, and otherwise every five minutes, give or take a tenth. If the
-// stream has broken twice in a row within a second, Wait inspects for an opening at
-// most every ten seconds. If the engine, or a proxy in front of it, answers but refuses
-// the stream, Wait inspects every ten seconds: a hundred tasks then make ten requests a
-// second. Once the stream has been lost for a minute, a passing fault, or no answer
-// within the request time-out, counts as a refusal too.
+// second after that, and otherwise every five minutes, give or take a tenth. A stream
+// may break within a second of its opening. After two such breaks in a row, an opening
+// causes an inspect at most every ten seconds. If the engine, or a proxy in front of
+// it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
+// then make ten requests a second. Once the stream has been lost for a minute, a
+// passing fault, or no answer within the request time-out, counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -59,7 +63,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 	var (
 		pinned string // the container's ID
 		pauses backoff
-		warned time.Time // when the inspect began that the warning is about; zero: no warning since the last answer
+		warned time.Time // when the inspect that caused the warning began; zero: no warning since the last answer
 	)
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
@@ -85,7 +89,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 			return none, ctx.Err()
 		case isPassing(err), again != nil && again(err):
 			// A proxy that refuses the stream may refuse inspects too, for as long as
-			// the engine restarts. Then keep the long interval.
+			// the engine restarts. Then wait for refusedInterval, not for the pause.
 			if pause := burstWindow + pauses.next(); !isPassing(err) || !stream.isRefused() {
 				next = pause
 			}
@@ -165,10 +169,11 @@ func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (c
 //     or Actor.ID is the container's ID, as the adapter's last inspect saw it. So a
 //     renamed container is found by its ID.
 //
-// Engines send all three. Actor.ID alone, or the label alone, reaches no task. A fake
-// client must do the same for its events to arrive. A fake's Events may return nil
-// channels, which never deliver anything: [ContainerAdapter.Wait] then inspects at its
-// start, a second later, and every five minutes.
+// Engines send the name, the label and the ID. An event reaches no task by its ID alone
+// or by its label alone. So a fake client must send one of the two combinations above. A
+// fake's Events may return nil channels, which never deliver anything:
+// [ContainerAdapter.Wait] then inspects at its start, a second later, and every five
+// minutes.
 func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <-chan struct{}, error) {
 	stream := &a.engine.stream
 	sub := a.subscriber()
@@ -223,4 +228,113 @@ func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started
 			return false, err
 		}
 	}
+}
+
+// Logs returns the container's log as the engine sends it, in one request, without
+// a limit of rate or length and without resuming. Each line begins with its time, as
+// 2006-01-02T15:04:05.000000000Z, and a space. The stream is multiplexed with the
+// engine's 8-byte frame headers, unless the container has a TTY. For the options,
+// and for decoded messages, see [ContainerAdapter.PublishLogs].
+//
+// ctx bounds the reading of the body too, not only the request: when it ends, reads
+// fail. The caller closes the reader.
+func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscriptionOptions) (io.ReadCloser, error) {
+	engineOptions, err := logsOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.openLogs(ctx, a.name, engineOptions)
+	if err != nil {
+		return nil, engineError(ctx, err, "logs of container %s", a.name)
+	}
+	return body, nil
+}
+
+// PublishLogs hands each line of the container's log to publisher, in the engine's
+// order, one after the other. It reads at most as fast as [WithLogRate] says. A nil
+// publisher is an error.
+//
+// The options: Streams names stdout, stderr or both; empty means both. Lines that are
+// older than Since are left out; if Since is nil, no line is. A Tail of 0 is the whole
+// log. A Tail of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the
+// last n lines. A Tail above 0 counts from the start of the log. It is refused, because
+// the engine's API has no such option. For Follow see below.
+//
+// A message's Context holds the IDs of the task, its service and its node. Timestamp
+// is the engine's time of the line; a line without a time gets that of the line before.
+// Stream is stdout or stderr; a TTY has one stream, stdout. Data is the line as the
+// container wrote it, with its newline. Engines keep a line of more than 16 KiB in
+// pieces; these are joined again, up to 1 MiB. A longer line comes in several messages,
+// and only the last one has the newline. Attrs are the labels and variables that the
+// container's log options ask for, sorted. The publisher may keep the message.
+//
+// Without Follow, PublishLogs returns nil at the end of the log. A container that has
+// not been started has none; a container that does not exist is an error, see
+// [IsUnknownContainer]. With Follow it waits for the container to be created and
+// started, and returns nil once the container has ended and all its lines are
+// published, or once it is gone. A passing fault of the engine does not end it: it
+// continues where the stream broke off, without losing or repeating a line. If the
+// engine has dropped the last line by then (log rotation), lines after it may be missing
+// too. Then there is a warning in the log, and the next message has the attribute
+// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If the engine's
+// clock was set back too, new lines may be missing until the clock has passed the times
+// of all lines that were published before.
+//
+// If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
+// unchanged. Without Follow, a passing fault of the engine is a temporary error. All
+// other errors are final: for example, a log driver that cannot be read, or an error
+// that the engine reports in the middle of the log.
+func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
+	first, err := logsOptions(options)
+	if err != nil {
+		return err
+	}
+	if publisher == nil {
+		return errors.New("dockerexec: the log publisher is nil")
+	}
+	p := newLogPublication(a, a.engine.options.logRate, first, options.Since, publisher)
+	var pauses backoff
+	for {
+		done, err := p.pass(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case done || !first.Follow:
+			if releaseErr := p.release(ctx); err == nil {
+				err = releaseErr
+			}
+			return err
+		case err != nil:
+			p.noteLost(ctx, err)
+		}
+		p.noteIdle(ctx, err == nil && !p.advanced)
+		if p.advanced {
+			pauses.reset()
+		}
+		if err := sleep(ctx, pauses.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// checkLogOwner refuses a container that has the task's name but is not the task's. A
+// reader of the task's log may have no right to read the log of that container.
+func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error {
+	if answer.Config == nil || answer.Config.Labels == nil { // a fake's; engines always send them
+		return nil
+	}
+	if a.checkOwner(answer) != nil {
+		return errors.Errorf("logs of container %s: it (%s) is not this task's: its label %s is %q", a.name, shortID(answer.ID), LabelTaskID, labelOf(answer))
+	}
+	return nil
+}
+
+func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
+	return a.engine.openBody(ctx, a.hide, func(ctx context.Context) (io.ReadCloser, error) {
+		return a.engine.client.ContainerLogs(ctx, nameOrID, options)
+	})
+}
+
+func (a *ContainerAdapter) logMessageContext() api.LogContext {
+	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}
 }

@@ -1,0 +1,267 @@
+package dockerexec
+
+import (
+	"context"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+)
+
+// defaultGrace is how long an engine waits before it kills a container, if neither the
+// task nor the image sets a time.
+const defaultGrace = 10 * time.Second
+
+// killDelay is how long after its grace period a container is killed, if the engine has
+// not answered its stop.
+const killDelay = 2 * time.Second
+
+// Shutdown stops the container. The engine kills it after the task's grace period,
+// rounded up to whole seconds. If the task sets none, the image's counts, and then the
+// engine's own. A container that is gone or does not run is no error.
+//
+// Shutdown may be called again, also while it runs: the container gets one stop signal.
+// If a stop that was sent has failed, or has got no answer, then the next call sends
+// none. Instead it inspects the container again and again until the container has ended.
+// Two seconds after the grace period it kills the container. The grace period begins when
+// the stop is sent. A stop that got no connection, or that the engine refused, does not
+// count: the next call sends the stop again.
+func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
+	if a.nameTaken.Load() {
+		return nil
+	}
+	for {
+		s, isNew := a.joinStop()
+		if isNew {
+			if err := a.sendStop(ctx, s); err != errNoStopAnswer { //nolint:errorlint // bare
+				return err
+			}
+		}
+		select {
+		case <-s.answered:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if s.over {
+			return nil
+		}
+		if s.sent.IsZero() {
+			continue
+		}
+		if err := a.awaitStop(ctx, s); err != errOtherRun { //nolint:errorlint // bare
+			return err
+		}
+	}
+}
+
+// stop is the one stop of one run of the container.
+type stop struct {
+	startedAt string // when the run began, as last seen before the stop; empty: not known
+
+	// The call that sends the stop sets these, and then closes answered.
+	answered chan struct{}
+	sent     time.Time // zero: the stop was not sent
+	over     bool      // the engine says that the container has ended
+}
+
+// stops holds the stop that is under way, if there is one.
+type stops struct {
+	mu      sync.Mutex
+	current *stop // nil: none
+}
+
+// joinStop returns the stop that is under way. If there is none, it begins one: the
+// caller must send it.
+func (a *ContainerAdapter) joinStop() (s *stop, isNew bool) {
+	a.stops.mu.Lock()
+	defer a.stops.mu.Unlock()
+	if a.stops.current == nil {
+		a.stops.current = &stop{answered: make(chan struct{})}
+		if at := a.startedAt.Load(); at != nil {
+			a.stops.current.startedAt = *at
+		}
+		isNew = true
+	}
+	return a.stops.current, isNew
+}
+
+// forgetStop ends the stop s: the next Shutdown sends another one.
+func (a *ContainerAdapter) forgetStop(s *stop) {
+	a.stops.mu.Lock()
+	defer a.stops.mu.Unlock()
+	if a.stops.current == s {
+		a.stops.current = nil
+	}
+}
+
+// forgetStops is for a container that is new, or that is gone.
+func (a *ContainerAdapter) forgetStops() {
+	a.stops.mu.Lock()
+	defer a.stops.mu.Unlock()
+	a.stops.current = nil
+}
+
+var (
+	// errNoStopAnswer says that a stop was sent, and that the container should have
+	// ended by now.
+	errNoStopAnswer = errors.New("the engine has not answered the stop in time")
+
+	// errOtherRun says that the container has been started again since its stop.
+	errOtherRun = errors.New("the container has been started again")
+)
+
+// sendStop sends the stop s and returns the engine's answer.
+func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
+	grace := defaultGrace
+	if a.stopTimeout != nil {
+		grace = time.Duration(*a.stopTimeout) * time.Second
+	}
+	var connection connectionTrace
+	late := false
+	err := do(ctx, a, grace, func(ctx context.Context) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		s.sent = time.Now()
+		limited, cancel := context.WithTimeout(connection.follow(ctx), grace+killDelay)
+		defer cancel()
+		err := a.engine.client.ContainerStop(limited, a.name, container.StopOptions{Timeout: a.stopTimeout})
+		if late = err != nil && limited.Err() != nil && ctx.Err() == nil; late {
+			return requestTimeoutError(grace + killDelay)
+		}
+		return err
+	})
+	s.over = err == nil || isContainerGone(err) || IsStoppedContainer(err)
+	if !s.over && (connection.failed(err) || isUndone(err)) {
+		s.sent = time.Time{}
+	}
+	if s.over || s.sent.IsZero() {
+		a.forgetStop(s)
+	}
+	close(s.answered)
+	switch {
+	case s.over:
+		return nil
+	case late && !s.sent.IsZero():
+		return errNoStopAnswer
+	}
+	return engineError(ctx, err, "stop container %s", a.name)
+}
+
+// awaitStop waits until the container has ended. The stop s was sent to it before. Two
+// seconds after the grace period, awaitStop kills the container, even if it cannot inspect
+// it. If the container has been started again, the error is errOtherRun, bare.
+func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
+	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
+	grace := a.stopTimeout
+	for {
+		answer, err := a.inspectUntilKill(ctx, s.sent, grace)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case isContainerGone(err), err == nil && (hasEnded(answer) || isUnstarted(answer)):
+			a.forgetStop(s)
+			return nil
+		case err == nil && s.isOther(answer.State.StartedAt):
+			a.forgetStop(s)
+			return errOtherRun
+		}
+		if grace == nil && err == nil && answer.Config != nil {
+			grace = answer.Config.StopTimeout
+		}
+		left, never := untilKill(s.sent, grace)
+		if left <= 0 && !never {
+			if err := a.kill(ctx); err != nil {
+				return err
+			}
+			a.forgetStop(s)
+			return nil
+		}
+		pauses := &looks
+		if err != nil {
+			pauses = &tries
+			log.G(a.logContext(ctx)).WithError(err).Debug("container not inspected, trying again")
+		}
+		pause := pauses.next()
+		if !never {
+			pause = min(pause, left)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+// inspectUntilKill is Inspect with a limit: the time until the kill, but at least a
+// second. So an inspect that hangs delays the kill by at most a second.
+func (a *ContainerAdapter) inspectUntilKill(ctx context.Context, sent time.Time, grace *int) (container.InspectResponse, error) {
+	if left, never := untilKill(sent, grace); !never {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(left, time.Second))
+		defer cancel()
+	}
+	return a.Inspect(ctx)
+}
+
+// untilKill returns the time that is left until the container must be killed. sent is when
+// the stop was sent. seconds is the grace period; nil: defaultGrace. If it is negative, the
+// container is never killed.
+func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
+	grace := defaultGrace
+	if seconds != nil {
+		grace = time.Duration(*seconds) * time.Second
+	}
+	return time.Until(sent.Add(grace + killDelay)), grace < 0
+}
+
+// isOther reports whether the run that began at startedAt is another one than the run that
+// was stopped. A different start time alone does not prove that: s.startedAt may be out of
+// date. So startedAt must also be later than the stop.
+func (s *stop) isOther(startedAt string) bool {
+	began, err := time.Parse(time.RFC3339Nano, startedAt)
+	return err == nil && s.startedAt != "" && s.startedAt != startedAt && began.After(s.sent)
+}
+
+// Terminate kills the container at once. A container that is gone or does not
+// run is no error.
+func (a *ContainerAdapter) Terminate(ctx context.Context) error {
+	if a.nameTaken.Load() {
+		return nil
+	}
+	return a.kill(ctx)
+}
+
+func (a *ContainerAdapter) kill(ctx context.Context) error {
+	err := do(ctx, a, 0, func(ctx context.Context) error {
+		return a.engine.client.ContainerKill(ctx, a.name, "")
+	})
+	if isContainerGone(err) || IsStoppedContainer(err) {
+		return nil
+	}
+	return engineError(ctx, err, "kill container %s", a.name)
+}
+
+// connectionTrace tells whether a request may have been sent. The client's error does not
+// tell that: it says "Cannot connect" also after some time-outs.
+type connectionTrace struct{ wanted, got atomic.Bool }
+
+func (t *connectionTrace) follow(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// A transport that wants a second connection has sent nothing on the first.
+		GetConn: func(string) { t.wanted.Store(true); t.got.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { t.got.Store(true) },
+	})
+}
+
+// failed reports whether the request that ended with err got no connection. If the
+// transport is not Go's own, or the client is a fake, then only err can tell.
+func (t *connectionTrace) failed(err error) bool {
+	if t.wanted.Load() {
+		return !t.got.Load()
+	}
+	return saysNoConnection(err)
+}

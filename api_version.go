@@ -1,0 +1,436 @@
+package dockerexec
+
+import (
+	"context"
+	"reflect"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/docker/docker/api"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/versions"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+)
+
+// apiVersion agrees with the engine on an API version. That happens before the Engine's
+// first other request, and again when the engine refuses the version: it was upgraded
+// or downgraded.
+//
+// The client's own negotiation is not used. It sets the version while other requests may
+// read it: a data race. It hides a ping that failed, and then keeps a version that an older engine refuses. And
+// it never raises a version.
+type apiVersion struct {
+	client engineapi.APIClient
+	isFake bool           // no ping, and none of the requests that fakes need not implement
+	shared *clientVersion // by all Engines of the client
+	agreed atomic.Bool    // by this Engine: it has pinged
+}
+
+func (v *apiVersion) init(e *Engine, isWrapped bool) {
+	v.client = e.client
+	if _, isReal := e.client.(*engineapi.Client); !isReal && !isWrapped {
+		v.isFake = true
+		v.shared = newClientVersion()
+		v.fix("") // the newest
+		return
+	}
+	v.shared = clientVersions.of(e)
+}
+
+// fix sets the version without asking the engine.
+func (v *apiVersion) fix(version string) {
+	v.shared.store(version)
+	v.agreed.Store(true)
+}
+
+// get returns the agreed version. If this Engine has not agreed on one, it pings first.
+// The empty version is the newest. A failed ping is a passing fault: the next call
+// tries again. The version may change at any time, but not while a request is under
+// way, see enter.
+func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, error) {
+	if v.agreed.Load() {
+		return v.shared.current(), nil
+	}
+	pingCtx, cancel := withTimeout(ctx, timeout) // bounds the wait for another call's ping, too
+	defer cancel()
+	failed := func(err error) (string, error) {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		return "", exec.MakeTemporary(errors.Wrapf(err, "ping the engine at %s", cleanURL(v.client.DaemonHost())))
+	}
+	if err := passGate(ctx, v.shared.gate, timeout); err != nil {
+		return failed(err)
+	}
+	defer leaveGate(v.shared.gate)
+	if v.agreed.Load() {
+		return v.shared.current(), nil
+	}
+
+	ping, err := v.client.Ping(pingCtx)
+	switch {
+	case err != nil && pingCtx.Err() != nil:
+		return failed(requestTimeoutError(timeout))
+	case isAnswer(err):
+		return failed(errors.New(err.Error())) // without its class, which is about the ping alone
+	case err != nil:
+		return failed(err)
+	case ping.APIVersion == "":
+		return failed(errors.New("its answer names no API version"))
+	}
+	if err := v.shared.agree(pingCtx, v.client, ping); err != nil {
+		return failed(err)
+	}
+	v.agreed.Store(true)
+	return v.shared.current(), nil
+}
+
+// enter begins a request, after get. It waits while the version is being changed. The
+// version stays as it is until leave. callCtx ends early if the request must make room
+// for a change: see cutBy.
+func (v *apiVersion) enter(ctx context.Context) (callCtx context.Context, version string, leave func(), err error) {
+	if v.isFake {
+		return ctx, v.shared.current(), func() {}, nil
+	}
+	return v.shared.enter(ctx)
+}
+
+// refusesVersion reports whether the engine does not speak the API version of the
+// request that failed with err. It has not carried out such a request.
+func refusesVersion(err error) bool { return tooNewClient.matches(err) || tooOldClient.matches(err) }
+
+// newestVersion is the newest API version that the client speaks.
+const newestVersion = api.DefaultVersion
+
+// renew agrees on another version, after the engine has refused the version that a
+// request was made with. refusal is the engine's answer. renew reports whether the
+// request may be repeated. If no other version can be agreed on, one warning is logged.
+// hide takes secrets out of the error of a ping.
+func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused string, refusal error, hide func(error) error) bool {
+	if v.isFake || passGate(ctx, v.shared.gate, timeout) != nil {
+		return false
+	}
+	defer leaveGate(v.shared.gate)
+	if v.shared.current() != refused {
+		return true // another request has agreed on it
+	}
+	ctx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	ping, err := v.client.Ping(ctx)
+	if err != nil {
+		log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
+		return false
+	}
+	wanted := withinLimits(ping.APIVersion, refusal)
+	var why string
+	switch {
+	case versions.GreaterThan(wanted, newestVersion):
+		why = "the client speaks no version above " + newestVersion
+	case wanted == refused:
+		why = "the engine offers no other one"
+	default:
+		if why, err = v.shared.set(ctx, v.client, wanted); err != nil {
+			log.G(ctx).WithError(err).Debug("the API version was not changed")
+			return false
+		}
+	}
+	if why != "" {
+		if v.shared.warned.CompareAndSwap(false, true) {
+			log.G(ctx).WithError(refusal).Warnf("the engine refuses API version %s, and no other version can be agreed on: %s; the calls are tried again", refused, why)
+		}
+		return false
+	}
+	v.shared.warned.Store(false)
+	log.G(ctx).Infof("API version %s agreed on with the engine, in place of %s", wanted, refused)
+	return true
+}
+
+// versionLimit finds the limit that the engine names when it refuses a version.
+var versionLimit = regexp.MustCompile(`(minimum|maximum) supported api version is (\d+\.\d+)`)
+
+// withinLimits returns the newest version that the client and the engine speak. If the
+// refusal names a minimum above that, it returns the minimum. pinged is the newest version
+// of the engine; empty: not known. The refusal counts more than the ping, which may be
+// another engine's by now.
+func withinLimits(pinged string, refusal error) string {
+	wanted := newestVersion
+	if pinged != "" && versions.LessThan(pinged, wanted) {
+		wanted = pinged
+	}
+	if limit := versionLimit.FindStringSubmatch(strings.ToLower(rawText(refusal))); limit != nil {
+		isMinimum := limit[1] == "minimum"
+		if isMinimum && versions.LessThan(wanted, limit[2]) || !isMinimum && versions.GreaterThan(wanted, limit[2]) {
+			wanted = limit[2]
+		}
+	}
+	return wanted
+}
+
+// clientVersion is the API version of one client. All Engines of the client share it,
+// because a client has only one version.
+type clientVersion struct {
+	gate   chan struct{} // see passGate; its holder pings, and changes the version
+	warned atomic.Bool   // that no version can be agreed on
+
+	mu      sync.Mutex
+	version string
+	known   bool
+	// raised says that the version was set by the client's WithVersion. Nothing else can
+	// raise it. From then on the client ignores pings, as if its user had fixed the version.
+	raised bool
+	fixed  bool // by the client's user
+	calls  map[*versionedCall]struct{}
+	held   chan struct{} // closed when the version has been changed; nil: it is not being changed
+	idle   chan struct{} // closed by the last call to leave; nil: nobody waits for that
+}
+
+// versionedCall is a request under way that uses the version.
+type versionedCall struct{ cancel context.CancelCauseFunc }
+
+func newClientVersion() *clientVersion {
+	return &clientVersion{gate: make(chan struct{}, 1), calls: map[*versionedCall]struct{}{}}
+}
+
+func (s *clientVersion) current() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+func (s *clientVersion) store(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.version, s.known = version, true
+}
+
+func (s *clientVersion) enter(ctx context.Context) (callCtx context.Context, version string, leave func(), err error) {
+	for {
+		s.mu.Lock()
+		held := s.held
+		if held == nil {
+			callCtx, cancel := context.WithCancelCause(ctx)
+			c := &versionedCall{cancel}
+			s.calls[c] = struct{}{}
+			version := s.version
+			s.mu.Unlock()
+			return callCtx, version, func() { s.leave(c) }, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return ctx, "", func() {}, ctx.Err()
+		}
+	}
+}
+
+func (s *clientVersion) leave(c *versionedCall) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.calls, c)
+	if len(s.calls) == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// versionCutError ends a request that does not make room for a change of the version.
+// Whether the engine carried it out is not known.
+type versionCutError struct{}
+
+func (versionCutError) Error() string {
+	return "cut short, because the client changes to another API version"
+}
+
+// Temporary has the agent try again.
+func (versionCutError) Temporary() bool { return true }
+
+// cutBy returns the error of a request that was cut short for a change of the version;
+// nil: it was not. callCtx is from enter.
+func cutBy(callCtx context.Context) error {
+	if cut, is := context.Cause(callCtx).(versionCutError); is { //nolint:errorlint // bare
+		return cut
+	}
+	return nil
+}
+
+const (
+	// drainTime is how long the requests under way have until they are cut short for a
+	// change of the version.
+	drainTime = 5 * time.Second
+	// cutTime is how long a request that was cut may take to return. A transport that
+	// ignores contexts may take longer. Then the version stays as it is.
+	cutTime = 5 * time.Second
+)
+
+// change calls write while no request of the client is under way. It holds new
+// requests. Only the holder of the gate may call it.
+func (s *clientVersion) change(ctx context.Context, write func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := make(chan struct{})
+	s.held = held
+	defer func() {
+		s.held = nil
+		close(held)
+	}()
+	if !s.awaitIdleLocked(ctx, drainTime) && ctx.Err() == nil {
+		for c := range s.calls {
+			c.cancel(versionCutError{})
+		}
+		if !s.awaitIdleLocked(ctx, cutTime) && ctx.Err() == nil {
+			return errors.Errorf("%d requests under way do not end", len(s.calls))
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	write()
+	return nil
+}
+
+// awaitIdleLocked waits until no request is under way, at most for limit. It gives up
+// s.mu meanwhile.
+func (s *clientVersion) awaitIdleLocked(ctx context.Context, limit time.Duration) bool {
+	if len(s.calls) == 0 {
+		return true
+	}
+	idle := make(chan struct{})
+	s.idle = idle
+	s.mu.Unlock()
+	timer := time.NewTimer(limit)
+	select {
+	case <-idle:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	timer.Stop()
+	s.mu.Lock()
+	s.idle = nil
+	return len(s.calls) == 0
+}
+
+// agree sets the version for an Engine that has just pinged. If another Engine has set the
+// client's version before, agree can only lower it.
+func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, ping types.Ping) error {
+	s.mu.Lock()
+	known, version, fixed := s.known, s.version, s.fixed
+	s.mu.Unlock()
+	if !known {
+		return s.change(ctx, func() {
+			client.NegotiateAPIVersionPing(ping)
+			s.version, s.known = client.ClientVersion(), true
+			s.fixed = versions.GreaterThan(s.version, ping.APIVersion) // if the user has fixed a lower one, setLocked finds that out
+		})
+	}
+	if fixed || !versions.LessThan(ping.APIVersion, version) {
+		return nil
+	}
+	_, err := s.set(ctx, client, ping.APIVersion) // if the version cannot be set, the user has fixed it: no error
+	return err
+}
+
+// set changes the version to wanted. why says why the client does not allow that. err
+// says that it may be tried again.
+func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wanted string) (why string, err error) {
+	err = s.change(ctx, func() {
+		why = s.setLocked(client, wanted)
+		s.version, s.known = client.ClientVersion(), true
+	})
+	return why, err
+}
+
+func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (why string) {
+	typed, isReal := client.(*engineapi.Client)
+	before := client.ClientVersion()
+	isLower := versions.LessThan(wanted, before)
+	switch {
+	case wanted == before:
+		return ""
+	case !isLower && !isReal:
+		return "only a *client.Client can go to a newer one"
+	case !s.raised:
+		// Find out whether the user has fixed the version. If so, a ping does not lower
+		// it. The client shows that in no other way.
+		lower := wanted
+		if !isLower {
+			lower = "1.0"
+		}
+		client.NegotiateAPIVersionPing(types.Ping{APIVersion: lower})
+		if client.ClientVersion() == before {
+			s.fixed = true
+			return "the client was made with a fixed version"
+		}
+	}
+	if isReal && client.ClientVersion() != wanted {
+		_ = engineapi.WithVersion(wanted)(typed) // cannot fail
+		s.raised = true
+	}
+	return ""
+}
+
+// versionsByClient finds the clientVersion of a client. It keeps no client alive.
+type versionsByClient struct {
+	mu sync.Mutex
+	// By the weak pointer to a *client.Client, or by a wrapped client itself.
+	byClient map[any]*clientVersion
+	// engines counts the Engines of each wrapped client: nothing points weakly to a
+	// client whose type is not known.
+	engines map[any]int
+}
+
+var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
+
+// of returns the version of the client of e. It stays in the table as long as the
+// client lives; for a wrapped client, as long as one of its Engines does.
+func (t *versionsByClient) of(e *Engine) *clientVersion {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	typed, isReal := e.client.(*engineapi.Client)
+	var key any
+	switch {
+	case isReal:
+		key = weak.Make(typed)
+	case reflect.ValueOf(e.client).Comparable():
+		key = e.client
+	default: // it cannot be found again
+		return newClientVersion()
+	}
+	v := t.byClient[key]
+	if v == nil {
+		v = newClientVersion()
+		t.byClient[key] = v
+		if isReal {
+			runtime.AddCleanup(typed, t.drop, key)
+		}
+	}
+	if !isReal {
+		t.engines[key]++
+		runtime.AddCleanup(e, t.dropEngine, key)
+	}
+	return v
+}
+
+func (t *versionsByClient) drop(key any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byClient, key)
+}
+
+func (t *versionsByClient) dropEngine(key any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.engines[key]--
+	if t.engines[key] == 0 {
+		delete(t.engines, key)
+		delete(t.byClient, key)
+	}
+}

@@ -1,0 +1,388 @@
+package dockerexectest
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/network"
+)
+
+// endpoint is a container's place in a network. The engine's mu guards it.
+type endpoint struct {
+	network  string // its name
+	known    string // its ID, once it was joined: it is looked up by it from then on
+	settings network.EndpointSettings
+	joined   *networkState // nil unless the container runs
+	id, ip   string
+	mac      string
+}
+
+func (p *endpoint) leave() { p.joined, p.id, p.ip, p.mac = nil, "", "", "" }
+
+// cidr is the address with the length of its prefix.
+func (p *endpoint) cidr() string {
+	if p.ip == "" {
+		return ""
+	}
+	for _, config := range p.joined.IPAM.Config {
+		if prefix, err := netip.ParsePrefix(config.Subnet); err == nil && prefix.Contains(netip.MustParseAddr(p.ip)) {
+			return netip.PrefixFrom(netip.MustParseAddr(p.ip), prefix.Bits()).String()
+		}
+	}
+	return p.ip + "/32"
+}
+
+// report is the endpoint as a container's inspect has it.
+func (p *endpoint) report(c *Container) *network.EndpointSettings {
+	report := p.settings
+	switch own := p.network != "bridge" && p.network != "host" && p.network != "none"; {
+	case own && c.engine.dialect == DockerV29 && p.known != "":
+		report.DNSNames = slices.Concat([]string{c.name}, report.Aliases, []string{c.id[:12]})
+	case own && c.engine.dialect == DockerV20 && p.known != "":
+		report.Aliases = append(slices.Clone(report.Aliases), c.id[:12])
+	}
+	report.NetworkID = p.known
+	if p.joined == nil {
+		return &report
+	}
+	report.EndpointID, report.IPAddress, report.MacAddress = p.id, p.ip, p.mac
+	if prefix, err := netip.ParsePrefix(p.cidr()); err == nil {
+		report.IPPrefixLen = prefix.Bits()
+	}
+	for _, config := range p.joined.IPAM.Config {
+		if addr, err := netip.ParseAddr(gatewayOf(config)); err == nil && addr.Is4() {
+			report.Gateway = addr.String()
+		}
+	}
+	return &report
+}
+
+// endpointOn returns the container's endpoint that has joined a network, or nil.
+func (c *Container) endpointOn(n *networkState) *endpoint {
+	for _, p := range c.endpoints {
+		if p.joined == n {
+			return p
+		}
+	}
+	return nil
+}
+
+// planNetworks notes which networks a container joins when it starts. Whether
+// they exist is seen then. The caller holds mu.
+func (e *Engine) planNetworks(r *request, c *Container, config *network.NetworkingConfig) error {
+	var wanted map[string]*network.EndpointSettings
+	if config != nil {
+		wanted = config.EndpointsConfig
+	}
+	names := slices.Sorted(maps.Keys(wanted))
+	if len(names) > 1 && (e.dialect == DockerV20 || e.dialect == DockerV29 && !r.atLeast("1.44")) {
+		verb := "created with multiple"
+		if e.dialect == DockerV20 {
+			verb = "connected to"
+		}
+		return badRequest("Container cannot be %s network endpoints: %s", verb, strings.Join(names, ", "))
+	}
+	mode := c.hostConfig.NetworkMode
+	if mode.IsContainer() {
+		return nil
+	}
+	for _, name := range names {
+		settings := wanted[name]
+		if settings == nil {
+			settings = &network.EndpointSettings{}
+		}
+		if n, err := e.findNetwork(name); err == nil {
+			name = n.Name
+		}
+		c.endpoints = append(c.endpoints, &endpoint{network: name, settings: *settings})
+	}
+	own := string(mode)
+	if mode.IsDefault() {
+		own = "bridge"
+	}
+	if n, err := e.findNetwork(own); err == nil {
+		own = n.Name
+	}
+	isIn := slices.ContainsFunc(c.endpoints, func(p *endpoint) bool { return p.network == own })
+	if !isIn && (len(c.endpoints) == 0 || mode.IsUserDefined()) {
+		c.endpoints = append(c.endpoints, &endpoint{network: own})
+	}
+	if e.dialect == PodmanV4 {
+		for _, p := range c.endpoints {
+			if n, err := e.findNetwork(p.network); n == nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// joinNetworks is what a start does with the networks. The caller holds mu.
+func (e *Engine) joinNetworks(c *Container) *apiError {
+	if err := e.publishPorts(c); err != nil {
+		return err
+	}
+	for _, p := range c.endpoints {
+		n, err := e.findNetwork(orDefault(p.known, p.network))
+		if err != nil {
+			return e.dialect.startNetworking(err)
+		}
+		if len(c.endpoints) > 1 {
+			switch n.Driver {
+			case "host":
+				return e.dialect.startNetworking(badRequest("container sharing network namespace with another container or host cannot be connected to any other network"))
+			case "null":
+				return e.dialect.startNetworking(badRequest("container cannot be connected to multiple networks with one of the networks in private (none) mode"))
+			}
+		}
+		if err := e.join(c, p, n); err != nil {
+			return e.dialect.startNetworking(err)
+		}
+	}
+	return nil
+}
+
+// join gives an endpoint its address. The caller holds mu.
+func (e *Engine) join(c *Container, p *endpoint, n *networkState) *apiError {
+	if n.ConfigOnly {
+		return forbidden("network %s is configuration-only and cannot be used", n.Name)
+	}
+	p.id = e.newID("endpoint")
+	p.joined, p.known = n, n.ID
+	if n.Driver != "host" && n.Driver != "null" {
+		wanted := ""
+		if p.settings.IPAMConfig != nil {
+			wanted = p.settings.IPAMConfig.IPv4Address
+		}
+		ip, err := e.address(n, wanted)
+		if err != nil {
+			p.leave()
+			return err
+		}
+		p.ip = ip
+		p.mac = "02:42:" + macOf(ip)
+	}
+	e.emitNetwork(n, events.ActionConnect, c.id)
+	return nil
+}
+
+// leaveNetworks is what an end does with the networks. The caller holds mu.
+func (e *Engine) leaveNetworks(c *Container) {
+	for _, p := range c.endpoints {
+		if p.joined != nil {
+			e.emitNetwork(p.joined, events.ActionDisconnect, c.id)
+			p.leave()
+		}
+	}
+	e.freePorts(c)
+}
+
+// address gives an address of a network away: the wanted one, or the next. The
+// caller holds mu.
+func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
+	taken := map[string]bool{}
+	for _, c := range e.order {
+		if p := c.endpointOn(n); p != nil && p.ip != "" {
+			taken[p.ip] = true
+		}
+	}
+	if wanted != "" {
+		isInside := len(n.IPAM.Config) == 0
+		for _, config := range n.IPAM.Config {
+			prefix, prefixErr := netip.ParsePrefix(config.Subnet)
+			addr, addrErr := netip.ParseAddr(wanted)
+			isInside = isInside || prefixErr == nil && addrErr == nil && prefix.Contains(addr)
+			taken[gatewayOf(config)] = true
+		}
+		switch {
+		case !isInside:
+			return "", e.dialect.say(http.StatusInternalServerError, "Invalid address "+wanted+": It does not belong to any of this network's subnets",
+				"invalid endpoint settings:\nno configured subnet contains IP address "+wanted)
+		case taken[wanted]:
+			return "", forbidden("Address already in use")
+		}
+		return wanted, nil
+	}
+	for _, config := range n.IPAM.Config {
+		prefix, err := netip.ParsePrefix(config.Subnet)
+		if err != nil || !prefix.Addr().Is4() {
+			continue
+		}
+		for addr := prefix.Masked().Addr().Next(); prefix.Contains(addr); addr = addr.Next() {
+			if text := addr.String(); text != gatewayOf(config) && !taken[text] {
+				return text, nil
+			}
+		}
+	}
+	if len(n.IPAM.Config) == 0 {
+		return "", nil
+	}
+	return "", forbidden("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
+}
+
+// gatewayOf is the subnet's gateway, also where an inspect does not name it.
+func gatewayOf(config network.IPAMConfig) string {
+	if prefix, err := netip.ParsePrefix(config.Subnet); err == nil && config.Gateway == "" {
+		return prefix.Masked().Addr().Next().String()
+	}
+	return config.Gateway
+}
+
+func macOf(ip string) string {
+	addr := net.ParseIP(ip).To4()
+	if addr == nil {
+		addr = net.IPv4zero.To4()
+	}
+	return net.HardwareAddr(addr).String()
+}
+
+// giveSubnets checks the subnets of a new network, and picks one if it has none.
+// The caller holds mu.
+func (e *Engine) giveSubnets(n *networkState) *apiError {
+	overlaps := func(prefix netip.Prefix) bool {
+		for _, other := range e.networks {
+			for _, config := range other.IPAM.Config {
+				if known, err := netip.ParsePrefix(config.Subnet); err == nil && !other.ConfigOnly && known.Overlaps(prefix) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	hasV4, hasV6 := false, false
+	for i, config := range n.IPAM.Config {
+		if config.Subnet == "" {
+			continue
+		}
+		prefix, err := netip.ParsePrefix(config.Subnet)
+		if err != nil {
+			return e.dialect.say(http.StatusInternalServerError, "Invalid subnet "+config.Subnet+" : invalid CIDR address: "+config.Subnet,
+				fmt.Sprintf("invalid JSON: netip.ParsePrefix(%q): no '/'", config.Subnet))
+		}
+		if overlaps(prefix) {
+			if e.dialect == DockerV20 {
+				return forbidden("Pool overlaps with other one on this address space")
+			}
+			return forbidden("invalid pool request: Pool overlaps with other one on this address space")
+		}
+		hasV4 = hasV4 || prefix.Addr().Is4()
+		hasV6 = hasV6 || prefix.Addr().Is6()
+		if config.Gateway == "" && e.dialect != DockerV20 {
+			n.IPAM.Config[i].Gateway = prefix.Masked().Addr().Next().String()
+		}
+	}
+	add := func(prefix netip.Prefix) {
+		n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: prefix.String(), Gateway: prefix.Addr().Next().String()})
+	}
+	if !hasV4 && n.EnableIPv4 {
+		free := slices.IndexFunc(pools, func(pool netip.Prefix) bool { return !overlaps(pool) })
+		if free < 0 {
+			if e.dialect == DockerV20 {
+				return notFound("could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network")
+			}
+			return badRequest("all predefined address pools have been fully subnetted")
+		}
+		add(pools[free])
+	}
+	if n.EnableIPv6 && !hasV6 {
+		if e.dialect == DockerV20 {
+			return notFound("could not find an available, non-overlapping IPv6 address pool among the defaults to assign to the network")
+		}
+		e.made++
+		add(netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 0, 0, 0, 0, 0, byte(e.made >> 8), byte(e.made)}), 64))
+	}
+	return nil
+}
+
+// pools are the subnets that an engine picks from.
+var pools = func() (list []netip.Prefix) {
+	for n := byte(17); n < 32; n++ {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, n, 0, 0}), 16))
+	}
+	for n := 0; n < 256; n += 16 {
+		list = append(list, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(n), 0}), 20))
+	}
+	return list
+}()
+
+// connectNetwork is POST /networks/{id}/connect.
+func connectNetwork(e *Engine, r *request) (answer, error) {
+	var body network.ConnectOptions
+	if err := e.decode(r, &body); err != nil {
+		return answer{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, networkErr := e.findNetwork(r.name)
+	if networkErr != nil {
+		return answer{}, networkErr
+	}
+	c, err := e.find(body.Container)
+	if err != nil {
+		return answer{}, err
+	}
+	if c.removing || c.dead {
+		return answer{}, forbidden("Container %s is marked for removal and cannot be connected or disconnected to the network", c.id)
+	}
+	settings := network.EndpointSettings{}
+	if body.EndpointConfig != nil {
+		settings = *body.EndpointConfig
+	}
+	for _, p := range c.endpoints {
+		switch {
+		case p.network == n.Name && p.joined != nil:
+			return answer{}, forbidden("endpoint with name %s already exists in network %s", c.name, n.Name)
+		case p.network == n.Name:
+			return answer{status: http.StatusOK}, nil
+		case p.network == "host":
+			return answer{}, badRequest("container sharing network namespace with another container or host cannot be connected to any other network")
+		case p.network == "none" || n.Driver == "null":
+			return answer{}, badRequest("container cannot be connected to multiple networks with one of the networks in private (none) mode")
+		}
+	}
+	if n.Driver == "host" {
+		return answer{}, e.dialect.say(http.StatusBadRequest, "container cannot be disconnected from host network or connected to host network",
+			"cannot connect container to host network - container must be created in host network mode")
+	}
+	p := &endpoint{network: n.Name, settings: settings}
+	if c.running {
+		if err := e.join(c, p, n); err != nil {
+			return answer{}, err
+		}
+	}
+	c.endpoints = append(c.endpoints, p)
+	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.network, b.network) })
+	return answer{status: http.StatusOK}, nil
+}
+
+// disconnectNetwork is POST /networks/{id}/disconnect.
+func disconnectNetwork(e *Engine, r *request) (answer, error) {
+	var body network.DisconnectOptions
+	if err := e.decode(r, &body); err != nil {
+		return answer{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, networkErr := e.findNetwork(r.name)
+	if networkErr != nil {
+		return answer{}, networkErr
+	}
+	c, err := e.find(body.Container)
+	if err != nil {
+		return answer{}, err
+	}
+	at := slices.IndexFunc(c.endpoints, func(p *endpoint) bool { return p.network == n.Name })
+	if at < 0 {
+		return answer{}, internal("", "container %s is not connected to network %s", c.id, n.Name)
+	}
+	c.endpoints[at].leave()
+	c.endpoints = slices.Delete(c.endpoints, at, at+1)
+	e.emitNetwork(n, events.ActionDisconnect, c.id)
+	return answer{status: http.StatusOK}, nil
+}

@@ -1,0 +1,241 @@
+package dockerexectest
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+	timetypes "github.com/docker/docker/api/types/time"
+)
+
+const (
+	eventsKept    = 256                    // past events, of all kinds
+	eventQueue    = 1024                   // events that wait for one client
+	eventPatience = 100 * time.Millisecond // for a client whose queue is full
+)
+
+// eventLog is the engine's past events, and who follows.
+type eventLog struct {
+	ring      []events.Message
+	followers map[*follower]bool
+}
+
+// follower is a client's queue of events. The engine's mu guards it.
+type follower struct {
+	passes  func(events.Message) bool
+	queue   []events.Message
+	taken   time.Time // when the client last took one
+	arrived signal
+}
+
+// emit has an event happen. The caller holds mu.
+func (e *Engine) emit(kind events.Type, action events.Action, id string, attributes map[string]string) {
+	now := e.now()
+	if e.isMute {
+		return
+	}
+	m := events.Message{Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes},
+		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano()}
+	switch { // what older clients read
+	case kind == events.ContainerEventType:
+		m.ID, m.Status, m.From = id, string(action), attributes["image"] //nolint:staticcheck // deprecated, but engines send it
+	case kind == events.ImageEventType:
+		m.ID, m.Status = id, string(action) //nolint:staticcheck // deprecated, but engines send it
+	}
+	if len(e.events.ring) >= eventsKept {
+		e.events.ring = append(e.events.ring[:0:0], e.events.ring[len(e.events.ring)-eventsKept+1:]...)
+	}
+	e.events.ring = append(e.events.ring, m)
+	for f := range e.events.followers {
+		if !f.passes(m) {
+			continue
+		}
+		if len(f.queue) >= eventQueue && time.Since(f.taken) >= eventPatience {
+			continue // lost without a trace
+		}
+		if len(f.queue) == 0 {
+			f.taken = time.Now()
+		}
+		f.queue = append(f.queue, m)
+		f.arrived.raise()
+	}
+}
+
+// emit has an event of the container happen. Its labels override attributes, as
+// with engines. The caller holds mu.
+func (c *Container) emit(action events.Action, attributes map[string]string) {
+	all := map[string]string{}
+	maps.Copy(all, attributes)
+	maps.Copy(all, c.config.Labels)
+	if c.config.Image != "" {
+		all["image"] = c.config.Image
+	}
+	all["name"] = c.name
+	c.engine.emit(events.ContainerEventType, action, c.id, all)
+}
+
+// serveEvents is GET /events.
+func serveEvents(e *Engine, r *request) (answer, error) {
+	since, err := e.timeOf(r, "since", "'since'")
+	if err != nil {
+		return answer{}, err
+	}
+	until, err := e.timeOf(r, "until", "'until'")
+	if err != nil {
+		return answer{}, err
+	}
+	if !until.IsZero() && until.Before(since) {
+		return answer{}, badRequest("`since` time (%s) cannot be after `until` time (%s)", r.query.Get("since"), r.query.Get("until"))
+	}
+	args, err := e.filters(r)
+	if err != nil {
+		return answer{}, err
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f := &follower{passes: func(m events.Message) bool { return e.dialect.passes(args, m) }, taken: time.Now()}
+	if !since.IsZero() || !until.IsZero() {
+		f.queue = e.pastEvents(f.passes, since, until)
+	}
+	onlyPast := !until.IsZero() && until.Before(time.Now())
+	if !onlyPast {
+		// Subscribed before the answer, so that a client that has it misses nothing.
+		if e.events.followers == nil {
+			e.events.followers = map[*follower]bool{}
+		}
+		e.events.followers[f] = true
+	}
+	return answer{stream: func(w io.Writer) error { return e.sendEvents(w, r, f, until, onlyPast) }, ended: func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.events.followers, f)
+	}}, nil
+}
+
+// pastEvents are those of the ring, from since on, inclusive. An older event
+// among them ends the search. The caller holds mu.
+func (e *Engine) pastEvents(passes func(events.Message) bool, since, until time.Time) []events.Message {
+	var found []events.Message
+	for _, m := range slices.Backward(e.events.ring) {
+		if !since.IsZero() && m.TimeNano < since.UnixNano() {
+			break
+		}
+		if (until.IsZero() || m.TimeNano <= until.UnixNano()) && passes(m) {
+			found = append(found, m)
+		}
+	}
+	slices.Reverse(found)
+	return found
+}
+
+func (e *Engine) sendEvents(w io.Writer, r *request, f *follower, until time.Time, onlyPast bool) error {
+	wait := long
+	if !until.IsZero() {
+		wait = time.Until(until)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	encoder := json.NewEncoder(w)
+	for {
+		e.mu.Lock()
+		queue, arrived := f.queue, f.arrived.wait()
+		f.queue, f.taken = nil, time.Now()
+		e.mu.Unlock()
+		for _, m := range queue {
+			if err := encoder.Encode(m); err != nil {
+				return err
+			}
+		}
+		if onlyPast {
+			return nil
+		}
+		if len(queue) > 0 {
+			continue
+		}
+		select {
+		case <-arrived:
+		case <-timer.C:
+			return nil
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		}
+	}
+}
+
+// passes reports whether a filter lets an event through.
+func (d Dialect) passes(args filters.Args, m events.Message) bool {
+	if d == PodmanV4 {
+		for _, label := range args.Get("label") {
+			if !strings.Contains(label, "=") {
+				return false // ignored, and then nothing comes
+			}
+		}
+		if m.Type == events.ContainerEventType && args.Contains("event") {
+			action := m.Action
+			if action == events.ActionDie {
+				action = "died"
+			}
+			if !args.ExactMatch("event", string(action)) {
+				return false
+			}
+			args = args.Clone()
+			for _, name := range args.Get("event") {
+				args.Del("event", name)
+			}
+		}
+	}
+	match := args.ExactMatch
+	for _, fuzzy := range []string{"health_status", "exec_create", "exec_start"} {
+		if args.ExactMatch("event", fuzzy) && args.Contains("event") {
+			match = args.FuzzyMatch
+		}
+	}
+	attributes := m.Actor.Attributes
+	image := attributes["image"]
+	if m.Type == events.ImageEventType {
+		image = attributes["name"]
+	}
+	if args.Contains("image") && !args.ExactMatch("image", m.Actor.ID) && !args.ExactMatch("image", image) &&
+		!args.ExactMatch("image", withoutTag(m.Actor.ID)) && !args.ExactMatch("image", withoutTag(image)) {
+		return false
+	}
+	for _, kind := range []events.Type{events.ContainerEventType, events.NetworkEventType, events.VolumeEventType, events.DaemonEventType, events.PluginEventType} {
+		if args.Contains(string(kind)) && !args.FuzzyMatch(string(kind), m.Actor.ID) && !args.FuzzyMatch(string(kind), attributes["name"]) {
+			return false
+		}
+	}
+	return match("event", string(m.Action)) && args.ExactMatch("type", string(m.Type)) && args.ExactMatch("scope", m.Scope) &&
+		(!args.Contains("label") || args.MatchKVList("label", attributes))
+}
+
+func withoutTag(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarName(named)
+}
+
+// timeOf reads a query parameter that is "SECONDS.NANOSECONDS" or RFC 3339. ""
+// and "0" differ: only "" is the zero time. quoted is its name in an error.
+func (e *Engine) timeOf(r *request, name, quoted string) (time.Time, error) {
+	text := r.query.Get(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t, nil
+	}
+	seconds, nanos, err := timetypes.ParseTimestamps(text, 0)
+	if err != nil {
+		return time.Time{}, e.dialect.badTime(quoted, text)
+	}
+	return time.Unix(seconds, nanos), nil
+}

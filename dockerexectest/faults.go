@@ -1,0 +1,132 @@
+package dockerexectest
+
+import (
+	"net/http"
+	"time"
+)
+
+// Fault is what goes wrong with a request. [LoseAnswer], [Drop], [Refuse],
+// [Slow], [CutBody] and [Garble] make one. The zero value is no fault.
+type Fault struct {
+	kind    faultKind
+	status  int
+	message string
+	wait    time.Duration
+	bytes   int
+}
+
+type faultKind int
+
+const (
+	noFault faultKind = iota
+	loseAnswer
+	drop
+	refuse
+	slow
+	cutBody
+	garble
+)
+
+// LoseAnswer carries the request out, and closes the connection before the answer.
+func LoseAnswer() Fault { return Fault{kind: loseAnswer} }
+
+// Drop closes the connection. The request is not carried out.
+func Drop() Fault { return Fault{kind: drop} }
+
+// Refuse answers with a status and a message. The request is not carried out.
+func Refuse(status int, message string) Fault {
+	return Fault{kind: refuse, status: status, message: message}
+}
+
+// Slow has the engine take that long before it carries the request out, which it
+// does also if the client has left by then. A container whose removal is slow is
+// in removal meanwhile.
+func Slow(d time.Duration) Fault { return Fault{kind: slow, wait: d} }
+
+// CutBody closes the connection after so many bytes of the answer's body. It is
+// for pulls, logs and events, and cuts other answers too. An answer that ends
+// before is whole.
+func CutBody(after int) Fault { return Fault{kind: cutBody, bytes: max(after, 0)} }
+
+// Garble carries the request out, and answers with the right status and a body
+// that is no JSON and no log.
+func Garble() Fault { return Fault{kind: garble} }
+
+// armedFault is a fault that waits for its request.
+type armedFault struct {
+	pattern string
+	matches func(request string) bool
+	fault   Fault
+	isOnce  bool
+	hits    int
+	isOver  bool
+}
+
+// FailNext has the next request that matches a pattern fail. Several queue up:
+// each request takes the first that matches it, those of [Engine.FailAll] after
+// these.
+//
+// A pattern is a method and a path without the API version, in which "*" stands
+// for any text: "POST /containers/*/start", "GET *", "*". If no request has
+// matched it when the engine ends, the test fails.
+func (e *Engine) FailNext(request string, f Fault) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = append(e.faults, &armedFault{pattern: request, matches: matcher(request), fault: f, isOnce: true})
+}
+
+// FailAll has every request that matches a pattern fail, until stop is called.
+// See [Engine.FailNext] for patterns. stop may be called again.
+func (e *Engine) FailAll(request string, f Fault) (stop func()) {
+	armed := &armedFault{pattern: request, matches: matcher(request), fault: f}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults = append(e.faults, armed)
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		armed.isOver = true
+	}
+}
+
+// takeFault returns the fault of a request. The caller holds mu.
+func (e *Engine) takeFault(method, path string) Fault {
+	text := method + " " + path
+	for _, once := range []bool{true, false} {
+		for _, armed := range e.faults {
+			if armed.isOnce == once && !armed.isOver && armed.matches(text) {
+				armed.hits++
+				armed.isOver = armed.isOnce
+				return armed.fault
+			}
+		}
+	}
+	return Fault{}
+}
+
+// unusedFaults are the patterns that no request has matched. The caller holds mu.
+func (e *Engine) unusedFaults() []string {
+	var patterns []string
+	for _, armed := range e.faults {
+		if armed.hits == 0 {
+			patterns = append(patterns, armed.pattern)
+		}
+	}
+	return patterns
+}
+
+// failBefore does what a fault does before the request is carried out. If that
+// is all, isOver is true.
+func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
+	switch kind := r.fault.kind; {
+	case kind == drop:
+		panic(http.ErrAbortHandler)
+	case kind == refuse:
+		return e.refusal(&apiError{status: r.fault.status, message: r.fault.message}), true
+	case kind == slow && r.method != http.MethodDelete: // a removal takes its time itself
+		if !e.sleep(r.fault.wait, r.life) {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	return answer{}, false
+}

@@ -1,0 +1,168 @@
+package dockerexectest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+// AddContainer has somebody else create and start a container, which runs until
+// it is stopped. Its image is not on the engine. If the name is taken, the test
+// fails and the result is the container that has it.
+func (e *Engine) AddContainer(name string, labels map[string]string) *Container {
+	e.mu.Lock()
+	holder := e.names[name]
+	if holder == nil {
+		image := &localImage{content: &content{program: UntilStopped(0), config: container.Config{Cmd: []string{"/program"}}}}
+		c := e.newContainer(name, image, container.Config{Image: "example/other:1", Labels: labels}, container.HostConfig{})
+		_ = e.planNetworks(&request{version: e.apiVersion}, c, nil)
+		e.register(c)
+		_ = c.start()
+		e.mu.Unlock()
+		return c
+	}
+	e.mu.Unlock()
+	e.helper()
+	e.failf("dockerexectest: the container name %q is taken", name)
+	return holder
+}
+
+// Name returns the container's name now.
+func (c *Container) Name() string {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	return c.name
+}
+
+// ID returns the container's ID.
+func (c *Container) ID() string { return c.id }
+
+// Exit ends the container by itself, with a code. It does nothing if the
+// container does not run.
+func (c *Container) Exit(code int) {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	if c.run != nil {
+		c.end(c.run, code)
+	}
+}
+
+// OOM ends the container as the kernel does when it takes too much memory. It
+// does nothing if the container does not run.
+func (c *Container) OOM() { c.endByOOM(nil) }
+
+// Print writes a line, with a newline, to "stdout" or "stderr". The test fails if
+// there is no such stream. It does nothing if the container does not run.
+func (c *Container) Print(stream, line string) {
+	c.engine.mu.Lock()
+	r := c.run
+	c.engine.mu.Unlock()
+	source := stdout
+	switch stream {
+	case "stdout":
+	case "stderr":
+		source = stderr
+	default:
+		c.engine.helper()
+		c.engine.failf("dockerexectest: no stream %q: stdout and stderr are", stream)
+		return
+	}
+	if r == nil {
+		return
+	}
+	c.engine.mu.Lock()
+	w := c.writer(r, source)
+	c.engine.mu.Unlock()
+	fmt.Fprintln(w, line)
+}
+
+// SetHealth sets what the container's health check finds from now on: "healthy"
+// or "unhealthy", at once and whatever the check would say, until the next start.
+// It also works for a container without a check. It does nothing if the container
+// does not run.
+func (c *Container) SetHealth(status string) {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	if c.run != nil {
+		c.overrideHealth(status)
+	}
+}
+
+// Pause stops the container's process, as by hand. It does nothing unless the
+// container runs.
+func (c *Container) Pause() {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	if c.run != nil && !c.paused {
+		c.setPaused(true)
+	}
+}
+
+// Unpause ends what Pause began.
+func (c *Container) Unpause() {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	if c.paused {
+		c.setPaused(false)
+	}
+}
+
+// Rename gives the container another name, as by hand. The test fails if the
+// name is taken.
+func (c *Container) Rename(name string) {
+	c.engine.mu.Lock()
+	err := c.rename(name)
+	c.engine.mu.Unlock()
+	if err != nil {
+		c.engine.helper()
+		c.engine.failf("dockerexectest: rename: %v", err)
+	}
+}
+
+// RemoveByHand kills the container, if it runs, and removes it with its anonymous
+// volumes.
+func (c *Container) RemoveByHand() {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.removing = true
+	if c.running || c.restarting {
+		c.killNow()
+	}
+	c.remove(true)
+	c.removing = false
+}
+
+// SetDead has the container be what is left after a removal that failed. It is
+// killed if it runs.
+func (c *Container) SetDead() {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.killNow()
+	c.dead = true
+	c.changed.raise()
+}
+
+// Starts returns how often the container was started.
+func (c *Container) Starts() int {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	return c.starts
+}
+
+// Inspect returns what an inspect says of the container, also after its removal.
+func (c *Container) Inspect() container.InspectResponse {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	return c.inspect()
+}
+
+// Log returns what the container has printed to stdout and stderr, as it came.
+func (c *Container) Log() string {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	return c.log.text()
+}
+
+// stamp is a time as an inspect has it.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -1,0 +1,264 @@
+package dockerexectest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+)
+
+// Defaults of engines, and how much they keep.
+const (
+	probeInterval      = 30 * time.Second
+	probeTimeout       = 30 * time.Second
+	probeStartInterval = 5 * time.Second
+	probeRetries       = 3
+	probesKept         = 5
+	probeOutput        = 4096 // bytes
+)
+
+// health is what a container's health check has found. The engine's mu guards it.
+type health struct {
+	status   container.HealthStatus
+	streak   int
+	log      []*container.HealthcheckResult
+	override container.HealthStatus // by SetHealth; empty: the check decides
+	quit     chan struct{}          // closed when the monitor must end; nil: none runs
+	execID   string                 // of the check that runs; empty: none does
+}
+
+// report is the health as an inspect has it; nil without a check.
+func (h *health) report() *container.Health {
+	if h == nil {
+		return nil
+	}
+	return &container.Health{Status: h.status, FailingStreak: h.streak, Log: slices.Clone(h.log)}
+}
+
+// probeArgs is the command of the container's check; nil if it has none.
+func (c *Container) probeArgs() []string {
+	check := c.config.Healthcheck
+	if check == nil || len(check.Test) < 2 || c.engine.dialect == PodmanV4 { // nobody runs checks there
+		return nil
+	}
+	switch check.Test[0] {
+	case "CMD":
+		return check.Test[1:]
+	case "CMD-SHELL":
+		return []string{"/bin/sh", "-c", check.Test[1]}
+	}
+	return nil
+}
+
+// startHealth is what a start does. The caller holds mu.
+func (c *Container) startHealth() {
+	if c.probeArgs() == nil {
+		c.health = nil
+		return
+	}
+	c.pauseHealth()
+	if c.health == nil {
+		c.health = &health{}
+	}
+	c.health.status, c.health.streak, c.health.override = container.Starting, 0, ""
+	c.resumeHealth()
+}
+
+// pauseHealth ends the monitor. The container is unhealthy without one, and no
+// event says so. The caller holds mu.
+func (c *Container) pauseHealth() {
+	if h := c.health; h != nil && h.quit != nil {
+		close(h.quit)
+		h.quit = nil
+		h.status = container.Unhealthy
+		c.probeEnds(137)
+	}
+}
+
+// stopHealth is what an end does.
+func (c *Container) stopHealth() { c.pauseHealth() }
+
+// resumeHealth runs the monitor, if there is anything to look at. The caller
+// holds mu.
+func (c *Container) resumeHealth() {
+	h, args := c.health, c.probeArgs()
+	if h == nil || h.quit != nil || args == nil || c.run == nil || c.paused {
+		return
+	}
+	quit, r := make(chan struct{}), c.run
+	h.quit = quit
+	if !c.engine.work(func() { c.monitor(r, args, quit) }) {
+		h.quit = nil
+	}
+}
+
+func orElse(d, fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return d
+}
+
+// monitor probes until quit is closed.
+func (c *Container) monitor(r *run, args []string, quit <-chan struct{}) {
+	e, check := c.engine, c.config.Healthcheck
+	for {
+		e.mu.Lock()
+		wait := orElse(check.Interval, probeInterval)
+		if check.StartPeriod > 0 && time.Since(r.started) < check.StartPeriod && c.health.status == container.Starting && e.dialect == DockerV29 {
+			wait = orElse(check.StartInterval, probeStartInterval)
+		}
+		e.mu.Unlock()
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-quit:
+			timer.Stop()
+			return
+		case <-e.closed:
+			timer.Stop()
+			return
+		}
+		result := c.probe(r, args, quit)
+		e.mu.Lock()
+		select {
+		case <-quit:
+			e.mu.Unlock()
+			return
+		default:
+		}
+		if c.health.override == "" {
+			c.found(result, r)
+		}
+		e.mu.Unlock()
+	}
+}
+
+// probe runs the check once.
+func (c *Container) probe(r *run, args []string, quit <-chan struct{}) *container.HealthcheckResult {
+	e := c.engine
+	killed, out := make(chan struct{}), &probeBuffer{}
+	e.mu.Lock()
+	p := c.process(r, args)
+	p.Stdout, p.Stderr, p.Killed, p.Signals = out, out, killed, nil
+	execID := e.newID("exec")
+	c.health.execID = execID
+	command := strings.Join(args, " ")
+	c.emit(events.ActionExecCreate+events.Action(": "+command), map[string]string{"execID": execID})
+	c.emit(events.ActionExecStart+events.Action(": "+command), map[string]string{"execID": execID})
+	began := e.now()
+	done := make(chan int, 1)
+	isWorking := e.work(func() {
+		code := 2
+		defer func() { done <- code }()
+		code = e.execute(c.image.probe, p)
+	})
+	e.mu.Unlock()
+	if !isWorking {
+		return &container.HealthcheckResult{Start: began, End: began, ExitCode: -1}
+	}
+	limit := orElse(c.config.Healthcheck.Timeout, probeTimeout)
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	result, exitCode := &container.HealthcheckResult{Start: began}, 137
+	select {
+	case exitCode = <-done:
+		result.ExitCode, result.Output = exitCode, out.text()
+	case <-timer.C:
+		close(killed)
+		<-done
+		result.ExitCode, result.Output = -1, fmt.Sprintf("Health check exceeded timeout (%v)", limit)
+		if text := out.text(); text != "" && e.dialect == DockerV29 {
+			result.Output += ": " + text
+		}
+	case <-quit:
+		close(killed)
+		<-done
+	case <-e.closed:
+		close(killed)
+		<-done
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	result.End = e.now()
+	if c.health != nil && c.health.execID == execID {
+		c.probeEnds(exitCode)
+	}
+	return result
+}
+
+// probeEnds tells of the end of the check that runs, if one does.
+func (c *Container) probeEnds(code int) {
+	if c.health.execID != "" {
+		c.emit(events.ActionExecDie, map[string]string{"execID": c.health.execID, "exitCode": strconv.Itoa(code)})
+		c.health.execID = ""
+	}
+}
+
+// found takes a result in. The caller holds mu.
+func (c *Container) found(result *container.HealthcheckResult, r *run) {
+	h, check := c.health, c.config.Healthcheck
+	before := h.status
+	h.log = append(h.log, result)
+	if len(h.log) > probesKept {
+		h.log = slices.Clone(h.log[len(h.log)-probesKept:])
+	}
+	retries := check.Retries
+	if retries <= 0 {
+		retries = probeRetries
+	}
+	switch {
+	case result.ExitCode == 0:
+		h.status, h.streak = container.Healthy, 0
+	case h.status == container.Starting && result.Start.Sub(r.started) < check.StartPeriod:
+		// Within the start period a failure does not count.
+	default:
+		if h.streak++; h.streak >= retries {
+			h.status = container.Unhealthy
+		}
+	}
+	c.tellHealth(before)
+}
+
+// overrideHealth is SetHealth. The caller holds mu; the container runs.
+func (c *Container) overrideHealth(status container.HealthStatus) {
+	if c.health == nil {
+		c.health = &health{}
+	}
+	before := c.health.status
+	c.health.status, c.health.override = status, status
+	c.tellHealth(before)
+}
+
+func (c *Container) tellHealth(before container.HealthStatus) {
+	if c.health.status != before {
+		c.emit(events.ActionHealthStatus+events.Action(": "+c.health.status), nil)
+		c.changed.raise()
+	}
+}
+
+// probeBuffer keeps the beginning of a check's output. A check may write on when
+// its time is over.
+type probeBuffer struct {
+	mu   sync.Mutex
+	kept bytes.Buffer
+}
+
+func (b *probeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	return len(p), nil
+}
+
+func (b *probeBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept.String()
+}

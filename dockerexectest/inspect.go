@@ -1,0 +1,183 @@
+package dockerexectest
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/go-units"
+)
+
+// inspectContainer is GET /containers/{name}/json.
+func inspectContainer(e *Engine, r *request) (answer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{status: http.StatusOK, body: c.inspect()}, nil
+}
+
+// inspect is the engine's record of a container. The caller holds mu.
+func (c *Container) inspect() container.InspectResponse {
+	config, hostConfig := c.config, c.hostConfig
+	config.Labels = labels(config.Labels)
+	args := slices.Concat([]string(config.Entrypoint), []string(config.Cmd))
+	base := &container.ContainerJSONBase{
+		ID: c.id, Created: stamp(c.created), Name: "/" + c.name, Image: c.image.id, RestartCount: c.restarts,
+		Driver: c.engine.info.Driver, Platform: c.platform, HostConfig: &hostConfig,
+		LogPath: "/var/lib/docker/containers/" + c.id + "/" + c.id + "-json.log",
+		State: &container.State{
+			Status: c.status(), Running: c.running || c.restarting, Paused: c.paused, Restarting: c.restarting, OOMKilled: c.oomKilled,
+			Dead: c.dead, Pid: c.pid, ExitCode: c.exitCode, Error: c.errorText,
+			StartedAt: stamp(c.startedAt), FinishedAt: stamp(c.finishedAt), Health: c.health.report(),
+		},
+	}
+	if len(args) > 0 {
+		base.Path, base.Args = args[0], args[1:]
+	}
+	settings := &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{}}
+	settings.Ports = c.portMap()
+	for _, p := range c.endpoints {
+		settings.Networks[p.network] = p.report(c)
+	}
+	return container.InspectResponse{ContainerJSONBase: base, Config: &config, Mounts: slices.Clone(c.mounts), NetworkSettings: settings}
+}
+
+// listContainers is GET /containers/json.
+func listContainers(e *Engine, r *request) (answer, error) {
+	args, err := e.filters(r)
+	if err != nil {
+		return answer{}, err
+	}
+	known := map[string]bool{}
+	for _, name := range strings.Fields("ancestor before expose exited health id is-task isolation label name network publish since status volume") {
+		known[name] = true
+	}
+	for _, name := range args.Keys() {
+		if !known[name] {
+			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter '"+name+"'", "invalid filter '"+name+"'")
+		}
+	}
+	for _, status := range args.Get("status") {
+		if err := container.ValidateContainerState(status); err != nil {
+			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter 'status="+status+"'", "invalid filter 'status="+status+"': "+err.Error())
+		}
+	}
+	limit := -1
+	if text := r.query.Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil {
+			return answer{}, e.dialect.badNumber(err)
+		}
+	}
+	all := r.flag("all") || args.Contains("status") || args.Contains("exited") || limit > 0
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	since, before := args.Get("since"), args.Get("before")
+	for _, name := range slices.Concat(since, before) {
+		if _, err := e.find(name); err != nil {
+			if e.dialect == DockerV20 {
+				err = notFound("no such container %s", name)
+			}
+			return answer{}, err
+		}
+	}
+	list := []container.Summary{}
+	for _, c := range slices.Backward(e.order) { // the newest first
+		if limit > 0 && len(list) == limit {
+			break
+		}
+		if (all || c.running || c.restarting) && e.passesList(c, args, since, before) {
+			list = append(list, c.summary())
+		}
+	}
+	return answer{status: http.StatusOK, body: list}, nil
+}
+
+func (e *Engine) passesList(c *Container, args filters.Args, since, before []string) bool {
+	for _, name := range since {
+		if other, _ := e.find(name); !c.created.After(other.created) {
+			return false
+		}
+	}
+	for _, name := range before {
+		if other, _ := e.find(name); !c.created.Before(other.created) {
+			return false
+		}
+	}
+	anyOf := func(key string, matches func(value string) bool) bool {
+		return !args.Contains(key) || slices.ContainsFunc(args.Get(key), matches)
+	}
+	health := container.NoHealthcheck
+	if report := c.health.report(); report != nil {
+		health = report.Status
+	}
+	return (args.Match("name", "/"+c.name) || args.Match("name", c.name)) && args.Match("id", c.id) &&
+		args.MatchKVList("label", c.config.Labels) && args.Match("status", c.status()) && args.ExactMatch("health", health) &&
+		anyOf("exited", func(v string) bool {
+			return v == strconv.Itoa(c.exitCode) && !c.running && !c.startedAt.IsZero()
+		}) &&
+		anyOf("is-task", func(v string) bool { return v == "false" || v == "0" }) &&
+		anyOf("ancestor", func(v string) bool { return c.image.is(v) }) &&
+		anyOf("volume", func(v string) bool {
+			return slices.ContainsFunc(c.mounts, func(m container.MountPoint) bool { return m.Name == v || m.Destination == v })
+		}) &&
+		anyOf("network", func(v string) bool {
+			return slices.ContainsFunc(c.endpoints, func(p *endpoint) bool {
+				return p.network == v || p.joined != nil && strings.HasPrefix(p.joined.ID, v)
+			})
+		})
+}
+
+// summary is a container in a list. The caller holds mu.
+func (c *Container) summary() container.Summary {
+	s := container.Summary{
+		ID: c.id, Names: []string{"/" + c.name}, Image: c.config.Image, ImageID: c.image.id, Created: c.created.Unix(),
+		Command: strings.Join(slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd)), " "),
+		Labels:  labels(c.config.Labels), State: c.status(), Status: c.statusText(), Mounts: slices.Clone(c.mounts),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: map[string]*network.EndpointSettings{}},
+		Ports:           c.portList(),
+	}
+	s.HostConfig.NetworkMode = string(c.hostConfig.NetworkMode)
+	if i := c.engine.findImage(c.config.Image); c.image.id != "" && i != c.image {
+		s.Image = c.image.id // the reference names another one now, or none
+	}
+	for _, p := range c.endpoints {
+		s.NetworkSettings.Networks[p.network] = p.report(c)
+	}
+	return s
+}
+
+func (c *Container) statusText() string {
+	ago := func(t time.Time) string { return units.HumanDuration(time.Since(t)) }
+	switch {
+	case c.paused:
+		return "Up " + ago(c.startedAt) + " (Paused)"
+	case c.restarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", c.exitCode, ago(c.finishedAt))
+	case c.running:
+		if report := c.health.report(); report != nil {
+			text := report.Status
+			if text == container.Starting {
+				text = "health: starting"
+			}
+			return "Up " + ago(c.startedAt) + " (" + text + ")"
+		}
+		return "Up " + ago(c.startedAt)
+	case c.removing:
+		return "Removal In Progress"
+	case c.dead:
+		return "Dead"
+	case c.startedAt.IsZero():
+		return "Created"
+	}
+	return fmt.Sprintf("Exited (%d) %s ago", c.exitCode, ago(c.finishedAt))
+}

@@ -1,0 +1,105 @@
+package dockerexectest
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+)
+
+// pauseContainer is POST /containers/{name}/pause.
+func pauseContainer(e *Engine, r *request) (answer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	switch {
+	case c.paused:
+		text := "ontainer " + c.id + " is already paused"
+		if e.dialect == DockerV20 {
+			return answer{}, conflict("C%s", text)
+		}
+		return answer{}, conflict("c%s", text)
+	case c.restarting:
+		return answer{}, conflict("Container %s is restarting, wait until the container is running", c.id)
+	case !c.running:
+		return answer{}, e.dialect.notRunning(c)
+	}
+	c.setPaused(true)
+	return answer{}, nil
+}
+
+// unpauseContainer is POST /containers/{name}/unpause.
+func unpauseContainer(e *Engine, r *request) (answer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	if !c.paused {
+		return answer{}, internal("", "Container %s is not paused", c.id)
+	}
+	c.setPaused(false)
+	return answer{}, nil
+}
+
+// setPaused stops or continues a running container. The caller holds mu.
+func (c *Container) setPaused(paused bool) {
+	c.paused = paused
+	if paused {
+		c.pauseHealth()
+		c.emit(events.ActionPause, nil)
+	} else {
+		c.resumeHealth()
+		c.emit(events.ActionUnPause, nil)
+	}
+	c.changed.raise()
+}
+
+// waitContainer is POST /containers/{name}/wait.
+func waitContainer(e *Engine, r *request) (answer, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	condition := container.WaitCondition(r.query.Get("condition"))
+	starts, ended := c.starts, c.run == nil
+	over := func() bool { return c.run == nil && !c.restarting }
+	switch condition {
+	case "", container.WaitConditionNotRunning:
+	case container.WaitConditionNextExit:
+		over = func() bool { return c.run == nil && (c.starts > starts || !ended) || c.starts > starts+1 }
+	case container.WaitConditionRemoved:
+		over = func() bool { return c.isRemoved }
+	default:
+		if e.dialect != DockerV20 { // which takes it as not-running
+			return answer{}, badRequest("invalid condition: %q", condition)
+		}
+	}
+	return answer{stream: e.waitStream(r, c, over)}, nil
+}
+
+// waitStream answers a wait when over says so.
+func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.Writer) error {
+	return func(w io.Writer) error {
+		for {
+			e.mu.Lock()
+			isOver, code, changed := over() || c.isRemoved, c.exitCode, c.changed.wait()
+			e.mu.Unlock()
+			if isOver {
+				return json.NewEncoder(w).Encode(container.WaitResponse{StatusCode: int64(code)})
+			}
+			select {
+			case <-changed:
+			case <-r.ctx.Done():
+				return r.ctx.Err()
+			}
+		}
+	}
+}

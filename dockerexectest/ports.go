@@ -1,0 +1,128 @@
+package dockerexectest
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/go-connections/nat"
+)
+
+// publishedPort is a port of the host that leads to one of a container.
+type publishedPort struct {
+	port     nat.Port // of the container
+	hostIP   string
+	hostPort string
+}
+
+// Where engines begin to look for a free port.
+const (
+	firstPort   = 32768
+	firstPort20 = 49153
+)
+
+// publishPorts gives the container that starts its ports. The caller holds mu.
+func (e *Engine) publishPorts(c *Container) *apiError {
+	if c.hostConfig.NetworkMode.IsHost() || c.hostConfig.NetworkMode.IsNone() || c.hostConfig.NetworkMode.IsContainer() {
+		return nil
+	}
+	wanted := nat.PortMap{}
+	for port, bindings := range c.hostConfig.PortBindings {
+		if _, isExposed := c.config.ExposedPorts[port]; isExposed || e.dialect != DockerV20 {
+			wanted[port] = bindings
+		}
+	}
+	first := firstPort
+	if e.dialect == DockerV20 {
+		first = firstPort20
+	}
+	if c.hostConfig.PublishAllPorts {
+		for port := range c.config.ExposedPorts {
+			if len(wanted[port]) == 0 {
+				wanted[port] = []nat.PortBinding{{}}
+			}
+		}
+	}
+	for _, port := range sortedPorts(wanted) {
+		for _, binding := range wanted[port] {
+			hostPort := binding.HostPort
+			for n := first; hostPort == "" || hostPort == "0"; n++ {
+				if free := strconv.Itoa(n); e.ports[free+"/"+port.Proto()] == nil {
+					hostPort = free
+				}
+			}
+			key := hostPort + "/" + port.Proto()
+			if holder := e.ports[key]; holder != nil {
+				return e.dialect.portTaken(c, e.newID("endpoint"), hostPort)
+			}
+			e.ports[key] = c
+			ips := []string{binding.HostIP}
+			if binding.HostIP == "" {
+				ips = []string{"0.0.0.0"}
+				if e.dialect == DockerV20 {
+					ips = append(ips, "::")
+				}
+			}
+			for _, ip := range ips {
+				c.ports = append(c.ports, publishedPort{port: port, hostIP: ip, hostPort: hostPort})
+			}
+		}
+	}
+	return nil
+}
+
+// freePorts takes the container's ports back. The caller holds mu.
+func (e *Engine) freePorts(c *Container) {
+	for _, p := range c.ports {
+		key := p.hostPort + "/" + p.port.Proto()
+		if e.ports[key] == c {
+			delete(e.ports, key)
+		}
+	}
+	c.ports = nil
+}
+
+func sortedPorts(m nat.PortMap) []nat.Port {
+	ports := make([]nat.Port, 0, len(m))
+	for port := range m {
+		ports = append(ports, port)
+	}
+	slices.SortFunc(ports, func(a, b nat.Port) int {
+		return cmp.Or(cmp.Compare(a.Int(), b.Int()), cmp.Compare(a.Proto(), b.Proto()))
+	})
+	return ports
+}
+
+// portMap is the ports as an inspect has them: those of a running container, nil
+// for one that is not published. The caller holds mu.
+func (c *Container) portMap() nat.PortMap {
+	m := nat.PortMap{}
+	if !c.running {
+		return m
+	}
+	for port := range c.config.ExposedPorts {
+		m[port] = nil
+	}
+	for _, p := range c.ports {
+		m[p.port] = append(m[p.port], nat.PortBinding{HostIP: p.hostIP, HostPort: p.hostPort})
+	}
+	return m
+}
+
+// portList is the ports as a list has them.
+func (c *Container) portList() []container.Port {
+	list := []container.Port{}
+	m := c.portMap()
+	for _, port := range sortedPorts(m) {
+		private := uint16(port.Int()) //nolint:gosec // a port
+		if len(m[port]) == 0 {
+			list = append(list, container.Port{PrivatePort: private, Type: port.Proto()})
+		}
+		for _, binding := range m[port] {
+			public, _ := strconv.ParseUint(binding.HostPort, 10, 16)
+			list = append(list, container.Port{IP: binding.HostIP, PrivatePort: private, PublicPort: uint16(public), Type: port.Proto()})
+		}
+	}
+	return list
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package dockerexectest_test
+
+const isRace = true

@@ -1,0 +1,89 @@
+package dockerexectest
+
+import (
+	"net/http"
+	"strings"
+)
+
+// route is a request that is served.
+type route struct {
+	method string
+	prefix string // of the path
+	suffix string // with a name between the two; empty: the prefix is all, unless it ends in "/"
+	query  string // parameters that it knows
+	does   func(*Engine, *request) (answer, error)
+}
+
+var routes []route
+
+func init() { // in a variable it would refer to itself
+	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+	routes = []route{
+		{get, "/_ping", "", "", servePing},
+		{http.MethodHead, "/_ping", "", "", servePing},
+		{get, "/info", "", "", serveInfo},
+		{get, "/version", "", "", serveVersion},
+		{get, "/plugins", "", "filters", servePlugins},
+		{get, "/events", "", "since until filters", serveEvents},
+
+		{get, "/containers/json", "", "all before filters limit since size", listContainers},
+		{post, "/containers/create", "", "name platform", createContainer},
+		{get, "/containers/", "/json", "", inspectContainer},
+		{get, "/containers/", "/logs", "stdout stderr timestamps details follow since until tail", serveLogs},
+		{post, "/containers/", "/start", "", startContainer},
+		{post, "/containers/", "/stop", "t signal", stopContainer},
+		{post, "/containers/", "/restart", "t signal", restartContainer},
+		{post, "/containers/", "/kill", "signal", killContainer},
+		{post, "/containers/", "/pause", "", pauseContainer},
+		{post, "/containers/", "/unpause", "", unpauseContainer},
+		{post, "/containers/", "/rename", "name", renameContainer},
+		{post, "/containers/", "/wait", "condition", waitContainer},
+		{del, "/containers/", "", "v force", removeContainer},
+
+		{post, "/images/create", "", "fromImage tag platform", pullImage},
+		{get, "/images/json", "", "all filters", listImages},
+		{get, "/images/", "/json", "", inspectImage},
+		{del, "/images/", "", "force noprune", removeImage},
+
+		{get, "/networks", "", "filters", listNetworks},
+		{post, "/networks/create", "", "", createNetwork},
+		{get, "/networks/", "", "scope verbose", inspectNetwork},
+		{post, "/networks/", "/connect", "", connectNetwork},
+		{post, "/networks/", "/disconnect", "", disconnectNetwork},
+		{del, "/networks/", "", "", removeNetwork},
+
+		{get, "/volumes", "", "filters", listVolumes},
+		{post, "/volumes/create", "", "", createVolume},
+		{get, "/volumes/", "", "", inspectVolume},
+		{del, "/volumes/", "", "force", removeVolume},
+	}
+}
+
+// findRoute returns the route of a request, and sets the request's name.
+func findRoute(r *request) *route {
+	for i := range routes {
+		if routes[i].matches(r) {
+			return &routes[i]
+		}
+	}
+	return nil
+}
+
+func (t *route) matches(r *request) bool {
+	if t.method != r.method {
+		return false
+	}
+	if t.suffix == "" && !strings.HasSuffix(t.prefix, "/") {
+		return r.path == t.prefix
+	}
+	rest, ok := strings.CutPrefix(r.path, t.prefix)
+	if !ok {
+		return false
+	}
+	name, ok := strings.CutSuffix(rest, t.suffix)
+	if !ok || name == "" || strings.Contains(name, "/") && t.prefix != "/images/" {
+		return false
+	}
+	r.name = name
+	return true
+}
