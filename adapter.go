@@ -30,12 +30,15 @@ import (
 //   - The sentinels of this package and of SwarmKit, bare.
 //   - Any other error says what failed on which object.
 //
+// None shows a secret of the task, also if the engine quotes one in its own error.
+//
 // An adapter is safe for concurrent use and has nothing to close. The zero value cannot
 // be used; see [Engine.Adapter].
 type ContainerAdapter struct {
 	taskIdentity // of the task's container
 	engine       *Engine
 	fullTask     fullTask
+	secrets      taskSecrets
 
 	containerID atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
 	isRemoved   atomic.Bool            // this adapter has removed that container
@@ -70,6 +73,19 @@ func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAd
 	return &ContainerAdapter{taskIdentity: of, engine: e, fullTask: full}
 }
 
+func (a *ContainerAdapter) handle() *Engine { return a.engine }
+
+// scrubber returns the scrubber of what the task is known to bring by now.
+func (a *ContainerAdapter) scrubber() scrubber { return a.secrets.scrubber(a.values, a.fullTask) }
+
+// hide takes the secrets of the task out of an error of the engine.
+func (a *ContainerAdapter) hide(err error) error {
+	if err == nil {
+		return nil
+	}
+	return a.scrubber().hide(err)
+}
+
 // ContainerName returns the name of the task's container. The name never changes, and
 // does not depend on whether the container exists.
 func (a *ContainerAdapter) ContainerName() string { return a.name }
@@ -93,7 +109,7 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	}
 	version, err = a.engine.api.get(ctx, a.engine.options.requestTimeout)
 	if err != nil {
-		return nil, "", err
+		return nil, "", a.hide(err)
 	}
 	if err := config.checkVersion(version); err != nil {
 		return nil, "", err
@@ -110,7 +126,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		return err
 	}
 	for _, v := range config.volumes() {
-		_, err := request(ctx, a.engine, 0, func(ctx context.Context) (volume.Volume, error) {
+		_, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
 		if err != nil {
@@ -139,7 +155,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 		return err
 	}
 	err = a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a.engine, 0, func(ctx context.Context) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
 			a.startSent.Store(true)
 			a.startedAt.Store(nil)
 			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
@@ -154,9 +170,9 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
 }
 
-// Inspect returns the engine's record of the container. Its State is never nil: an
-// answer without a state is an error. If there is no such container,
-// [IsUnknownContainer] recognises the error.
+// Inspect returns the engine's record of the container. The secrets of the task are
+// taken out of its State.Error. Its State is never nil: an answer without a state is an
+// error. If there is no such container, [IsUnknownContainer] recognises the error.
 func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
 	return a.checkInspect(ctx, answer, err)
@@ -177,7 +193,19 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
 	}
-	return answer, nil
+	return a.hideInState(answer), nil
+}
+
+// hideInState takes secrets out of the engine's error about the container, which becomes
+// the text of an exit error.
+func (a *ContainerAdapter) hideInState(answer container.InspectResponse) container.InspectResponse {
+	if answer.State.Error == "" {
+		return answer
+	}
+	base, state := *answer.ContainerJSONBase, *answer.State
+	state.Error = a.scrubber().hideIn(state.Error, "")
+	base.State, answer.ContainerJSONBase = &state, &base
+	return answer
 }
 
 // Remove removes the container, running or not, and its anonymous volumes. It waits
@@ -195,7 +223,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	err := a.onContainer(ctx, func(nameOrID string) error {
-		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		err := do(ctx, a, 0, func(ctx context.Context) error {
 			return a.engine.client.ContainerRemove(ctx, nameOrID, container.RemoveOptions{RemoveVolumes: true, Force: true})
 		})
 		if removalInProgress.matches(err) {
@@ -217,7 +245,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 // error of an inspect; if the removal succeeds, the error says that there is no such
 // container. It waits at most as long as one engine call may take.
 func (a *ContainerAdapter) untilGone(ctx context.Context, nameOrID string) error {
-	return do(ctx, a.engine, 0, func(ctx context.Context) error {
+	return do(ctx, a, 0, func(ctx context.Context) error {
 		pauses := backoff{first: 10 * time.Millisecond, longest: time.Second, atLeastHalf: true}
 		for {
 			if _, err := a.engine.client.ContainerInspect(ctx, nameOrID); err != nil {
@@ -296,26 +324,28 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{image: a.image, ref: ref, options: config.pullOptions()})
+	return a.hide(a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{
+		image: a.image, ref: ref, options: config.pullOptions(), scrubber: a.scrubber(),
+	}))
 }
 
 // errImageUnseen is the error of imagePresent if images may not be looked at.
 var errImageUnseen = errors.New("the image may not be looked at")
 
-// imagePresent reports whether the engine has the task's image, for the task's
-// platform. It returns an error only if the engine is away or ctx has ended. After any
+// imagePresent reports whether the engine has the task's image, for a platform that the
+// task allows. It returns an error only if the engine is away or ctx has ended. After any
 // other error it reports that the engine does not have the image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	config, _, err := a.fullTask()
 	if err != nil {
 		return false, err
 	}
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
+	answer, err := request(ctx, a, 0, func(ctx context.Context) (image.InspectResponse, error) {
 		return a.engine.client.ImageInspect(ctx, a.image)
 	})
 	switch {
 	case err == nil:
-		return runsOn(answer, config.platform()), nil
+		return runsOn(answer, config.platforms()), nil
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
 		return false, engineError(ctx, err, "inspect image %s", a.image)
 	case isForbidden(err):

@@ -72,7 +72,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
 			logger.Debug("container created")
 			for _, warning := range made.Warnings {
-				logger.Debug("the engine warns: " + warning)
+				logger.Debug("the engine warns: " + a.scrubber().hideIn(warning, ""))
 			}
 			err = a.connectRest(ctx, config, version, made.ID, nil)
 			if IsUnknownContainer(err) && try < createTries {
@@ -105,7 +105,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 // create sends one create request. It returns the API version of the request, which may
 // not be the one that ready has seen.
 func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
-	made, err = request(ctx, a.engine, 0, func(ctx context.Context) (container.CreateResponse, error) {
+	made, err = request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		version = a.engine.api.shared.current()
 		if err := config.checkVersion(version); err != nil {
 			return container.CreateResponse{}, err
@@ -126,7 +126,7 @@ var onlyCores = regexp.MustCompile(`only (\d+) CPUs? available`)
 // to them. It logs a warning. refusal is the engine's answer to the create. Its number
 // counts if the engine may not be asked.
 func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig, refusal error) (*containerConfig, error) {
-	info, err := request(ctx, a.engine, 0, func(ctx context.Context) (system.Info, error) {
+	info, err := request(ctx, a, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
 	})
 	if named := onlyCores.FindStringSubmatch(refusal.Error()); named != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)) {
@@ -204,7 +204,7 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 		if has != nil && has.Networks[name] != nil {
 			continue
 		}
-		err := do(ctx, a.engine, 0, func(ctx context.Context) error {
+		err := do(ctx, a, 0, func(ctx context.Context) error {
 			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
 		})
 		if err != nil {
@@ -297,7 +297,7 @@ func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectRespon
 }
 
 func (a *ContainerAdapter) inspectAs(ctx context.Context, nameOrID string) (container.InspectResponse, error) {
-	return request(ctx, a.engine, 0, func(ctx context.Context) (container.InspectResponse, error) {
+	return request(ctx, a, 0, func(ctx context.Context) (container.InspectResponse, error) {
 		return a.engine.client.ContainerInspect(ctx, nameOrID)
 	})
 }
@@ -311,7 +311,7 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 	if a.engine.api.isFake {
 		return "", nil
 	}
-	list, err := request(ctx, a.engine, 0, func(ctx context.Context) ([]container.Summary, error) {
+	list, err := request(ctx, a, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", LabelTaskID+"="+a.taskID))})
 	})
 	switch {
@@ -350,7 +350,7 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 // committed the task's container, and runs the copy. An image that the engine does not
 // show may have the label too.
 func (a *ContainerAdapter) isCopy(ctx context.Context, c container.Summary) (bool, error) {
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (image.InspectResponse, error) {
+	answer, err := request(ctx, a, 0, func(ctx context.Context) (image.InspectResponse, error) {
 		return a.engine.client.ImageInspect(ctx, c.ImageID)
 	})
 	switch {

@@ -2,7 +2,6 @@ package dockerexec
 
 import (
 	"context"
-	stderrors "errors"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -37,6 +36,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
+		a.secrets.learn(credential)
 		if len(credential) == 0 || !utf8.Valid(credential) {
 			return nil, nil, refuse(d.path, "%v is no credential spec (the payload is not shown)", *d)
 		}
@@ -102,7 +102,7 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 // fileEngine returns the ID of the engine. files are the task's. It refuses the task if
 // tasks on this engine cannot have files.
 func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
-	host, err := a.engine.fileHost(ctx)
+	host, err := a.engine.fileHost(ctx, a)
 	if err == nil && host.refusal != "" {
 		err = refuse(files[0].path, "%s", host.refusal)
 	}
@@ -117,6 +117,7 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payload
 		if err != nil {
 			return false, err
 		}
+		a.secrets.learn(payload)
 		complete = append(complete, filePayload{f, payload})
 	}
 	return a.engine.files.write(engineID, a.taskID, complete)
@@ -127,7 +128,7 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 	if !a.hasFiles || !namesFolder(a.taskID) {
 		return nil
 	}
-	host, err := a.engine.fileHost(ctx)
+	host, err := a.engine.fileHost(ctx, a)
 	if ctx.Err() == nil && isForbidden(err) {
 		// No task with files can be made. Perhaps one was, before that.
 		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "files of secrets and configs that were written before are not removed")
@@ -139,29 +140,10 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 	return a.engine.files.remove(host.engineID, a.taskID)
 }
 
-// hiddenError is an engine's error whose text quoted a secret. text is the error without
-// the secret. cause still holds the secret, so no caller gets it. Callers see only the
-// class of cause.
-type hiddenError struct {
-	text  string
-	cause error
-}
-
-func (e hiddenError) Error() string { return e.text }
-
-func (e hiddenError) Is(target error) bool {
-	return stderrors.Is(e.cause, target) || target != nil && target == knownClass(e.cause)
-}
-
-// explain adds to an engine's error what it means for the task's files. It hides the
-// payload of a credential spec.
+// explain adds to an engine's error what it means for the task's files.
 func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if err == nil {
 		return nil
-	}
-	// An engine quotes an option that it refuses. This option holds the payload.
-	if before, _, quotes := strings.Cut(err.Error(), credentialOption+"raw://"); quotes {
-		return hiddenError{before + credentialOption + "raw://(the payload is not shown)", err}
 	}
 	host := a.engine.hosts.known.Load()
 	if host == nil || len(files) == 0 || !noSource.matches(err) {
@@ -209,8 +191,8 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files.
-func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
+// engine and removes leftover files. by is whose call that is.
+func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
@@ -221,14 +203,14 @@ func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil
 	}
-	host, err := e.askFileHost(ctx)
+	host, err := e.askFileHost(ctx, by)
 	if old := e.hosts.known.Load(); old != nil && err != nil && ctx.Err() == nil && isForbidden(err) {
 		e.optional.without(ctx, "GET /info", err, "files of secrets and configs are kept where they were")
 		return *old, nil
 	}
 	if err == nil && host.engineID != "" {
 		var young bool
-		if young, err = e.sweepFiles(ctx, host.engineID); young {
+		if young, err = e.sweepFiles(ctx, by, host.engineID); young {
 			host.until = time.Now().Add(leftoverAge)
 		}
 	}
@@ -239,14 +221,14 @@ func (e *Engine) fileHost(ctx context.Context) (fileHost, error) {
 	return host, nil
 }
 
-func (e *Engine) askFileHost(ctx context.Context) (fileHost, error) {
+func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
 	switch address := e.client.DaemonHost(); {
 	case runtime.GOOS != "linux":
 		return fileHost{refusal: "secrets and configs need an executor on Linux, on the engine's own host"}, nil
 	case !onThisHost(address):
 		return fileHost{refusal: "the engine at " + cleanURL(address) + " is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"}, nil
 	}
-	info, err := request(ctx, e, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
+	info, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 	if err != nil {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
 	}
@@ -289,7 +271,7 @@ func onThisHost(address string) bool {
 // folder is left over if a process ends after it removed the container and before it
 // removed the files. young says that a folder was too new to be removed. If the engine
 // does not list its containers, sweepFiles removes nothing.
-func (e *Engine) sweepFiles(ctx context.Context, engineID string) (young bool, err error) {
+func (e *Engine) sweepFiles(ctx context.Context, by caller, engineID string) (young bool, err error) {
 	tasks, err := e.files.tasks(engineID)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
@@ -298,7 +280,7 @@ func (e *Engine) sweepFiles(ctx context.Context, engineID string) (young bool, e
 	if len(tasks) == 0 {
 		return false, nil
 	}
-	containers, err := request(ctx, e, 0, func(ctx context.Context) ([]container.Summary, error) {
+	containers, err := request(ctx, by, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return e.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelTask))})
 	})
 	if refusal := err; ctx.Err() == nil && (isForbidden(refusal) || cerrdefs.IsNotFound(refusal)) {

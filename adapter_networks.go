@@ -48,7 +48,7 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 }
 
 func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConfig) error {
-	answer, err := request(ctx, a.engine, 0, func(ctx context.Context) (network.CreateResponse, error) {
+	answer, err := request(ctx, a, 0, func(ctx context.Context) (network.CreateResponse, error) {
 		return a.engine.client.NetworkCreate(ctx, wanted.name, wanted.options)
 	})
 	switch {
@@ -91,7 +91,7 @@ var errNetworkUnseen = errors.New("the network may not be looked at")
 // findNetwork returns the network with exactly this name; nil means that there is none.
 // The engine would also answer to the first characters of an ID.
 func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*network.Inspect, error) {
-	found, err := request(ctx, a.engine, 0, func(ctx context.Context) (network.Inspect, error) {
+	found, err := request(ctx, a, 0, func(ctx context.Context) (network.Inspect, error) {
 		return a.engine.client.NetworkInspect(ctx, name, network.InspectOptions{})
 	})
 	if cerrdefs.IsNotFound(err) || err == nil && found.Name != name {
@@ -162,7 +162,7 @@ func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner
 	if needed {
 		return nil
 	}
-	err = do(ctx, a.engine, 0, func(ctx context.Context) error {
+	err = do(ctx, a, 0, func(ctx context.Context) error {
 		return a.engine.client.NetworkRemove(ctx, owner.id)
 	})
 	if ctx.Err() == nil && (cerrdefs.IsNotFound(err) || IsActiveEndpointError(err)) {
@@ -180,7 +180,7 @@ func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bo
 	}
 	// Filter by name: until the start, the engine does not know the ID of the
 	// container's network.
-	created, err := request(ctx, a.engine, 0, func(ctx context.Context) ([]container.Summary, error) {
+	created, err := request(ctx, a, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true,
 			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
 	})

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
@@ -124,7 +123,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	var connection connectionTrace
 	late := false
 	err := a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a.engine, grace, func(ctx context.Context) error {
+		return do(ctx, a, grace, func(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -142,7 +141,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 		})
 	})
 	s.over = err == nil || isContainerGone(err) || IsStoppedContainer(err)
-	if !s.over && (connection.failed(err) || isUndone(err) || cerrdefs.IsResourceExhausted(err)) { // 429: try later
+	if !s.over && (connection.failed(err) || isUndone(err)) {
 		s.sent = time.Time{}
 	}
 	if s.over || s.sent.IsZero() {
@@ -243,7 +242,7 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 
 func (a *ContainerAdapter) kill(ctx context.Context) error {
 	err := a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a.engine, 0, func(ctx context.Context) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
 			return a.engine.client.ContainerKill(ctx, nameOrID, "")
 		})
 	})

@@ -566,18 +566,3 @@ func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
 		})
 	}
 }
-
-// An engine that asks for patience has not stopped anything.
-func TestAStopThatIsPutOffIsSentAgain(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, graceTask())
-		sim.fails(failing("ContainerStop", simError{"too many requests", cerrdefs.ErrResourceExhausted}))
-		require.Error(t, ctlr.adapter.Shutdown(t.Context()))
-		sim.fails(nil)
-		sim.forgetCalls()
-		require.NoError(t, ctlr.adapter.Shutdown(t.Context()))
-		assert.Equal(t, []string{"ContainerStop " + taskName}, sim.called())
-	})
-}

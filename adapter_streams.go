@@ -189,7 +189,7 @@ func (a *ContainerAdapter) Events(ctx context.Context) (<-chan events.Message, <
 // subscriber returns a subscriber to the events of the task's container. The caller
 // gives it its channels.
 func (a *ContainerAdapter) subscriber() *subscriber {
-	return &subscriber{task: a.taskID, name: a.name, id: &a.containerID}
+	return &subscriber{task: a.taskID, name: a.name, id: &a.containerID, hide: a.hide}
 }
 
 // awaitStart waits until the container has been started, and then reports true. seen is
@@ -330,7 +330,7 @@ func (a *ContainerAdapter) checkLogOwner(answer container.InspectResponse) error
 }
 
 func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
-	return a.engine.openBody(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+	return a.engine.openBody(ctx, a.hide, func(ctx context.Context) (io.ReadCloser, error) {
 		return a.engine.client.ContainerLogs(ctx, nameOrID, options)
 	})
 }

@@ -127,7 +127,8 @@ const newestVersion = api.DefaultVersion
 // renew agrees on another version, after the engine has refused the version that a
 // request was made with. refusal is the engine's answer. renew reports whether the
 // request may be repeated. If no other version can be agreed on, one warning is logged.
-func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused string, refusal error) bool {
+// hide takes secrets out of the error of a ping.
+func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused string, refusal error, hide func(error) error) bool {
 	if v.isFake || passGate(ctx, v.shared.gate, timeout) != nil {
 		return false
 	}
@@ -142,7 +143,7 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	if why == "" {
 		ping, err := v.client.Ping(ctx)
 		if err != nil && !forbidsPing(err) {
-			log.G(ctx).WithError(err).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
+			log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
 			return false
 		}
 		wanted = withinLimits(ping.APIVersion, refusal)
@@ -183,7 +184,7 @@ func withinLimits(pinged string, refusal error) string {
 	if pinged != "" && versions.LessThan(pinged, wanted) {
 		wanted = pinged
 	}
-	if limit := versionLimit.FindStringSubmatch(strings.ToLower(refusal.Error())); limit != nil {
+	if limit := versionLimit.FindStringSubmatch(strings.ToLower(rawText(refusal))); limit != nil {
 		isMinimum := limit[1] == "minimum"
 		if isMinimum && versions.LessThan(wanted, limit[2]) || !isMinimum && versions.GreaterThan(wanted, limit[2]) {
 			wanted = limit[2]

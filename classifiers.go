@@ -237,7 +237,7 @@ var userFollows = regexp.MustCompile(`(?s)(path does not exist: |mount source pa
 // repeats: a command, a path, an option. It returns nothing for the page of a proxy, and
 // nothing for an error of the runtime, which may repeat any words of a process.
 func engineWords(err error) string {
-	text := strings.ToLower(err.Error())
+	text := strings.ToLower(rawText(err))
 	if _, answer, found := strings.Cut(text, clientSays); found {
 		text = answer
 	}
@@ -277,6 +277,8 @@ func inOrder(line string, parts []string) bool {
 // other text than that of the class.
 func isBare(err error, classes []error) bool {
 	switch e := err.(type) { //nolint:errorlint // the tree itself is walked
+	case *scrubbedError:
+		return isBare(e.raw(), classes)
 	case interface{ Unwrap() []error }:
 		for _, child := range e.Unwrap() {
 			if isBare(child, classes) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	engineimage "github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
@@ -493,7 +495,9 @@ func TestPlatforms(t *testing.T) {
 		{Architecture: "armel", OS: "linux"}:   {Architecture: "arm", Variant: "v6", OS: "linux"},
 		{Architecture: "riscv64", OS: "linux"}: {Architecture: "riscv64", OS: "linux"},
 		{Architecture: "arm64", OS: "macos"}:   {Architecture: "arm64", OS: "darwin"},
-		{OS: "linux"}:                          {OS: "linux"},
+		{Architecture: "arm64"}:                {Architecture: "arm64"},
+		{OS: "linux"}:                          nil, // any architecture: an engine would put its own
+		{Architecture: "armv7l"}:               nil, // an engine reads arm/v7 as the system arm
 		{Architecture: "arm", OS: "linux"}:     nil,
 		{}:                                     nil,
 	} {
@@ -508,6 +512,47 @@ func TestPlatforms(t *testing.T) {
 	task := plainTask()
 	task.Spec.Placement = &api.Placement{Platforms: []*api.Platform{{Architecture: "armhf", OS: "linux"}}}
 	assert.Equal(t, "linux/arm/v7", newTestConfig(t, task).pullOptions().Platform)
+	task.Spec.Placement = &api.Placement{Platforms: []*api.Platform{{OS: "linux"}}}
+	assert.NoError(t, newTestConfig(t, task).checkVersion("1.40"), "no platform is sent")
+}
+
+// What an empty part means is SwarmKit's, all else is as engine 20.10 takes an image for
+// the platform of a create.
+func TestAnImageIsForAPlatform(t *testing.T) {
+	t.Parallel()
+	for image, wanted := range map[string]struct{ fits, not []api.Platform }{
+		"linux/amd64": {
+			fits: []api.Platform{{OS: "linux"}, {}, {Architecture: "x86_64"}, {OS: "Linux", Architecture: "AMD64"}, {OS: "linux", Architecture: "x86-64"}},
+			not:  []api.Platform{{OS: "windows"}, {Architecture: "aarch64"}, {OS: "linux", Architecture: "i686"}, {OS: "windows", Architecture: "amd64"}},
+		},
+		"linux/386":    {fits: []api.Platform{{OS: "linux", Architecture: "i386"}, {Architecture: "amd64"}}, not: []api.Platform{{Architecture: "arm64"}}},
+		"linux/arm":    {fits: []api.Platform{{Architecture: "armv7l"}, {OS: "linux", Architecture: "armel"}, {Architecture: "arm"}, {Architecture: "arm64"}}},
+		"linux/arm/v6": {fits: []api.Platform{{Architecture: "armhf"}, {Architecture: "armv6l"}, {OS: "linux"}}, not: []api.Platform{{Architecture: "amd64"}}},
+		"linux/arm/v7": {fits: []api.Platform{{Architecture: "arm"}, {OS: "linux", Architecture: "armhf"}}, not: []api.Platform{{Architecture: "armv6l"}}},
+		"linux/arm64/v8": {fits: []api.Platform{{OS: "linux", Architecture: "aarch64"}, {Architecture: "arm64"}, {OS: "linux"}},
+			not: []api.Platform{{Architecture: "armhf"}, {Architecture: "arm"}}},
+		"linux/x86_64": {fits: []api.Platform{{Architecture: "amd64"}}},
+		"linux/":       {fits: []api.Platform{{OS: "linux"}}, not: []api.Platform{{Architecture: "amd64"}}},
+	} {
+		parts := append(strings.Split(image, "/"), "")
+		check := func(wanted ...api.Platform) bool {
+			task := plainTask()
+			task.Spec.Placement = &api.Placement{}
+			for _, p := range wanted {
+				task.Spec.Placement.Platforms = append(task.Spec.Placement.Platforms, &p)
+			}
+			return runsOn(engineimage.InspectResponse{Os: parts[0], Architecture: parts[1], Variant: parts[2]}, newTestConfig(t, task).platforms())
+		}
+		assert.True(t, check(), "%s without a platform", image)
+		for _, p := range wanted.fits {
+			assert.True(t, check(p), "%s for %v", image, p)
+			assert.True(t, check(api.Platform{OS: "plan9"}, p), "%s for one of two, %v", image, p)
+		}
+		for _, p := range wanted.not {
+			assert.False(t, check(p), "%s for %v", image, p)
+			assert.False(t, check(p, api.Platform{OS: "plan9"}), "%s for none of two, %v", image, p)
+		}
+	}
 }
 
 // The states are those that engines answered, 20.10 and the newest alike.

@@ -37,6 +37,8 @@ func TestPullFallback(t *testing.T) {
 		{name: "image on the engine", present: true, warned: true},
 		{name: "image not on the engine", want: "pull access denied for example/web"},
 		{name: "image of another platform", present: true, on: linux, want: "pull access denied for example/web"},
+		{name: "image of the only system, any architecture", present: true, on: []*api.Platform{{OS: "linux"}}, warned: true},
+		{name: "image of one of two platforms", present: true, on: []*api.Platform{{Architecture: "arm64"}, {Architecture: "x86_64"}}, warned: true},
 		{name: "image not inspected", present: true, inspect: errFinal, want: "pull access denied for example/web"},
 		{name: "engine gone", present: true, inspect: errAway, want: "inspect image example/web:1: "},
 	} {

@@ -1,6 +1,7 @@
 package dockerexec
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/distribution/reference"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/api/naming"
@@ -30,6 +32,7 @@ type taskIdentity struct {
 	hasFiles bool     // the task has secrets or configs that become files
 	// stopTimeout is in seconds; nil: the image or the engine decides.
 	stopTimeout *int
+	values      secretList // what an error of the engine may quote of the task
 }
 
 // identityOf returns the identity of a task that checkRuntime and checkName accept. All
@@ -55,7 +58,131 @@ func identityOf(task *api.Task) taskIdentity {
 	slices.Sort(i.networks)
 	i.networks = slices.Compact(i.networks)
 	i.stopTimeout, _ = stopTimeout(spec)
+	i.values.addTask(task)
 	return i
+}
+
+// addTask adds the values that a task brings, and its names. Labels are no secrets. Parts
+// of the task may be nil.
+func (l *secretList) addTask(task *api.Task) {
+	spec := task.Spec.GetContainer()
+	if spec.PullOptions != nil {
+		l.add(valueCredentials, "", spec.PullOptions.RegistryAuth)
+	}
+	for _, variable := range spec.Env {
+		_, value, _ := strings.Cut(variable, "=")
+		l.add(valueEnvironment, "", value)
+	}
+	l.addDriver(task.Spec.LogDriver)
+	l.addDriver(task.LogDriver)
+	for i := range spec.Mounts {
+		m := &spec.Mounts[i]
+		l.addNames(m.Source, m.Target)
+		if m.VolumeOptions != nil {
+			l.addDriver(m.VolumeOptions.DriverConfig)
+		}
+	}
+	for _, attachment := range task.Networks {
+		if attachment != nil {
+			l.addOptions(attachment.DriverAttachmentOpts)
+			l.addNames(attachment.Aliases...)
+			l.addNetwork(attachment.Network)
+		}
+	}
+	for _, wanted := range task.Spec.Networks {
+		if wanted != nil {
+			l.addOptions(wanted.DriverAttachmentOpts)
+			l.addNames(append(wanted.Aliases, wanted.Target)...)
+		}
+	}
+	l.addNames(task.ID, task.ServiceID, task.NodeID, naming.Task(task), task.ServiceAnnotations.Name, task.Annotations.Name)
+	l.addNames(spec.Image, spec.Hostname, spec.User, spec.Dir)
+	if ref, err := reference.ParseNormalizedNamed(spec.Image); err == nil {
+		l.addNames(ref.Name(), reference.FamiliarName(ref), reference.Path(ref))
+	}
+	for _, ref := range spec.Secrets {
+		if ref != nil {
+			l.addNames(ref.SecretID, ref.SecretName)
+		}
+	}
+	for _, ref := range spec.Configs {
+		if ref != nil {
+			l.addNames(ref.ConfigID, ref.ConfigName)
+		}
+	}
+}
+
+func (l *secretList) addNames(names ...string) {
+	for _, name := range names {
+		l.add(valueName, "", name)
+	}
+}
+
+func (l *secretList) addOptions(options map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(options)) {
+		l.add(valueOption, key, options[key])
+	}
+}
+
+func (l *secretList) addDriver(driver *api.Driver) {
+	if driver != nil {
+		l.addNames(driver.Name)
+		l.addOptions(driver.Options)
+	}
+}
+
+func (l *secretList) addNetwork(n *api.Network) {
+	if n == nil {
+		return
+	}
+	l.addNames(n.ID, n.Spec.Annotations.Name)
+	l.addDriver(n.Spec.DriverConfig)
+	l.addDriver(n.DriverState)
+	for _, ipam := range []*api.IPAMOptions{n.Spec.IPAM, n.IPAM} {
+		if ipam != nil {
+			l.addDriver(ipam.Driver)
+		}
+	}
+}
+
+// taskSecrets makes the scrubber of a task: when the first error comes, and again once
+// more is known.
+type taskSecrets struct {
+	mu       sync.Mutex
+	payloads [][]byte // of secrets and configs that were read
+	isFull   bool     // made knows the values that templates expand to
+	made     *scrubber
+}
+
+// learn notes a payload that was read. It must not be changed.
+func (s *taskSecrets) learn(payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.ContainsFunc(s.payloads, func(known []byte) bool { return bytes.Equal(known, payload) }) {
+		s.payloads, s.made = append(s.payloads, payload), nil
+	}
+}
+
+func (s *taskSecrets) scrubber(given secretList, full fullTask) scrubber {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.made != nil && s.isFull {
+		return *s.made
+	}
+	config, _, err := full()
+	if s.made != nil && err != nil {
+		return *s.made
+	}
+	all := secretList{values: slices.Clone(given.values)}
+	if s.isFull = err == nil; s.isFull {
+		all.addTask(config.task)
+	}
+	for _, payload := range s.payloads {
+		all.add(valuePayload, "", string(payload))
+	}
+	made := all.scrubber()
+	s.made = &made
+	return made
 }
 
 // fullTask returns what the task's container is made from, or why nothing can be made

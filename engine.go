@@ -103,18 +103,32 @@ func (o *optionalRequests) answered(request string) {
 // the version that was agreed on.
 const versionTries = 3
 
+// caller is on whose behalf a call is made: a task's adapter, or an Engine for itself.
+type caller interface {
+	handle() *Engine
+	// hide takes secrets out of an error of the engine.
+	hide(err error) error
+}
+
+func (e *Engine) handle() *Engine { return e }
+
+// hide knows no secrets of tasks. It takes users and queries out of URLs.
+func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
+
 // request makes one engine call. It agrees on the API version first. If the engine
 // refuses that version, it agrees on another one and makes the call again. Each try may
-// take the request time-out plus extra. The error is the client's own: the caller
-// classifies it and then hands it to engineError. Only two errors are replaced: that of
-// a time-out, by requestTimeoutError, and that of a call which was cut short for a
-// change of the version, by versionCutError.
-func request[T any](ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
+// take the request time-out plus extra. The error is the client's own, without secrets:
+// classifiers still find what the engine said. Who calls classifies it and then hands it
+// to engineError. Only two errors are replaced: that of a time-out, by
+// requestTimeoutError, and that of a call which was cut short for a change of the
+// version, by versionCutError.
+func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
+	e := by.handle()
 	timeout := e.options.requestTimeout
 	if timeout > 0 {
 		timeout += extra
 	}
-	return retried(ctx, e, func() (answer T, version string, err error) {
+	return retried(ctx, e, by.hide, func() (answer T, version string, err error) {
 		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
 			return answer, "", err
 		}
@@ -135,11 +149,12 @@ func request[T any](ctx context.Context, e *Engine, extra time.Duration, call fu
 }
 
 // retried makes a request again if the engine refused its API version and another one
-// was agreed on.
-func retried[T any](ctx context.Context, e *Engine, once func() (answer T, version string, err error)) (T, error) {
+// was agreed on. hide takes secrets out of its error.
+func retried[T any](ctx context.Context, e *Engine, hide func(error) error, once func() (answer T, version string, err error)) (T, error) {
 	for try := 1; ; try++ {
 		answer, version, err := once()
-		if try == versionTries || !refusesVersion(err) || !e.api.renew(ctx, e.options.requestTimeout, version, err) {
+		err = hide(err)
+		if try == versionTries || !refusesVersion(err) || !e.api.renew(ctx, e.options.requestTimeout, version, err, hide) {
 			return answer, err
 		}
 	}
@@ -148,8 +163,8 @@ func retried[T any](ctx context.Context, e *Engine, once func() (answer T, versi
 // openBody makes an engine call that answers with a stream. The call, but not the
 // reading of the stream, keeps the API version from being changed. No time-out applies.
 // The errors are as those of request.
-func (e *Engine) openBody(ctx context.Context, call func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
-	return retried(ctx, e, func() (io.ReadCloser, string, error) {
+func (e *Engine) openBody(ctx context.Context, hide func(error) error, call func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
+	return retried(ctx, e, hide, func() (io.ReadCloser, string, error) {
 		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
 			return nil, "", err
 		}
@@ -184,8 +199,8 @@ func (b openedBody) Close() error {
 }
 
 // openPull asks the engine to pull an image.
-func (e *Engine) openPull(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error) {
-	return e.openBody(ctx, func(ctx context.Context) (io.ReadCloser, error) {
+func (e *Engine) openPull(ctx context.Context, name string, options image.PullOptions, hide func(error) error) (io.ReadCloser, error) {
+	return e.openBody(ctx, hide, func(ctx context.Context) (io.ReadCloser, error) {
 		return e.client.ImagePull(ctx, name, options)
 	})
 }
@@ -208,15 +223,15 @@ func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, er
 	// then calls failed.
 	opened.failed = func(ctx context.Context, err error) {
 		if refusesVersion(err) {
-			e.api.renew(ctx, e.options.requestTimeout, version, err)
+			e.api.renew(ctx, e.options.requestTimeout, version, err, e.hide)
 		}
 	}
 	return opened, err
 }
 
 // do is request for a call whose answer is only an error.
-func do(ctx context.Context, e *Engine, extra time.Duration, call func(context.Context) error) error {
-	_, err := request(ctx, e, extra, func(ctx context.Context) (struct{}, error) {
+func do(ctx context.Context, by caller, extra time.Duration, call func(context.Context) error) error {
+	_, err := request(ctx, by, extra, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, call(ctx)
 	})
 	return err

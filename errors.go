@@ -159,19 +159,23 @@ func classify(err error) errorKind {
 		noJSON    *json.SyntaxError
 		otherJSON *json.UnmarshalTypeError
 	)
+	raw := err
+	if err != nil {
+		raw = rawError(err)
+	}
 	switch {
 	case err == nil:
 		return noError
-	case stderrors.As(err, &late):
+	case stderrors.As(raw, &late):
 		return kindTimedOut
 	case cerrdefs.IsUnavailable(err), cerrdefs.IsResourceExhausted(err),
 		stderrors.Is(err, badGateway), stderrors.Is(err, gatewayTimeout),
 		lostContainerd.matches(err), tooNewClient.matches(err), tooOldClient.matches(err):
 		return kindOverloaded
 	case stderrors.Is(err, io.EOF), stderrors.Is(err, io.ErrUnexpectedEOF), lostInfo.matches(err),
-		stderrors.As(err, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // json.Unmarshal's error for a body that was cut short
+		stderrors.As(raw, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // json.Unmarshal's error for a body that was cut short
 		stderrors.Is(err, syscall.ECONNREFUSED), stderrors.Is(err, syscall.ECONNRESET), stderrors.Is(err, syscall.EPIPE),
-		stderrors.As(err, &netErr) && netErr.Timeout(), engineapi.IsErrConnectionFailed(err),
+		stderrors.As(raw, &netErr) && netErr.Timeout(), engineapi.IsErrConnectionFailed(raw),
 		exec.IsTemporary(err): // the error of a ping, or of a fake
 		return kindUnreachable
 	case cerrdefs.IsInternal(err), cerrdefs.IsConflict(err):
@@ -180,7 +184,7 @@ func classify(err error) errorKind {
 		return kindRefused
 	case cerrdefs.IsNotFound(err):
 		return kindMissing
-	case hasStatus(err), stderrors.As(err, &noJSON), stderrors.As(err, &otherJSON):
+	case hasStatus(err), stderrors.As(raw, &noJSON), stderrors.As(raw, &otherJSON):
 		return kindOtherAnswer
 	}
 	return kindOther
@@ -227,6 +231,10 @@ func isUndone(err error) bool {
 // the engine has not seen it. The client drops the cause of such an error: its text
 // remains.
 func saysNoConnection(err error) bool {
+	if err == nil {
+		return false
+	}
+	err = rawError(err)
 	var dial *net.OpError
 	return stderrors.Is(err, syscall.ECONNREFUSED) || stderrors.As(err, &dial) && dial.Op == "dial" ||
 		engineapi.IsErrConnectionFailed(err) && strings.Contains(err.Error(), "Cannot connect to the Docker daemon")

@@ -126,7 +126,7 @@ func (r *streamRun) follow(ctx context.Context) error {
 			}
 			r.drain(ctx, opened.messages)
 			if rd.open.IsZero() && opened.failed != nil {
-				opened.failed(ctx, err)
+				opened.failed(ctx, r.hidden(err))
 			}
 			return err
 		case <-timer.C:
@@ -234,6 +234,7 @@ func (r *streamRun) endOutage(ctx context.Context) {
 func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	rd := &r.reader
 	refused := rd.refusedBy(err)
+	err = r.hidden(err)
 	switch {
 	case rd.proven:
 		rd.flaps = 0

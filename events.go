@@ -304,6 +304,21 @@ func (r *streamRun) lost(refused bool) {
 	r.setRefusedLocked(refused)
 }
 
+// hidden returns err without the secrets of any subscriber's task.
+func (r *streamRun) hidden(err error) error {
+	r.stream.mu.Lock()
+	var subscribers []*subscriber
+	for _, of := range r.byTask {
+		subscribers = append(subscribers, of...)
+	}
+	r.stream.mu.Unlock()
+	err = scrubber{}.hide(err)
+	for _, s := range subscribers {
+		err = s.hide(err)
+	}
+	return err
+}
+
 func (r *streamRun) setRefusedLocked(refused bool) {
 	switch {
 	case refused && !r.isRefused:
@@ -321,6 +336,7 @@ type subscriber struct {
 	task string
 	name string                  // the container's
 	id   *atomic.Pointer[string] // the container's; nil until an inspect has seen it
+	hide func(error) error       // takes the task's secrets out of an error of the engine
 
 	// For events: both are as ContainerAdapter.Events describes them. Otherwise nil.
 	messages chan events.Message

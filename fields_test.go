@@ -1,7 +1,6 @@
 package dockerexec
 
 import (
-	"encoding/base64"
 	"fmt"
 	"os"
 	"reflect"
@@ -301,11 +300,20 @@ func TestRefusals(t *testing.T) {
 		{"credentials", func(task *api.Task) {
 			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "secret"}
 		}, "Spec.Container.PullOptions.RegistryAuth: is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)"},
-		{"credentials in other base64", func(task *api.Task) {
-			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: base64.StdEncoding.EncodeToString([]byte(`{"password":"???>>>"}`))}
+		{"credentials that are a list", func(task *api.Task) {
+			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "W10="}
 		}, "Spec.Container.PullOptions.RegistryAuth: is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)"},
-		{"credentials in lines", func(task *api.Task) {
-			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "e30=\r\n"}
+		{"credentials that are a text", func(task *api.Task) {
+			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "InNlY3JldCI="}
+		}, "Spec.Container.PullOptions.RegistryAuth: is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)"},
+		{"credentials that are null", func(task *api.Task) {
+			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "bnVsbA=="}
+		}, "Spec.Container.PullOptions.RegistryAuth: is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)"},
+		{"credentials that are a number", func(task *api.Task) {
+			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "NQ"}
+		}, "Spec.Container.PullOptions.RegistryAuth: is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)"},
+		{"credentials that are a password of the wrong type", func(task *api.Task) {
+			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "eyJwYXNzd29yZCI6NX0="}
 		}, "Spec.Container.PullOptions.RegistryAuth: is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)"},
 		{"credentials with more behind", func(task *api.Task) {
 			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: "e30=\x00"}

@@ -339,8 +339,6 @@ func (c *containerConfig) credentialSpec(path string, credentials *api.Privilege
 	return credentialOption + scheme + value, nil
 }
 
-const credentialOption = "credentialspec="
-
 func selinuxLabels(selinux *api.Privileges_SELinuxContext) []string {
 	var labels []string
 	for _, l := range []struct{ name, value string }{

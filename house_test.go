@@ -38,7 +38,8 @@ var wings = []struct {
 		{"container_state.go", "what an inspect says: has ended, is healthy, exit error"},
 		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated"},
 		{"options.go", "every With…, with its default"},
-		{"scrub.go", "takes secrets out of texts"},
+		{"scrub.go", "takes secrets out of texts and errors"},
+		{"secrets.go", "which values of a task are secrets, and in which forms a text may quote them"},
 	}},
 	// From a task to requests: pure, without a context and without I/O.
 	{"translation", []string{"ground"}, []houseFile{

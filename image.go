@@ -1,14 +1,17 @@
 package dockerexec
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
-	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -16,7 +19,7 @@ import (
 func (c *containerConfig) pullOptions() image.PullOptions {
 	var options image.PullOptions
 	if o := c.spec().PullOptions; o != nil {
-		options.RegistryAuth = o.RegistryAuth
+		options.RegistryAuth, _ = authHeader(o.RegistryAuth) // checked by newContainerConfig
 	}
 	if p := c.platform(); p != nil {
 		options.Platform = formatPlatform(p)
@@ -39,36 +42,71 @@ func (c *containerConfig) checkImage() error {
 	return nil
 }
 
-const base64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_="
-
-// checkRegistryAuth checks that the credentials are base64url-encoded JSON, as the
-// engine's header requires. With anything else an engine pulls without credentials.
-func (c *containerConfig) checkRegistryAuth() error {
-	o := c.spec().PullOptions
-	if o == nil {
-		return nil
+// authHeader returns the credentials as the engine's header needs them: a JSON object
+// in base64url with padding. Some tools write another base64. With that an engine would
+// pull without credentials. The error says nothing: it could quote the credentials.
+func authHeader(given string) (header string, isCredentials bool) {
+	if given == "" {
+		return "", true
 	}
-	_, err := registry.DecodeAuthConfig(o.RegistryAuth)
-	// The decoder skips line ends, and ignores what comes after the JSON.
-	if err != nil || strings.Trim(o.RegistryAuth, base64URL) != "" {
-		return refuse("Spec.Container.PullOptions.RegistryAuth", "is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)")
+	data, err := decodeBase64(given)
+	if err != nil {
+		return "", false
+	}
+	var object map[string]any
+	if json.NewDecoder(bytes.NewReader(data)).Decode(&object) != nil || object == nil {
+		return "", false
+	}
+	header = base64.URLEncoding.EncodeToString(data)
+	_, err = registry.DecodeAuthConfig(header) // refuses a field of the wrong type, which an engine cannot read
+	return header, err == nil
+}
+
+// checkRegistryAuth refuses credentials that no engine can read.
+func (c *containerConfig) checkRegistryAuth() error {
+	if o := c.spec().PullOptions; o != nil {
+		if _, ok := authHeader(o.RegistryAuth); !ok {
+			return refuse("Spec.Container.PullOptions.RegistryAuth", "is not the base64url-encoded JSON of the X-Registry-Auth header (the value is not shown)")
+		}
 	}
 	return nil
 }
 
-// platform returns the only platform of the task; nil if it allows any or several.
+// platform returns the platform that a pull and a create name: the task's, if the task
+// has only one and engines read it as SwarmKit's scheduler does. nil leaves the choice to
+// the engine.
 func (c *containerConfig) platform() *ocispec.Platform {
-	placement := c.task.Spec.Placement
-	if placement == nil || len(placement.Platforms) != 1 {
+	allowed := c.platforms()
+	if len(allowed) != 1 {
 		return nil
 	}
-	return normalizePlatform(*placement.Platforms[0])
+	p := allowed[0]
+	switch {
+	case p.Architecture == "": // an engine would put its own; to the scheduler it is any
+		return nil
+	case p.Architecture == "arm" && p.Variant == "": // an engine reads it as v7, whatever its own variant
+		return nil
+	case p.OS == "" && p.Variant != "": // an engine would take the architecture for the system
+		return nil
+	}
+	return &p
 }
 
-// normalizePlatform translates a kernel's name of an architecture into the name that
-// images have, as containerd does. It returns nil if the platform says too little.
-func normalizePlatform(p api.Platform) *ocispec.Platform {
-	n := ocispec.Platform{OS: strings.ToLower(p.OS), Architecture: strings.ToLower(p.Architecture)}
+// platforms returns the platforms that the task allows. None means any.
+func (c *containerConfig) platforms() []ocispec.Platform {
+	var allowed []ocispec.Platform
+	if placement := c.task.Spec.Placement; placement != nil {
+		for _, p := range placement.Platforms {
+			allowed = append(allowed, normalizePlatform(p.OS, p.Architecture))
+		}
+	}
+	return allowed
+}
+
+// normalizePlatform translates a kernel's names into the names that images have, as
+// containerd does.
+func normalizePlatform(system, architecture string) ocispec.Platform {
+	n := ocispec.Platform{OS: strings.ToLower(system), Architecture: strings.ToLower(architecture)}
 	if n.OS == "macos" {
 		n.OS = "darwin"
 	}
@@ -83,23 +121,40 @@ func normalizePlatform(p api.Platform) *ocispec.Platform {
 		n.Architecture, n.Variant = "arm", "v7"
 	case "armel", "armv6l":
 		n.Architecture, n.Variant = "arm", "v6"
-	case "arm":
-		// A task cannot name the variant, and an engine reads a bare arm as v7. Without
-		// a platform the engine takes its own variant.
-		return nil
 	}
-	if n.OS == "" && n.Architecture == "" {
-		return nil
-	}
-	return &n
+	return n
 }
 
 func formatPlatform(p *ocispec.Platform) string {
 	return path.Join(p.OS, p.Architecture, p.Variant)
 }
 
-// runsOn reports whether an image is for platform p. nil is any platform.
-func runsOn(answer image.InspectResponse, p *ocispec.Platform) bool {
-	return p == nil || p.OS == answer.Os && p.Architecture == answer.Architecture &&
-		(p.Variant == "" || p.Variant == answer.Variant)
+// runsOn reports whether an image is for one of the allowed platforms. No allowed platform
+// means any.
+func runsOn(answer image.InspectResponse, allowed []ocispec.Platform) bool {
+	has := normalizePlatform(answer.Os, answer.Architecture)
+	if answer.Variant != "" {
+		has.Variant = strings.ToLower(answer.Variant)
+	}
+	return len(allowed) == 0 || slices.ContainsFunc(allowed, func(p ocispec.Platform) bool { return fits(p, has) })
+}
+
+// fits reports whether an image of platform has may run where wanted is asked for. To
+// SwarmKit's scheduler, what is empty in wanted is any. The rest is as engines compare a
+// create's platform with the image: a variant that the image does not name fits, and so
+// does an older variant. An older architecture fits an engine without containerd's store.
+// With that store the create refuses it.
+func fits(wanted, has ocispec.Platform) bool {
+	if wanted.OS != "" && wanted.OS != has.OS {
+		return false
+	}
+	switch {
+	case wanted.Architecture == "",
+		wanted.Architecture == "amd64" && has.Architecture == "386",
+		wanted.Architecture == "arm64" && has.Architecture == "arm":
+		return true
+	case wanted.Architecture != has.Architecture:
+		return false
+	}
+	return wanted.Variant == "" || has.Variant <= wanted.Variant // v5, v6, v7
 }

@@ -73,6 +73,8 @@ type logTarget interface {
 	// checkLogOwner refuses a container that is not the task's.
 	checkLogOwner(answer container.InspectResponse) error
 	openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error)
+	// hide takes secrets out of an error of the engine.
+	hide(err error) error
 	logMessageContext() api.LogContext
 	// logContext gives ctx the logger of the task.
 	logContext(ctx context.Context) context.Context
@@ -197,7 +199,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	case err != nil:
 		return true, err
 	case readErr != io.EOF: //nolint:errorlint // an error that wraps io.EOF is no clean end
-		return !isPassing(readErr), engineError(ctx, readErr, "logs of container %s", name)
+		return !isPassing(readErr), engineError(ctx, p.target.hide(readErr), "logs of container %s", name)
 	case follow:
 		return false, nil // the container has ended, or the engine ends: inspect again
 	}

@@ -57,6 +57,9 @@ type pullTarget struct {
 	image   string          // as the task names it
 	ref     reference.Named // the same, parsed
 	options image.PullOptions
+	// scrubber knows the secrets of the first task that asks for the pull. Its log has
+	// the lines of the pull.
+	scrubber scrubber
 }
 
 // Pulls with the same pullKey are shared. The credentials are a part of it: nobody gets
@@ -74,8 +77,9 @@ func (t pullTarget) key() pullKey {
 	}
 }
 
-// openPull asks the engine to pull an image. The body has the pull's messages.
-type openPull func(ctx context.Context, name string, options image.PullOptions) (io.ReadCloser, error)
+// openPull asks the engine to pull an image. The body has the pull's messages. hide takes
+// secrets out of the error.
+type openPull func(ctx context.Context, name string, options image.PullOptions, hide func(error) error) (io.ReadCloser, error)
 
 // pulls are the pulls of one Engine that are in progress.
 type pulls struct {

@@ -55,7 +55,7 @@ func (e *pullError) rateLimited() bool { return cerrdefs.IsResourceExhausted(e.c
 // scrubbed takes secrets out of the text. If access was refused, it makes sure that the
 // text contains the word "denied". Engines use several words for it.
 func (e *pullError) scrubbed(scrub scrubber) *pullError {
-	e.text = scrub.clean(e.text, maxErrorLength)
+	e.text, e.cause = scrub.clean(e.text, maxErrorLength), scrub.hide(e.cause)
 	refused := cerrdefs.IsUnauthorized(e.class) || cerrdefs.IsPermissionDenied(e.class)
 	if refused && !strings.Contains(strings.ToLower(e.text), "denied") {
 		e.text = "access denied: " + e.text
@@ -121,7 +121,8 @@ var (
 	// The names of what carries the request (TCP, TLS, HTTP, gRPC), and words for a
 	// connection that ended.
 	transportSays = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp|unix)\b|\b(?:http2|net/http|tls|stream error|unavailable): |` +
-		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b`)
+		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b|\bcode = unavailable\b|\bconnection (?:refused|reset by peer)\b|\bbroken pipe\b|` +
+		`\bclosed? (?:network|idle) connection\b|\bno route to host\b`)
 )
 
 // statusNumber finds an HTTP status. The word "http", "https" or "status" must stand
@@ -137,7 +138,7 @@ func statusIn(text string) int {
 	}
 	for status := http.StatusBadRequest; status < 600; status++ {
 		words := strings.ToLower(http.StatusText(status))
-		if words != "" && (strings.HasSuffix(text, ": "+words) || strings.Contains(text, strconv.Itoa(status)+" "+words)) {
+		if words != "" && (text == words || strings.HasSuffix(text, ": "+words) || strings.Contains(text, strconv.Itoa(status)+" "+words)) {
 			return status
 		}
 	}
@@ -155,6 +156,8 @@ func classOfStatus(status int) error {
 		return cerrdefs.ErrPermissionDenied
 	case http.StatusGone:
 		return cerrdefs.ErrNotFound
+	case http.StatusRequestTimeout, http.StatusTooEarly:
+		return cerrdefs.ErrUnavailable
 	}
 	if status >= http.StatusInternalServerError {
 		return cerrdefs.ErrUnavailable

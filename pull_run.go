@@ -57,7 +57,7 @@ type pullRun struct {
 func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 	return &pullRun{
 		pulls: pulls, shared: shared, target: target,
-		words: newWording(target), scrubber: newScrubber(target.options.RegistryAuth),
+		words: newWording(target), scrubber: target.scrubber,
 	}
 }
 
@@ -95,12 +95,12 @@ func (r *pullRun) once(ctx context.Context) *pullError {
 	defer cancel(nil)
 	defer r.watch(cancel)()
 
-	body, err := r.pulls.open(ctx, r.target.image, r.target.options)
+	body, err := r.pulls.open(ctx, r.target.image, r.target.options, r.scrubber.hide)
 	if stalled := stallOf(ctx); stalled != nil && err != nil {
 		return stalled
 	}
 	if err != nil {
-		return r.words.requestError(err).scrubbed(r.scrubber)
+		return r.words.requestError(rawError(err)).scrubbed(r.scrubber)
 	}
 	if body == nil { // only a fake does that
 		return nil

@@ -157,6 +157,38 @@ func TestPullReturnsItsErrorAndRemembersNothing(t *testing.T) {
 	})
 }
 
+// Some tools write the credentials in another base64 than that of the engine's header.
+func TestPullSendsCredentialsAsTheHeaderNeedsThem(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ given, sent string }{
+		"as the header":     {"eyJwYXNzd29yZCI6Ij8_Pz4-PiJ9", "eyJwYXNzd29yZCI6Ij8_Pz4-PiJ9"}, // {"password":"???>>>"}
+		"standard alphabet": {"eyJwYXNzd29yZCI6Ij8/Pz4+PiJ9", "eyJwYXNzd29yZCI6Ij8_Pz4-PiJ9"},
+		"no padding":        {"eyJwYXNzd29yZCI6IngifQ", "eyJwYXNzd29yZCI6IngifQ=="}, // {"password":"x"}
+		"in lines":          {"eyJwYXNzd29y\r\nZCI6IngifQ==\r\n", "eyJwYXNzd29yZCI6IngifQ=="},
+		"an empty object":   {"e30", "e30="},
+		"with spaces":       {"IHsgfSA=", "IHsgfSA="},
+		"none":              {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			task := pullTask("x")
+			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: c.given}
+			client := newFakeClient(t)
+			said := "refused: " + c.given + " " + c.sent + " ???>>>"
+			client.imagePull = func(_ context.Context, _ string, options image.PullOptions) (io.ReadCloser, error) {
+				assert.Equal(t, c.sent, options.RegistryAuth)
+				return nil, answer{said, cerrdefs.ErrPermissionDenied}
+			}
+			err := newTestAdapter(t, client, task).PullImage(t.Context())
+			require.ErrorContains(t, err, "refused: ")
+			if len(c.given) > 6 {
+				assert.NotContains(t, err.Error(), c.given)
+				assert.NotContains(t, err.Error(), c.sent)
+			}
+		})
+	}
+}
+
 // TestPullOnlyWhatMayBeMissing: an image ID can only be on the
 // engine, and a digest never changes.
 func TestPullOnlyWhatMayBeMissing(t *testing.T) {

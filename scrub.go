@@ -1,128 +1,40 @@
 package dockerexec
 
 import (
-	"encoding/base64"
-	"encoding/json"
+	stderrors "errors"
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/moby/swarmkit/v2/agent/exec"
 )
+
+// credentialOption begins the option that holds the payload of a credential spec.
+const credentialOption = "credentialspec="
 
 // scrubbedMark stands for what was taken out, as in net/url's redacted URLs.
 const scrubbedMark = "xxxxx"
 
-// scrubber takes secrets out of what engines and registries say: the credentials
-// of one pull, and the user and query parts of any URL.
+// scrubber takes secrets out of what engines and registries say: values that it was
+// given, and the user and query parts of any URL. The zero value knows no values.
 type scrubber struct {
-	secrets []string       // taken out everywhere, even inside a word
-	words   *regexp.Regexp // taken out only as whole words; nil: none
+	secrets []secretText // longest first: a shorter one may be part of a longer one
 }
 
-// secretLength is the least length of a secret that is taken out even within a
-// word. A shorter one would garble texts that have nothing to do with it.
-const secretLength = 6
-
-// newScrubber makes a scrubber for the credentials in registryAuth, which has the form
-// of the engine's header. If the header cannot be decoded, the scrubber takes out only
-// the header itself.
-func newScrubber(registryAuth string) scrubber {
-	var s scrubber
-	if registryAuth == "" {
-		return s
-	}
-	var words []string
-	addWord := func(secret string) {
-		for _, form := range quotedForms(secret) {
-			words = append(words, regexp.QuoteMeta(form))
-		}
-	}
-	add := func(secret string) {
-		switch {
-		case len(secret) >= secretLength, !utf8.ValidString(secret): // a regular expression needs valid UTF-8
-			s.secrets = append(append(s.secrets, url.QueryEscape(secret), url.PathEscape(secret)), quotedForms(secret)...)
-		case secret != "":
-			addWord(secret)
-		}
-	}
-	add(registryAuth)
-	fields := map[string]any{}
-	var taken struct{ Username, Password string } // as for the engine, the keys may be in upper or lower case
-	if data, err := decodeBase64(registryAuth); err == nil {
-		_ = json.Unmarshal(data, &fields)
-		_ = json.Unmarshal(data, &taken)
-	}
-	if taken.Username != "" {
-		addWord(taken.Username)
-		add(base64.StdEncoding.EncodeToString([]byte(taken.Username + ":" + taken.Password)))
-	}
-	for key, value := range fields {
-		value, _ := value.(string)
-		switch strings.ToLower(key) {
-		case "username", "serveraddress", "email":
-		case "auth":
-			if pair, err := decodeBase64(value); err == nil {
-				_, secret, _ := strings.Cut(string(pair), ":")
-				add(secret)
-			}
-			add(value)
-		default:
-			add(value)
-		}
-	}
-	slices.SortFunc(s.secrets, func(a, b string) int { return len(b) - len(a) }) // longest first: a shorter one may be part of a longer one
-	s.secrets = slices.Compact(s.secrets)
-	if len(words) > 0 {
-		slices.SortFunc(words, func(a, b string) int { return len(b) - len(a) })
-		s.words = regexp.MustCompile(`(^|[^\w./@-])(?:` + strings.Join(words, "|") + `)($|[^\w./@-])`)
-	}
-	return s
-}
-
-// quotedForms returns secret as it is, and as it looks inside quotes. The quotes may be
-// Go's, JSON's (with or without the escapes for HTML), or Go's around JSON's.
-func quotedForms(secret string) []string {
-	withinQuotes := func(text string) string { return text[1 : len(text)-1] }
-	forms := []string{secret, withinQuotes(strconv.Quote(secret))}
-	if !utf8.ValidString(secret) { // JSON has no form for it
-		return forms
-	}
-	for _, forHTML := range []bool{true, false} {
-		var text strings.Builder
-		encoder := json.NewEncoder(&text)
-		encoder.SetEscapeHTML(forHTML)
-		_ = encoder.Encode(secret) // a string always has a form
-		form := withinQuotes(strings.TrimSuffix(text.String(), "\n"))
-		forms = append(forms, form, withinQuotes(strconv.Quote(form)))
-	}
-	slices.Sort(forms)
-	return slices.Compact(forms)
-}
-
-func decodeBase64(text string) ([]byte, error) {
-	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
-	return base64.RawURLEncoding.DecodeString(text)
+// secretText is one form of a secret.
+type secretText struct {
+	text  string
+	alone bool // taken out only where it is a word of its own
 }
 
 // clean returns text without secrets and control characters, no longer than
 // limit bytes.
 func (s scrubber) clean(text string, limit int) string {
-	for _, secret := range s.secrets {
-		text = strings.ReplaceAll(text, secret, scrubbedMark)
-	}
-	if strings.ContainsAny(text, "/?") {
-		text = anyURL.ReplaceAllStringFunc(text, cleanURL)
-		text = anyQuery.ReplaceAllString(text, "")
-	}
-	if s.words != nil {
-		for range 2 { // one pass misses the second of two words with one separator between them
-			text = s.words.ReplaceAllString(text, "${1}"+scrubbedMark+"${2}")
-		}
-	}
-	text = strings.ToValidUTF8(text, "\ufffd") // taking out a secret may have cut a character
+	text = strings.ToValidUTF8(s.hideIn(text, ""), "\ufffd") // taking out a secret may have cut a character
 	if strings.ContainsFunc(text, unicode.IsControl) {
 		text = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {
@@ -142,6 +54,84 @@ func (s scrubber) clean(text string, limit int) string {
 	return strings.Clone(text[:end]) + dots // a copy, because text may be large
 }
 
+// hideIn returns text without secrets. ownURL is the URL of the client's own request: its
+// query stays. It may be empty.
+func (s scrubber) hideIn(text, ownURL string) string {
+	// An engine quotes an option that it refuses. This option holds a payload.
+	if before, _, quotes := strings.Cut(text, credentialOption+"raw://"); quotes {
+		text = before + credentialOption + "raw://(the payload is not shown)"
+	}
+	for _, secret := range s.secrets {
+		if secret.alone {
+			text = replaceAlone(text, secret.text)
+		} else {
+			text = strings.ReplaceAll(text, secret.text, scrubbedMark)
+		}
+	}
+	// A volume that exists may have been made with another password than the task's.
+	if !strings.ContainsAny(text, "/?=") {
+		return text
+	}
+	text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
+		key, value, _ := strings.Cut(pair, "=")
+		if strings.Trim(value, "*") == "" { // the engine has hidden it
+			return pair
+		}
+		return key + "=" + scrubbedMark
+	})
+	parts := []string{text}
+	if ownURL != "" {
+		parts = strings.Split(text, ownURL)
+	}
+	for i, part := range parts {
+		part = anyURL.ReplaceAllStringFunc(part, cleanURL)
+		parts[i] = anyQuery.ReplaceAllString(part, "")
+	}
+	return strings.Join(parts, ownURL)
+}
+
+// replaceAlone takes word out where it stands alone.
+func replaceAlone(text, word string) string {
+	var result strings.Builder
+	copied := 0
+	for from := 0; ; {
+		at := strings.Index(text[from:], word)
+		if at < 0 {
+			break
+		}
+		at += from
+		if end := at + len(word); standsAlone(text[:at], text[end:]) {
+			result.WriteString(text[copied:at] + scrubbedMark)
+			copied, from = end, end
+		} else {
+			from = at + 1
+		}
+	}
+	if copied == 0 {
+		return text
+	}
+	return result.String() + text[copied:]
+}
+
+// standsAlone reports whether what stands between before and after is no part of a
+// longer word, name or path.
+func standsAlone(before, after string) bool {
+	left, _ := utf8.DecodeLastRuneInString(before)
+	if (isWordRune(left) || strings.ContainsRune("./@-", left)) && !endsInEscape.MatchString(before[max(0, len(before)-6):]) {
+		return before == ""
+	}
+	right, size := utf8.DecodeRuneInString(after)
+	if right == '.' { // of a sentence, or of a name
+		next, _ := utf8.DecodeRuneInString(after[size:])
+		return after[size:] == "" || !isWordRune(next)
+	}
+	return after == "" || !isWordRune(right) && !strings.ContainsRune("/-", right)
+}
+
+func isWordRune(r rune) bool {
+	return r == '_' || r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
+}
+
 var (
 	// A URL ends where a space or a quote is, and nowhere else: query parts are
 	// not always escaped.
@@ -149,6 +139,10 @@ var (
 	// A query without its URL.
 	anyQuery = regexp.MustCompile(`\?[\w.~%+-]+=[^\s"]*`)
 	port     = regexp.MustCompile(`:[0-9]*$`)
+	// A password among the options of a mount.
+	anyPassword = regexp.MustCompile(`(?i)(?:password|passwd|passphrase|secret|token|\bpass|\bpwd)=[^\s,;&"'\\]*[^\s,;&"'\\:.]`)
+	// A character that is escaped: for Go, JSON or a URL.
+	endsInEscape = regexp.MustCompile(`(?:\\[abfnrtv]|\\x[[:xdigit:]]{2}|\\u[[:xdigit:]]{4}|%[[:xdigit:]]{2})$`)
 )
 
 // cleanURL takes user and query out of a URL.
@@ -168,4 +162,121 @@ func cleanURL(text string) string {
 		rest = path[at+1:] // a password with a slash in it
 	}
 	return scheme + "//" + rest + end
+}
+
+// scrubbedError is an error of an engine that quoted a secret. It shows the text without
+// it. Of the error behind it, it gives classes, sentinels and the parts that show no
+// secret; that error itself is never handed out. A function holds it, so that nothing
+// that prints a value with its fields shows it.
+type scrubbedError struct {
+	text  string
+	raw   func() error
+	clean []error // the parts of raw that show no secret
+}
+
+// hide returns err, unless a part of its tree shows a secret.
+func (s scrubber) hide(err error) error {
+	if err == nil {
+		return nil
+	}
+	var ownURL string
+	var request *url.Error
+	if stderrors.As(err, &request) {
+		ownURL = request.URL
+	}
+	clean, whole := s.cleanParts(err, ownURL)
+	if whole {
+		return err
+	}
+	return &scrubbedError{text: s.hideIn(err.Error(), ownURL), raw: func() error { return err }, clean: clean}
+}
+
+// cleanParts returns the largest parts of err's tree that show no secret. whole says
+// that err itself is such a part.
+func (s scrubber) cleanParts(err error, ownURL string) (clean []error, whole bool) {
+	whole = s.isClean(err, ownURL)
+	for _, child := range behind(err) {
+		parts, all := s.cleanParts(child, ownURL)
+		whole = whole && all
+		clean = append(clean, parts...)
+	}
+	if whole {
+		return []error{err}, true
+	}
+	return clean, false
+}
+
+// isClean reports whether err's own text shows no secret.
+func (s scrubber) isClean(err error, ownURL string) bool {
+	text := err.Error()
+	if s.hideIn(text, ownURL) != text {
+		return false
+	}
+	if _, special := err.(fmt.Formatter); special { //nolint:errorlint // of this part alone
+		text = fmt.Sprintf("%+v", err)
+		return s.hideIn(text, ownURL) == text
+	}
+	return true
+}
+
+// behind returns what err wraps.
+func behind(err error) []error {
+	switch e := err.(type) { //nolint:errorlint // the tree itself is walked
+	case interface{ Unwrap() []error }:
+		return slices.DeleteFunc(slices.Clone(e.Unwrap()), func(child error) bool { return child == nil })
+	case interface{ Unwrap() error }:
+		if child := e.Unwrap(); child != nil {
+			return []error{child}
+		}
+	case interface{ Cause() error }:
+		if child := e.Cause(); child != nil {
+			return []error{child}
+		}
+	}
+	return nil
+}
+
+func (e *scrubbedError) Error() string { return e.text }
+
+// Is reports whether target is in the error's tree, or is its class.
+func (e *scrubbedError) Is(target error) bool {
+	if target == nil {
+		return false
+	}
+	raw := e.raw()
+	return stderrors.Is(raw, target) || target == knownClass(raw)
+}
+
+// As looks for target in the parts that show no secret.
+func (e *scrubbedError) As(target any) bool {
+	for _, part := range e.clean {
+		if stderrors.As(part, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// Temporary serves exec.IsTemporary.
+func (e *scrubbedError) Temporary() bool { return exec.IsTemporary(e.raw()) }
+
+// rawError returns the engine's own error behind err, or err. It is for classifiers and
+// must not be shown.
+func rawError(err error) error {
+	var scrubbed *scrubbedError
+	for stderrors.As(err, &scrubbed) {
+		err = scrubbed.raw()
+	}
+	return err
+}
+
+// rawText returns the text of err, with what was taken out of it. It is for classifiers
+// and must not be shown.
+func rawText(err error) string {
+	text := err.Error()
+	var scrubbed *scrubbedError
+	if stderrors.As(err, &scrubbed) {
+		text = strings.Replace(text, scrubbed.text, rawText(scrubbed.raw()), 1)
+	}
+	return text
 }
