@@ -197,7 +197,7 @@ func TestARenamedContainerIsStillTheTasks(t *testing.T) {
 					assert.GreaterOrEqual(t, asked, 2)
 				})
 			})
-			on("Prepare", func(t *testing.T, sim wrappedSim, ctlr *controller) {
+			on("Prepare", func(t *testing.T, _ wrappedSim, ctlr *controller) {
 				assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(t.Context()))
 			})
 		}

@@ -494,7 +494,7 @@ func chain(err error) (all []error) {
 	if err == nil {
 		return nil
 	}
-	if cause := errors.Cause(err); cause != err { //nolint:errorlint // the cause itself
+	if cause := errors.Cause(err); cause != err {
 		all = append(all, cause)
 	}
 	for _, child := range behind(err) {
