@@ -189,14 +189,15 @@ func TestAVanishedImageIsPulledAgain(t *testing.T) {
 		pullErr  error // of the pulls after the first
 		want     string
 		pulls    int
+		creates  int
 	}{
-		{"once", "example/web:1", 1, nil, "", 2},
-		{"a digest", digest, 1, nil, "", 2},
-		{"three times", "example/web:1", 3, nil, "", 4},
-		{"always", "example/web:1", 100, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", 4},
-		{"an ID", id, 100, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, 0},
+		{"once", "example/web:1", 1, nil, "", 2, 2},
+		{"a digest", digest, 1, nil, "", 2, 2},
+		{"three times", "example/web:1", 3, nil, "", 4, 4},
+		{"always", "example/web:1", 100, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", 4, 4},
+		{"an ID", id, 100, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, 0, 1},
 		{"and the registry refuses", "example/web:1", 1, simError{"pull access denied for example/web", cerrdefs.ErrPermissionDenied},
-			"pull access denied for example/web", 2},
+			"pull access denied for example/web", 2, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -228,6 +229,7 @@ func TestAVanishedImageIsPulledAgain(t *testing.T) {
 					assert.False(t, exec.IsTemporary(err))
 				}
 				assert.Equal(t, test.pulls, pulls)
+				assert.Equal(t, test.creates, sim.count("ContainerCreate"))
 				sim.fails(nil)
 				require.NoError(t, ctlr.Remove(t.Context()))
 				assert.Empty(t, sim.left())
