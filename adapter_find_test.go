@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"strings"
 	"testing"
@@ -12,10 +13,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -62,11 +61,13 @@ func (e wrappedSim) ImageInspect(ctx context.Context, ref string, options ...eng
 		if e.unshown[of] {
 			return image.InspectResponse{}, notFound("No such image: %s", ref)
 		}
-		config := &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{Labels: map[string]string{"some": "label"}}}
+		text := `{"Config": {"Labels": {"some": "label"}}}`
 		if e.labelled[of] {
-			config.Labels = ofThisTask
+			text = `{"Config": {"Labels": {"com.docker.swarm.task.id": "taskid"}}}`
 		}
-		return image.InspectResponse{ID: ref, Config: config}, nil
+		var answer image.InspectResponse
+		err := json.Unmarshal([]byte(text), &answer)
+		return answer, err
 	})
 }
 
