@@ -59,6 +59,8 @@ func TestPullRetries(t *testing.T) {
 		"bad reference":         {refusal(errors.New("invalid reference format: repository name must be lowercase")), 1, false, cerrdefs.IsInvalidArgument},
 		"certificate":           {refusal(answer{`Get "https://r/v2/": x509: certificate signed by unknown authority`, internal}), 1, false, cerrdefs.IsInternal},
 		"disk full":             {inStream("failed to register layer: write /x: no space left on device"), 1, false, nil},
+		"disk full, odd path":   {inStream("failed to register layer: write /srv/http/500.html: no space left on device"), 1, false, nil},
+		"a number in a path":    {inStream("failed to register layer: open /var/www/http/404 page: no such file"), 3, false, nil},
 		"garbage":               {stream("<html>"), 1, false, nil},
 		"unknown, bad request":  {refusal(answer{"boom", cerrdefs.ErrInvalidArgument}), 1, false, cerrdefs.IsInvalidArgument},
 		"unknown, not found":    {refusal(answer{"boom", notFound}), 1, false, cerrdefs.IsNotFound},
