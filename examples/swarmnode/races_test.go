@@ -61,7 +61,8 @@ func accessIn(stack string) (within, caller string) {
 		case strings.HasPrefix(line, "   "): // a file
 		case strings.HasPrefix(line, "  context."):
 			within = "context"
-		case !strings.HasPrefix(line, "  sync") && !strings.HasPrefix(line, "  github.com/moby/swarmkit/v2/api."):
+		case !strings.HasPrefix(line, "  sync") && !strings.HasPrefix(line, "  github.com/moby/swarmkit/v2/api.") &&
+			!strings.HasPrefix(line, "  github.com/moby/swarmkit/v2/api/"):
 			return within, strings.TrimSpace(line)
 		}
 	}
@@ -88,17 +89,18 @@ func TestRaces(t *testing.T) {
 		logs      = "github.com/moby/swarmkit/v2/agent.(*worker).Subscribe()"
 		ours      = "github.com/dockerexec/dockerexec.(*controller).Wait()"
 		copies    = "github.com/moby/swarmkit/v2/api.(*Task).CopyFrom() < github.com/moby/swarmkit/v2/api.(*Task).Copy() < "
+		claims    = "github.com/moby/swarmkit/v2/api/genericresource.ClaimResources() < "
 		makes     = "context.withCancel() < context.WithCancel() < " + loop
 		uses      = "sync/atomic.LoadInt64() < context.(*cancelCtx).propagateCancel() < " + ours
 	)
 	for _, report := range []string{report(loop, loop), report(uses, makes), report(makes, uses), report(loop, makes), report(logs, loop),
 		report(logs, copies+loop), report(publisher+".func1()", publisher+"()"),
-		report(copies+store, schedules)} {
+		report(copies+store, schedules), report(copies+store, claims+schedules)} {
 		assert.Empty(t, races("level=info\n"+report+"level=info\n"))
 	}
 	for _, report := range []string{
 		report(loop, ours), report(logs, ours), report(ours, loop), report(ours, ours), report(uses, uses), report(ours, makes), report(uses, loop),
-		report(copies+ours, loop), report(ours, schedules),
+		report(copies+ours, loop), report(ours, schedules), report(ours, claims+schedules), report(copies+store, claims+ours),
 		report("sync/atomic.LoadInt64() < "+ours, makes),
 		"WARNING: DATA RACE\nunreadable",
 	} {
