@@ -212,7 +212,7 @@ func (s scrubber) isClean(err error, ownURL string) bool {
 	if s.hideIn(text, ownURL) != text {
 		return false
 	}
-	if _, special := err.(fmt.Formatter); special { //nolint:errorlint // of this part alone
+	if _, special := err.(fmt.Formatter); special {
 		text = fmt.Sprintf("%+v", err)
 		return s.hideIn(text, ownURL) == text
 	}
