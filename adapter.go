@@ -40,7 +40,8 @@ type ContainerAdapter struct {
 	fullTask     fullTask
 	secrets      taskSecrets
 
-	containerID atomic.Pointer[string] // as the last inspect found it; nil: none so far
+	containerID atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
+	isRemoved   atomic.Bool            // this adapter has removed that container
 	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 	stops       stops
 
@@ -51,7 +52,8 @@ type ContainerAdapter struct {
 	// adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
-	warnOnce, capOnce sync.Once // each warning comes once, however often Create is called
+	// Each warning comes once, however often its method is called.
+	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 }
 
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
@@ -152,12 +154,17 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if err := a.provideMissing(ctx, config.files); err != nil {
 		return err
 	}
-	err = do(ctx, a, 0, func(ctx context.Context) error {
-		a.startSent.Store(true)
-		a.startedAt.Store(nil)
-		return a.engine.client.ContainerStart(ctx, a.name, container.StartOptions{})
+	err = a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
+			a.startSent.Store(true)
+			a.startedAt.Store(nil)
+			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
+		})
 	})
-	if IsUnknownContainer(err) {
+	switch {
+	case err == nil:
+		a.forgetStops() // they were for an earlier run
+	case IsUnknownContainer(err):
 		_ = a.removeFiles(ctx) // the start's error counts
 	}
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
@@ -180,8 +187,8 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if answer.ContainerJSONBase == nil || answer.State == nil {
 		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
 	}
-	if id := answer.ID; id != "" {
-		a.containerID.Store(&id)
+	if a.checkOwner(answer) == nil {
+		a.noteContainer(answer.ID)
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
@@ -201,12 +208,6 @@ func (a *ContainerAdapter) hideInState(answer container.InspectResponse) contain
 	return answer
 }
 
-func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
-	return request(ctx, a, 0, func(ctx context.Context) (container.InspectResponse, error) {
-		return a.engine.client.ContainerInspect(ctx, a.name)
-	})
-}
-
 // Remove removes the container, running or not, and its anonymous volumes. It waits
 // until the container is gone, and then removes the files of its secrets and configs. A
 // container that does not exist is no error. Named volumes, networks and the image
@@ -221,13 +222,19 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 }
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
-	err := do(ctx, a, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerRemove(ctx, a.name, container.RemoveOptions{RemoveVolumes: true, Force: true})
+	err := a.onContainer(ctx, func(nameOrID string) error {
+		err := do(ctx, a, 0, func(ctx context.Context) error {
+			return a.engine.client.ContainerRemove(ctx, nameOrID, container.RemoveOptions{RemoveVolumes: true, Force: true})
+		})
+		if removalInProgress.matches(err) {
+			if err = a.untilGone(ctx, nameOrID); isContainerGone(err) {
+				err = nil
+			}
+		}
+		return err
 	})
-	if removalInProgress.matches(err) {
-		err = a.untilGone(ctx)
-	}
 	if err == nil || isContainerGone(err) {
+		a.isRemoved.Store(true)
 		a.forgetStops()
 		return nil
 	}
@@ -237,11 +244,11 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 // untilGone waits while another caller removes the container. It returns the first
 // error of an inspect; if the removal succeeds, the error says that there is no such
 // container. It waits at most as long as one engine call may take.
-func (a *ContainerAdapter) untilGone(ctx context.Context) error {
+func (a *ContainerAdapter) untilGone(ctx context.Context, nameOrID string) error {
 	return do(ctx, a, 0, func(ctx context.Context) error {
 		pauses := backoff{first: 10 * time.Millisecond, longest: time.Second, atLeastHalf: true}
 		for {
-			if _, err := a.engine.client.ContainerInspect(ctx, a.name); err != nil {
+			if _, err := a.engine.client.ContainerInspect(ctx, nameOrID); err != nil {
 				return err
 			}
 			if err := sleep(ctx, pauses.next()); err != nil {
@@ -313,7 +320,7 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 		if present {
 			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image digest is on the engine: not pulled")
 		}
-		if present || err != nil {
+		if present || err != nil && err != errImageUnseen { //nolint:errorlint // bare
 			return err
 		}
 	}
@@ -321,6 +328,9 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 		image: a.image, ref: ref, options: config.pullOptions(), scrubber: a.scrubber(),
 	}))
 }
+
+// errImageUnseen is the error of imagePresent if images may not be looked at.
+var errImageUnseen = errors.New("the image may not be looked at")
 
 // imagePresent reports whether the engine has the task's image, for a platform that the
 // task allows. It returns an error only if the engine is away or ctx has ended. After any
@@ -338,6 +348,9 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 		return runsOn(answer, config.platforms()), nil
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
 		return false, engineError(ctx, err, "inspect image %s", a.image)
+	case isForbidden(err):
+		a.engine.optional.without(a.logContext(ctx), "GET /images/…", err, "an image is pulled although the engine may have it, and after a failed pull the create shows whether it has")
+		return false, errImageUnseen
 	default:
 		return false, nil
 	}

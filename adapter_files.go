@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/system"
@@ -128,6 +129,11 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 		return nil
 	}
 	host, err := a.engine.fileHost(ctx, a)
+	if ctx.Err() == nil && isForbidden(err) {
+		// No task with files can be made. Perhaps one was, before that.
+		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "files of secrets and configs that were written before are not removed")
+		return nil
+	}
 	if err != nil || host.engineID == "" { // no file was ever written
 		return err
 	}
@@ -198,6 +204,10 @@ func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 		return *known, nil
 	}
 	host, err := e.askFileHost(ctx, by)
+	if old := e.hosts.known.Load(); old != nil && err != nil && ctx.Err() == nil && isForbidden(err) {
+		e.optional.without(ctx, "GET /info", err, "files of secrets and configs are kept where they were")
+		return *old, nil
+	}
 	if err == nil && host.engineID != "" {
 		var young bool
 		if young, err = e.sweepFiles(ctx, by, host.engineID); young {
@@ -220,7 +230,7 @@ func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
 	}
 	info, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 	if err != nil {
-		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information")
+		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
 	}
 	host := fileHost{engineID: info.ID}
 	if !restrictedName(strings.ReplaceAll(info.ID, ":", ".")) { // it becomes a folder's name
@@ -273,6 +283,10 @@ func (e *Engine) sweepFiles(ctx context.Context, by caller, engineID string) (yo
 	containers, err := request(ctx, by, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return e.client.ContainerList(ctx, container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", labelTask))})
 	})
+	if refusal := err; ctx.Err() == nil && (isForbidden(refusal) || cerrdefs.IsNotFound(refusal)) {
+		e.optional.without(ctx, "GET /containers/json", refusal, "files of ended tasks are not looked for")
+		return false, nil
+	}
 	if err := engineError(ctx, err, "secrets and configs: list of containers"); unfinished(ctx, err) {
 		return false, err
 	} else if err != nil {

@@ -88,12 +88,12 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 			want: `config "name-of-c1" (c1) is not there yet: the getter of configs does not have c1`, temporary: true},
 		{name: "engine away", set: func(c *filesClient, _ *fileStore) {
 			c.info = func(context.Context) (system.Info, error) { return system.Info{}, errAway }
-		}, want: "secrets and configs: engine information: ", temporary: true},
+		}, want: "secrets and configs: engine information (GET /info): ", temporary: true},
 		{name: "information refused", set: func(c *filesClient, _ *fileStore) {
 			c.info = func(context.Context) (system.Info, error) {
 				return system.Info{}, answer{"no", cerrdefs.ErrPermissionDenied}
 			}
-		}, want: "secrets and configs: engine information: Error response from daemon: no"},
+		}, want: "secrets and configs: engine information (GET /info): Error response from daemon: no"},
 		{name: "owner", set: func(_ *filesClient, s *fileStore) {
 			s.chown = func(*os.File, int, int) error { return syscall.EPERM }
 		}, want: `secret "name-of-s1" (s1): operation not permitted`},

@@ -67,6 +67,9 @@ func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConf
 // engine's answer to the create.
 func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig, exists error) error {
 	found, err := a.findNetwork(ctx, wanted.name)
+	if err == errNetworkUnseen { //nolint:errorlint // bare
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -82,6 +85,9 @@ func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig,
 	return nil
 }
 
+// errNetworkUnseen is the error of findNetwork if networks may not be looked at.
+var errNetworkUnseen = errors.New("the network may not be looked at")
+
 // findNetwork returns the network with exactly this name; nil means that there is none.
 // The engine would also answer to the first characters of an ID.
 func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*network.Inspect, error) {
@@ -91,9 +97,14 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 	if cerrdefs.IsNotFound(err) || err == nil && found.Name != name {
 		return nil, nil
 	}
+	if err != nil && ctx.Err() == nil && isForbidden(err) {
+		a.engine.optional.without(a.logContext(ctx), "GET /networks/…", err, "networks that exist are used as they are, and not removed")
+		return nil, errNetworkUnseen
+	}
 	if err != nil {
 		return nil, engineError(ctx, err, "inspect network %s", name)
 	}
+	a.engine.optional.answered("GET /networks/…")
 	return &found, nil
 }
 
@@ -126,7 +137,7 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 	}
 	if owner == nil {
 		found, err := a.findNetwork(ctx, name)
-		if err != nil {
+		if err != nil && err != errNetworkUnseen { //nolint:errorlint // bare
 			return err
 		}
 		if found != nil {
@@ -173,9 +184,17 @@ func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bo
 		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true,
 			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
 	})
+	switch {
+	case err != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)):
+		a.engine.optional.without(a.logContext(ctx), "GET /containers/json", err, "networks are removed even if a container that was not started yet needs them")
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	a.engine.optional.answered("GET /containers/json")
 	return slices.ContainsFunc(created, func(c container.Summary) bool {
 		return c.Labels[LabelTaskID] != a.taskID
-	}), err
+	}), nil
 }
 
 func ownerOf(found *network.Inspect) networkOwner {

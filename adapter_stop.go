@@ -98,7 +98,7 @@ func (a *ContainerAdapter) forgetStop(s *stop) {
 	}
 }
 
-// forgetStops is for a container that is new, or that is gone.
+// forgetStops ends every stop. It is for a container that is new, gone, or started again.
 func (a *ContainerAdapter) forgetStops() {
 	a.stops.mu.Lock()
 	defer a.stops.mu.Unlock()
@@ -122,18 +122,23 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	}
 	var connection connectionTrace
 	late := false
-	err := do(ctx, a, grace, func(ctx context.Context) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s.sent = time.Now()
-		limited, cancel := context.WithTimeout(connection.follow(ctx), grace+killDelay)
-		defer cancel()
-		err := a.engine.client.ContainerStop(limited, a.name, container.StopOptions{Timeout: a.stopTimeout})
-		if late = err != nil && limited.Err() != nil && ctx.Err() == nil; late {
-			return requestTimeoutError(grace + killDelay)
-		}
-		return err
+	err := a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a, grace, func(ctx context.Context) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			s.sent = time.Now()
+			limited, cancel := context.WithTimeout(connection.follow(ctx), grace+killDelay)
+			defer cancel()
+			err := a.engine.client.ContainerStop(limited, nameOrID, container.StopOptions{Timeout: a.stopTimeout})
+			if isContainerGone(err) {
+				s.sent = time.Time{}
+			}
+			if late = err != nil && limited.Err() != nil && ctx.Err() == nil; late {
+				return requestTimeoutError(grace + killDelay)
+			}
+			return err
+		})
 	})
 	s.over = err == nil || isContainerGone(err) || IsStoppedContainer(err)
 	if !s.over && (connection.failed(err) || isUndone(err)) {
@@ -236,8 +241,10 @@ func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 }
 
 func (a *ContainerAdapter) kill(ctx context.Context) error {
-	err := do(ctx, a, 0, func(ctx context.Context) error {
-		return a.engine.client.ContainerKill(ctx, a.name, "")
+	err := a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
+			return a.engine.client.ContainerKill(ctx, nameOrID, "")
+		})
 	})
 	if isContainerGone(err) || IsStoppedContainer(err) {
 		return nil

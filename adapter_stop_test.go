@@ -527,3 +527,42 @@ func TestWhetherAFakesStopGotAConnection(t *testing.T) {
 		})
 	}
 }
+
+// A stop belongs to one run of the container. After another start the next one sends its
+// own signal, and the container has its whole grace period.
+func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for name, again := range map[string]func(*testing.T, *simEngine, *ContainerAdapter){
+		"it is started again": func(t *testing.T, _ *simEngine, a *ContainerAdapter) {
+			require.NoError(t, a.Start(t.Context()))
+		},
+		"it is removed by somebody else, and made again": func(t *testing.T, sim *simEngine, a *ContainerAdapter) {
+			require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{}))
+			require.NoError(t, a.Create(t.Context()))
+			require.NoError(t, a.Start(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				adapter, err := NewEngine(sim).Adapter(nil, graceTask(), nil)
+				require.NoError(t, err)
+				require.NoError(t, adapter.PullImage(t.Context()))
+				require.NoError(t, adapter.Create(t.Context()))
+				require.NoError(t, adapter.Start(t.Context()))
+				sim.fails(failing("ContainerStop", errNoExitEvent))
+				require.Error(t, adapter.Shutdown(t.Context()))
+				sim.fails(nil)
+				sim.exit(taskName, 0)
+				time.Sleep(time.Minute)
+				again(t, sim, adapter)
+				time.Sleep(time.Minute)
+				sim.forgetCalls()
+				require.NoError(t, adapter.Shutdown(t.Context()))
+				assert.Equal(t, 1, sim.count("ContainerStop"))
+				assert.Zero(t, sim.count("ContainerKill"))
+			})
+		})
+	}
+}

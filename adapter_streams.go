@@ -20,11 +20,11 @@ import (
 // created and has FinishedAt set has exited: its engine was killed during the start and
 // did not see the exit.
 //
-// Wait returns [ErrContainerDestroyed], bare, if there is no container, if the
-// container is being removed, or if another one has taken its name since Wait first
-// looked. It returns ctx.Err(), bare, if ctx ends. Any other error is the engine's
-// answer to an inspect. It does not mean that the container has stopped: call Wait
-// again.
+// Wait returns [ErrContainerDestroyed], bare, if there is no container, if the container
+// is being removed, or if only another container with its name is left. A container that
+// was renamed is still the task's. Wait returns ctx.Err(), bare, if ctx ends. Any other
+// error is the engine's answer to an inspect. It does not mean that the container has
+// stopped: call Wait again.
 //
 // An engine that is away does not end Wait. Meanwhile Wait makes no request: only the
 // event stream, which all adapters of the [Engine] share, looks for the engine. An exit
@@ -113,16 +113,12 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 	}
 }
 
-// inspectPinned inspects the task's container by its name, and pins the first ID that
-// it finds. A container with another ID is not the one that was asked about. If the
-// name is gone, the pinned container may have been renamed, so it is inspected by its
-// ID.
+// inspectPinned inspects the task's container, and pins the first ID that it finds. A
+// container with another ID is not the one that was asked about.
 func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
 	answer, err := a.inspect(ctx)
-	if isContainerGone(err) && *pinned != "" {
-		answer, err = request(ctx, a, 0, func(ctx context.Context) (container.InspectResponse, error) {
-			return a.engine.client.ContainerInspect(ctx, *pinned)
-		})
+	if isContainerGone(err) && *pinned != "" && *pinned != a.knownID() {
+		answer, err = a.inspectAs(ctx, *pinned)
 	}
 	if isContainerGone(err) {
 		return answer, ErrContainerDestroyed
@@ -243,7 +239,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 	if err != nil {
 		return nil, err
 	}
-	body, err := a.openLogs(ctx, a.name, engineOptions)
+	var body io.ReadCloser
+	err = a.onContainer(ctx, func(nameOrID string) error {
+		body, err = a.openLogs(ctx, nameOrID, engineOptions)
+		return err
+	})
 	if err != nil {
 		return nil, engineError(ctx, err, "logs of container %s", a.name)
 	}

@@ -109,7 +109,9 @@ func TestWaitPinsTheContainer(t *testing.T) {
 	}{
 		{"renamed, exited", container.InspectResponse{}, exitedWith(4), unknown, nil, nil, 4},
 		{"removed", container.InspectResponse{}, container.InspectResponse{}, unknown, unknown, ErrContainerDestroyed, 0},
-		{"another has the name", other, exitedWith(4), nil, nil, ErrContainerDestroyed, 0},
+		{"renamed, another has the name, exited", other, exitedWith(4), nil, nil, nil, 4},
+		{"removed, another has the name", other, container.InspectResponse{}, nil, unknown, ErrContainerDestroyed, 0},
+		{"removed, another has the name, says a fake that knows names alone", other, other, nil, nil, ErrContainerDestroyed, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

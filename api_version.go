@@ -2,15 +2,16 @@ package dockerexec
 
 import (
 	"context"
-	"reflect"
+	stderrors "errors"
+	"net/http"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"weak"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/versions"
@@ -32,10 +33,12 @@ type apiVersion struct {
 	isFake bool           // no ping, and none of the requests that fakes need not implement
 	shared *clientVersion // by all Engines of the client
 	agreed atomic.Bool    // by this Engine: it has pinged
+
+	optional *optionalRequests
 }
 
 func (v *apiVersion) init(e *Engine, isWrapped bool) {
-	v.client = e.client
+	v.client, v.optional = e.client, &e.optional
 	if _, isReal := e.client.(*engineapi.Client); !isReal && !isWrapped {
 		v.isFake = true
 		v.shared = newClientVersion()
@@ -79,6 +82,11 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	switch {
 	case err != nil && pingCtx.Err() != nil:
 		return failed(requestTimeoutError(timeout))
+	case forbidsPing(err):
+		v.optional.without(ctx, "GET /_ping", err, "the API version is learnt when the engine refuses one")
+		if ping.APIVersion == "" {
+			ping.APIVersion = newestVersion
+		}
 	case isAnswer(err):
 		return failed(errors.New(err.Error())) // without its class, which is about the ping alone
 	case err != nil:
@@ -91,6 +99,12 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	}
 	v.agreed.Store(true)
 	return v.shared.current(), nil
+}
+
+// forbidsPing reports whether the ping alone was refused. Other answers, such as a 404
+// or a 401, say more: no engine is there, or nothing at all is allowed.
+func forbidsPing(err error) bool {
+	return cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err) || stderrors.Is(err, errhttp.ToNative(http.StatusMethodNotAllowed))
 }
 
 // enter begins a request, after get. It waits while the version is being changed. The
@@ -124,19 +138,24 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	}
 	ctx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
-	ping, err := v.client.Ping(ctx)
-	if err != nil {
-		log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
-		return false
+	var wanted string
+	why := v.shared.whyFixed()
+	if why == "" {
+		ping, err := v.client.Ping(ctx)
+		if err != nil && !forbidsPing(err) {
+			log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
+			return false
+		}
+		wanted = withinLimits(ping.APIVersion, refusal)
 	}
-	wanted := withinLimits(ping.APIVersion, refusal)
-	var why string
 	switch {
+	case why != "":
 	case versions.GreaterThan(wanted, newestVersion):
 		why = "the client speaks no version above " + newestVersion
 	case wanted == refused:
 		why = "the engine offers no other one"
 	default:
+		var err error
 		if why, err = v.shared.set(ctx, v.client, wanted); err != nil {
 			log.G(ctx).WithError(err).Debug("the API version was not changed")
 			return false
@@ -338,9 +357,27 @@ func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, p
 	return err
 }
 
+const (
+	userFixedVersion = "the client was made with a fixed version"
+	onlyRealGoesUp   = "only a *client.Client can go to a newer one"
+)
+
+// whyFixed says why the version can never be changed, if that is known already.
+func (s *clientVersion) whyFixed() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fixed {
+		return userFixedVersion
+	}
+	return ""
+}
+
 // set changes the version to wanted. why says why the client does not allow that. err
 // says that it may be tried again.
 func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wanted string) (why string, err error) {
+	if _, isReal := client.(*engineapi.Client); !isReal && versions.GreaterThan(wanted, s.current()) {
+		return onlyRealGoesUp, nil // without holding any request
+	}
 	err = s.change(ctx, func() {
 		why = s.setLocked(client, wanted)
 		s.version, s.known = client.ClientVersion(), true
@@ -356,7 +393,7 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 	case wanted == before:
 		return ""
 	case !isLower && !isReal:
-		return "only a *client.Client can go to a newer one"
+		return onlyRealGoesUp
 	case !s.raised:
 		// Find out whether the user has fixed the version. If so, a ping does not lower
 		// it. The client shows that in no other way.
@@ -367,7 +404,7 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 		client.NegotiateAPIVersionPing(types.Ping{APIVersion: lower})
 		if client.ClientVersion() == before {
 			s.fixed = true
-			return "the client was made with a fixed version"
+			return userFixedVersion
 		}
 	}
 	if isReal && client.ClientVersion() != wanted {
@@ -375,62 +412,4 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 		s.raised = true
 	}
 	return ""
-}
-
-// versionsByClient finds the clientVersion of a client. It keeps no client alive.
-type versionsByClient struct {
-	mu sync.Mutex
-	// By the weak pointer to a *client.Client, or by a wrapped client itself.
-	byClient map[any]*clientVersion
-	// engines counts the Engines of each wrapped client: nothing points weakly to a
-	// client whose type is not known.
-	engines map[any]int
-}
-
-var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
-
-// of returns the version of the client of e. It stays in the table as long as the
-// client lives; for a wrapped client, as long as one of its Engines does.
-func (t *versionsByClient) of(e *Engine) *clientVersion {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	typed, isReal := e.client.(*engineapi.Client)
-	var key any
-	switch {
-	case isReal:
-		key = weak.Make(typed)
-	case reflect.ValueOf(e.client).Comparable():
-		key = e.client
-	default: // it cannot be found again
-		return newClientVersion()
-	}
-	v := t.byClient[key]
-	if v == nil {
-		v = newClientVersion()
-		t.byClient[key] = v
-		if isReal {
-			runtime.AddCleanup(typed, t.drop, key)
-		}
-	}
-	if !isReal {
-		t.engines[key]++
-		runtime.AddCleanup(e, t.dropEngine, key)
-	}
-	return v
-}
-
-func (t *versionsByClient) drop(key any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.byClient, key)
-}
-
-func (t *versionsByClient) dropEngine(key any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.engines[key]--
-	if t.engines[key] == 0 {
-		delete(t.engines, key)
-		delete(t.byClient, key)
-	}
 }

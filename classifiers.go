@@ -45,6 +45,11 @@ var (
 			{"20.10 to 29", "^bind source path does not exist"},
 		},
 	}
+	// A create whose image is not on the engine.
+	imageMissing = classifier{
+		class: cerrdefs.IsNotFound,
+		says:  []phrase{{"20.10 to 29", "^no such image"}},
+	}
 	// A CPU limit above the host's cores.
 	tooManyCPUs = classifier{
 		class: cerrdefs.IsInvalidArgument,

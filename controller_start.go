@@ -32,12 +32,17 @@ func (c *controller) Prepare(ctx context.Context) error {
 		if err := c.detached(ctx, c.adapter.CreateVolumes); err != nil {
 			return err
 		}
-		if err := c.pull(ctx); err != nil {
+		unseen, err := c.pull(ctx)
+		if err != nil {
 			return err
 		}
-		return c.detachedWithNetworks(ctx, func(ctx context.Context) error {
+		return c.repaired(ctx, func(ctx context.Context) error {
 			c.adapter.createSent.Store(false)
-			return c.created(c.adapter.Create(ctx))
+			err := c.created(c.adapter.Create(ctx))
+			if unseen != nil && imageMissing.matches(errors.Cause(err)) {
+				return unseen
+			}
+			return err
 		})
 	})
 }
@@ -50,7 +55,7 @@ func (c *controller) created(err error) error {
 	switch {
 	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
 		c.ownershipProven, c.createLost = true, false
-	case exec.IsTemporary(err) && c.adapter.createSent.Load():
+	case exec.IsTemporary(err) && c.adapter.createSent.Load() && !isUndone(err):
 		c.createLost = true
 	}
 	return err
@@ -73,32 +78,40 @@ func (c *controller) findPrepared(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.detachedWithNetworks(ctx, func(ctx context.Context) error {
+	err = c.repaired(ctx, func(ctx context.Context) error {
 		config, version, err := c.adapter.ready(ctx)
 		if err != nil {
 			return err
 		}
 		return c.created(c.adapter.adopt(ctx, config, version, answer))
 	})
+	if IsUnknownContainer(err) {
+		return nil // it has vanished since, so it is created again
+	}
+	return err
 }
 
 // pull pulls the image. If that fails and the image is on the engine, it succeeds with
-// a warning. A temporary error is returned: then the agent tries again.
-func (c *controller) pull(ctx context.Context) error {
+// a warning. A temporary error is returned: then the agent tries again. If it is not
+// known whether the image is on the engine, unseen is the error of the pull: the create
+// shows whether the image is there.
+func (c *controller) pull(ctx context.Context) (unseen, err error) {
 	pullErr := c.adapter.PullImage(ctx)
 	if pullErr == nil || ctx.Err() != nil || exec.IsTemporary(pullErr) {
-		return pullErr
+		return nil, pullErr
 	}
 	present, err := c.adapter.imagePresent(ctx)
-	if err != nil {
-		return err
-	}
-	if !present {
-		return pullErr
+	switch {
+	case err == errImageUnseen: //nolint:errorlint // bare
+		unseen = pullErr
+	case err != nil:
+		return nil, err
+	case !present:
+		return nil, pullErr
 	}
 	log.G(c.adapter.logContext(ctx)).WithField("image", c.adapter.image).WithError(pullErr).
 		Warn("pull failed, the image on the engine is used instead")
-	return nil
+	return unseen, nil
 }
 
 // Start starts the container. If the container has a health check, it waits until the
@@ -140,7 +153,7 @@ func (c *controller) Start(ctx context.Context) error {
 			}
 			return exec.ErrTaskStarted
 		}
-		if err := c.detachedWithNetworks(ctx, c.startContainer); err != nil {
+		if err := c.repaired(ctx, c.startContainer); err != nil {
 			if !isLostStart(err) {
 				return err
 			}
@@ -250,7 +263,7 @@ func (c *controller) startContainer(ctx context.Context) error {
 	switch {
 	case err == nil:
 		c.setStartLost(false)
-	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load(): // the client's error does not tell whether the request arrived
+	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load() && !isUndone(err): // the client's error does not tell whether the request arrived
 		c.setStartLost(true)
 	}
 	return err

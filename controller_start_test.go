@@ -176,6 +176,154 @@ func TestAVanishedNetworkIsMadeAgainForAnAdoptedContainer(t *testing.T) {
 	})
 }
 
+// An image that somebody has removed since its pull is pulled again, a bounded number of
+// times.
+func TestAVanishedImageIsPulledAgain(t *testing.T) {
+	t.Parallel()
+	const digest = "example/web@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const id = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	for _, test := range []struct {
+		name     string
+		image    string
+		vanishes int
+		pullErr  error // of the pulls after the first
+		want     string
+		pulls    int
+		creates  int
+	}{
+		{"once", "example/web:1", 1, nil, "", 2, 2},
+		{"a digest", digest, 1, nil, "", 2, 2},
+		{"three times", "example/web:1", 3, nil, "", 4, 4},
+		{"always", "example/web:1", 100, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", 4, 4},
+		{"an ID", id, 100, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, 0, 1},
+		{"and the registry refuses", "example/web:1", 1, simError{"pull access denied for example/web", cerrdefs.ErrPermissionDenied},
+			"pull access denied for example/web", 2, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				task := networkedTask()
+				spec(task).Image = test.image
+				ctlr := newSimController(t, sim, taskAt(task, api.TaskStateAccepted))
+				pulls, left := 0, test.vanishes
+				sim.fails(func(call string) error {
+					switch {
+					case strings.HasPrefix(call, "ImagePull"):
+						if pulls++; pulls > 1 {
+							return test.pullErr
+						}
+					case strings.HasPrefix(call, "ContainerCreate") && left > 0:
+						left--
+						sim.mu.Lock()
+						clear(sim.images)
+						sim.mu.Unlock()
+					}
+					return nil
+				})
+				err := ctlr.Prepare(t.Context())
+				if test.want == "" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, test.want)
+					assert.False(t, exec.IsTemporary(err))
+				}
+				assert.Equal(t, test.pulls, pulls)
+				assert.Equal(t, test.creates, sim.count("ContainerCreate"))
+				sim.fails(nil)
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Empty(t, sim.left())
+			})
+		})
+	}
+}
+
+// All that a prune takes at once is made again.
+func TestAPruneWithinPrepare(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr := newSimController(t, sim, taskAt(networkedTask(), api.TaskStateAccepted))
+		pruned := false
+		sim.fails(func(call string) error {
+			if strings.HasPrefix(call, "ContainerCreate") && !pruned {
+				pruned = true
+				sim.mu.Lock()
+				clear(sim.images)
+				clear(sim.networks)
+				sim.mu.Unlock()
+			}
+			return nil
+		})
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		require.NoError(t, ctlr.Start(t.Context()))
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Empty(t, sim.left())
+	})
+}
+
+// A container that vanishes before it has joined its networks is created again; in each
+// case below it is removed at the first connect.
+func TestAContainerThatVanishesWithinPrepareIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		state api.TaskState
+	}{{"found by the create", api.TaskStateAccepted}, {"found before the create", api.TaskStatePreparing}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				require.NoError(t, newSimController(t, sim, networkedTask()).Prepare(t.Context()))
+				sim.with(taskName, func(c *simContainer) { c.networks = []string{"backend"} })
+				sim.fails(func(call string) error {
+					if strings.HasPrefix(call, "NetworkConnect") {
+						sim.mu.Lock()
+						defer sim.mu.Unlock()
+						clear(sim.containers)
+					}
+					return nil
+				})
+				ctlr := newSimController(t, sim, taskAt(networkedTask(), test.state))
+				require.NoError(t, ctlr.Prepare(t.Context()))
+				sim.with(taskName, func(c *simContainer) { assert.Equal(t, []string{"backend", "frontend"}, c.networks) })
+				require.NoError(t, ctlr.Start(t.Context()))
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Empty(t, sim.left())
+			})
+		})
+	}
+}
+
+// A container that vanishes before its start fails the task, which is then replaced.
+func TestAContainerThatVanishesBeforeItsStartFailsTheTask(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"ContainerInspect", "ContainerStart"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				ctlr, task := inState(t, sim, api.TaskStateStarting, nil)
+				sim.fails(func(made string) error {
+					if strings.HasPrefix(made, call) {
+						sim.mu.Lock()
+						defer sim.mu.Unlock()
+						clear(sim.containers)
+					}
+					return nil
+				})
+				status, err := exec.Do(t.Context(), task, ctlr)
+				require.NoError(t, err)
+				assert.Equal(t, api.TaskStateFailed, status.State)
+				assert.Contains(t, status.Err, "container web.1.taskid: Error response from daemon: No such container: ")
+				sim.fails(nil)
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Empty(t, sim.left())
+			})
+		})
+	}
+}
+
 // The start's 404 is about a network only if it says so.
 func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
 	t.Parallel()
@@ -192,7 +340,7 @@ func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
 		sim.forgetCalls()
 		err := ctlr.Start(t.Context())
 		require.EqualError(t, err, "start container web.1.taskid: Error response from daemon: No such container: web.1.taskid")
-		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid"}, sim.called())
+		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid", "ContainerStart container-00000002"}, sim.called())
 	})
 }
 
@@ -729,5 +877,29 @@ func TestAnEndDoesNotWaitInVain(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// An engine that does not speak the client's version has carried out nothing: neither a
+// start nor a create is looked for.
+func TestACallOfARefusedVersionIsNotLost(t *testing.T) {
+	t.Parallel()
+	tooOld := simError{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}
+	for _, call := range []string{"ContainerCreate", "ContainerStart"} {
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			ctlr := newSimController(t, sim, plainTask())
+			sim.fails(failing(call, tooOld))
+			err := ctlr.Prepare(t.Context())
+			if call == "ContainerStart" {
+				require.NoError(t, err)
+				err = ctlr.Start(t.Context())
+			}
+			require.True(t, exec.IsTemporary(err), err)
+			sim.fails(nil)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Zero(t, time.Since(began), call)
+		})
 	}
 }

@@ -127,13 +127,13 @@ the controller removes what the call has made.
     [IsUnknownContainer] and the other classifiers.
 
 Any call may be repeated after any of these errors. If the engine carried out a call
-and its answer was lost, the repeated call finds the result and succeeds. An answer
-of the engine is believed: after a 404 to a removal or a stop, there is nothing to
-remove or stop. An answer that is not JSON is a final error: no engine sends it.
+and its answer was lost, the repeated call finds the result and succeeds. A 404 means
+that there is no container, unless it has got another name: then it is found by its ID
+or its label. An answer that is not JSON is a final error: no engine sends it.
 
 SwarmKit's agent does not stop a task that has ended, and removes it only once. The
-controllers therefore do more. Refusals (400, 401, 403, 501) are final everywhere
-but on the event stream. For all else:
+controllers therefore do more. Refusals (400, 401, 403, 501) are final, but for the
+event stream and other requests that are not needed. For all else:
 
   - If an inspect fails, Start and Wait fail for good only after a 404. If it succeeds,
     they end if the container has ended, is being removed or is another task's.

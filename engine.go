@@ -3,10 +3,15 @@ package dockerexec
 import (
 	"context"
 	"io"
+	"reflect"
+	"runtime"
+	"sync"
 	"time"
+	"weak"
 
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
 
@@ -26,6 +31,7 @@ type Engine struct {
 	networks sharedNetworks
 	files    fileStore
 	hosts    fileHosts
+	optional optionalRequests
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. It never closes
@@ -61,6 +67,35 @@ func (e *Engine) usable() error {
 		return errNoClient
 	}
 	return e.options.err
+}
+
+// optionalRequests are the requests that a proxy in front of the engine may refuse. The
+// package goes on without their answers. The zero value is ready for use.
+type optionalRequests struct {
+	mu      sync.Mutex
+	refused map[string]bool
+}
+
+// without logs that a request was refused, and what is done instead. It logs each
+// request once, until answered is called.
+func (o *optionalRequests) without(ctx context.Context, request string, err error, instead string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused[request] {
+		return
+	}
+	if o.refused == nil {
+		o.refused = map[string]bool{}
+	}
+	o.refused[request] = true
+	log.G(ctx).WithError(err).Warnf("the engine, or a proxy in front of it, refuses %s; %s", request, instead)
+}
+
+// answered notes that a request was answered.
+func (o *optionalRequests) answered(request string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.refused, request)
 }
 
 // versionTries bounds the tries of a request whose API version the engine refuses. While
@@ -200,4 +235,62 @@ func do(ctx context.Context, by caller, extra time.Duration, call func(context.C
 		return struct{}{}, call(ctx)
 	})
 	return err
+}
+
+// versionsByClient finds the clientVersion of a client. It keeps no client alive.
+type versionsByClient struct {
+	mu sync.Mutex
+	// By the weak pointer to a *client.Client, or by a wrapped client itself.
+	byClient map[any]*clientVersion
+	// engines counts the Engines of each wrapped client: nothing points weakly to a
+	// client whose type is not known.
+	engines map[any]int
+}
+
+var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
+
+// of returns the version of the client of e. It stays in the table as long as the
+// client lives; for a wrapped client, as long as one of its Engines does.
+func (t *versionsByClient) of(e *Engine) *clientVersion {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	typed, isReal := e.client.(*engineapi.Client)
+	var key any
+	switch {
+	case isReal:
+		key = weak.Make(typed)
+	case reflect.ValueOf(e.client).Comparable():
+		key = e.client
+	default: // it cannot be found again
+		return newClientVersion()
+	}
+	v := t.byClient[key]
+	if v == nil {
+		v = newClientVersion()
+		t.byClient[key] = v
+		if isReal {
+			runtime.AddCleanup(typed, t.drop, key)
+		}
+	}
+	if !isReal {
+		t.engines[key]++
+		runtime.AddCleanup(e, t.dropEngine, key)
+	}
+	return v
+}
+
+func (t *versionsByClient) drop(key any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byClient, key)
+}
+
+func (t *versionsByClient) dropEngine(key any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.engines[key]--
+	if t.engines[key] == 0 {
+		delete(t.engines, key)
+		delete(t.byClient, key)
+	}
 }

@@ -2,8 +2,10 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/versions"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -314,4 +317,563 @@ func TestNothingIsGoneForAPingThatIsNotFound(t *testing.T) {
 		assert.True(t, exec.IsTemporary(err), name)
 		assert.False(t, cerrdefs.IsNotFound(err), name)
 	}
+}
+
+// rangedEngine speaks the API versions from min to max, and refuses others as Docker
+// does. It is upgraded by moving that range. It knows a running container of any name.
+type rangedEngine struct {
+	mu       sync.Mutex
+	min, max string
+	requests []string // all but pings
+	pings    int
+	// before may take over a request before it is answered; nil: it is answered.
+	before func(*http.Request) (*http.Response, error)
+}
+
+func (e *rangedEngine) speaks(least, most string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.min, e.max = least, most
+}
+
+// taken returns the requests since the last call.
+func (e *rangedEngine) taken() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	taken := e.requests
+	e.requests = nil
+	return taken
+}
+
+func (e *rangedEngine) RoundTrip(r *http.Request) (*http.Response, error) {
+	e.mu.Lock()
+	least, most := e.min, e.max
+	_, version, _ := strings.Cut(r.URL.Path, "/v")
+	version, path, versioned := strings.Cut(version, "/")
+	if versioned {
+		e.requests = append(e.requests, r.Method+" "+r.URL.Path)
+	} else {
+		e.pings++
+	}
+	e.mu.Unlock()
+	answer := &http.Response{StatusCode: http.StatusOK, Request: r, Body: http.NoBody,
+		Header: http.Header{"Api-Version": {most}, "Content-Type": {"application/json"}}}
+	says := func(status int, text string) (*http.Response, error) {
+		answer.StatusCode, answer.Body = status, io.NopCloser(strings.NewReader(text))
+		return answer, nil
+	}
+	switch {
+	case !versioned:
+		return answer, nil
+	case versions.LessThan(version, least):
+		return says(http.StatusBadRequest, fmt.Sprintf(`{"message": "client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version"}`, version, least))
+	case versions.GreaterThan(version, most):
+		return says(http.StatusBadRequest, fmt.Sprintf(`{"message": "client version %s is too new. Maximum supported API version is %s"}`, version, most))
+	}
+	if e.before != nil {
+		if taken, err := e.before(r); taken != nil || err != nil {
+			return taken, err
+		}
+	}
+	switch {
+	case path == "events":
+		answer.Body = silentBody{r.Context()}
+		return answer, nil
+	case path == "containers/json":
+		return says(http.StatusOK, `[]`)
+	case strings.HasSuffix(path, "/json"):
+		return says(http.StatusOK, `{"Id": "c1", "Config": {}, "State": {"Status": "running", "Running": true}}`)
+	case strings.HasSuffix(path, "/create") && strings.HasPrefix(path, "images"):
+		return says(http.StatusOK, `{"status": "Status: Image is up to date"}`)
+	case path == "containers/create":
+		return says(http.StatusCreated, `{"Id": "c1"}`)
+	case strings.HasSuffix(path, "/create"):
+		return says(http.StatusCreated, `{"Id": "x1"}`)
+	case strings.HasSuffix(path, "/logs"):
+		return says(http.StatusOK, "\x01\x00\x00\x00\x00\x00\x00\x242026-01-02T03:04:05.000000006Z line\n")
+	case path == "info":
+		return says(http.StatusOK, `{"Name": "host", "NCPU": 2}`)
+	case path == "plugins":
+		return says(http.StatusOK, `[]`)
+	}
+	return says(http.StatusNoContent, "")
+}
+
+func (e *rangedEngine) client(t testing.TB, opts ...engineapi.Opt) *engineapi.Client {
+	t.Helper()
+	opts = append([]engineapi.Opt{engineapi.WithHost("tcp://engine:1"), engineapi.WithHTTPClient(&http.Client{Transport: e})}, opts...)
+	client, err := engineapi.NewClientWithOpts(opts...)
+	require.NoError(t, err)
+	return client
+}
+
+// versionTask uses each kind of request.
+func versionTask() *api.Task {
+	task := plainTask()
+	attach(task, "backend", "10.1.0.0/24")
+	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}}
+	return task
+}
+
+// versionCalls are the operations of an adapter that make requests.
+var versionCalls = map[string]func(*ContainerAdapter, context.Context) error{
+	"PullImage":      (*ContainerAdapter).PullImage,
+	"CreateNetworks": (*ContainerAdapter).CreateNetworks,
+	"CreateVolumes":  (*ContainerAdapter).CreateVolumes,
+	"Create":         (*ContainerAdapter).Create,
+	"Start":          (*ContainerAdapter).Start,
+	"Shutdown":       (*ContainerAdapter).Shutdown,
+	"Terminate":      (*ContainerAdapter).Terminate,
+	"Remove":         (*ContainerAdapter).Remove,
+	"Inspect": func(a *ContainerAdapter, ctx context.Context) error {
+		_, err := a.Inspect(ctx)
+		return err
+	},
+	"Logs": func(a *ContainerAdapter, ctx context.Context) error {
+		body, err := a.Logs(ctx, api.LogSubscriptionOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = io.ReadAll(body)
+		body.Close()
+		return err
+	},
+	"PublishLogs": func(a *ContainerAdapter, ctx context.Context) error {
+		return a.PublishLogs(ctx, api.LogSubscriptionOptions{}, exec.LogPublisherFunc(func(context.Context, api.LogMessage) error { return nil }))
+	},
+	"Describe": func(a *ContainerAdapter, ctx context.Context) error {
+		_, err := a.engine.Executor(nil).Describe(ctx)
+		return err
+	},
+}
+
+// The ranges that an engine moves through, with the version that each call ends up with.
+var upgrades = []struct {
+	name             string
+	min, max, agreed string
+	newMin, newMax   string
+	again            string
+}{
+	{"24 to 29", "1.12", "1.43", "1.43", "1.44", "1.54", "1.51"},
+	{"28 to 20.10", "1.24", "1.51", "1.51", "1.12", "1.41", "1.41"},
+	{"20.10 to one that speaks a single version", "1.12", "1.41", "1.41", "1.48", "1.48", "1.48"},
+	{"29 to 25", "1.44", "1.54", "1.51", "1.24", "1.44", "1.44"},
+}
+
+func TestAnEngineOfAnotherVersionIsAgreedWithAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range upgrades {
+		for name, call := range versionCalls {
+			engine := &rangedEngine{min: test.min, max: test.max}
+			adapter, err := NewEngine(engine.client(t)).Adapter(nil, versionTask(), nil)
+			require.NoError(t, err)
+			require.NoError(t, call(adapter, t.Context()), "%s, %s", test.name, name)
+			for _, request := range engine.taken() {
+				assert.Contains(t, request, "/v"+test.agreed+"/", "%s, %s", test.name, name)
+			}
+
+			engine.speaks(test.newMin, test.newMax)
+			require.NoError(t, call(adapter, t.Context()), "%s, %s", test.name, name)
+			requests := engine.taken()
+			require.GreaterOrEqual(t, len(requests), 2, "%s, %s", test.name, name)
+			assert.Contains(t, requests[0], "/v"+test.agreed+"/", "%s, %s", test.name, name)
+			for _, request := range requests[1:] {
+				assert.Contains(t, request, "/v"+test.again+"/", "%s, %s", test.name, name)
+			}
+			assert.Equal(t, 2, engine.pings, "%s, %s", test.name, name)
+		}
+	}
+}
+
+// RemoveNetworks asks only for what CreateNetworks has made.
+func TestNetworksAreRemovedFromAnUpgradedEngine(t *testing.T) {
+	t.Parallel()
+	engine := &rangedEngine{min: "1.12", max: "1.43"}
+	adapter, err := NewEngine(engine.client(t)).Adapter(nil, versionTask(), nil)
+	require.NoError(t, err)
+	require.NoError(t, adapter.CreateNetworks(t.Context()))
+	engine.taken()
+	engine.speaks("1.44", "1.51")
+	require.NoError(t, adapter.RemoveNetworks(t.Context()))
+	assert.Equal(t, []string{"GET /v1.43/containers/json", "GET /v1.51/containers/json", "DELETE /v1.51/networks/x1"}, engine.taken())
+}
+
+// A version that was raised is no longer moved by pings. It moves all the same, and also
+// for an Engine that is made later.
+func TestAnEngineThatMovesAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	engine := &rangedEngine{min: "1.12", max: "1.41"}
+	client := engine.client(t)
+	first := NewEngine(client)
+	ctx, lines := linesOf(t.Context())
+	for _, step := range []struct{ min, max, agreed string }{
+		{"1.12", "1.41", "1.41"}, {"1.44", "1.54", "1.51"}, {"1.12", "1.41", "1.41"}, {"1.24", "1.48", "1.41"}, {"1.44", "1.48", "1.48"},
+	} {
+		engine.speaks(step.min, step.max)
+		for _, e := range []*Engine{first, NewEngine(client), first} {
+			adapter, err := e.Adapter(nil, plainTask(), nil)
+			require.NoError(t, err)
+			require.NoError(t, adapter.Start(ctx))
+			requests := engine.taken()
+			assert.Equal(t, "POST /v"+step.agreed+startPath, requests[len(requests)-1])
+		}
+	}
+	assert.Equal(t, []string{
+		"info: API version 1.51 agreed on with the engine, in place of 1.41",
+		"info: API version 1.41 agreed on with the engine, in place of 1.51",
+		"info: API version 1.48 agreed on with the engine, in place of 1.41",
+	}, lines())
+}
+
+func TestNoVersionToAgreeOnIsAPassingFault(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, min, max, newMin, newMax string
+		opts                           []engineapi.Opt
+		want                           string
+	}{
+		{"fixed, and too old", "1.12", "1.43", "1.44", "1.54", []engineapi.Opt{engineapi.WithVersion("1.43")},
+			"warning: the engine refuses API version 1.43, and no other version can be agreed on: the client was made with a fixed version; the calls are tried again error=Error response from daemon: client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version"},
+		{"fixed, and too new", "1.24", "1.51", "1.12", "1.41", []engineapi.Opt{engineapi.WithVersion("1.51")},
+			"warning: the engine refuses API version 1.51, and no other version can be agreed on: the client was made with a fixed version; the calls are tried again error=Error response from daemon: client version 1.51 is too new. Maximum supported API version is 1.41"},
+		{"none in common", "1.24", "1.51", "1.60", "1.70", nil,
+			"warning: the engine refuses API version 1.51, and no other version can be agreed on: the client speaks no version above 1.51; the calls are tried again error=Error response from daemon: client version 1.51 is too old. Minimum supported API version is 1.60, please upgrade your client to a newer version"},
+	} {
+		bubble(t, func(t *testing.T) {
+			engine := &rangedEngine{min: test.min, max: test.max}
+			client := engine.client(t, test.opts...)
+			ctx, lines := linesOf(t.Context())
+			adapters := []*ContainerAdapter{}
+			for range 2 {
+				adapter, err := NewEngine(client, WithPullAttempts(1)).Adapter(nil, versionTask(), nil)
+				require.NoError(t, err)
+				require.NoError(t, adapter.Start(t.Context()))
+				adapters = append(adapters, adapter)
+			}
+			before := client.ClientVersion()
+			engine.speaks(test.newMin, test.newMax)
+			for name, call := range versionCalls {
+				for _, adapter := range adapters {
+					err := call(adapter, ctx)
+					require.Error(t, err, name)
+					assert.True(t, exec.IsTemporary(err), "%s, %s: %v", test.name, name, err)
+				}
+			}
+			if test.opts != nil { // a version that is known to be fixed is not asked about again
+				assert.Equal(t, 3, engine.pings, test.name)
+			}
+			require.Len(t, lines(), 1, test.name)
+			assert.True(t, strings.HasPrefix(lines()[0], test.want), lines()[0])
+			assert.Equal(t, before, client.ClientVersion())
+
+			// Once there is one again, the calls succeed.
+			engine.speaks(test.min, test.max)
+			for _, adapter := range adapters {
+				require.NoError(t, adapter.Start(ctx))
+			}
+		})
+	}
+}
+
+// The interface has no way to raise a version.
+func TestAWrappedClientIsOnlyLowered(t *testing.T) {
+	t.Parallel()
+	engine := &rangedEngine{min: "1.24", max: "1.51"}
+	wrapped := wrappedClient{engine.client(t)}
+	first, second := NewEngine(wrapped, WithWrappedClient()), NewEngine(wrapped, WithWrappedClient())
+	require.NoError(t, startOn(t, first))
+	require.NoError(t, startOn(t, second))
+	engine.speaks("1.12", "1.41")
+	engine.taken()
+	require.NoError(t, startOn(t, first))
+	require.NoError(t, startOn(t, second))
+	assert.Equal(t, []string{"POST /v1.51" + startPath, "POST /v1.41" + startPath, "POST /v1.41" + startPath}, engine.taken())
+
+	engine.speaks("1.44", "1.54")
+	ctx, lines := linesOf(t.Context())
+	adapter, err := first.Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	for range 2 {
+		err = adapter.Start(ctx)
+		require.ErrorContains(t, err, "client version 1.41 is too old")
+		assert.True(t, exec.IsTemporary(err))
+	}
+	assert.Equal(t, "1.41", wrapped.ClientVersion())
+	require.Len(t, lines(), 1)
+	assert.Contains(t, lines()[0], "no other version can be agreed on: only a *client.Client can go to a newer one; ")
+}
+
+// A task of a running container, upgraded under its controller.
+func TestAControllerOutlivesAnUpgrade(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := &rangedEngine{min: "1.12", max: "1.43"}
+		var streams []context.CancelFunc
+		var ended bool
+		engine.before = func(r *http.Request) (*http.Response, error) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/events"):
+				ctx, cancel := context.WithCancel(r.Context())
+				streams = append(streams, cancel)
+				return &http.Response{StatusCode: http.StatusOK, Request: r, Body: silentBody{ctx}}, nil
+			case strings.HasSuffix(r.URL.Path, "/stop"):
+				ended = true
+			case strings.HasSuffix(r.URL.Path, "/json") && ended:
+				return &http.Response{StatusCode: http.StatusOK, Request: r, Body: io.NopCloser(strings.NewReader(
+					`{"Id": "c1", "Config": {"Labels": {"com.docker.swarm.task.id": "taskid"}}, "State": {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-02T03:04:05Z"}}`))}, nil
+			}
+			return nil, nil
+		}
+		ctlr, err := NewEngine(engine.client(t)).Controller(nil, taskAt(plainTask(), api.TaskStateRunning), nil)
+		require.NoError(t, err)
+		defer ctlr.Close()
+		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
+		settled()
+		engine.taken()
+
+		engine.speaks("1.44", "1.54")
+		streams[0]()
+		time.Sleep(10 * time.Second)
+		assert.Equal(t, []string{"GET /v1.43/events", "GET /v1.51/events"}, engine.taken()[:2])
+		require.NoError(t, ctlr.Shutdown(t.Context()))
+		time.Sleep(10 * time.Minute) // by the inspects that need no hint
+		require.EqualError(t, wait(), "task: non-zero exit (3)")
+		require.NoError(t, ctlr.Remove(t.Context()))
+	})
+}
+
+// hanging has requests of a path wait for released, or for their contexts.
+func hanging(suffix string, released <-chan struct{}, obedient bool) func(*http.Request) (*http.Response, error) {
+	return func(r *http.Request) (*http.Response, error) {
+		if !strings.HasSuffix(r.URL.Path, suffix) {
+			return nil, nil
+		}
+		done := r.Context().Done()
+		if !obedient {
+			done = nil
+		}
+		select {
+		case <-released:
+			return nil, nil
+		case <-done:
+			return nil, r.Context().Err()
+		}
+	}
+}
+
+// Requests under way read the client's version. They have five seconds to end.
+func TestRequestsUnderWayMakeRoomForAnotherVersion(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		released time.Duration // after the upgrade
+		obedient bool
+		want     string        // the error of the request under way
+		took     time.Duration // of the request that was refused
+		version  string
+	}{
+		{"one that ends in time", 4 * time.Second, true, "", 4 * time.Second, "1.51"},
+		{"one that does not", time.Hour, true, "stop container web.1.taskid: cut short, because the client changes to another API version", 5 * time.Second, "1.51"},
+		{"one that ends once it is cut", 7 * time.Second, false, "", 7 * time.Second, "1.51"},
+	} {
+		bubble(t, func(t *testing.T) {
+			released := make(chan struct{})
+			engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", released, test.obedient)} //nolint:bodyclose // it returns a function
+			e := NewEngine(engine.client(t))
+			adapter, err := e.Adapter(nil, plainTask(), nil)
+			require.NoError(t, err)
+			stop := asynchronously(func() error { return adapter.Shutdown(t.Context()) })
+			body, err := adapter.Logs(t.Context(), api.LogSubscriptionOptions{})
+			require.NoError(t, err)
+			synctest.Wait()
+			engine.speaks("1.44", "1.54")
+			began := time.Now()
+			time.AfterFunc(test.released, func() { close(released) })
+			var held sync.WaitGroup
+			for range 3 { // one finds the refusal, the others are held
+				held.Go(func() {
+					_, err := adapter.Inspect(t.Context())
+					assert.NoError(t, err, test.name)
+				})
+			}
+			held.Wait()
+			assert.Equal(t, test.took, time.Since(began), test.name)
+			err = stop()
+			if test.want == "" {
+				require.NoError(t, err, test.name)
+			} else {
+				require.EqualError(t, err, test.want)
+				assert.True(t, exec.IsTemporary(err))
+			}
+			// A stream that was open before is read to its end.
+			text, err := io.ReadAll(body)
+			require.NoError(t, err)
+			assert.Contains(t, string(text), "line")
+			require.NoError(t, body.Close())
+		})
+	}
+}
+
+// A transport that ignores contexts keeps the version as it is. Nothing waits for it
+// longer than ten seconds, and the version changes once it has returned.
+func TestARequestThatDoesNotEndKeepsTheVersion(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		released := make(chan struct{})
+		engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", released, false)} //nolint:bodyclose // it returns a function
+		e := NewEngine(engine.client(t))
+		adapter, err := e.Adapter(nil, plainTask(), nil)
+		require.NoError(t, err)
+		stop := asynchronously(func() error { return adapter.Shutdown(t.Context()) })
+		synctest.Wait()
+		engine.speaks("1.44", "1.54")
+		began := time.Now()
+		err = adapter.Start(t.Context())
+		require.ErrorContains(t, err, "start container web.1.taskid: Error response from daemon: client version 1.43 is too old")
+		assert.True(t, exec.IsTemporary(err))
+		assert.Equal(t, 10*time.Second, time.Since(began))
+		close(released)
+		require.NoError(t, stop())
+		require.NoError(t, adapter.Start(t.Context()))
+	})
+}
+
+// While the version is changed, a call obeys its context and the request time-out.
+func TestACallThatIsHeldObeysItsLimits(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := &rangedEngine{min: "1.12", max: "1.43", before: hanging("/stop", nil, true)} //nolint:bodyclose // it returns a function
+		client := engine.client(t)
+		adapter, err := NewEngine(client).Adapter(nil, plainTask(), nil)
+		require.NoError(t, err)
+		hurried, err := NewEngine(client, WithRequestTimeout(time.Second)).Adapter(nil, plainTask(), nil)
+		require.NoError(t, err)
+		require.NoError(t, hurried.Start(t.Context()))
+		stop := asynchronously(func() error { return adapter.Shutdown(t.Context()) })
+		synctest.Wait()
+		engine.speaks("1.44", "1.54")
+		start := asynchronously(func() error { return adapter.Start(t.Context()) })
+		synctest.Wait()
+		began := time.Now()
+		err = hurried.Start(t.Context())
+		require.EqualError(t, err, "start container web.1.taskid: the engine did not answer within 1s")
+		assert.Equal(t, time.Second, time.Since(began))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.Equal(t, context.DeadlineExceeded, adapter.Start(ctx))
+		require.NoError(t, start())
+		require.Error(t, stop())
+	})
+}
+
+// For the race detector: the client's version is read by each request.
+func TestManyCallsWhileTheEngineMoves(t *testing.T) {
+	t.Parallel()
+	engine := &rangedEngine{min: "1.12", max: "1.43"}
+	client := engine.client(t)
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		for range 20 {
+			engine.speaks("1.44", "1.54")
+			runtime.Gosched()
+			engine.speaks("1.12", "1.43")
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	var all sync.WaitGroup
+	for range 8 {
+		e := NewEngine(client, WithPullAttempts(1))
+		adapter, err := e.Adapter(nil, versionTask(), nil)
+		require.NoError(t, err)
+		for _, call := range versionCalls {
+			all.Go(func() {
+				for range 5 {
+					if err := call(adapter, t.Context()); err != nil {
+						assert.True(t, exec.IsTemporary(err), err)
+					}
+				}
+			})
+		}
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := adapter.Wait(ctx)
+			assert.Equal(t, context.DeadlineExceeded, err)
+		})
+	}
+	all.Wait()
+	<-moved
+	adapter, err := NewEngine(client).Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	require.NoError(t, adapter.Start(t.Context()))
+}
+
+// What belongs to a client goes with it.
+func TestTheVersionOfAClientIsForgotten(t *testing.T) {
+	t.Parallel()
+	table := versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
+	func() {
+		engine := &rangedEngine{min: "1.12", max: "1.43"}
+		client := engine.client(t)
+		wrapped := wrappedClient{engine.client(t)}
+		a, b := &Engine{client: client}, &Engine{client: client}
+		c, d := &Engine{client: wrapped}, &Engine{client: wrapped}
+		assert.Same(t, table.of(a), table.of(b))
+		assert.Same(t, table.of(c), table.of(d))
+		assert.NotSame(t, table.of(a), table.of(c))
+		assert.Len(t, table.byClient, 2)
+		runtime.KeepAlive([]*Engine{a, b, c, d})
+	}()
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		table.mu.Lock()
+		defer table.mu.Unlock()
+		return len(table.byClient) == 0 && len(table.engines) == 0
+	}, 10*time.Second, time.Millisecond)
+}
+
+// A create is translated for the version that it is sent with.
+func TestACreateIsTranslatedForTheNewVersion(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		max, newMin, newMax string
+		want                []string
+	}{
+		{"1.43", "1.44", "1.54", []string{"POST /v1.43/containers/create", "POST /v1.51/containers/create"}},
+		{"1.51", "1.12", "1.41", []string{"POST /v1.51/containers/create", "POST /v1.41/containers/create", "POST /v1.41/networks/front/connect"}},
+	} {
+		task := plainTask()
+		attach(task, "back", "10.1.0.0/24")
+		attach(task, "front", "10.2.0.0/24")
+		engine := &rangedEngine{min: "1.12", max: test.max}
+		e := NewEngine(engine.client(t))
+		require.NoError(t, startOn(t, e))
+		adapter, err := e.Adapter(nil, task, nil)
+		require.NoError(t, err)
+		engine.taken()
+		engine.speaks(test.newMin, test.newMax)
+		require.NoError(t, adapter.Create(t.Context()))
+		assert.Equal(t, test.want, engine.taken())
+	}
+}
+
+// A version that lacks a field of the task refuses the task, also in the middle of a
+// create.
+func TestATaskThatTheNewVersionLacksIsRefused(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+		VolumeOptions: &api.Mount_VolumeOptions{Subpath: "a"}}}
+	engine := &rangedEngine{min: "1.12", max: "1.51"}
+	e := NewEngine(engine.client(t))
+	require.NoError(t, startOn(t, e))
+	adapter, err := e.Adapter(nil, task, nil)
+	require.NoError(t, err)
+	engine.speaks("1.12", "1.41")
+	err = adapter.Create(t.Context())
+	var refusal *FieldError
+	require.ErrorAs(t, err, &refusal)
+	assert.Equal(t, "Spec.Container.Mounts[0].VolumeOptions.Subpath", refusal.Path)
 }

@@ -24,8 +24,8 @@ var (
 	ErrImageRequired = errors.New("dockerexec: image required")
 
 	// ErrContainerDestroyed is returned, bare, by Wait. It means that the task's
-	// container is gone or is being removed, or that another container has taken its
-	// name. A controller's Start returns it too, while it waits for the health check.
+	// container is gone or is being removed. A controller's Start returns it too, while
+	// it waits for the health check.
 	ErrContainerDestroyed = errors.New("dockerexec: container destroyed")
 
 	// ErrPullStalled means that a pull made no progress and was cancelled. errors.Is
@@ -188,6 +188,14 @@ func classify(err error) errorKind {
 		return kindOtherAnswer
 	}
 	return kindOther
+}
+
+// isForbidden reports whether err, the answer to a request that is optional, refuses the
+// request as such: by an engine's plugin, or by a proxy in front of the engine. The
+// caller goes on without the answer. A 200 with a page in it is no refusal.
+func isForbidden(err error) bool {
+	kind := classify(err)
+	return kind == kindRefused || kind == kindOtherAnswer && hasStatus(err)
 }
 
 // tellsNothing reports whether the error of an inspect says nothing about the

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types"
@@ -28,6 +30,11 @@ type executor struct {
 	node     *api.NodeDescription // nil: Describe has not succeeded yet
 	hostname string               // the node's name in the swarm; empty: Configure was not called yet
 	platform *api.Platform        // as the swarm knows it; not used once node is known
+
+	// When the list of plugins first failed, before any description; zero: it has not.
+	pluginsFailed time.Time
+
+	said atomic.Pointer[engineSaid] // at the last Describe; nil: none has succeeded yet
 }
 
 var (
@@ -53,8 +60,9 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 // The executor's methods:
 //
 //   - Describe asks the engine. The caller may change the description. Its plugins are
-//     sorted. An engine without a plugin API counts as one
-//     without plugins. Errors are as for [ContainerAdapter].
+//     sorted. An engine without a plugin API, or one that refuses it, counts as one
+//     without plugins. After a first description, what the engine refuses to say stays
+//     as it was. Errors are as for [ContainerAdapter].
 //   - Configure notes the node's hostname, which the agent may have overridden. From
 //     then on {{.Node.Hostname}} in a task is that name. Before that it is the
 //     engine's hostname. If the agent starts while the engine is away, neither name is
@@ -157,27 +165,61 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 	return node
 }
 
-// Describe asks the engine for the description of the node.
+// Describe asks the engine for the description of the node. What the engine refuses to
+// say stays as it was said last: a description that changes closes the agent's session.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	if err := e.engine.usable(); err != nil {
 		return nil, err
 	}
 	info, err := request(ctx, e.engine, 0, e.engine.client.Info)
-	if err != nil {
-		return nil, engineError(ctx, err, "describe the node: engine information")
+	before := e.said.Load()
+	switch {
+	case err == nil:
+		e.engine.optional.answered("GET /info")
+	case ctx.Err() != nil || isPassing(err) || before == nil:
+		return nil, engineError(ctx, err, "describe the node: engine information (GET /info)")
+	default:
+		e.engine.optional.without(ctx, "GET /info", err, "the node is described as it was before")
+		info = before.info
 	}
 	plugins, err := request(ctx, e.engine, 0, func(ctx context.Context) (types.PluginsListResponse, error) {
 		return e.engine.client.PluginList(ctx, filters.Args{})
 	})
-	if err != nil && (ctx.Err() != nil || !cerrdefs.IsNotFound(err) && !cerrdefs.IsNotImplemented(err)) {
-		// Without its plugins, the node would get no tasks that need one.
-		return nil, engineError(ctx, err, "describe the node: plugins")
+	switch {
+	case err == nil:
+		e.engine.optional.answered("GET /plugins")
+	case ctx.Err() != nil || isPassing(err) && before == nil && !e.pluginsLate():
+		return nil, engineError(ctx, err, "describe the node: plugins (GET /plugins)")
+	case before == nil && (cerrdefs.IsNotFound(err) || cerrdefs.IsNotImplemented(err)): // an engine without managed plugins
+	default:
+		e.engine.optional.without(ctx, "GET /plugins", err, "the node is described with the managed plugins that are known")
 	}
+	if err != nil && before != nil {
+		plugins = before.plugins
+	}
+	e.said.Store(&engineSaid{info, plugins})
 	node := describe(info, plugins, e.generic)
 	e.mu.Lock()
 	e.node = node.Copy()
 	e.mu.Unlock()
 	return node, nil
+}
+
+// pluginsLate reports whether the engine, which answers otherwise, has failed to list its
+// plugins for refusedAfter. A passing fault counts as a refusal then.
+func (e *executor) pluginsLate() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pluginsFailed.IsZero() {
+		e.pluginsFailed = time.Now()
+	}
+	return time.Since(e.pluginsFailed) >= refusedAfter
+}
+
+// engineSaid is what a description is made from.
+type engineSaid struct {
+	info    system.Info
+	plugins types.PluginsListResponse
 }
 
 func describe(info system.Info, plugins types.PluginsListResponse, generic []*api.GenericResource) *api.NodeDescription {

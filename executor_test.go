@@ -113,9 +113,10 @@ func TestDescribeErrors(t *testing.T) {
 		want          string
 		temporary     bool
 	}{
-		{name: "engine away", info: errAway, want: "describe the node: engine information: ", temporary: true},
-		{name: "engine away between the calls", plugins: errAway, want: "describe the node: plugins: ", temporary: true},
-		{name: "plugins refused", plugins: simError{"no", cerrdefs.ErrPermissionDenied}, want: "describe the node: plugins: Error response from daemon: no"},
+		{name: "engine away", info: errAway, want: "describe the node: engine information (GET /info): ", temporary: true},
+		{name: "information refused", info: simError{"no", cerrdefs.ErrPermissionDenied}, want: "describe the node: engine information (GET /info): Error response from daemon: no"},
+		{name: "engine away between the calls", plugins: errAway, want: "describe the node: plugins (GET /plugins): ", temporary: true},
+		{name: "plugins refused", plugins: simError{"no", cerrdefs.ErrPermissionDenied}},
 		{name: "no plugin API", plugins: simError{"page not found", cerrdefs.ErrNotFound}},
 		{name: "plugins not implemented", plugins: simError{"not supported on this platform", cerrdefs.ErrNotImplemented}},
 	} {

@@ -75,12 +75,12 @@ var wings = []struct {
 	// Joins the wings above one client.
 	{"engine", []string{"pulls", "events", "logs", "files"}, []houseFile{
 		{"api_version.go", "agrees on an API version, and again when the engine refuses it"},
-		{"engine.go", "Engine; the limit of each request; requests made again for another API version"},
+		{"engine.go", "Engine; the limit of each request; requests that are made again, and those that may be refused"},
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{
 		{"adapter.go", "the ContainerAdapter: pull, start, remove; whose container it is"},
-		{"adapter_create.go", "Create, and the container that has the name already"},
+		{"adapter_create.go", "Create, and the container that has the name already; finds a renamed container"},
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
 		{"adapter_networks.go", "makes and removes networks that tasks share"},
 		{"adapter_stop.go", "Shutdown and Terminate: one stop signal, then a kill"},

@@ -183,7 +183,8 @@ func WithSecretsDir(dir string) Option {
 // type that counts calls. The [Engine] then treats it as a real client. It pings the
 // engine, and negotiates the API version through the methods Ping,
 // NegotiateAPIVersionPing and ClientVersion. They can lower a version, but not raise it:
-// see "Upgrades" in docs/operations.md. It also makes the requests that fakes need not
+// see "Upgrades" in docs/operations.md. Give Engines of one process either the client or
+// the wrapper of it, not both: their changes of its version would not wait for each other. The [Engine] also makes the requests that fakes need not
 // implement: see docs/engine-calls.md. Without this option, any type but *client.Client
 // counts as a fake of the newest version.
 func WithWrappedClient() Option {

@@ -127,7 +127,7 @@ var (
 
 // statusNumber finds an HTTP status. The word "http", "https" or "status" must stand
 // before it, because other numbers look the same. A number right after a colon is a port.
-var statusNumber = regexp.MustCompile(`\b(?:https?(?:/[\d.]+)?|status(?:[ _-]?code)?)\b(?:[^\d]{0,60}[^\d:])?\b([45]\d\d)\b`)
+var statusNumber = regexp.MustCompile(`\b(?:https?(?:/[\d.]+)?|status(?:[ _-]?code)?)\b(?:[^\d]{0,60}[^\d:/])?\b([45]\d\d)\b`)
 
 // statusIn returns the HTTP status that text names, by its number or by its standard
 // words. It returns 0 if text names none.

@@ -17,7 +17,7 @@ go_test() {
 	local module status=0
 	for module in $(modules); do
 		say "go test, module $module"
-		go -C "$module" test "${race[@]}" "${packages[@]}" -shuffle=on -count=1 -timeout 20m "$@" ./... || status=$?
+		go -C "$module" test "${race[@]}" "${packages[@]}" -shuffle=on -count=1 -timeout 30m "$@" ./... || status=$?
 	done
 	return "$status"
 }

@@ -28,6 +28,7 @@ type engineProxy struct {
 	gate     *gate  // nil: nothing is held
 	min, max string // the API versions that the engine seems to speak; empty: its own
 	refused  int    // requests of other versions
+	forbids  []call // answered with 403
 }
 
 // call is a request that was answered, with its path without version and query.
@@ -90,6 +91,29 @@ func (p *engineProxy) refusedSince() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.refused
+}
+
+// forbid has the proxy answer requests with 403, also those of a path below.
+func (p *engineProxy) forbid(requests ...call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forbids = requests
+}
+
+// forbidden is the answer to a request that the proxy forbids; nil: it does not.
+func (p *engineProxy) forbidden(r *http.Request, path string) *http.Response {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.forbids {
+		if f.method == r.Method && (path == f.path || strings.HasPrefix(path, f.path+"/")) {
+			return &http.Response{
+				StatusCode: http.StatusForbidden, ProtoMajor: 1, ProtoMinor: 1, Request: r,
+				Header: http.Header{"Content-Type": {"text/html"}},
+				Body:   io.NopCloser(strings.NewReader("<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n</body></html>\n")),
+			}
+		}
+	}
+	return nil
 }
 
 // refusal is the answer to a request of a version that the engine seems not to speak;
@@ -163,6 +187,9 @@ func (p *engineProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 			return refusal, nil
 		}
 		path = rest
+	}
+	if refusal := p.forbidden(r, strings.TrimPrefix(path, "/")); refusal != nil {
+		return refusal, nil
 	}
 	g := p.gateOf(r.Method, path)
 	if g != nil {

@@ -252,6 +252,8 @@ func (c *faultCell) underFault() (next error) {
 	case !trusting && slices.Contains([]outcome{success, repeated, prepared, started}, got):
 		c.check("at once")
 		return c.row.again
+	case trusting: // there is nothing left to do
+		return c.row.again
 	case c.fault == faultCancel && c.row.left != nil:
 		return c.row.left
 	case c.fault.carriedOut():
@@ -285,7 +287,7 @@ func (c *faultCell) message() string {
 		return c.words(words)
 	}
 	return map[fault]string{
-		fault404: "page not found", fault409: "conflict", fault429: "slow down", fault500: "something went wrong", fault503: "not now",
+		fault403: "forbidden", fault404: "page not found", fault409: "conflict", fault429: "slow down", fault500: "something went wrong", fault503: "not now",
 	}[c.fault]
 }
 

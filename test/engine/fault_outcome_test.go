@@ -64,7 +64,7 @@ func always(o outcome) outcomes {
 }
 
 // once is how an operation ends that asks once: what may pass is temporary.
-var once = always(temporary).but(outcomes{faultGarbled: final, fault404: final, fault409: final, fault500: final})
+var once = always(temporary).but(outcomes{faultGarbled: final, fault403: final, fault404: final, fault409: final, fault500: final})
 
 // stoppedOnce is how an operation ends that stops a container and waits for its end. It
 // asks again only if the request got no connection.

@@ -17,6 +17,7 @@ const (
 	faultCut     fault = "cut"     // closed at any byte of the answer
 	faultGarbled fault = "garbled" // a body that is no JSON
 	faultEmpty   fault = "empty"   // no body
+	fault403     fault = "403"     // a proxy forbids the request
 	fault404     fault = "404"
 	fault409     fault = "409"
 	fault429     fault = "429"
@@ -32,7 +33,7 @@ const (
 var faults = []fault{
 	faultRefused, faultReset, faultHeader, faultBody, faultCut,
 	faultGarbled, faultEmpty,
-	fault404, fault409, fault429, fault500, fault503,
+	fault403, fault404, fault409, fault429, fault500, fault503,
 	faultNever, faultSlow, faultLost, faultCancel,
 }
 

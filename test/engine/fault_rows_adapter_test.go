@@ -12,7 +12,7 @@ func adapterFaultRows() []*faultRow {
 	return []*faultRow{
 		{
 			name: "Inspect: ping", target: "* _ping", every: true, bodiless: true,
-			ends:  always(temporary),
+			ends:  always(temporary).but(outcomes{fault403: repeated}),
 			setup: func(c *faultCell) { c.share(c.bench.running); c.about = pingFault },
 			op:    inspectIt,
 		},
@@ -26,7 +26,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "PullImage: inspect image", target: "GET images/*",
-			ends: once.but(outcomes{faultGarbled: success, fault404: success, fault409: success, fault500: success}),
+			ends: once.but(outcomes{faultGarbled: success, fault403: success, fault404: success, fault409: success, fault500: success}),
 			setup: func(c *faultCell) {
 				spec(c.task).Image = c.bench.reference
 				c.use()
@@ -50,7 +50,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "CreateNetworks: inspect", target: "GET networks/*",
-			ends: once.but(outcomes{fault404: temporary}),
+			ends: once.but(outcomes{fault403: success, fault404: temporary}),
 			setup: func(c *faultCell) {
 				c.join(1)
 				c.use()
@@ -116,7 +116,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Create: cores", target: "GET info",
-			ends:  once,
+			ends:  once.but(outcomes{fault403: success, fault404: success}),
 			setup: (*faultCell).useManyCores, op: onAdapter((*dockerexec.ContainerAdapter).Create), done: isCreated, again: exec.ErrTaskPrepared,
 		},
 		{
@@ -133,7 +133,7 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Create, with a secret: list of containers", target: "GET containers/json", needs: besideUs,
-			ends: once.but(outcomes{faultGarbled: success, fault404: success, fault409: success, fault500: success}),
+			ends: once.but(outcomes{faultGarbled: success, fault403: success, fault404: success, fault409: success, fault500: success}),
 			setup: func(c *faultCell) {
 				c.useSecret()
 				c.leaveFiles()
@@ -143,14 +143,14 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Start: start", target: "POST containers/*/start", bodiless: true,
-			ends:  once,
+			ends:  once.but(outcomes{fault404: repeated}),
 			setup: (*faultCell).useCreated, done: startedOnce,
 			op:   onAdapter((*dockerexec.ContainerAdapter).Start),
 			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
 		},
 		{
 			name: "Inspect: inspect", target: "GET containers/*/json",
-			ends:  once,
+			ends:  once.but(outcomes{fault404: repeated}),
 			setup: func(c *faultCell) { c.share(c.bench.running) }, op: inspectIt,
 			says: map[fault]string{fault404: noContainer},
 		},
@@ -160,6 +160,18 @@ func adapterFaultRows() []*faultRow {
 			setup: (*faultCell).useLingering, done: isStopped, stops: true,
 			op:   onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 			says: map[fault]string{fault404: noContainer},
+		},
+		{
+			name: "Shutdown, renamed: list", target: "GET containers/json",
+			ends:  once.but(outcomes{fault404: believed}),
+			setup: (*faultCell).useRenamed, done: isStopped, stops: true,
+			op: onAdapter((*dockerexec.ContainerAdapter).Shutdown),
+		},
+		{
+			name: "Shutdown, renamed: inspect image", target: "GET images/*",
+			ends:  once.but(outcomes{faultGarbled: believed, fault404: believed, fault409: believed, fault500: believed}),
+			setup: (*faultCell).useRenamed, done: isStopped, stops: true,
+			op: onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 		},
 		{
 			name: "Terminate: kill", target: "POST containers/*/kill", bodiless: true,
@@ -183,13 +195,13 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "RemoveNetworks: inspect", target: "GET networks/*",
-			ends:  once.but(outcomes{fault404: believed}),
+			ends:  once.but(outcomes{fault403: believed, fault404: believed}),
 			setup: (*faultCell).useNetworks, done: networksGone, op: onAdapter((*dockerexec.ContainerAdapter).RemoveNetworks),
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
 			name: "RemoveNetworks: list who needs them", target: "GET containers/json",
-			ends:  once,
+			ends:  once.but(outcomes{fault403: repeated, fault404: repeated}),
 			setup: (*faultCell).useNetworks, done: networksGone, op: onAdapter((*dockerexec.ContainerAdapter).RemoveNetworks),
 		},
 		{

@@ -261,3 +261,14 @@ func besideUs(*faultBench) bool { return isPrivate() }
 func oneNetworkAtATime(b *faultBench) bool {
 	return !atLeast(b.client.ClientVersion(), "1.44")
 }
+
+// useRenamed starts a container that lingers, and that somebody has renamed.
+func (c *faultCell) useRenamed() {
+	c.useLingering()
+	c.name += "-renamed"
+	require.NoError(c, c.bench.client.ContainerRename(c.ctx(), c.id, c.name))
+	// An adapter that has never seen it.
+	var err error
+	c.adapter, err = c.engine.Adapter(nil, c.task, nil)
+	require.NoError(c, err)
+}

@@ -1,0 +1,339 @@
+package dockerexec
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/system"
+	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// forbidding answers as a proxy that forbids some requests, by the ends of their paths,
+// and leaves the others to the engine behind it.
+type forbidding struct {
+	http.RoundTripper
+	mu      sync.Mutex
+	paths   []string
+	status  int
+	page    string // the body of the answer
+	refused []string
+}
+
+func (p *forbidding) forbid(paths ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paths = paths
+}
+
+func (p *forbidding) RoundTrip(r *http.Request) (*http.Response, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, path := range p.paths {
+		if method, path, _ := strings.Cut(path, " "); (r.Method == method || method == "*") && strings.HasSuffix(r.URL.Path, path) {
+			p.refused = append(p.refused, r.Method+" "+r.URL.Path)
+			return &http.Response{StatusCode: p.status, Request: r, Header: http.Header{"Content-Type": {"text/html"}},
+				Body: io.NopCloser(strings.NewReader(p.page))}, nil
+		}
+	}
+	return p.RoundTripper.RoundTrip(r)
+}
+
+// bans are how proxies and plugins of the engine forbid a request.
+var bans = map[string]struct {
+	status int
+	page   string
+}{
+	"haproxy":      {http.StatusForbidden, "<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n</body></html>\n"},
+	"bare":         {http.StatusForbidden, ""},
+	"by method":    {http.StatusMethodNotAllowed, "Method Not Allowed\n"},
+	"unauthorized": {http.StatusUnauthorized, `{"message": "authorization denied by plugin"}`},
+	"none of it":   {http.StatusNotImplemented, `{"message": "not implemented"}`},
+}
+
+func (p *forbidding) client(t testing.TB) *engineapi.Client {
+	t.Helper()
+	client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:1"), engineapi.WithHTTPClient(&http.Client{Transport: p}))
+	require.NoError(t, err)
+	return client
+}
+
+// A proxy that forbids each optional request leaves a node that describes itself, and
+// runs, stops and removes tasks. Each refusal is logged once, with the request.
+func TestANodeBehindAProxyThatForbidsWhatIsOptional(t *testing.T) {
+	t.Parallel()
+	for name, ban := range bans {
+		proxy := &forbidding{RoundTripper: &rangedEngine{min: "1.12", max: "1.41"}, status: ban.status, page: ban.page}
+		proxy.forbid("* /_ping", "* /plugins", "GET /containers/json", "GET /networks/backend")
+		if name == "unauthorized" { // of the ping this says that nothing is allowed
+			proxy.forbid("* /plugins", "GET /containers/json", "GET /networks/backend")
+		}
+		ctx, lines := linesOf(t.Context())
+		engine := NewEngine(proxy.client(t))
+		executor := engine.Executor(nil)
+		for range 2 {
+			node, err := executor.Describe(ctx)
+			require.NoError(t, err, name)
+			assert.Equal(t, "host", node.Hostname, name)
+			assert.Equal(t, []api.PluginDescription{{Type: "Network", Name: "overlay"}}, node.Engine.Plugins, name)
+		}
+		for range 2 {
+			adapter, err := engine.Adapter(nil, versionTask(), nil)
+			require.NoError(t, err)
+			for _, step := range []func(*ContainerAdapter, context.Context) error{
+				(*ContainerAdapter).CreateNetworks, (*ContainerAdapter).CreateVolumes, (*ContainerAdapter).PullImage, (*ContainerAdapter).Create,
+				(*ContainerAdapter).Start, (*ContainerAdapter).Shutdown, (*ContainerAdapter).Remove, (*ContainerAdapter).RemoveNetworks,
+			} {
+				require.NoError(t, step(adapter, ctx), name)
+			}
+		}
+		var requests []string
+		for _, line := range lines() {
+			if _, request, found := strings.Cut(line, "warning: the engine, or a proxy in front of it, refuses "); found {
+				request, _, _ = strings.Cut(request, ";")
+				requests = append(requests, request)
+			}
+		}
+		want := []string{"GET /_ping", "GET /plugins", "GET /containers/json"}
+		if name == "unauthorized" {
+			want = want[1:]
+		}
+		assert.Equal(t, want, requests, name)
+	}
+}
+
+// Where the version cannot be asked for, the refusals of other requests tell it.
+func TestAForbiddenPingLeavesTheVersionToTheRefusals(t *testing.T) {
+	t.Parallel()
+	engine := &rangedEngine{min: "1.12", max: "1.41"}
+	proxy := &forbidding{RoundTripper: engine, status: http.StatusForbidden}
+	proxy.forbid("* /_ping")
+	e := NewEngine(proxy.client(t))
+	for _, step := range []struct {
+		min, max string
+		want     []string
+	}{
+		{"1.12", "1.41", []string{"/v1.51", "/v1.41"}},
+		{"1.44", "1.47", []string{"/v1.41", "/v1.51", "/v1.47"}},
+		{"1.12", "1.47", []string{"/v1.47"}},
+	} {
+		engine.speaks(step.min, step.max)
+		require.NoError(t, startOn(t, e))
+		var want []string
+		for _, version := range step.want {
+			want = append(want, "POST "+version+startPath)
+		}
+		assert.Equal(t, want, engine.taken())
+	}
+}
+
+// A proxy that forbids everything is no engine.
+func TestWhatIsNeededStaysAnErrorThatNamesTheRequest(t *testing.T) {
+	t.Parallel()
+	proxy := &forbidding{RoundTripper: &rangedEngine{min: "1.12", max: "1.41"}, status: http.StatusForbidden, page: "no\n"}
+	proxy.forbid("* /_ping", "* /info", "POST /start")
+	e := NewEngine(proxy.client(t))
+	_, err := e.Executor(nil).Describe(t.Context())
+	require.ErrorContains(t, err, "describe the node: engine information (GET /info): ")
+	assert.False(t, exec.IsTemporary(err))
+	require.ErrorContains(t, startOn(t, e), "start container web.1.taskid: ")
+
+	e = NewEngine(answeringInfo(simError{"no", cerrdefs.ErrPermissionDenied}, t))
+	adapter, err := e.Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	_, err = adapter.fileEngine(t.Context(), []taskFile{{}})
+	require.ErrorContains(t, err, "secrets and configs: engine information (GET /info): Error response from daemon: no")
+}
+
+func answeringInfo(err error, t *testing.T) engineapi.APIClient {
+	client := newFakeClient(t)
+	client.info = func(context.Context) (system.Info, error) { return system.Info{}, err }
+	return localClient{client}
+}
+
+// localClient is on this host.
+type localClient struct{ *fakeClient }
+
+func (localClient) DaemonHost() string { return "unix:///run/docker.sock" }
+
+// A description that changes closes the agent's session. While a request is refused, the
+// description stays as it was.
+func TestADescriptionDoesNotFlap(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range []error{
+		simError{"no", cerrdefs.ErrPermissionDenied}, simError{"page not found", cerrdefs.ErrNotFound},
+		simError{"not here", cerrdefs.ErrNotImplemented}, simError{"the plugin store is broken", cerrdefs.ErrInternal},
+	} {
+		client := newInfoClient(t)
+		ctx, lines := linesOf(t.Context())
+		executor := NewExecutor(client, nil)
+		first, err := executor.Describe(ctx)
+		require.NoError(t, err)
+		answers, info := client.plugins, client.info
+		for range 3 {
+			client.plugins = func() (types.PluginsListResponse, error) { return nil, refusal }
+			again, err := executor.Describe(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, first, again)
+		}
+		assert.Equal(t, []string{
+			"warning: the engine, or a proxy in front of it, refuses GET /plugins; the node is described with the managed plugins that are known error=" + refusal.Error(),
+		}, lines())
+		client.plugins = answers
+		client.info = func(context.Context) (system.Info, error) { return system.Info{}, refusal }
+		for range 3 {
+			again, err := executor.Describe(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, first, again)
+		}
+		require.Len(t, lines(), 2)
+		assert.Contains(t, lines()[1], "refuses GET /info; the node is described as it was before")
+
+		// Answered again, what has changed is reported, and the next refusal is logged.
+		client.info, client.plugins = info, func() (types.PluginsListResponse, error) { return nil, nil }
+		changed, err := executor.Describe(ctx)
+		require.NoError(t, err)
+		assert.Less(t, len(changed.Engine.Plugins), len(first.Engine.Plugins))
+		client.plugins = func() (types.PluginsListResponse, error) { return nil, refusal }
+		again, err := executor.Describe(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, changed, again)
+		assert.Len(t, lines(), 3)
+	}
+}
+
+// A list of plugins that fails for a minute, while the engine answers otherwise, keeps
+// the node no longer from being described.
+func TestPluginsThatAreNeverListed(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []error{simError{"not now", cerrdefs.ErrUnavailable}, io.ErrUnexpectedEOF, requestTimeoutError(time.Second)} {
+		bubble(t, func(t *testing.T) {
+			client := newInfoClient(t)
+			client.plugins = func() (types.PluginsListResponse, error) { return nil, fault }
+			executor := NewExecutor(client, nil)
+			for range 3 { // the agent asks every 20 seconds
+				_, err := executor.Describe(t.Context())
+				require.ErrorContains(t, err, "describe the node: plugins (GET /plugins): ")
+				assert.True(t, exec.IsTemporary(err))
+				time.Sleep(20 * time.Second)
+			}
+			ctx, lines := linesOf(t.Context())
+			first, err := executor.Describe(ctx)
+			require.NoError(t, err)
+			again, err := executor.Describe(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, first, again)
+			assert.Equal(t, "engine-host", first.Hostname)
+			assert.Len(t, lines(), 1)
+		})
+	}
+}
+
+// The refusal of a CPU limit has the number of cores, too.
+func TestACPULimitIsCappedWithoutEngineInformation(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 64e9}}
+	for _, test := range []struct{ refusal, want string }{
+		{"Range of CPUs is from 0.01 to 6.00, as there are only 6 CPUs available", ""},
+		{"Range of CPUs is from here to there, as there are only some CPUs available",
+			"create container web.1.taskid: its CPU limit is above the engine's cores; ask for their number (GET /info): Error response from daemon: no"},
+	} {
+		client := newFakeClient(t)
+		var asked []int64
+		client.containerCreate = func(_ context.Context, _ *container.Config, config *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
+			asked = append(asked, config.NanoCPUs)
+			if config.NanoCPUs > 6e9 {
+				return container.CreateResponse{}, answer{test.refusal, cerrdefs.ErrInvalidArgument}
+			}
+			return container.CreateResponse{ID: "c0"}, nil
+		}
+		client.info = func(context.Context) (system.Info, error) {
+			return system.Info{}, answer{"no", cerrdefs.ErrPermissionDenied}
+		}
+		ctx, lines := linesOf(t.Context())
+		err := newTestAdapter(t, client, task).Create(ctx)
+		if test.want != "" {
+			require.EqualError(t, err, test.want)
+			continue
+		}
+		require.NoError(t, err)
+		assert.Equal(t, []int64{64e9, 6e9}, asked)
+		require.Len(t, lines(), 2)
+		assert.Contains(t, lines()[0], "refuses GET /info; the number of cores is that of the engine's refusal of the CPU limit")
+	}
+}
+
+// A network that cannot be looked at is used as it is, and not removed.
+func TestANetworkThatMayNotBeLookedAt(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
+		return network.CreateResponse{}, answer{"network with name backend already exists", cerrdefs.ErrConflict}
+	}
+	client.networkInspect = func(context.Context, string) (network.Inspect, error) {
+		return network.Inspect{}, answer{"no", cerrdefs.ErrPermissionDenied}
+	}
+	ctx, lines := linesOf(t.Context())
+	adapter := newTestAdapter(t, client, backendTask())
+	require.NoError(t, adapter.CreateNetworks(ctx))
+	require.NoError(t, adapter.RemoveNetworks(ctx))
+	assert.Equal(t, []string{"NetworkCreate backend", "NetworkInspect backend", "NetworkInspect backend"}, client.called())
+	require.Len(t, lines(), 1)
+	assert.Contains(t, lines()[0], "refuses GET /networks/…; networks that exist are used as they are, and not removed")
+}
+
+// If nobody may look whether the image is on the engine, the create tells.
+func TestAnImageThatMayNotBeLookedAt(t *testing.T) {
+	t.Parallel()
+	forbidden := answer{"no", cerrdefs.ErrPermissionDenied}
+	for _, test := range []struct {
+		name   string
+		create error
+		want   string
+	}{
+		{"it is on the engine", nil, ""},
+		{"it is not", answer{"No such image: example/web:1", cerrdefs.ErrNotFound}, "pull image example/web:1, attempt 1 of 1: Error response from daemon: manifest unknown"},
+		{"another fault", answer{"no such volume driver", cerrdefs.ErrNotFound}, "create container web.1.taskid: Error response from daemon: no such volume driver"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			client := newFakeClient(t)
+			client.imagePull = func(context.Context, string, image.PullOptions) (io.ReadCloser, error) {
+				return nil, answer{"manifest unknown", cerrdefs.ErrNotFound}
+			}
+			client.imageInspect = func(context.Context, string) (image.InspectResponse, error) {
+				return image.InspectResponse{}, forbidden
+			}
+			client.creating(test.create)
+			ctx, lines := linesOf(t.Context())
+			ctlr, err := NewEngine(client, WithPullAttempts(1)).Controller(nil, taskAt(plainTask(), api.TaskStateAccepted), nil)
+			require.NoError(t, err)
+			err = ctlr.Prepare(ctx)
+			if test.want != "" {
+				require.ErrorContains(t, err, test.want)
+				assert.False(t, exec.IsTemporary(err))
+			} else {
+				require.NoError(t, err)
+				require.Len(t, lines(), 2)
+				assert.Contains(t, lines()[1], "pull failed, the image on the engine is used instead")
+			}
+			require.NotEmpty(t, lines())
+			assert.Contains(t, lines()[0], "refuses GET /images/…; ")
+		})
+	}
+}
