@@ -311,29 +311,29 @@ func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 var errorForms = []struct {
 	name string
 	of   func(text string) error
+	only string // the method that answers so; empty: any
 }{
-	{"internal", func(text string) error { return answer{text, cerrdefs.ErrInternal} }},
-	{"refused", func(text string) error { return answer{text, cerrdefs.ErrInvalidArgument} }},
-	{"missing", func(text string) error { return answer{"No such container: " + text, cerrdefs.ErrNotFound} }},
-	{"no network", func(text string) error { return answer{"network " + text + " not found", cerrdefs.ErrNotFound} }},
-	{"taken", func(text string) error { return answer{"Conflict. The container name " + text, cerrdefs.ErrConflict} }},
+	{"internal", func(text string) error { return answer{text, cerrdefs.ErrInternal} }, ""},
+	{"refused", func(text string) error { return answer{text, cerrdefs.ErrInvalidArgument} }, ""},
+	{"missing", func(text string) error { return answer{"No such container: " + text, cerrdefs.ErrNotFound} }, "ContainerInspect"},
+	{"no network", func(text string) error { return answer{"network " + text + " not found", cerrdefs.ErrNotFound} }, "ContainerStart"},
+	{"taken", func(text string) error { return answer{"Conflict. The container name " + text, cerrdefs.ErrConflict} }, "ContainerCreate"},
 	{"exists", func(text string) error {
 		return answer{"network with name backend already exists " + text, cerrdefs.ErrConflict}
-	}},
+	}, "NetworkCreate"},
 	{"CPUs", func(text string) error {
 		return answer{"range of CPUs is from 0.01 to 1.00, as there are only 1 CPUs available " + text, cerrdefs.ErrInvalidArgument}
-	}},
-	{"lost start", func(text string) error { return answer{"task " + text + ": already exists", cerrdefs.ErrInternal} }},
+	}, "ContainerCreate"},
+	{"lost start", func(text string) error { return answer{"task " + text + ": already exists", cerrdefs.ErrInternal} }, "ContainerStart"},
 	{"too new", func(text string) error {
 		return answer{"client version 1.43 is too new. Maximum supported API version is 1.43 " + text, cerrdefs.ErrInvalidArgument}
-	}},
-	{"overloaded", func(text string) error { return errors.Wrap(answer{text, cerrdefs.ErrUnavailable}, text) }},
+	}, ""},
+	{"overloaded", func(text string) error { return errors.Wrap(answer{text, cerrdefs.ErrUnavailable}, text) }, ""},
 	{"unreachable", func(text string) error {
 		return &url.Error{Op: "Post", URL: "http://engine/?q=1", Err: fmt.Errorf("%s: %w", text, syscall.ECONNRESET)}
-	}},
-	{"cut", func(text string) error { return fmt.Errorf("%s: %w", text, io.ErrUnexpectedEOF) }},
-	{"joined", func(text string) error { return stderrors.Join(errors.New("one"), errors.WithStack(errors.New(text))) }},
-	{"temporary", func(text string) error { return exec.MakeTemporary(errors.New(text)) }},
+	}, ""},
+	{"joined", func(text string) error { return stderrors.Join(errors.New("one"), errors.WithStack(errors.New(text))) }, ""},
+	{"temporary", func(text string) error { return exec.MakeTemporary(errors.New(text)) }, ""},
 }
 
 // everyOperation calls all that an adapter and a controller can do, whatever fails.
@@ -404,12 +404,17 @@ func TestSecretsCanary(t *testing.T) {
 			reached := false
 			for i, form := range errorForms {
 				for _, running := range []bool{false, true} {
-					if when != both && running != (when == "after") {
+					if when != both && running != (when == "after") || form.only != "" && form.only != method {
 						continue
 					}
 					name := fmt.Sprintf("%s, %s, running %t", method, form.name, running)
-					quote := quotes[i%len(quotes)]
-					reached = canaryRun(t, method, name, running, func(v []string) error { return form.of("it broke here: " + quotations(v, quote)) }) || reached
+					reached = canaryRun(t, method, name, running, func(values []string) error {
+						var some []string // all in one text would take long to look through
+						for j := i % 3; j < len(values); j += 3 {
+							some = append(some, values[j])
+						}
+						return form.of("it broke here: " + quotations(some, quotes[i%len(quotes)]))
+					}) || reached
 				}
 			}
 			assert.True(t, reached, "no error of %s is shown", method)
