@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 )
 
@@ -174,10 +175,17 @@ type scrubbedError struct {
 	clean []error // the parts of raw that show no secret
 }
 
+// nobodyThere is how the client's error begins if nobody listens.
+const nobodyThere = "Cannot connect to the Docker daemon at unix://"
+
 // hide returns err, unless a part of its tree shows a secret.
 func (s scrubber) hide(err error) error {
 	if err == nil {
 		return nil
+	}
+	// While the engine is away, this is the error of each try. It quotes nothing.
+	if engineapi.IsErrConnectionFailed(err) && strings.HasPrefix(err.Error(), nobodyThere) && !strings.ContainsAny(err.Error(), "@=%") && strings.Count(err.Error(), "?") == 1 {
+		return err
 	}
 	var ownURL string
 	var request *url.Error
