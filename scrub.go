@@ -184,8 +184,10 @@ func (s scrubber) hide(err error) error {
 		return nil
 	}
 	// While the engine is away, this is the error of each try. It quotes nothing.
-	if engineapi.IsErrConnectionFailed(err) && strings.HasPrefix(err.Error(), nobodyThere) && !strings.ContainsAny(err.Error(), "@=%") && strings.Count(err.Error(), "?") == 1 {
-		return err
+	if path, found := strings.CutPrefix(err.Error(), nobodyThere); found && engineapi.IsErrConnectionFailed(err) {
+		if path, found = strings.CutSuffix(path, ". Is the docker daemon running?"); found && !strings.ContainsAny(path, "@=%? ") {
+			return err
+		}
 	}
 	var ownURL string
 	var request *url.Error
