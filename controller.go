@@ -1,7 +1,11 @@
 package dockerexec
 
 import (
+	"cmp"
 	"context"
+	stderrors "errors"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -9,7 +13,6 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
-	"github.com/pkg/errors"
 )
 
 // controller runs one task for SwarmKit's agent. Every method may be called at any
@@ -248,96 +251,129 @@ func (c *controller) waitIdle(ctx context.Context) error {
 	return nil
 }
 
-// undoTimeout bounds how long a detached call tries to remove what it made too late. In
-// this time an engine can restart.
-const undoTimeout = 2 * time.Minute
-
-// undo removes what the call has made, if Remove has been called.
-func (c *controller) undo(ctx context.Context) {
-	c.mu.Lock()
-	removed := c.removed
-	c.mu.Unlock()
-	if !removed {
-		return
+// ContainerStatus returns the container's ID, process and exit code. If there is no
+// container of the task, or the engine is away, it returns nil and no error: the agent
+// then keeps the status that it has.
+func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus, error) {
+	answer, err := c.look(ctx)
+	if answer == nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
-	defer cancel()
-	stopped := true // no stop: the task is over, so the removal may kill the container
-	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
-		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
-	}
+	return containerStatus(*answer), nil
 }
 
-// mostRepairs is how often a call is tried again because what an earlier step had made
-// has vanished.
-const mostRepairs = 3
+// portsAge is how long PortStatus may use the ports that the last ContainerStatus has
+// seen. The agent calls them one after the other. If that ContainerStatus got no answer
+// in time, PortStatus does not ask either.
+const portsAge = time.Second
 
-// repaired is detached, for a call that needs what earlier steps have made. What has
-// vanished since is made again:
-//
-//   - A network. Another task's removal may have taken one to which no container was
-//     attached.
-//   - The image. Somebody may have removed all images that no container uses.
-//
-// The engine itself makes a volume again when it creates the container. A container that
-// has vanished before its start is not made again: the start fails, and SwarmKit replaces
-// the task.
-func (c *controller) repaired(ctx context.Context, call func(context.Context) error) error {
-	for repairs := 0; ; repairs++ {
-		err := c.detached(ctx, call)
-		if repairs == mostRepairs {
-			return err
-		}
-		logger := log.G(c.adapter.logContext(ctx)).WithError(err)
-		switch cause := errors.Cause(err); {
-		case networkVanished.matches(cause):
-			logger.Debug("a network vanished, making it again")
-			err = c.detached(ctx, c.adapter.CreateNetworks)
-		case imageMissing.matches(cause) && !imageID.MatchString(c.adapter.image): // an ID cannot be pulled
-			logger.Debug("the image vanished, pulling it again")
-			var unseen error
-			if unseen, err = c.pull(ctx); unseen != nil {
-				return unseen // the pull failed, and nobody can tell whether the image is there
+// PortStatus returns the container's published ports, sorted. Each comes once, even if
+// it is published at several addresses. It returns nil if there is no container of the
+// task. If the engine is away, or ctx has ended, it returns what it saw last: the agent
+// forgets ports that are missing in an answer.
+func (c *controller) PortStatus(ctx context.Context) (*api.PortStatus, error) {
+	if ports, fresh := c.takePorts(); fresh {
+		err := c.run(ctx, opAsking, func(context.Context) error { return nil })
+		return ports, err
+	}
+	_, err := c.look(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.portsAt = time.Time{}
+	return c.ports.Copy(), err
+}
+
+// look inspects the container for its status. It returns nil if there is no container
+// of the task, or if the engine is away.
+func (c *controller) look(ctx context.Context) (seen *container.InspectResponse, err error) {
+	err = c.run(ctx, opAsking, func(ctx context.Context) error {
+		answer, err := c.adapter.Inspect(ctx)
+		switch {
+		case err == nil && c.adapter.checkOwner(answer) == nil:
+			c.notePorts(answer)
+			seen = &answer
+			return nil
+		case err == nil, isContainerGone(err):
+			c.setPorts(nil, time.Time{})
+			return nil
+		case ctx.Err() == nil && exec.IsTemporary(err): // context.DeadlineExceeded calls itself temporary, too
+			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("status of the container not read")
+			if late := requestTimeoutError(0); stderrors.As(err, &late) {
+				c.mu.Lock()
+				c.portsAt = time.Now() // PortStatus would run into the time-out too
+				c.mu.Unlock()
 			}
+			return nil
 		default:
 			return err
 		}
-		if err != nil {
-			return err
-		}
-	}
+	})
+	return seen, err
 }
 
-// longestBusyPause bounds the pauses after an answer that may stay the same for ever,
-// such as a 500 to a removal. Without it, one container would cause thousands of
-// requests an hour.
-const longestBusyPause = time.Minute
+// notePorts keeps the ports of a container that was just seen, for the PortStatus that
+// follows.
+func (c *controller) notePorts(answer container.InspectResponse) {
+	c.setPorts(publishedPorts(answer), time.Now())
+}
 
-// persist calls call until it succeeds, fails for good, or ctx ends. The pauses grow:
-// to longestPause after a passing fault, otherwise to longestBusyPause. The first
-// failure is a warning.
-func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
-	var pauses backoff
-	for warned := false; ; warned = true {
-		err := call(ctx)
-		if ctx.Err() != nil && err != nil {
-			return ctx.Err()
+// setPorts keeps the ports. at is when they were seen; zero: the next PortStatus must
+// ask the engine.
+func (c *controller) setPorts(ports *api.PortStatus, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ports, c.portsAt = ports, at
+}
+
+// takePorts returns the kept ports if they were read within portsAge. It does so once:
+// the next PortStatus asks the engine.
+func (c *controller) takePorts() (ports *api.PortStatus, fresh bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.portsAt
+	c.portsAt = time.Time{}
+	if at.IsZero() || time.Since(at) > portsAge {
+		return nil, false
+	}
+	return c.ports.Copy(), true
+}
+
+var swarmProtocols = map[string]api.PortConfig_Protocol{
+	"tcp": api.ProtocolTCP, "udp": api.ProtocolUDP, "sctp": api.ProtocolSCTP,
+}
+
+// publishedPorts returns the container's ports that are published on the host, sorted.
+// An engine also lists ports that the image only exposes. Those have no host port, and
+// are left out.
+func publishedPorts(answer container.InspectResponse) *api.PortStatus {
+	status := &api.PortStatus{}
+	if answer.NetworkSettings == nil {
+		return status
+	}
+	var ports []api.PortConfig
+	for port, bindings := range answer.NetworkSettings.Ports {
+		protocol, known := swarmProtocols[port.Proto()]
+		if !known {
+			continue // SwarmKit does not know it
 		}
-		if err == nil || !mayMend(err) {
-			return err
-		}
-		logger := log.G(c.adapter.logContext(ctx)).WithError(err)
-		say := logger.Warn
-		if warned {
-			say = logger.Debug
-		}
-		say("stop or removal failed, trying again")
-		pauses.longest = longestBusyPause
-		if isPassing(errors.Cause(err)) { // without the wrapping, which may make it temporary
-			pauses.longest = longestPause
-		}
-		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
-			return err
+		for _, binding := range bindings {
+			published, err := strconv.ParseUint(binding.HostPort, 10, 16)
+			if err != nil || published == 0 {
+				continue
+			}
+			ports = append(ports, api.PortConfig{
+				Protocol:      protocol,
+				TargetPort:    uint32(port.Int()),
+				PublishedPort: uint32(published),
+				PublishMode:   api.PublishModeHost,
+			})
 		}
 	}
+	slices.SortFunc(ports, func(a, b api.PortConfig) int {
+		return cmp.Or(cmp.Compare(a.TargetPort, b.TargetPort), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.PublishedPort, b.PublishedPort))
+	})
+	for _, port := range slices.Compact(ports) {
+		status.Ports = append(status.Ports, &port)
+	}
+	return status
 }

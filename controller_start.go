@@ -316,3 +316,43 @@ func (c *controller) endLostStart(ctx context.Context) error {
 	}
 	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", c.adapter.name)
 }
+
+// mostRepairs is how often a call is tried again because what an earlier step had made
+// has vanished.
+const mostRepairs = 3
+
+// repaired is detached, for a call that needs what earlier steps have made. What has
+// vanished since is made again:
+//
+//   - A network. Another task's removal may have taken one to which no container was
+//     attached.
+//   - The image. Somebody may have removed all images that no container uses.
+//
+// The engine itself makes a volume again when it creates the container. A container that
+// has vanished before its start is not made again: the start fails, and SwarmKit replaces
+// the task.
+func (c *controller) repaired(ctx context.Context, call func(context.Context) error) error {
+	for repairs := 0; ; repairs++ {
+		err := c.detached(ctx, call)
+		if repairs == mostRepairs {
+			return err
+		}
+		logger := log.G(c.adapter.logContext(ctx)).WithError(err)
+		switch cause := errors.Cause(err); {
+		case networkVanished.matches(cause):
+			logger.Debug("a network vanished, making it again")
+			err = c.detached(ctx, c.adapter.CreateNetworks)
+		case imageMissing.matches(cause) && !imageID.MatchString(c.adapter.image): // an ID cannot be pulled
+			logger.Debug("the image vanished, pulling it again")
+			var unseen error
+			if unseen, err = c.pull(ctx); unseen != nil {
+				return unseen // the pull failed, and nobody can tell whether the image is there
+			}
+		default:
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

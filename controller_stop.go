@@ -6,6 +6,7 @@ import (
 
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
 )
 
 // Shutdown ends a running Prepare or Start, and then stops the container. A container
@@ -168,6 +169,60 @@ func (c *controller) removable(ctx context.Context) (bool, error) {
 		}
 		if err := sleep(ctx, time.Second); err != nil {
 			return false, err
+		}
+	}
+}
+
+// undoTimeout bounds how long a detached call tries to remove what it made too late. In
+// this time an engine can restart.
+const undoTimeout = 2 * time.Minute
+
+// undo removes what the call has made, if Remove has been called.
+func (c *controller) undo(ctx context.Context) {
+	c.mu.Lock()
+	removed := c.removed
+	c.mu.Unlock()
+	if !removed {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	stopped := true // no stop: the task is over, so the removal may kill the container
+	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
+		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
+	}
+}
+
+// longestBusyPause bounds the pauses after an answer that may stay the same for ever,
+// such as a 500 to a removal. Without it, one container would cause thousands of
+// requests an hour.
+const longestBusyPause = time.Minute
+
+// persist calls call until it succeeds, fails for good, or ctx ends. The pauses grow:
+// to longestPause after a passing fault, otherwise to longestBusyPause. The first
+// failure is a warning.
+func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
+	var pauses backoff
+	for warned := false; ; warned = true {
+		err := call(ctx)
+		if ctx.Err() != nil && err != nil {
+			return ctx.Err()
+		}
+		if err == nil || !mayMend(err) {
+			return err
+		}
+		logger := log.G(c.adapter.logContext(ctx)).WithError(err)
+		say := logger.Warn
+		if warned {
+			say = logger.Debug
+		}
+		say("stop or removal failed, trying again")
+		pauses.longest = longestBusyPause
+		if isPassing(errors.Cause(err)) { // without the wrapping, which may make it temporary
+			pauses.longest = longestPause
+		}
+		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
+			return err
 		}
 	}
 }

@@ -87,10 +87,9 @@ var wings = []struct {
 		{"adapter_streams.go", "Wait, Events, Logs and PublishLogs; the watch of a container"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{
-		{"controller.go", "the controller: its operations, calls that outlive them, calls that are repeated"},
-		{"controller_start.go", "Prepare and Start, health, starts that were lost"},
-		{"controller_status.go", "ContainerStatus and PortStatus"},
-		{"controller_stop.go", "Shutdown, Terminate and Remove"},
+		{"controller.go", "the controller: its operations, calls that outlive them, ContainerStatus and PortStatus"},
+		{"controller_start.go", "Prepare and Start, what vanished before them, health, starts that were lost"},
+		{"controller_stop.go", "Shutdown, Terminate and Remove, and how they are repeated"},
 		{"executor.go", "NewExecutor, Describe, Controller"},
 	}},
 }

@@ -13,11 +13,12 @@ import (
 	"github.com/docker/docker/api/types/container"
 	engineapi "github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
-	"github.com/dockerexec/dockerexec"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/api/naming"
+
+	"github.com/dockerexec/dockerexec"
 )
 
 // withClientLogs is the variable that makes the test binary a node which reads logs

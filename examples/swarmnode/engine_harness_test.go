@@ -78,7 +78,7 @@ func leftOn(host string) ([]string, error) {
 	for _, c := range containers {
 		left = append(left, fmt.Sprint("container ", c.Names))
 	}
-	networks, err := client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "com.dockerexec.network"))})
+	networks, err := client.NetworkList(ctx, network.ListOptions{Filters: ofExecutors()})
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +97,11 @@ func leftOn(host string) ([]string, error) {
 
 // ofTasks picks the containers of tasks.
 func ofTasks() filters.Args { return filters.NewArgs(filters.Arg("label", "com.docker.swarm.task")) }
+
+// ofExecutors picks the networks that executors made.
+func ofExecutors() filters.Args {
+	return filters.NewArgs(filters.Arg("label", "com.dockerexec.network"))
+}
 
 // ofService picks the containers of a service's tasks.
 func ofService(service string) filters.Args {

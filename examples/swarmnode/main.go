@@ -21,12 +21,13 @@ import (
 	"syscall"
 
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/moby/swarmkit/v2/node"
 	"github.com/moby/swarmkit/v2/node/plugin"
 	"github.com/sirupsen/logrus"
+
+	"github.com/dockerexec/dockerexec"
 )
 
 func main() {

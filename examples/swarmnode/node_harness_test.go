@@ -16,13 +16,14 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/examples/control"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/dockerexec/dockerexec/examples/control"
 )
 
 // swarm is a swarm of one node: a swarmnode process and what its control API says.
@@ -148,7 +149,8 @@ func (s *swarm) signal(signal os.Signal) error {
 	return err
 }
 
-// clear removes all services, unless the test has failed: then nothing is certain.
+// clear removes all services, unless the test has failed: then nothing is certain. The
+// last task's networks go after its container; a node that ends first leaves them.
 func (s *swarm) clear() {
 	if s.t.Failed() || s.node == nil {
 		return
@@ -158,6 +160,7 @@ func (s *swarm) clear() {
 	for _, service := range list.Services {
 		s.remove(service.ID)
 	}
+	s.awaitNoNetworks()
 }
 
 // end ends the node and looks at what it has written.

@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/registry"
-	"github.com/dockerexec/dockerexec/examples/control"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/examples/control"
 )
 
 // service is the spec of a service that runs the test image's program.
@@ -148,5 +150,18 @@ func (s *swarm) awaitContainers(service string, want int) {
 		if time.Now().After(late) {
 			require.Len(s.t, s.containers(service), want)
 		}
+	}
+}
+
+// awaitNoNetworks waits until the engine has no network that an executor made.
+func (s *swarm) awaitNoNetworks() {
+	s.t.Helper()
+	for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		left, err := s.engine.NetworkList(context.Background(), network.ListOptions{Filters: ofExecutors()})
+		require.NoError(s.t, err)
+		if len(left) == 0 {
+			return
+		}
+		require.True(s.t, time.Now().Before(late), "networks that stay: %v", left)
 	}
 }
