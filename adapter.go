@@ -45,8 +45,13 @@ type ContainerAdapter struct {
 	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 	stops       stops
 
-	// Whether a create or a start was sent. The controller clears them.
-	createSent, startSent atomic.Bool
+	isPrepared atomic.Bool // the last Create found the container: an earlier process may have started it
+	isStarted  atomic.Bool // this adapter has started the container, or sent a start that got no answer
+
+	// A call of this adapter got no answer: the engine may still carry it out.
+	createLost, networkLost atomic.Bool
+	// A start may be lost: the container may run without the engine's knowledge.
+	startLost atomic.Bool
 
 	// Whether Create found the name taken by a container that is not the task's. This
 	// adapter must not start, stop or remove that container.
@@ -140,36 +145,6 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	return nil
 }
 
-// Start starts the container. A container that already runs is left running. Before the
-// start, it writes the files of secrets and configs that are missing. It fails if the
-// last Create found the name taken by a container that is not this task's.
-func (a *ContainerAdapter) Start(ctx context.Context) error {
-	config, _, err := a.ready(ctx)
-	if err != nil {
-		return err
-	}
-	if a.nameTaken.Load() {
-		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.name)
-	}
-	if err := a.provideMissing(ctx, config.files); err != nil {
-		return err
-	}
-	err = a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a, 0, func(ctx context.Context) error {
-			a.startSent.Store(true)
-			a.startedAt.Store(nil)
-			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
-		})
-	})
-	switch {
-	case err == nil:
-		a.forgetStops() // they were for an earlier run
-	case IsUnknownContainer(err):
-		_ = a.removeFiles(ctx) // the start's error counts
-	}
-	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
-}
-
 // Inspect returns the engine's record of the container. The secrets of the task are
 // taken out of its State.Error. Its State is never nil: an answer without a state is an
 // error. If there is no such container, [IsUnknownContainer] recognises the error.
@@ -212,8 +187,18 @@ func (a *ContainerAdapter) hideInState(answer container.InspectResponse) contain
 // until the container is gone, and then removes the files of its secrets and configs. A
 // container that does not exist is no error. Named volumes, networks and the image
 // stay; for networks see [ContainerAdapter.RemoveNetworks].
+//
+// If a Create got no answer, or its caller gave it up, the engine may still carry it out.
+// Then Remove looks for the container for five seconds: an engine shows a container only
+// once it has filled the container's volumes.
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
 	if !a.nameTaken.Load() {
+		if _, err := a.awaitLostCreate(ctx); err != nil {
+			return err
+		}
+		if _, err := a.awaitLostStart(ctx); err != nil {
+			return err
+		}
 		if err := a.removeContainer(ctx); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -94,6 +95,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
 		}
 		if try == createTries {
+			a.createLost.Store(true)
 			return exec.MakeTemporary(errors.Wrapf(err, "create container %s, %d times, while the engine shows no container of that name", name, try))
 		}
 		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
@@ -105,16 +107,25 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 // create sends one create request. It returns the API version of the request, which may
 // not be the one that ready has seen.
 func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
+	sent := false
 	made, err = request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		version = a.engine.api.shared.current()
 		if err := config.checkVersion(version); err != nil {
 			return container.CreateResponse{}, err
 		}
 		config := config.forVersion(version)
-		a.createSent.Store(true)
+		sent = true
 		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
 			firstNetworks(config, version), config.platform(), config.name())
 	})
+	switch {
+	case err == nil:
+		a.createLost.Store(false)
+		a.isPrepared.Store(false)
+		a.isStarted.Store(false)
+	case sent && mayBeDone(ctx, err):
+		a.createLost.Store(true)
+	}
 	return made, version, err
 }
 
@@ -165,6 +176,8 @@ func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerC
 // networks that it lacks. It returns [exec.ErrTaskPrepared], bare, if that succeeds.
 func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, version string, found container.InspectResponse) error {
 	a.nameTaken.Store(false)
+	a.createLost.Store(false)
+	a.isPrepared.Store(true)
 	id := idOf(found)
 	a.noteContainer(id)
 	if err := a.connectRest(ctx, config, version, id, found.NetworkSettings); err != nil {
@@ -212,6 +225,35 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 		}
 	}
 	return nil
+}
+
+// lostCreateTime is how long a removal looks for a container or a network whose create got
+// no answer. An engine shows such a container only when it has filled the volumes from the
+// image.
+const lostCreateTime = 5 * time.Second
+
+// awaitLostCreate looks for the container of a create that got no answer, for at most
+// lostCreateTime. It reports whether it has found the container. If no create may be lost,
+// it makes no request.
+func (a *ContainerAdapter) awaitLostCreate(ctx context.Context) (found bool, err error) {
+	looks := backoff{longest: time.Second, atLeastHalf: true}
+	for began := time.Now(); a.createLost.Load(); {
+		answer, err := a.Inspect(ctx)
+		switch {
+		case err == nil:
+			a.createLost.Store(false)
+			return a.checkOwner(answer) == nil, nil
+		case !isContainerGone(err):
+			return false, err
+		case time.Since(began) >= lostCreateTime:
+			a.createLost.Store(false)
+			return false, nil
+		}
+		if err := sleep(ctx, looks.next()); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
 }
 
 // A container may get another name, and its own name may then be another container's.

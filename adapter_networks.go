@@ -58,9 +58,10 @@ func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConf
 		return nil
 	case ctx.Err() == nil && IsNetworkExistError(err, wanted.name):
 		return a.useNetwork(ctx, wanted, err)
-	default:
-		return engineError(ctx, err, "create network %s", wanted.name)
+	case mayBeDone(ctx, err):
+		a.networkLost.Store(true)
 	}
+	return engineError(ctx, err, "create network %s", wanted.name)
 }
 
 // useNetwork accepts an existing network if it is as the task asks. exists is the
@@ -137,6 +138,13 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 	}
 	if owner == nil {
 		found, err := a.findNetwork(ctx, name)
+		looks := backoff{longest: time.Second, atLeastHalf: true}
+		for began := time.Now(); err == nil && found == nil && a.networkLost.Load() && time.Since(began) < lostCreateTime; {
+			if err := sleep(ctx, looks.next()); err != nil {
+				return err
+			}
+			found, err = a.findNetwork(ctx, name)
+		}
 		if err != nil && err != errNetworkUnseen { //nolint:errorlint // bare
 			return err
 		}

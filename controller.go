@@ -35,8 +35,6 @@ type controller struct {
 	mayExist        bool // a container of the task may exist
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
-	createLost      bool // a create was not answered: the engine may still carry it out
-	startLost       bool // a start may be lost: the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
 	portsAt time.Time       // when they were read; zero: the next PortStatus must ask the engine
@@ -52,12 +50,12 @@ var (
 // newController makes the controller of the adapter's task. state is the state that the
 // task has reached.
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
+	adapter.startLost.Store(startMayBeLost(state))
 	return &controller{
 		adapter:    adapter,
 		busy:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		mayExist:   state >= api.TaskStatePreparing,
-		startLost:  startMayBeLost(state),
 	}
 }
 

@@ -21,7 +21,7 @@ adapter for each task:
 	err = adapter.CreateNetworks(ctx)
 	err = adapter.CreateVolumes(ctx)
 	err = adapter.Create(ctx) // exec.ErrTaskPrepared: the container exists already
-	err = adapter.Start(ctx)
+	err = adapter.Start(ctx)  // exec.ErrTaskStarted: an earlier process has started it
 	ended, err := adapter.Wait(ctx)
 	err = dockerexec.ExitError(ended, nil)
 	err = adapter.Remove(ctx)

@@ -227,6 +227,13 @@ func isUndone(err error) bool {
 	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
 }
 
+// mayBeDone reports whether the engine may have carried out a call that was sent and ended
+// with err, or may still carry it out. The client's error does not tell whether the
+// request has arrived.
+func mayBeDone(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || isPassing(err) && !isUndone(err))
+}
+
 // saysNoConnection reports whether err says that a request got no connection, so that
 // the engine has not seen it. The client drops the cause of such an error: its text
 // remains.
