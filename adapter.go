@@ -10,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -261,10 +262,11 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // PullImage has the engine pull the task's image, and returns when the pull has ended.
 // A tag is pulled every time, because it may have moved. A digest is pulled only if the
 // engine does not have it, and an image ID never. A tagged image that only this engine
-// has cannot be pulled: name it by its ID instead.
+// has cannot be pulled: name it by its ID instead, or see [WithPullPolicy].
 //
-// The credentials are those of the task's PullOptions.RegistryAuth. No configuration
-// file and no credential helper is read.
+// The credentials are those of the task's PullOptions.RegistryAuth. If the task has none,
+// the function of [WithCredentials] is asked. No configuration file and no credential
+// helper is read.
 //
 // Adapters of one [Engine] share a request if they want the same image, for the same
 // platform, with the same credentials. The request goes on as long as one of them
@@ -289,7 +291,8 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // PullImage returns within a second, even if the observer or the client is still busy. It
 // does not call the observer again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
-	if imageID.MatchString(a.image) {
+	policy := a.engine.options.pullPolicy
+	if imageID.MatchString(a.image) || policy == PullNever {
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -300,18 +303,48 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 		return err
 	}
 	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by newContainerConfig
-	if _, isDigest := ref.(reference.Canonical); isDigest {
+	if _, isDigest := ref.(reference.Canonical); isDigest || policy == PullIfMissing {
 		present, err := a.imagePresent(ctx)
 		if present {
-			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image digest is on the engine: not pulled")
+			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image is on the engine: not pulled")
 		}
 		if present || err != nil && err != errImageUnseen { //nolint:errorlint // bare
 			return err
 		}
 	}
+	options := config.pullOptions()
+	if options.RegistryAuth == "" {
+		if options.RegistryAuth, err = a.askCredentials(ctx); err != nil {
+			return err
+		}
+	}
 	return a.hide(a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{
-		image: a.image, ref: ref, options: config.pullOptions(), scrubber: a.scrubber(),
+		image: a.image, ref: ref, options: options, scrubber: a.scrubber(),
 	}))
+}
+
+// askCredentials asks the function of [WithCredentials], and returns the engine's header.
+// It is empty if there are none.
+func (a *ContainerAdapter) askCredentials(ctx context.Context) (header string, err error) {
+	ask := a.engine.options.credentials
+	if ask == nil {
+		return "", nil
+	}
+	given, err := ask(ctx, a.image)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		return "", errors.Wrapf(err, "pull image %s: ask for its credentials", a.image)
+	case given == (registry.AuthConfig{}):
+		return "", nil
+	}
+	header, err = registry.EncodeAuthConfig(given)
+	if err != nil {
+		return "", errors.Wrapf(err, "pull image %s: its credentials", a.image)
+	}
+	a.secrets.learn(valueCredentials, header)
+	return header, nil
 }
 
 // errImageUnseen is the error of imagePresent if images may not be looked at.

@@ -2,7 +2,9 @@ package dockerexec
 
 import (
 	"context"
+	stderrors "errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,9 +14,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -81,6 +83,9 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			}
 			return err
 		}
+		if hook := (hookError{}); stderrors.As(err, &hook) {
+			return err
+		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
 			return engineError(ctx, a.explain(err, config.files), "create container %s", name)
 		}
@@ -107,6 +112,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 // create sends one create request. It returns the API version of the request, which may
 // not be the one that ready has seen.
 func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
+	var refusal error // of the hook
 	sent := false
 	made, err = request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		version = a.engine.api.shared.current()
@@ -114,11 +120,17 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 			return container.CreateResponse{}, err
 		}
 		config := config.forVersion(version)
+		wanted, host := config.config(), config.hostConfig()
+		if refusal = a.callCreateHook(ctx, config.task, wanted, host); refusal != nil {
+			return container.CreateResponse{}, errHook
+		}
 		sent = true
-		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
+		return a.engine.client.ContainerCreate(ctx, wanted, host,
 			firstNetworks(config, version), config.platform(), config.name())
 	})
 	switch {
+	case refusal != nil:
+		return made, version, refusal
 	case err == nil:
 		a.createLost.Store(false)
 		a.isPrepared.Store(false)
@@ -127,6 +139,44 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 		a.createLost.Store(true)
 	}
 	return made, version, err
+}
+
+// errHook ends a request before it is sent, because the caller's hook failed.
+var errHook = errors.New("the hook failed")
+
+// hookError is the error of a caller's hook. It is final, whatever the hook's own error is.
+type hookError struct {
+	what  string
+	cause error
+}
+
+func (e hookError) Error() string { return e.what + ": " + e.cause.Error() }
+func (e hookError) Unwrap() error { return e.cause }
+
+// Temporary serves [exec.IsTemporary], which would ask the cause otherwise.
+func (e hookError) Temporary() bool { return false }
+
+// callCreateHook calls the hook of [WithCreateHook]. It refuses a change of the labels by
+// which the container is found.
+func (a *ContainerAdapter) callCreateHook(ctx context.Context, task *api.Task, wanted *container.Config, host *container.HostConfig) error {
+	hook := a.engine.options.createHook
+	if hook == nil {
+		return nil
+	}
+	before := maps.Clone(wanted.Labels)
+	err := hook(ctx, task.Copy(), wanted, host)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, label := range []string{LabelTaskID, LabelNodeID, labelTask} {
+		if err == nil && wanted.Labels[label] != before[label] {
+			err = errors.Errorf("it changed the label %s, by which the container is found", label)
+		}
+	}
+	if err != nil {
+		return hookError{"create container " + a.name + ": the create hook failed", err}
+	}
+	return nil
 }
 
 // onlyCores finds the number of cores in the refusal of a CPU limit. Engines of 20.10 to
@@ -185,46 +235,6 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 	}
 	log.G(a.logContext(ctx)).WithField("container.id", id).Debug("container of this task found and adopted")
 	return exec.ErrTaskPrepared
-}
-
-// severalNetworks is the API version from which a create joins any number of networks.
-// Below it the create joins the first one. The others are connected before the start.
-const severalNetworks = "1.44"
-
-// firstNetworks returns the networks that the create joins.
-func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
-	config := task.networkingConfig()
-	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
-		for _, name := range names[1:] {
-			delete(config.EndpointsConfig, name)
-		}
-	}
-	return config
-}
-
-// connectRest connects the container id to the task's networks that it has not joined.
-// has holds the networks of a container that existed before, perhaps made with an older
-// API version. has is nil for a new container. If has is empty, the answer comes from a
-// fake, and it is not known which networks the container has joined.
-func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
-	names := config.endpointNames()
-	unknown := has == nil || len(has.Networks) == 0
-	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
-		return nil
-	}
-	endpoints := config.networkingConfig().EndpointsConfig
-	for _, name := range names[1:] {
-		if has != nil && has.Networks[name] != nil {
-			continue
-		}
-		err := do(ctx, a, 0, func(ctx context.Context) error {
-			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
-		})
-		if err != nil {
-			return engineError(ctx, err, "connect container %s to network %s", a.name, name)
-		}
-	}
-	return nil
 }
 
 // lostCreateTime is how long a removal looks for a container or a network whose create got

@@ -36,7 +36,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
-		a.secrets.learn(credential)
+		a.secrets.learn(valuePayload, string(credential))
 		if len(credential) == 0 || !utf8.Valid(credential) {
 			return nil, nil, refuse(d.path, "%v is no credential spec (the payload is not shown)", *d)
 		}
@@ -117,7 +117,7 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payload
 		if err != nil {
 			return false, err
 		}
-		a.secrets.learn(payload)
+		a.secrets.learn(valuePayload, string(payload))
 		complete = append(complete, filePayload{f, payload})
 	}
 	return a.engine.files.write(engineID, a.taskID, complete)

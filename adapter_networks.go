@@ -109,6 +109,46 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 	return &found, nil
 }
 
+// severalNetworks is the API version from which a create joins any number of networks.
+// Below it the create joins the first one. The others are connected before the start.
+const severalNetworks = "1.44"
+
+// firstNetworks returns the networks that the create joins.
+func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
+	config := task.networkingConfig()
+	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+		for _, name := range names[1:] {
+			delete(config.EndpointsConfig, name)
+		}
+	}
+	return config
+}
+
+// connectRest connects the container id to the task's networks that it has not joined.
+// has holds the networks of a container that existed before, perhaps made with an older
+// API version. has is nil for a new container. If has is empty, the answer comes from a
+// fake, and it is not known which networks the container has joined.
+func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
+	names := config.endpointNames()
+	unknown := has == nil || len(has.Networks) == 0
+	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
+		return nil
+	}
+	endpoints := config.networkingConfig().EndpointsConfig
+	for _, name := range names[1:] {
+		if has != nil && has.Networks[name] != nil {
+			continue
+		}
+		err := do(ctx, a, 0, func(ctx context.Context) error {
+			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
+		})
+		if err != nil {
+			return engineError(ctx, err, "connect container %s to network %s", a.name, name)
+		}
+	}
+	return nil
+}
+
 // RemoveNetworks removes the task's networks that this package made and that nobody
 // uses, in sorted order. It skips, without an error, a network that is gone, predefined
 // or made by somebody else. It also skips a network that is in use:

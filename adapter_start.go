@@ -79,12 +79,20 @@ func (a *ContainerAdapter) sendStart(ctx context.Context) error {
 	if err := a.provideMissing(ctx, config.files); err != nil {
 		return err
 	}
+	var options container.StartOptions
+	if hook := a.engine.options.startHook; hook != nil {
+		if err := hook(ctx, config.task.Copy(), &options); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			return hookError{"start container " + a.name + ": the start hook failed", err}
+		}
+	}
 	sent := false
 	err = a.onContainer(ctx, func(nameOrID string) error {
 		return do(ctx, a, 0, func(ctx context.Context) error {
 			sent = true
 			a.startedAt.Store(nil)
-			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
+			return a.engine.client.ContainerStart(ctx, nameOrID, options)
 		})
 	})
 	switch {
@@ -262,12 +270,18 @@ var (
 	errOtherRun = errors.New("the container has been started again")
 )
 
+// grace returns the task's grace period, or the default of engines. If it is negative, the
+// container is never killed.
+func (a *ContainerAdapter) grace() time.Duration {
+	if a.stopTimeout == nil {
+		return defaultGrace
+	}
+	return time.Duration(*a.stopTimeout) * time.Second
+}
+
 // sendStop sends the stop s and returns the engine's answer.
 func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
-	grace := defaultGrace
-	if a.stopTimeout != nil {
-		grace = time.Duration(*a.stopTimeout) * time.Second
-	}
+	grace := a.grace()
 	var connection connectionTrace
 	late := false
 	err := a.onContainer(ctx, func(nameOrID string) error {
