@@ -321,7 +321,7 @@ func (c *controller) endLostStart(ctx context.Context) error {
 // has vanished.
 const mostRepairs = 3
 
-// repaired is detached, for a call that needs what earlier steps have made. What has
+// repaired makes a detached call that needs what earlier steps have made. What has
 // vanished since is made again:
 //
 //   - A network. Another task's removal may have taken one to which no container was

@@ -154,7 +154,7 @@ type taskSecrets struct {
 	made     *scrubber
 }
 
-// learn notes a payload that was read. It must not be changed.
+// learn notes a payload that was read. The caller must not change the payload afterwards.
 func (s *taskSecrets) learn(payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
