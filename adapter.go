@@ -31,7 +31,7 @@ import (
 //   - The sentinels of this package and of SwarmKit, bare.
 //   - Any other error says what failed on which object.
 //
-// None shows a secret of the task, also if the engine quotes one in its own error.
+// None shows a secret of the task, even if the engine quotes one in its own error.
 //
 // An adapter is safe for concurrent use and has nothing to close. The zero value cannot
 // be used; see [Engine.Adapter].
@@ -58,7 +58,7 @@ type ContainerAdapter struct {
 	// adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
-	// Each warning comes once, however often its method is called.
+	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 }
 
@@ -81,7 +81,7 @@ func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAd
 
 func (a *ContainerAdapter) handle() *Engine { return a.engine }
 
-// scrubber returns the scrubber of what the task is known to bring by now.
+// scrubber returns a scrubber for all values of the task that are known by now.
 func (a *ContainerAdapter) scrubber() scrubber { return a.secrets.scrubber(a.values, a.fullTask) }
 
 // hide takes the secrets of the task out of an error of the engine.
@@ -259,7 +259,7 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	}
 }
 
-// PullImage has the engine pull the task's image, and returns when the pull has ended.
+// PullImage makes the engine pull the task's image, and returns when the pull has ended.
 // A tag is pulled every time, because it may have moved. A digest is pulled only if the
 // engine does not have it, and an image ID never. A tagged image that only this engine
 // has cannot be pulled: name it by its ID instead, or see [WithPullPolicy].
@@ -351,8 +351,9 @@ func (a *ContainerAdapter) askCredentials(ctx context.Context) (header string, e
 var errImageUnseen = errors.New("the image may not be looked at")
 
 // imagePresent reports whether the engine has the task's image, for a platform that the
-// task allows. It returns an error only if the engine is away or ctx has ended. After any
-// other error it reports that the engine does not have the image.
+// task allows. If the engine, or a proxy, forbids the inspect, the error is
+// errImageUnseen, bare. It returns an error too if the fault will pass or ctx has ended.
+// After any other answer it reports that the engine does not have the image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	config, _, err := a.fullTask()
 	if err != nil {
@@ -367,7 +368,7 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
 		return false, engineError(ctx, err, "inspect image %s", a.image)
 	case isForbidden(err):
-		a.engine.optional.without(a.logContext(ctx), "GET /images/…", err, "an image is pulled although the engine may have it, and after a failed pull the create shows whether it has")
+		a.engine.optional.without(a.logContext(ctx), "GET /images/…", err, "an image with a digest is pulled although the engine may have it; after a failed pull, the create shows whether the image is there")
 		return false, errImageUnseen
 	default:
 		return false, nil

@@ -21,10 +21,12 @@ import (
 	"github.com/pkg/errors"
 )
 
-// createTries bounds the creates of one call. A container may be removed as soon as it is
-// made or found. Or its name is taken, while the engine shows no container of that name.
-// Then either that container was removed in between, or the engine is still busy with an
-// earlier create. An engine shows a container only after its create is done.
+// createTries bounds the tries of one call of Create. It tries again in two cases:
+//
+//   - The container is removed right after it was made or found.
+//   - The name is taken, but the engine shows no container of that name. Either that
+//     container was removed in between, or the engine is still busy with an earlier
+//     create: it shows a container only after the create is done.
 const createTries = 3
 
 // Create writes the files of the task's secrets and configs, and then creates the
@@ -183,15 +185,15 @@ func (a *ContainerAdapter) callCreateHook(ctx context.Context, task *api.Task, w
 // 29 name it.
 var onlyCores = regexp.MustCompile(`only (\d+) CPUs? available`)
 
-// capCPUs asks the engine for its cores, and returns config with the CPU limit capped
-// to them. It logs a warning. refusal is the engine's answer to the create. Its number
-// counts if the engine may not be asked.
+// capCPUs asks the engine for its number of cores, and returns config with the CPU limit
+// capped to that number. It logs a warning. refusal is the engine's answer to the create.
+// If the engine, or a proxy, refuses to tell the number, it is taken from refusal.
 func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig, refusal error) (*containerConfig, error) {
 	info, err := request(ctx, a, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
 	})
 	if named := onlyCores.FindStringSubmatch(refusal.Error()); named != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)) {
-		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "the number of cores is that of the engine's refusal of the CPU limit")
+		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "the number of cores is taken from the engine's refusal of the CPU limit")
 		info.NCPU, err = strconv.Atoi(named[1])
 	}
 	if err == nil && info.NCPU < 1 {
@@ -266,9 +268,10 @@ func (a *ContainerAdapter) awaitLostCreate(ctx context.Context) (found bool, err
 	return false, nil
 }
 
-// A container may get another name, and its own name may then be another container's.
-// So a name that is gone does not prove that the container is. A container that the
-// adapter has made or seen is known by its ID. Any other one is looked for by its label.
+// Somebody may rename the task's container. Another container may then get the old name.
+// So if no container has the name, the task's container may still exist. If the adapter
+// has made or seen the container, it finds the container by its ID. Otherwise it looks for
+// the task's label.
 
 // noteContainer notes the ID of the task's container.
 func (a *ContainerAdapter) noteContainer(id string) {
@@ -287,11 +290,13 @@ func (a *ContainerAdapter) knownID() string {
 	return ""
 }
 
-// onContainer makes a call on the task's container. The call gets the container's name or
-// its ID. If there is no such container, it may be made again with another ID.
+// onContainer calls call with the name or the ID of the task's container. If the engine
+// answers that there is no such container, onContainer looks for the task's label, and
+// calls again with the ID that it finds.
 //
-// A container that is known is called by its ID, so that no other container of its name
-// is touched. A fake may know its containers by their names alone: it gets the name first.
+// If the ID is known, the first call gets the ID and not the name: another container may
+// have the name by now. A fake may know its containers by name alone, so it gets the name
+// first, and then the ID.
 func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID string) error) error {
 	known := a.knownID()
 	first := a.name
@@ -318,8 +323,10 @@ func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID s
 	return call(id)
 }
 
-// inspect inspects the task's container: by its name, and if that is gone or another
-// container's, by its ID or its label.
+// inspect inspects the task's container. It asks by name first. If no container has the
+// name, or another container has it, inspect asks by the ID, and then looks for the label.
+// If it finds nothing, the error is a 404. But if the ID is not known and another
+// container has the name, inspect returns that container: the caller checks the owner.
 func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
 	known := a.knownID()
 	named, err := a.inspectAs(ctx, a.name)
@@ -354,9 +361,10 @@ func (a *ContainerAdapter) inspectAs(ctx context.Context, nameOrID string) (cont
 	})
 }
 
-// findByLabel returns the ID of the container that has the task's label, and notes it. It
-// is empty if there is none, or if several have the label. known is the ID of a container
-// that is gone, or empty. If there is one, a container with the task's name is another's.
+// findByLabel returns the ID of the container that has the task's label, and notes the ID.
+// The ID is empty if no container has the label, or several have it. known is the ID that
+// the task's container had, or empty. If known is not empty, that container is gone, and
+// a container that has the task's name is not the task's.
 //
 // Skipped for fakes, which need not implement ContainerList.
 func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id string, err error) {
@@ -398,9 +406,9 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 	return id, nil
 }
 
-// isCopy reports whether a container has the task's label from its image: somebody has
-// committed the task's container, and runs the copy. An image that the engine does not
-// show may have the label too.
+// isCopy reports whether a container has the task's label from its image. Then somebody
+// has committed the task's container to an image, and runs that image. If the engine does
+// not show the image, the container counts as a copy too: the image may have the label.
 func (a *ContainerAdapter) isCopy(ctx context.Context, c container.Summary) (bool, error) {
 	answer, err := request(ctx, a, 0, func(ctx context.Context) (image.InspectResponse, error) {
 		return a.engine.client.ImageInspect(ctx, c.ImageID)

@@ -125,18 +125,18 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 }
 
 // connectRest connects the container id to the task's networks that it has not joined.
-// has holds the networks of a container that existed before, perhaps made with an older
-// API version. has is nil for a new container. If has is empty, the answer comes from a
-// fake, and it is not known which networks the container has joined.
-func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
+// joined holds the networks of a container that existed before, perhaps made with an
+// older API version. For a new container, joined is nil. If joined has no networks, the
+// answer comes from a fake, and the container's networks are not known.
+func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, joined *container.NetworkSettings) error {
 	names := config.endpointNames()
-	unknown := has == nil || len(has.Networks) == 0
+	unknown := joined == nil || len(joined.Networks) == 0
 	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
 		return nil
 	}
 	endpoints := config.networkingConfig().EndpointsConfig
 	for _, name := range names[1:] {
-		if has != nil && has.Networks[name] != nil {
+		if joined != nil && joined.Networks[name] != nil {
 			continue
 		}
 		err := do(ctx, a, 0, func(ctx context.Context) error {

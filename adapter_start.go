@@ -279,7 +279,9 @@ func (a *ContainerAdapter) grace() time.Duration {
 	return time.Duration(*a.stopTimeout) * time.Second
 }
 
-// sendStop sends the stop s and returns the engine's answer.
+// sendStop sends the stop s. A container that has ended or is gone is no error. If the
+// engine has not answered killDelay after the grace period, the error is errNoStopAnswer,
+// bare.
 func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	grace := a.grace()
 	var connection connectionTrace
@@ -319,9 +321,9 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	return engineError(ctx, err, "stop container %s", a.name)
 }
 
-// awaitStop waits until the container has ended. The stop s was sent to it before. Two
-// seconds after the grace period, awaitStop kills the container, even if it cannot inspect
-// it. If the container has been started again, the error is errOtherRun, bare.
+// awaitStop waits until the container has ended, after the stop s was sent. Two seconds
+// after the grace period, awaitStop kills the container, even if no inspect was answered.
+// If the container has been started again, the error is errOtherRun, bare.
 func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
 	grace := a.stopTimeout
@@ -375,8 +377,8 @@ func (a *ContainerAdapter) inspectUntilKill(ctx context.Context, sent time.Time,
 }
 
 // untilKill returns the time that is left until the container must be killed. sent is when
-// the stop was sent. seconds is the grace period; nil: defaultGrace. If it is negative, the
-// container is never killed.
+// the stop was sent. seconds is the grace period; nil: defaultGrace. If the grace period is
+// negative, the container is never killed.
 func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
 	grace := defaultGrace
 	if seconds != nil {

@@ -140,8 +140,8 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 // unhealthy container is stopped; then [ErrContainerUnhealthy] is the cause of the
 // error. It is also the cause if the container ended with its last checks failed. If
 // the container is gone or is being removed, the error is [ErrContainerDestroyed]. An
-// engine that is away does not end Wait. Nor does an answer that says nothing about the
-// container, unless the engine refuses the inspect.
+// engine that is away does not end Wait. If an inspect fails with an error that says
+// nothing about the container, Wait inspects again. A refusal of the inspect ends Wait.
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
 		answer, err := c.watch(ctx, c.markUnhealthy)

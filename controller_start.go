@@ -227,7 +227,7 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 // has vanished.
 const mostRepairs = 3
 
-// repaired is detached, for a call that needs what earlier steps have made. What has
+// repaired makes a detached call that needs what earlier steps have made. What has
 // vanished since is made again:
 //
 //   - A network. Another task's removal may have taken one to which no container was

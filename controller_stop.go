@@ -159,7 +159,7 @@ func (c *controller) removable(ctx context.Context) (bool, error) {
 // this time an engine can restart.
 const undoTimeout = 2 * time.Minute
 
-// undo removes what the call has made, if Remove has been called.
+// undo removes what a detached call has made, if Remove was called in the meantime.
 func (c *controller) undo(ctx context.Context) {
 	c.mu.Lock()
 	removed := c.removed
@@ -171,7 +171,7 @@ func (c *controller) undo(ctx context.Context) {
 	defer cancel()
 	stopped := true // no stop: the task is over, so the removal may kill the container
 	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
-		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
+		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what a call made during the removal of its task was not removed")
 	}
 }
 
@@ -181,8 +181,8 @@ func (c *controller) undo(ctx context.Context) {
 const longestBusyPause = time.Minute
 
 // persist calls call until it succeeds, fails for good, or ctx ends. The pauses grow:
-// to longestPause after a passing fault, otherwise to longestBusyPause. The first
-// failure is a warning.
+// to longestPause after a passing fault, otherwise to longestBusyPause. The first failure
+// is logged as a warning, the others only for debugging.
 func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
 	var pauses backoff
 	for warned := false; ; warned = true {

@@ -158,7 +158,7 @@ type taskSecrets struct {
 func (s *taskSecrets) learn(kind valueKind, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.learned.values, secretValue{kind, "", value}) {
+	if !slices.Contains(s.learned.values, taskValue{kind, "", value}) {
 		s.learned.add(kind, "", value)
 		s.made = nil
 	}

@@ -266,6 +266,8 @@ func unfinished(ctx context.Context, err error) bool {
 	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
 }
 
+// knownClass returns the class of an engine's answer, as the error of
+// github.com/containerd/errdefs; nil: err has none.
 func knownClass(err error) error {
 	for _, c := range []struct {
 		is    func(error) bool

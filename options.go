@@ -243,10 +243,13 @@ func WithSecretsDir(dir string) Option {
 // type that counts calls. The [Engine] then treats it as a real client. It pings the
 // engine, and negotiates the API version through the methods Ping,
 // NegotiateAPIVersionPing and ClientVersion. They can lower a version, but not raise it:
-// see "Upgrades" in docs/operations.md. Give Engines of one process either the client or
-// the wrapper of it, not both: their changes of its version would not wait for each other. The [Engine] also makes the requests that fakes need not
-// implement: see docs/engine-calls.md. Without this option, any type but *client.Client
-// counts as a fake of the newest version.
+// see "Upgrades" in docs/operations.md. The [Engine] also makes the requests that fakes
+// need not implement: see docs/engine-calls.md. Without this option, any type except
+// *client.Client counts as a fake of the newest version.
+//
+// If several Engines use one client, give all of them the same wrapper, or all of them the
+// client itself. Otherwise one Engine may change the client's version while another one
+// makes a request.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }
 }
