@@ -244,11 +244,13 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 // image.
 const lostCreateTime = 5 * time.Second
 
+// lostCreatePause is the pause between two looks.
+const lostCreatePause = time.Second
+
 // awaitLostCreate looks for the container of a create that got no answer, for at most
 // lostCreateTime. It reports whether it has found the container. If no create may be lost,
 // it makes no request.
 func (a *ContainerAdapter) awaitLostCreate(ctx context.Context) (found bool, err error) {
-	looks := backoff{longest: time.Second, atLeastHalf: true}
 	for began := time.Now(); a.createLost.Load(); {
 		answer, err := a.Inspect(ctx)
 		switch {
@@ -261,7 +263,7 @@ func (a *ContainerAdapter) awaitLostCreate(ctx context.Context) (found bool, err
 			a.createLost.Store(false)
 			return false, nil
 		}
-		if err := sleep(ctx, looks.next()); err != nil {
+		if err := sleep(ctx, lostCreatePause); err != nil {
 			return false, err
 		}
 	}

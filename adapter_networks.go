@@ -178,9 +178,8 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 	}
 	if owner == nil {
 		found, err := a.findNetwork(ctx, name)
-		looks := backoff{longest: time.Second, atLeastHalf: true}
 		for began := time.Now(); err == nil && found == nil && a.networkLost.Load() && time.Since(began) < lostCreateTime; {
-			if err := sleep(ctx, looks.next()); err != nil {
+			if err := sleep(ctx, lostCreatePause); err != nil {
 				return err
 			}
 			found, err = a.findNetwork(ctx, name)
