@@ -335,6 +335,8 @@ func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, option
 	})
 }
 
+func (a *ContainerAdapter) isReal() bool { return !a.engine.api.isFake }
+
 func (a *ContainerAdapter) logMessageContext() api.LogContext {
 	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}
 }
