@@ -259,7 +259,7 @@ func (p *logPublication) cutTail(ctx context.Context, answer container.InspectRe
 		if isWhole := counts.entries+counting.damage.count < entries; !isWhole && !counts.haveWhole(lines) && entries < entryLimit {
 			continue
 		}
-		if answer.State.Running {
+		if !hasEnded(answer) {
 			entries += tailReserve
 		}
 		p.cursor.first.Since, p.cursor.first.Tail = "", strconv.Itoa(entries)

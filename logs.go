@@ -262,7 +262,7 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 		if p.entries++; p.entries == 1 && !p.isPart && p.target.isReal() {
 			p.begin = logEntry{stream, at, string(message)}
 		}
-		if p.tail.isBefore(stream, at, message) {
+		if p.tail.isBefore(stream, at, message, p.entries == 1) {
 			continue
 		}
 		taken, gap := p.cursor.take(stream, at)
@@ -395,14 +395,15 @@ func (c *tailCounts) haveWhole(n int) bool {
 }
 
 // isBefore reports whether a message is before the one with which the reading begins.
-func (t *logTail) isBefore(stream api.LogStream, at logTime, message []byte) bool {
+// isFirst says that it is the first one of an answer.
+func (t *logTail) isBefore(stream api.LogStream, at logTime, message []byte, isFirst bool) bool {
 	switch {
 	case t.from.stream == api.LogStreamUnknown:
 		return false
 	case stream == t.from.stream && at == t.from.at && string(message) == t.from.text:
 		t.from = logEntry{}
 		return false
-	case at.compare(t.from.at.add(logOverlap)) > 0: // it is gone; the container logs very fast
+	case isFirst && at.compare(t.from.at) > 0: // it does not come: the container has logged more than tailReserve since
 		t.from, t.skip = logEntry{}, 0
 		return false
 	}

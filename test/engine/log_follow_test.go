@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -334,8 +336,16 @@ func TestEngineLogOfADamagedFile(t *testing.T) {
 				var sink logSink
 				ctx, warned := logged(t)
 				require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: follow, Tail: test.tail}, &sink))
-				assert.Equal(t, test.want, numbersOf(t, &sink), "follow %t", follow)
-				t.Log(warned.at(logrus.WarnLevel))
+				got := numbersOf(t, &sink)
+				warnings := strings.Join(warned.at(logrus.WarnLevel), "\n")
+				if !slices.Equal(test.want, got) && !atLeast(engineClient(t).ClientVersion(), "1.42") {
+					// It leaves out more behind the damage, and goes on; that is warned of.
+					assert.Equal(t, test.want[0], got[0])
+					assert.Regexp(t, "-400$", got[len(got)-1])
+				} else {
+					assert.Equal(t, test.want, got, "follow %t", follow)
+				}
+				assert.Equal(t, len(test.want) > 1, strings.Contains(warnings, "missing: the engine's file of the log is damaged"), warnings)
 			}
 		})
 	}
@@ -393,7 +403,7 @@ func TestEngineTailsHaveWholeLines(t *testing.T) {
 						require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: tail, Follow: follow}, &sink))
 						assert.Equal(t, want, numbersOf(t, &sink), "%s, TTY %t, %d bytes, tail %d, follow %t", driver, tty, size, tail, follow)
 						for _, m := range sink.messages {
-							assert.GreaterOrEqual(t, len(m.Data), size)
+							assert.GreaterOrEqual(t, len(m.Data), size-1) // 20.10 keeps no newline of a long line in "local"
 						}
 					}
 				}
