@@ -241,6 +241,14 @@ func logTimeOf(t time.Time) logTime { return logTime{t.Unix(), int32(t.Nanosecon
 
 func (t logTime) time() time.Time { return time.Unix(t.sec, int64(t.nsec)).UTC() }
 
+// text returns nothing for the zero value.
+func (t logTime) text() string {
+	if t == (logTime{}) {
+		return ""
+	}
+	return t.time().Format(time.RFC3339Nano)
+}
+
 func (t logTime) compare(u logTime) int {
 	if c := cmp.Compare(t.sec, u.sec); c != 0 {
 		return c

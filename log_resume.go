@@ -61,13 +61,15 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if err := p.release(ctx); err != nil {
 		return err
 	}
-	p.gapAfter = p.cursor.gapAfter
+	p.isGap, p.gapAfter = true, p.cursor.gapAfter
 	if p.tail.counts != nil {
 		return nil
 	}
-	from, to := p.gapAfter.time().Format(time.RFC3339Nano), at.time().Format(time.RFC3339Nano)
+	from, to := p.gapAfter.text(), at.text()
 	logger := log.G(p.target.logContext(ctx)).WithField("container.id", p.container)
-	if p.damage.isAhead {
+	if from == "" {
+		logger.Warn("log lines are missing: the engine's file of the log is damaged")
+	} else if p.damage.isAhead {
 		logger.Warnf("log lines after %s and before %s are missing: the engine's file of the log is damaged there", from, to)
 	} else {
 		logger.Warnf("log lines after %s and before %s may be missing: the engine no longer has the last one", from, to)
@@ -400,7 +402,7 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 		}
 		s.skip = -1
 	}
-	if gap = !c.found; gap {
+	if gap = !c.found; gap && c.last != api.LogStreamUnknown {
 		c.gapAfter = c.at(c.last).at
 	}
 	c.found, c.taken = true, true

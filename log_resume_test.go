@@ -1048,7 +1048,7 @@ func TestLogBehindADamagedRecord(t *testing.T) {
 		{"before the last", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 44)), 0, api.LogSubscriptionOptions{},
 			[]string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-44"}, 1, 8},
 		{"at the end", slices.Concat(numbered(1, 42), []logRecord{damaged}), 0, api.LogSubscriptionOptions{}, []string{"1-42"}, 1, 3},
-		{"at the begin", slices.Concat([]logRecord{damaged}, numbered(2, 400)), 0, api.LogSubscriptionOptions{}, []string{"2-400"}, 0, 30},
+		{"at the begin", slices.Concat([]logRecord{damaged}, numbered(2, 400)), 0, api.LogSubscriptionOptions{}, []string{"gap ", "2-400"}, 1, 30},
 		{"three", slices.Concat(numbered(1, 10), []logRecord{damaged, damaged}, numbered(13, 40), []logRecord{damaged}, numbered(42, 99)), 0, api.LogSubscriptionOptions{},
 			[]string{"1-10", "gap 2026-01-02T03:04:00.1Z", "13-40", "gap 2026-01-02T03:04:00.4Z", "42-99"}, 2, 50},
 		{"a since behind it", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 400)), 0,

@@ -55,7 +55,7 @@ const maxLogLine = 1 << 20
 
 // AttrLogGap is the key of an attribute of a log message. It says that messages may be
 // missing right before this message. The value is the time of the last message before the
-// gap, in the form of [time.RFC3339Nano]; see [ContainerAdapter.PublishLogs].
+// gap, in the form of [time.RFC3339Nano], or empty if there was none; see [ContainerAdapter.PublishLogs].
 const AttrLogGap = "com.dockerexec.log.gap"
 
 // logTarget is the container whose log is published.
@@ -100,7 +100,8 @@ type logPublication struct {
 	details    logDetails
 	arena      logArena
 	held       [2]heldLine // by stream
-	gapAfter   logTime     // the next message follows a gap after this time; zero: no gap
+	isGap      bool        // the next message follows a gap
+	gapAfter   logTime     // of the last message before the gap; zero: there was none
 
 	unwanted api.LogStream // is asked for, to count entries, but not published; unknown: none
 	entries  int           // messages in the last answer
@@ -217,6 +218,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	options.Follow = follow
 	if last > 0 {
 		options.Tail = strconv.Itoa(last)
+		p.cursor.found = p.cursor.found && !p.damage.isAhead
 	}
 	p.entries, p.begin, p.isPart = 0, logEntry{}, options.Since != ""
 	reader, end, err := p.open(ctx, answer, options)
@@ -336,6 +338,7 @@ func (p *logPublication) release(ctx context.Context) error {
 // the message ends a line.
 func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte, isShared, ends bool) error {
 	if p.tail.leavesOut(stream, at, ends) {
+		p.isGap = false
 		return nil
 	}
 	if isShared {
@@ -344,10 +347,10 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	if err := p.limiter.wait(ctx, len(data)); err != nil {
 		return err
 	}
-	if p.gapAfter != (logTime{}) {
-		attrs = append(attrs, api.LogAttr{Key: AttrLogGap, Value: p.gapAfter.time().Format(time.RFC3339Nano)})
+	if p.isGap {
+		attrs = append(attrs, api.LogAttr{Key: AttrLogGap, Value: p.gapAfter.text()})
 		sortLogAttrs(attrs)
-		p.gapAfter = logTime{}
+		p.isGap = false
 	}
 	err := p.publisher.Publish(ctx, api.LogMessage{
 		Context:   p.context,

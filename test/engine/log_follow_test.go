@@ -391,6 +391,9 @@ func TestEngineTailsHaveWholeLines(t *testing.T) {
 	for _, driver := range []string{"json-file", "local"} {
 		for _, tty := range []bool{false, true} {
 			for _, size := range []int{20, 40_000, 300_000} {
+				if size > 16<<10 && tty && driver == "local" && !atLeast(client.ClientVersion(), "1.42") {
+					continue // nothing parts such lines there: 20.10 keeps no newline of them
+				}
 				task := engineTask(t, "lines", "5", fmt.Sprint(size), "0")
 				spec(task).TTY = tty
 				task.Spec.LogDriver = &api.Driver{Name: driver}
@@ -403,7 +406,7 @@ func TestEngineTailsHaveWholeLines(t *testing.T) {
 						require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: tail, Follow: follow}, &sink))
 						assert.Equal(t, want, numbersOf(t, &sink), "%s, TTY %t, %d bytes, tail %d, follow %t", driver, tty, size, tail, follow)
 						for _, m := range sink.messages {
-							assert.GreaterOrEqual(t, len(m.Data), size-1) // 20.10 keeps no newline of a long line in "local"
+							assert.GreaterOrEqual(t, len(m.Data), size-1) // as above
 						}
 					}
 				}
