@@ -185,6 +185,8 @@ type fakeLog struct {
 	// skips is how many records it leaves out behind a damaged one, which is the zero
 	// record, as engine 20.10 does. 0: it ends the answer there, as engines from 23 on do.
 	skips int
+	// endsWhole is whether it ends an answer there all the same if no tail is asked for.
+	endsWhole bool
 	// dropsSince is whether it stops to look at since after the first message
 	// that passes, as engines from 23 on do.
 	dropsSince bool
@@ -216,7 +218,7 @@ func (l *fakeLog) answer(o container.LogsOptions) []byte {
 		r := records[0]
 		records = records[1:]
 		if r == (logRecord{}) {
-			if l.skips == 0 {
+			if l.skips == 0 || l.endsWhole && o.Tail == "" {
 				break
 			}
 			records = records[min(l.skips, len(records)):]

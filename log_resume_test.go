@@ -1032,6 +1032,7 @@ func runsOf(t *testing.T, sink *logSink) (runs []string) {
 func TestLogBehindADamagedRecord(t *testing.T) {
 	t.Parallel()
 	damaged := logRecord{}
+	const ends20 = -20 // leaves out 20 records, and ends an answer without a tail
 	for _, test := range []struct {
 		name     string
 		records  []logRecord
@@ -1055,7 +1056,7 @@ func TestLogBehindADamagedRecord(t *testing.T) {
 			api.LogSubscriptionOptions{Since: &gogotypes.Timestamp{Seconds: 1767323043}}, []string{"300-400"}, 0, 30}, // 03:04:03
 		{"in the tail", slices.Concat(numbered(1, 390), []logRecord{damaged}, numbered(392, 400)), 0, api.LogSubscriptionOptions{Tail: -21},
 			[]string{"380-390", "gap 2026-01-02T03:04:03.9Z", "392-400"}, 1, 30},
-		{"20.10, the answer ends", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 100)), 70, api.LogSubscriptionOptions{},
+		{"20.10, the answer ends", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 100)), ends20, api.LogSubscriptionOptions{},
 			[]string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-100"}, 1, 30},
 		{"20.10, it goes on", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 100)), 20, api.LogSubscriptionOptions{},
 			[]string{"1-42", "64-100"}, 1, 3},
@@ -1063,7 +1064,7 @@ func TestLogBehindADamagedRecord(t *testing.T) {
 		for _, follow := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, follow %t", test.name, follow), func(t *testing.T) {
 				t.Parallel()
-				l := &fakeLog{records: test.records, skips: test.skips}
+				l := &fakeLog{records: test.records, skips: max(test.skips, -test.skips), endsWhole: test.skips < 0}
 				_, adapter := onEngine(t, l, "json-file", "exited")
 				options := test.options
 				options.Follow = follow
@@ -1252,7 +1253,11 @@ func TestTailsHaveWholeLines(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %s, follow %t", test.name, driver, follow), func(t *testing.T) {
 					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
-						_, adapter := onEngine(t, &fakeLog{records: test.records}, driver, "running", "exited")
+						statuses := []string{"exited"}
+						if follow {
+							statuses = []string{"running", "exited"}
+						}
+						_, adapter := onEngine(t, &fakeLog{records: test.records}, driver, statuses...)
 						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
 						if test.since > 0 {
 							options.Since = &gogotypes.Timestamp{Seconds: test.since}
