@@ -257,8 +257,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // The options: Streams names stdout, stderr or both; empty means both. Lines that are
 // older than Since are left out; if Since is nil, no line is. A Tail of 0 is the whole
 // log. A Tail of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the
-// last n lines. A Tail above 0 counts from the start of the log. It is refused, because
-// the engine's API has no such option. For Follow see below.
+// last n lines of these streams. An engine counts entries, and keeps long lines in several.
+// So PublishLogs first reads the entries to count their lines, without a limit of rate,
+// and then reads them again; it keeps no lines. With a user's fake, Tail counts entries.
+// A Tail above 0 counts from the start of the log. It is refused, because the engine's API
+// has no such option. For Follow see below.
 //
 // A message's Context holds the IDs of the task, its service and its node. Timestamp
 // is the engine's time of the line; a line without a time gets that of the line before.
@@ -276,7 +279,9 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // continues where the stream broke off, without losing or repeating a line. If the
 // engine has dropped the last line by then (log rotation), lines after it may be missing
 // too. Then there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If the engine's
+// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. The same is done
+// where the engine's file of the log is damaged (log driver json-file), with Follow or
+// without: PublishLogs goes on behind the damage. If the engine's
 // clock was set back too, new lines may be missing until the clock has passed the times
 // of all lines that were published before.
 //
@@ -334,6 +339,9 @@ func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, option
 		return a.engine.client.ContainerLogs(ctx, nameOrID, options)
 	})
 }
+
+// isReal reports whether the client is no user's fake.
+func (a *ContainerAdapter) isReal() bool { return !a.engine.api.isFake }
 
 func (a *ContainerAdapter) logMessageContext() api.LogContext {
 	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}

@@ -179,3 +179,24 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 		ExitCode:    int32(answer.State.ExitCode),
 	}
 }
+
+// hasLogDetails reports whether the container's log driver was told to keep
+// labels, environment or a tag with each message. Details are asked for only then. An
+// engine that does not know the parameter sends none, and the first word of each line
+// would be mistaken for them.
+func hasLogDetails(answer container.InspectResponse) bool {
+	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
+		return false
+	}
+	for _, option := range []string{"labels", "labels-regex", "env", "env-regex", "tag"} {
+		if answer.HostConfig.LogConfig.Config[option] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// keepsJSONFile reports whether the engine keeps the log in a file of the driver json-file.
+func keepsJSONFile(answer container.InspectResponse) bool {
+	return answer.ContainerJSONBase != nil && answer.HostConfig != nil && answer.HostConfig.LogConfig.Type == "json-file"
+}

@@ -19,6 +19,7 @@ import (
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/pkg/errors"
+	"golang.org/x/time/rate"
 )
 
 var (
@@ -378,3 +379,39 @@ func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) er
 }
 
 func leaveGate(gate chan struct{}) { <-gate }
+
+// logLimiter spreads bytes over time. A nil logLimiter has no limit.
+type logLimiter struct {
+	limiter *rate.Limiter
+	owed    int // bytes that went out and have not been waited for yet
+	slice   int // owed must reach this number of bytes before there is a wait
+}
+
+func newLogLimiter(bytesPerSecond int) *logLimiter {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+	return &logLimiter{
+		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
+		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // asking the limiter for each line would cost more than the line itself
+	}
+}
+
+// wait returns when n bytes more may go out, or ctx has ended.
+func (p *logLimiter) wait(ctx context.Context, n int) error {
+	if p == nil {
+		return nil
+	}
+	p.owed += n
+	for p.owed >= p.slice {
+		take := min(p.owed, p.limiter.Burst())
+		p.owed -= take
+		// WaitN would fail at once if the deadline of ctx is earlier.
+		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
+			if err := sleep(ctx, delay); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
