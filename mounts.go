@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,9 +101,7 @@ func checkMount(path string, m *api.Mount) error {
 	}
 	switch m.Type {
 	case api.MountTypeBind:
-		if !isAbsolute(m.Source) {
-			return refuse(path+".Source", "%q is not an absolute path", m.Source)
-		}
+		return checkBind(path, m)
 	case api.MountTypeNamedPipe:
 		if m.Source == "" {
 			return refuse(path+".Source", "is empty")
@@ -117,6 +116,22 @@ func checkMount(path string, m *api.Mount) error {
 	return nil
 }
 
+func checkBind(path string, m *api.Mount) error {
+	if !isAbsolute(m.Source) {
+		return refuse(path+".Source", "%q is not an absolute path", m.Source)
+	}
+	path += ".BindOptions"
+	switch o := cmp.Or(m.BindOptions, &api.Mount_BindOptions{}); {
+	case o.ReadOnlyForceRecursive && !m.ReadOnly:
+		return refuse(path+".ReadOnlyForceRecursive", "the mount is not ReadOnly")
+	case o.ReadOnlyNonRecursive && !m.ReadOnly:
+		return refuse(path+".ReadOnlyNonRecursive", "the mount is not ReadOnly")
+	case o.ReadOnlyForceRecursive && o.ReadOnlyNonRecursive:
+		return refuse(path+".ReadOnlyForceRecursive", "contradicts ReadOnlyNonRecursive")
+	}
+	return nil
+}
+
 func checkVolume(path string, m *api.Mount) error {
 	if isAbsolute(m.Source) {
 		return refuse(path+".Source", "%q is a path, not the name of a volume", m.Source)
@@ -124,7 +139,14 @@ func checkVolume(path string, m *api.Mount) error {
 	if m.ReadOnly && m.Source == "" {
 		return refuse(path+".ReadOnly", "a volume without a name is empty and must be writable")
 	}
-	if m.VolumeOptions == nil || m.VolumeOptions.Subpath == "" {
+	if m.VolumeOptions == nil {
+		return nil
+	}
+	// The name of an existing volume of another driver may have any form.
+	if d := m.VolumeOptions.DriverConfig; d != nil && d.Name == "local" && m.Source != "" && !restrictedName(m.Source+"x") {
+		return refuse(path+".Source", "%q is no volume name for the driver local: letters, digits and then _.- are allowed", m.Source)
+	}
+	if m.VolumeOptions.Subpath == "" {
 		return nil
 	}
 	if m.Source == "" {
@@ -139,6 +161,9 @@ func checkVolume(path string, m *api.Mount) error {
 func checkTmpfs(path string, m *api.Mount) error {
 	if m.Source != "" {
 		return refuse(path+".Source", "a mount of type %s has none", m.Type)
+	}
+	if !strings.HasPrefix(m.Target, "/") {
+		return refuse(path+".Target", "%q is a path of Windows, which has no mounts of type %s", m.Target, m.Type)
 	}
 	if o := m.TmpfsOptions; o != nil {
 		if o.Options != "" && m.Consistency != api.MountConsistencyDefault {
@@ -211,10 +236,31 @@ func tmpfsOptions(path string, m *api.Mount) (string, error) {
 			return "", refuse(path+".Options", "mode is given in Mode too")
 		case (name == "rw" || name == "ro") && m.ReadOnly != (name == "ro"):
 			return "", refuse(path+".Options", "%s contradicts ReadOnly", name)
+		case !isTmpfsOption(option):
+			return "", refuse(path+".Options", "%q has no valid value", option)
 		}
 		options = append(options, option)
 	}
 	return strings.Join(options, ","), nil
+}
+
+// The values of some options, as Linux reads them.
+var (
+	tmpfsNumber = regexp.MustCompile(`^(?:[0-9]+|0[xX][0-9a-fA-F]+)$`)
+	tmpfsSize   = regexp.MustCompile(`^(?:[0-9]+|0[xX][0-9a-fA-F]+)(?:[kKmMgGtTpPeE]?|%)$`)
+	tmpfsValues = map[string]*regexp.Regexp{
+		"size": tmpfsSize, "nr_blocks": tmpfsSize, "nr_inodes": tmpfsSize,
+		"mode": regexp.MustCompile("^[0-7]+$"),
+		"uid":  tmpfsNumber, "gid": tmpfsNumber,
+	}
+)
+
+// isTmpfsOption reports whether the value of a well-known option is one. An engine knows
+// the options of its version; so any other option passes.
+func isTmpfsOption(option string) bool {
+	name, value, _ := strings.Cut(option, "=")
+	valid := tmpfsValues[name]
+	return valid == nil || valid.MatchString(value)
 }
 
 // splitTmpfsOptions understands both encodings in use. The engine's own service API
