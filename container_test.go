@@ -466,6 +466,27 @@ func TestTmpfs(t *testing.T) {
 	}
 }
 
+// An engine takes rprivate where nothing is said, but for a source that its own folder
+// lies in: there it takes rslave, and refuses rprivate.
+func TestBindOptionsOfNothingLeaveThePropagationToTheEngine(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		asked *api.Mount_BindOptions
+		want  *mount.BindOptions
+	}{
+		{nil, nil},
+		{&api.Mount_BindOptions{}, &mount.BindOptions{}},
+		{&api.Mount_BindOptions{NonRecursive: true}, &mount.BindOptions{NonRecursive: true}},
+		{&api.Mount_BindOptions{CreateMountpoint: true}, &mount.BindOptions{CreateMountpoint: true}},
+		{&api.Mount_BindOptions{Propagation: api.MountPropagationPrivate}, &mount.BindOptions{Propagation: "private"}},
+		{&api.Mount_BindOptions{Propagation: api.MountPropagationRSlave, NonRecursive: true}, &mount.BindOptions{Propagation: "rslave", NonRecursive: true}},
+	} {
+		task := plainTask()
+		withMount(api.Mount{Source: "/", Target: "/host", BindOptions: test.asked})(task)
+		assert.Equal(t, []mount.Mount{{Type: mount.TypeBind, Source: "/", Target: "/host", BindOptions: test.want}}, newTestConfig(t, task).hostConfig().Mounts)
+	}
+}
+
 // An error about a volume names the driver where the task does.
 func TestErrorOfAVolume(t *testing.T) {
 	t.Parallel()
@@ -577,6 +598,7 @@ func TestWhetherAContainerHasEnded(t *testing.T) {
 		"exited":                        {container.State{Status: "exited", StartedAt: then, FinishedAt: then}, true, false},
 		"exited, of a fake":             {container.State{Status: "exited"}, true, false},
 		"dead":                          {container.State{Status: "dead", StartedAt: then, FinishedAt: then}, true, false},
+		"stopped, of Podman":            {container.State{Status: "stopped", StartedAt: then, FinishedAt: then, ExitCode: 3}, true, false},
 		"nothing, of a fake":            {container.State{}, false, false},
 	} {
 		answer := container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &test.state}}
@@ -703,7 +725,32 @@ func TestExitError(t *testing.T) {
 	require.ErrorAs(t, err, &coder)
 	assert.Equal(t, 137, coder.ExitCode())
 
-	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: non-zero exit (0): dockerexec: unhealthy container")
+	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: ended with exit code 0: dockerexec: unhealthy container")
+	require.ErrorIs(t, ExitError(ended(0, ""), ErrContainerUnhealthy), ErrContainerUnhealthy)
+	require.EqualError(t, ExitError(ended(0, "its cgroup is gone"), nil), "task: ended with exit code 0: its cgroup is gone")
 	require.EqualError(t, ExitError(ended(127, "no such file"), nil), "task: non-zero exit (127): no such file")
 	require.EqualError(t, ExitError(container.InspectResponse{}, nil), "dockerexec: the engine's answer about the container has no state")
+}
+
+// The kernel's kill is told from any other SIGKILL. An engine's mark stays when only a
+// child was killed.
+func TestExitErrorNamesAKillForMemory(t *testing.T) {
+	t.Parallel()
+	ended := func(code int, message string) container.InspectResponse {
+		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
+			State: &container.State{Status: container.StateExited, ExitCode: code, Error: message, OOMKilled: true}}}
+	}
+	err := ExitError(ended(137, ""), nil)
+	require.EqualError(t, err, "task: non-zero exit (137): out of memory")
+	coder, ok := err.(exec.ExitCoder)
+	require.True(t, ok)
+	assert.Equal(t, 137, coder.ExitCode())
+
+	err = ExitError(ended(137, ""), ErrContainerUnhealthy)
+	require.EqualError(t, err, "task: non-zero exit (137): out of memory: dockerexec: unhealthy container")
+	require.ErrorIs(t, err, ErrContainerUnhealthy)
+	require.EqualError(t, ExitError(ended(137, "gone"), nil), "task: non-zero exit (137): out of memory: gone")
+	require.EqualError(t, ExitError(ended(2, ""), nil), "task: non-zero exit (2): a process of the container ran out of memory")
+	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: ended with exit code 0: a process of the container ran out of memory: dockerexec: unhealthy container")
+	require.NoError(t, ExitError(ended(0, ""), nil), "the container has done its work")
 }

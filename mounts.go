@@ -74,8 +74,11 @@ var consistencies = map[api.Mount_MountConsistency]mount.Consistency{
 	api.MountConsistencyDelegated: mount.ConsistencyDelegated,
 }
 
+// propagations leaves rprivate to the engine: a task cannot say whether it asks for it or
+// for nothing, and rprivate is the engine's own choice. It makes another one for a source
+// that its own folder lies in, and refuses rprivate there.
 var propagations = map[api.Mount_BindOptions_MountPropagation]mount.Propagation{
-	api.MountPropagationRPrivate: mount.PropagationRPrivate,
+	api.MountPropagationRPrivate: "",
 	api.MountPropagationPrivate:  mount.PropagationPrivate,
 	api.MountPropagationRShared:  mount.PropagationRShared,
 	api.MountPropagationShared:   mount.PropagationShared,
