@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
@@ -69,11 +71,9 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 		if err == nil {
 			a.nameTaken.Store(false)
 			a.noteContainer(made.ID)
-			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
-			logger.Debug("container created")
-			for _, warning := range made.Warnings {
-				logger.Debug("the engine warns: " + a.scrubber().hideIn(warning, ""))
-			}
+			about := log.WithFields(a.logContext(ctx), log.Fields{"container.id": made.ID})
+			log.G(about).Debug("container created")
+			a.passOn(about, config, made.Warnings...)
 			err = a.connectRest(ctx, config, version, made.ID, nil)
 			if IsUnknownContainer(err) && try < createTries {
 				continue // somebody has removed it since
@@ -100,6 +100,47 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			return err
 		}
 	}
+}
+
+// passOn logs what an engine warns of in its answer to a create, each text once a task.
+func (a *ContainerAdapter) passOn(ctx context.Context, config *containerConfig, warnings ...string) {
+	for _, warning := range warnings {
+		warning = strings.TrimSpace(a.scrubber().clean(warning, longestWarning))
+		if warning == "" || !a.said.first(warning) {
+			continue
+		}
+		if field := config.warnedField(warning); field != "" {
+			log.G(ctx).Warnf("task field %s: the engine warns: %s", field, warning)
+		} else {
+			log.G(ctx).Warnf("the engine warns: %s", warning)
+		}
+	}
+}
+
+const (
+	longestWarning = 1000 // bytes; a warning is a sentence
+	mostWarnings   = 50   // different ones, a task; an engine has some twenty
+)
+
+// saidTexts are the warnings that came once already.
+type saidTexts struct {
+	mu    sync.Mutex
+	texts map[string]bool
+}
+
+// first reports whether text was not said before, and notes it. Beyond mostWarnings it
+// reports false.
+func (s *saidTexts) first(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.texts[text] || len(s.texts) >= mostWarnings {
+		return false
+	}
+	if s.texts == nil {
+		s.texts = map[string]bool{}
+	}
+	s.texts[text] = true
+	return true
 }
 
 // create sends one create request. It returns the API version of the request, which may

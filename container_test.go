@@ -25,6 +25,7 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -502,6 +503,48 @@ func TestErrorOfAVolume(t *testing.T) {
 			return volume.Volume{}, answer{"no", cerrdefs.ErrInvalidArgument}
 		}
 		require.EqualError(t, newTestAdapter(t, client, task).CreateVolumes(t.Context()), want)
+	}
+}
+
+// A volume that exists is used as it is, and one warning names what differs from what
+// the task asks for. No value is shown.
+func TestAVolumeThatExistsWithOtherOptions(t *testing.T) {
+	t.Parallel()
+	cifs := map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=Sup3rS3cret"}
+	const begins = "task field Spec.Container.Mounts[1].VolumeOptions: volume data exists and differs: "
+	for name, test := range map[string]struct {
+		options, labels map[string]string
+		found           volume.Volume
+		want            []string
+	}{
+		"new, or the same": {cifs, map[string]string{"a": "b"}, volume.Volume{Name: "data", Options: cifs, Labels: map[string]string{"a": "b"}}, nil},
+		"another password": {cifs, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=0therS3cret"}},
+			[]string{begins + "driver options o; it is used as it is"}},
+		"no options": {cifs, nil, volume.Volume{Name: "data"}, []string{begins + "driver options device, o, type; it is used as it is"}},
+		"options where none are asked for": {nil, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "nfs"}},
+			[]string{begins + "driver options type; it is used as it is"}},
+		"some of each": {map[string]string{"b": "1", "c": ""}, map[string]string{"x": "1", "y": "2"},
+			volume.Volume{Name: "data", Options: map[string]string{"a": "", "b": "2"}, Labels: map[string]string{"x": "1", "z": "3"}},
+			[]string{begins + "driver options a, b, c; labels y; it is used as it is"}},
+		"labels of somebody else":  {nil, nil, volume.Volume{Name: "data", Labels: map[string]string{"z": "3"}}, nil},
+		"a fake that says nothing": {cifs, map[string]string{"a": "b"}, volume.Volume{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			task := plainTask()
+			spec(task).Mounts = []api.Mount{
+				{Type: api.MountTypeVolume, Source: "data", Target: "/other"},
+				{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+					VolumeOptions: &api.Mount_VolumeOptions{Labels: test.labels, DriverConfig: &api.Driver{Name: "local", Options: test.options}}},
+			}
+			client := newFakeClient(t)
+			client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) { return test.found, nil }
+			ctx, lines := logged(t)
+			adapter := newTestAdapter(t, client, task)
+			require.NoError(t, adapter.CreateVolumes(ctx))
+			require.NoError(t, adapter.CreateVolumes(ctx), "and a warning comes once")
+			assert.Equal(t, test.want, lines(logrus.WarnLevel))
+		})
 	}
 }
 

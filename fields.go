@@ -346,6 +346,35 @@ var fields = []field{
 	{"Spec.Container.Mounts.TmpfsOptions.Options", mapped, "", "HostConfig.Tmpfs, where every engine takes them"},
 }
 
+// warnedFields says which field an engine's warning at a create is about, by its words in
+// lower case. They are those of Docker 20.10 to 29.
+var warnedFields = []struct{ words, path string }{
+	{"memory swappiness", "Spec.Resources.MemorySwappiness"},
+	{"memory limited without swap", "Spec.Resources.SwapBytes"},
+	{"does not support memory limit", "Spec.Resources.Limits.MemoryBytes"},
+	{"cpu period/quota discarded", "Spec.Resources.Limits.NanoCPUs"},
+	{"pids limit", "Spec.Container.PidsLimit"},
+	{"requested image's platform", "Spec.Placement.Platforms"},
+	{"published ports are discarded", "Endpoint.Ports"},
+	{"migrated sysctl", "Spec.Container.Sysctls"},
+}
+
+// warnedField returns the path of the field that an engine's warning is about. It is
+// empty if that cannot be told.
+func (c *containerConfig) warnedField(warning string) string {
+	warning = strings.ToLower(warning)
+	for _, f := range warnedFields {
+		if !strings.Contains(warning, f.words) {
+			continue
+		}
+		if resources := c.task.Spec.Resources; f.path == "Spec.Resources.SwapBytes" && (resources == nil || resources.SwapBytes == nil) {
+			return "Spec.Resources.Limits.MemoryBytes" // an engine limits swap beside memory, asked or not
+		}
+		return f.path
+	}
+	return ""
+}
+
 // platformSince is the API version from which a create takes a platform.
 const platformSince = "1.41"
 

@@ -334,6 +334,51 @@ func (c *containerConfig) translateVolumes() ([]volume.CreateOptions, error) {
 	return volumes, nil
 }
 
+// volumePath returns the path of the mount that a volume is made for.
+func (c *containerConfig) volumePath(name string) string {
+	return mountPath(slices.IndexFunc(c.spec().Mounts, func(m api.Mount) bool {
+		return m.Type == api.MountTypeVolume && m.Source == name && m.VolumeOptions != nil && m.VolumeOptions.DriverConfig != nil
+	}))
+}
+
+// volumeDifference says how the volume that an engine answered with differs from the
+// wanted one. It names options and labels, and shows no value: a value may be a password.
+// It is empty if the volume does not differ, or if a fake answered without a volume.
+//
+// An engine may add options or labels of nobody's asking to a new volume (a plugin, for
+// example). So labels count only if the task asks for them. Options count both ways: a
+// volume with options is another one than a volume without.
+func volumeDifference(wanted volume.CreateOptions, found volume.Volume) string {
+	if found.Name == "" {
+		return ""
+	}
+	var options, labels []string
+	for _, name := range slices.Sorted(maps.Keys(wanted.DriverOpts)) {
+		if value, is := found.Options[name]; !is || value != wanted.DriverOpts[name] {
+			options = append(options, name)
+		}
+	}
+	for name := range found.Options {
+		if _, is := wanted.DriverOpts[name]; !is {
+			options = append(options, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted.Labels)) {
+		if value, is := found.Labels[name]; !is || value != wanted.Labels[name] {
+			labels = append(labels, name)
+		}
+	}
+	slices.Sort(options)
+	var differences []string
+	if len(options) > 0 {
+		differences = append(differences, "driver options "+strings.Join(options, ", "))
+	}
+	if len(labels) > 0 {
+		differences = append(differences, "labels "+strings.Join(labels, ", "))
+	}
+	return strings.Join(differences, "; ")
+}
+
 func sameVolume(a, b *api.Mount_VolumeOptions) bool {
 	return a.DriverConfig.Name == b.DriverConfig.Name &&
 		maps.Equal(a.DriverConfig.Options, b.DriverConfig.Options) && maps.Equal(a.Labels, b.Labels)
