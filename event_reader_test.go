@@ -754,6 +754,8 @@ func TestWaitWhoseNextEventStreamIsHeldBack(t *testing.T) {
 		source := newEventSource(client)
 		found := newFakeContainer(client, container.StateRunning)
 		ctx, lines := linesOf(t.Context())
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Hour)
+		defer cancel()
 		w := startWait(ctx, newTestAdapter(t, client, plainTask()))
 		time.Sleep(time.Hour)
 		first := source.latest()
