@@ -37,8 +37,9 @@ import (
 // may break within a second of its opening. After two such breaks in a row, an opening
 // causes an inspect at most every ten seconds. If the engine, or a proxy in front of
 // it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
-// then make ten requests a second. Once the stream has been lost for a minute, a
-// passing fault, or no answer within the request time-out, counts as a refusal too.
+// then make ten requests a second. It does so too while the stream's request is not
+// answered within five seconds. Once the stream has been lost for a minute, a passing
+// fault counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }

@@ -231,7 +231,8 @@ func TestWaitSurvivesARequestForEventsThatIsNeverAnswered(t *testing.T) {
 			}
 			return make(chan events.Message), make(chan error)
 		}
-		client.inspecting(inspected("c0", container.StateExited, nil), nil)
+		found := newFakeContainer(client, container.StateRunning)
+		time.AfterFunc(10*time.Second, func() { found.become(exitedWith(0), nil) })
 		begin := time.Now()
 		ended, err := newTestAdapter(t, client, plainTask(), WithRequestTimeout(10*time.Second)).Wait(t.Context())
 		require.NoError(t, err)

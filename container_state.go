@@ -11,6 +11,10 @@ import (
 	"github.com/pkg/errors"
 )
 
+// stateStopped is what Podman shows for some milliseconds after a container's end, with
+// its exit code.
+const stateStopped container.ContainerState = "stopped"
+
 // hasEnded reports whether the container has run and has ended.
 //
 // An engine that is killed during a start does not see the container's exit. It shows
@@ -19,7 +23,7 @@ import (
 // leaves only an exit code and an error (seen with 20.10 and 29).
 func hasEnded(answer container.InspectResponse) bool {
 	switch answer.State.Status {
-	case container.StateExited, container.StateDead:
+	case container.StateExited, container.StateDead, stateStopped:
 		return true
 	case container.StateCreated:
 		set, _ := isSet(answer.State.FinishedAt)
@@ -108,6 +112,7 @@ func failedChecks(answer container.InspectResponse) bool {
 // cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
 // errors.Cause find it behind the error. With a cause the error is never nil, whatever
 // the exit code. If cause is nil, the engine's own error is the cause, if there is one.
+// If the kernel killed the container for its memory, the text says "out of memory".
 // If ended has no State, nobody knows how the container ended: the result is an error
 // without an exit code.
 func ExitError(ended container.InspectResponse, cause error) error {
@@ -120,12 +125,16 @@ func ExitError(ended container.InspectResponse, cause error) error {
 	if cause == nil && ended.State.ExitCode == 0 {
 		return nil
 	}
-	return &exitError{code: ended.State.ExitCode, cause: cause, status: containerStatus(ended)}
+	return &exitError{code: ended.State.ExitCode, oom: ended.State.OOMKilled, cause: cause, status: containerStatus(ended)}
 }
+
+// killedCode is the exit code after a SIGKILL, such as that of a kernel without memory.
+const killedCode = 137
 
 // exitError is the error of a task whose container failed.
 type exitError struct {
 	code   int
+	oom    bool // a process of the container was killed for its memory
 	cause  error
 	status *api.ContainerStatus
 }
@@ -136,10 +145,20 @@ var (
 )
 
 func (e *exitError) Error() string {
-	if e.cause != nil {
-		return fmt.Sprintf("task: non-zero exit (%d): %v", e.code, e.cause)
+	text := fmt.Sprintf("task: non-zero exit (%d)", e.code)
+	if e.code == 0 { // the cause has ended it
+		text = "task: ended with exit code 0"
 	}
-	return fmt.Sprintf("task: non-zero exit (%d)", e.code)
+	switch {
+	case e.oom && e.code == killedCode:
+		text += ": out of memory"
+	case e.oom:
+		text += ": a process of the container ran out of memory"
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // ExitCode returns the container's exit code.
