@@ -35,6 +35,7 @@ type controller struct {
 	mayExist        bool // a container of the task may exist
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
+	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
 	createLost      bool // a create was not answered: the engine may still carry it out
 	startLost       bool // a start may be lost: the container may run without the engine's knowledge
 
@@ -162,13 +163,20 @@ func (c *controller) Wait(ctx context.Context) error {
 // gone or is not the task's; with a refusal; or with ctx. After any other answer or error
 // it asks again.
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
-	return c.adapter.watch(ctx, tellsNothing, func(answer container.InspectResponse) (bool, error) {
+	var checks checkRecord
+	began := time.Now()
+	again := func(err error) bool {
+		checks.forget() // nobody knows whether checks run meanwhile
+		return tellsNothing(err)
+	}
+	return c.adapter.watch(ctx, again, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return false, err
 		}
 		if ended, err := atEnd(answer); ended || err != nil {
 			return ended, err
 		}
+		c.noteChecks(ctx, &checks, answer, time.Since(began)-c.adapter.engine.stream.awayTime())
 		return done(answer), nil
 	})
 }

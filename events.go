@@ -133,6 +133,8 @@ type streamRun struct {
 	opens  int           // how often the stream has been open
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
+	lostAt time.Time     // when the stream was lost; zero: it is open, was never open, or is refused
+	away   time.Duration // how long it had been lost before that, in all
 	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
 	// It is replaced when that ends.
 	refused   chan struct{}
@@ -199,6 +201,21 @@ func (s *eventStream) inspectInterval() time.Duration {
 		return refusedInterval
 	}
 	return inspectInterval
+}
+
+// awayTime returns how long the engine has been away in all, as far as the present run
+// of the stream knows. The caller must be subscribed.
+func (s *eventStream) awayTime() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return 0
+	}
+	away := s.run.away
+	if !s.run.lostAt.IsZero() {
+		away += time.Since(s.run.lostAt)
+	}
+	return away
 }
 
 func (s *eventStream) isRefused() bool {
@@ -285,6 +302,7 @@ func (r *streamRun) opened(hint bool) int {
 	r.opens++
 	r.isOpen = true
 	close(r.open)
+	r.backLocked()
 	r.setRefusedLocked(false)
 	if hint {
 		r.hintAllLocked()
@@ -301,7 +319,21 @@ func (r *streamRun) lost(refused bool) {
 		r.isOpen = false
 		r.open = make(chan struct{})
 	}
+	if refused {
+		r.backLocked()
+	} else if r.opens > 0 && r.lostAt.IsZero() {
+		r.lostAt = time.Now()
+	}
 	r.setRefusedLocked(refused)
+}
+
+// backLocked ends the time in which the engine is away. An engine that refuses the
+// stream is not away.
+func (r *streamRun) backLocked() {
+	if !r.lostAt.IsZero() {
+		r.away += time.Since(r.lostAt)
+		r.lostAt = time.Time{}
+	}
 }
 
 // hidden returns err without the secrets of any subscriber's task.
