@@ -40,10 +40,11 @@ type ContainerAdapter struct {
 	fullTask     fullTask
 	secrets      taskSecrets
 
-	containerID atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
-	isRemoved   atomic.Bool            // this adapter has removed that container
-	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
-	stops       stops
+	containerID  atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
+	isRemoved    atomic.Bool            // this adapter has removed that container
+	mountedUnder atomic.Pointer[string] // the engine's ID in the path of the files that the container mounts; nil: not known
+	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	stops        stops
 
 	// Whether a create or a start was sent. The controller clears them.
 	createSent, startSent atomic.Bool
@@ -165,7 +166,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	case err == nil:
 		a.forgetStops() // they were for an earlier run
 	case IsUnknownContainer(err):
-		_ = a.removeFiles(ctx) // the start's error counts
+		_ = a.removeFiles() // the start's error counts
 	}
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
 }
@@ -189,6 +190,7 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	}
 	if a.checkOwner(answer) == nil {
 		a.noteContainer(answer.ID)
+		a.noteFiles(answer)
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
@@ -218,7 +220,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.removeFiles(ctx)
+	return a.removeFiles()
 }
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {

@@ -1031,3 +1031,24 @@ func TestWhatBeginsTheTimeWithoutACheck(t *testing.T) {
 		assert.Equal(t, 3*time.Minute, silence, name)
 	}
 }
+
+func TestHowLongChecksMayBeMissing(t *testing.T) {
+	t.Parallel()
+	const s, m, h = time.Second, time.Minute, time.Hour
+	for want, check := range map[time.Duration]*container.HealthConfig{
+		3 * m:         nil,
+		m:             {Interval: s, Timeout: s},
+		63 * s:        {Interval: 20 * s, Timeout: s},
+		3*h + 90*s:    {Interval: h},
+		3*h + 93*s:    {Timeout: h, Interval: 31 * s},
+		2*h + 3*m:     {StartPeriod: 2 * h},
+		3*m + 105*s:   {StartPeriod: 15 * s, StartInterval: m},
+		60000 * h:     {Interval: math.MaxInt64, Timeout: math.MaxInt64},
+		3*m + 10000*h: {StartPeriod: math.MaxInt64},
+	} {
+		answer := containerIs("running")
+		answer.State.Health = probed(container.Starting, 0)
+		answer.Config = &container.Config{Healthcheck: check}
+		assert.Equal(t, want, checkSilence(answer))
+	}
+}
