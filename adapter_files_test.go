@@ -449,6 +449,19 @@ func TestRemoveFindsFilesUnderEachID(t *testing.T) {
 	}
 }
 
+// The directory on this host has nothing of an engine elsewhere. It may not even be
+// readable.
+func TestRemoveOfATaskOnAnotherHostLooksAtNoFiles(t *testing.T) {
+	t.Parallel()
+	client, store := newFilesClient(t), newTestStore(t)
+	require.NoError(t, os.MkdirAll(filepath.Dir(store.dir), 0o700))
+	require.NoError(t, os.WriteFile(store.dir, nil, 0o600))
+	require.EqualError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()),
+		"remove the files of secrets and configs of task taskid in "+store.dir+": "+store.dir+" is no folder, or a link to one")
+	client.address = "tcp://10.0.0.1:2376"
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()))
+}
+
 // A container knows where it mounts its files, whatever ID the engine has by now.
 func TestFilesAreWhereTheContainerMountsThem(t *testing.T) {
 	t.Parallel()

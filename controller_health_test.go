@@ -11,6 +11,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	engineapi "github.com/docker/docker/client"
 	"github.com/docker/go-connections/nat"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -813,7 +814,7 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 			})
 		})
 	}
-	waits := func(t *testing.T, sim *simEngine, ctlr *controller, least time.Duration) {
+	waits := func(t *testing.T, ctlr *controller, least time.Duration) {
 		ctx, lines := logged(t)
 		before := time.Now()
 		require.NoError(t, ctlr.Start(ctx))
@@ -829,7 +830,7 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 				sim, ctlr, cancel := begin(t, skew, container.HealthConfig{})
 				defer cancel()
 				healthyAfter(sim, 10*time.Hour)
-				waits(t, sim, ctlr, 10*time.Hour)
+				waits(t, ctlr, 10*time.Hour)
 			})
 		})
 	}
@@ -839,7 +840,7 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 			sim, ctlr, cancel := begin(t, 0, container.HealthConfig{Interval: 2 * time.Hour})
 			defer cancel()
 			healthyAfter(sim, 10*time.Hour)
-			waits(t, sim, ctlr, 10*time.Hour)
+			waits(t, ctlr, 10*time.Hour)
 		})
 	})
 	t.Run("paused", func(t *testing.T) {
@@ -853,25 +854,26 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 				})
 			}
 			healthyAfter(sim, 10*time.Hour)
-			waits(t, sim, ctlr, 10*time.Hour)
+			waits(t, ctlr, 10*time.Hour)
 		})
 	})
 	// An engine that comes back needs an interval for its first check.
-	away := func(t *testing.T, sim *simEngine, stop func(), for_ time.Duration, fault func(string) error) {
+	away := func(t *testing.T, sim *simEngine, stop func(), fault func(string) error) {
 		time.AfterFunc(10*time.Minute, func() {
 			stop()
+			sim.with(taskName, func(c *simContainer) { sim.emit(c, events.ActionRename) }) // the last check is seen
+			time.Sleep(time.Second)
 			sim.fails(fault)
 			sim.cutEvents()
-			time.AfterFunc(for_, func() {
-				sim.fails(nil)
-				ctx, cancel := context.WithCancel(t.Context())
-				time.AfterFunc(11*time.Hour, cancel)
-				go checking(ctx, sim, time.Minute, 0)
-			})
+			time.Sleep(2 * time.Hour)
+			sim.fails(nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(11*time.Hour, cancel)
+			go checking(ctx, sim, time.Minute, 0)
 		})
 	}
 	for name, fault := range map[string]func(string) error{
-		"engine away":                func(string) error { return errAway },
+		"engine away":                func(string) error { return engineapi.ErrorConnectionFailed("unix:///run/docker.sock") }, //nolint:staticcheck // as the client has it
 		"engine behind a sick proxy": func(string) error { return simError{"bad gateway", cerrdefs.ErrUnavailable} },
 		"inspects fail": func(call string) error {
 			if strings.HasPrefix(call, "ContainerInspect") {
@@ -884,9 +886,9 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
-				away(t, sim, stop, 2*time.Hour, fault)
+				away(t, sim, stop, fault)
 				healthyAfter(sim, 10*time.Hour)
-				waits(t, sim, ctlr, 10*time.Hour)
+				waits(t, ctlr, 10*time.Hour)
 			})
 		})
 	}
@@ -932,7 +934,7 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			sim, ctlr, _ := starting(t)
 			healthyAfter(sim, 10*time.Hour)
-			waits(t, sim, ctlr, 10*time.Hour)
+			waits(t, ctlr, 10*time.Hour)
 		})
 	})
 }

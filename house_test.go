@@ -35,7 +35,7 @@ var wings = []struct {
 	{"ground", nil, []houseFile{
 		{"backoff.go", "pauses between tries; waits that have a limit"},
 		{"classifiers.go", "the words of engines, and what each means"},
-		{"container_state.go", "what an inspect says: has ended, is healthy, exit error"},
+		{"container_state.go", "what an inspect says: has ended, is healthy, is still checked, exit error"},
 		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated"},
 		{"options.go", "every With…, with its default"},
 		{"scrub.go", "takes secrets out of texts and errors"},
