@@ -929,6 +929,28 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 			assert.LessOrEqual(t, time.Since(before), 6*time.Minute)
 		})
 	})
+	t.Run("a stream that is refused", func(t *testing.T) { // nor does this: the engine answers inspects
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
+			time.AfterFunc(10*time.Minute, func() {
+				stop()
+				sim.fails(func(call string) error {
+					if call == "Events" {
+						return simError{"no", cerrdefs.ErrPermissionDenied}
+					}
+					return nil
+				})
+				sim.cutEvents()
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+			defer cancel()
+			before := time.Now()
+			require.NoError(t, ctlr.Start(ctx))
+			assert.GreaterOrEqual(t, time.Since(before), 12*time.Minute)
+			assert.LessOrEqual(t, time.Since(before), 14*time.Minute)
+		})
+	})
 	t.Run("a fake without a log", func(t *testing.T) {
 		t.Parallel()
 		bubble(t, func(t *testing.T) {
