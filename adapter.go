@@ -41,10 +41,11 @@ type ContainerAdapter struct {
 	fullTask     fullTask
 	secrets      taskSecrets
 
-	containerID atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
-	isRemoved   atomic.Bool            // this adapter has removed that container
-	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
-	stops       stops
+	containerID  atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
+	isRemoved    atomic.Bool            // this adapter has removed that container
+	mountedUnder atomic.Pointer[string] // the engine's ID in the path of the files that the container mounts; nil: not known
+	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	stops        stops
 
 	isPrepared atomic.Bool // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool // this adapter has started the container, or sent a start that got no answer
@@ -170,6 +171,7 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	}
 	if a.checkOwner(answer) == nil {
 		a.noteContainer(answer.ID)
+		a.noteFiles(answer)
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
@@ -209,7 +211,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.removeFiles(ctx)
+	return a.removeFiles()
 }
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {

@@ -258,6 +258,7 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 	a.isPrepared.Store(true)
 	id := idOf(found)
 	a.noteContainer(id)
+	a.noteFiles(found)
 	if err := a.connectRest(ctx, config, version, id, found.NetworkSettings); err != nil {
 		return err
 	}

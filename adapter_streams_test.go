@@ -313,7 +313,7 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 		{"the engine was restarted and has no events", func(s *eventSource) { s.latest().end(io.ErrUnexpectedEOF) },
 			firstPause + errorWindow + burstWindow + spreadTime},
 		{"before the engine had subscribed", func(*eventSource) {}, settleWindow + burstWindow + spreadTime},
-		{"dropped by the engine", func(*eventSource) { settled() }, inspectInterval * 11 / 10},
+		{"dropped by the engine", func(*eventSource) { settled() }, longInterval * 11 / 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -26,9 +26,8 @@ const (
 	// such as 503, counts as a refusal. An engine has this time to restart behind a
 	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back in time. The engine then also
-	// sends the events from before it begins to send new ones. Its clock may be this
-	// much behind the clock of this host.
+	// lookBack is how far the first request goes back in time. The engine's clock may be
+	// this much behind the clock of this host.
 	lookBack = 5 * time.Second
 	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
 	// come twice.
@@ -433,4 +432,19 @@ func stopAll(stops []func() bool) {
 	for _, stop := range stops {
 		stop()
 	}
+}
+
+// hidden returns err without the secrets of any subscriber's task.
+func (r *streamRun) hidden(err error) error {
+	r.stream.mu.Lock()
+	var subscribers []*subscriber
+	for _, of := range r.byTask {
+		subscribers = append(subscribers, of...)
+	}
+	r.stream.mu.Unlock()
+	err = scrubber{}.hide(err)
+	for _, s := range subscribers {
+		err = s.hide(err)
+	}
+	return err
 }

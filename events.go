@@ -16,10 +16,8 @@ import (
 )
 
 const (
-	// inspectInterval is how often a watch inspects without a hint, give or take a
-	// tenth.
-	inspectInterval = 5 * time.Minute
-	// refusedInterval is used instead while the engine refuses the event stream.
+	// refusedInterval is how often a watch inspects while the engine refuses the event
+	// stream.
 	refusedInterval = 10 * time.Second
 	// answerWindow is how long a request for events may stay without an answer. Then a
 	// watch goes on without the stream, as if it were refused. The answer may still come.
@@ -145,6 +143,8 @@ type streamRun struct {
 	opens  int           // how often the stream has been open
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
+	lostAt time.Time     // when the stream was lost; zero: it is open, was never open, or is refused
+	away   time.Duration // how long it had been lost before that, in all
 	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
 	// It is replaced when that ends.
 	refused   chan struct{}
@@ -205,12 +205,19 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	return ctx.Err()
 }
 
-// inspectInterval is how often a watch inspects without a hint.
-func (s *eventStream) inspectInterval() time.Duration {
-	if s.isRefused() {
-		return refusedInterval
+// awayTime returns how long the engine has been away in all, as far as the present run
+// of the stream knows. The caller must be subscribed.
+func (s *eventStream) awayTime() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return 0
 	}
-	return inspectInterval
+	away := s.run.away
+	if !s.run.lostAt.IsZero() {
+		away += time.Since(s.run.lostAt)
+	}
+	return away
 }
 
 func (s *eventStream) isRefused() bool {
@@ -297,6 +304,7 @@ func (r *streamRun) opened(hint bool) int {
 	r.opens++
 	r.isOpen = true
 	close(r.open)
+	r.backLocked()
 	r.setRefusedLocked(false)
 	if hint {
 		r.hintAllLocked()
@@ -313,22 +321,21 @@ func (r *streamRun) lost(refused bool) {
 		r.isOpen = false
 		r.open = make(chan struct{})
 	}
+	if refused {
+		r.backLocked()
+	} else if r.opens > 0 && r.lostAt.IsZero() {
+		r.lostAt = time.Now()
+	}
 	r.setRefusedLocked(refused)
 }
 
-// hidden returns err without the secrets of any subscriber's task.
-func (r *streamRun) hidden(err error) error {
-	r.stream.mu.Lock()
-	var subscribers []*subscriber
-	for _, of := range r.byTask {
-		subscribers = append(subscribers, of...)
+// backLocked ends the time in which the engine is away. An engine that refuses the
+// stream is not away.
+func (r *streamRun) backLocked() {
+	if !r.lostAt.IsZero() {
+		r.away += time.Since(r.lostAt)
+		r.lostAt = time.Time{}
 	}
-	r.stream.mu.Unlock()
-	err = scrubber{}.hide(err)
-	for _, s := range subscribers {
-		err = s.hide(err)
-	}
-	return err
 }
 
 func (r *streamRun) setRefusedLocked(refused bool) {
