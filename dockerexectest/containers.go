@@ -108,6 +108,9 @@ var nameChars = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
 // createContainer is POST /containers/create.
 func createContainer(e *Engine, r *request) (answer, error) {
+	if e.givesUp(r) {
+		return answer{}, internal("", "context canceled")
+	}
 	var body container.CreateRequest
 	if err := e.decode(r, &body); err != nil {
 		return answer{}, err

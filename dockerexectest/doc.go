@@ -58,7 +58,8 @@
 // parameter that it does not know, so that no option is ignored in silence.
 //
 // A request is carried out once its body has been read, also if its client has
-// left by then; a pull ends with its client. There are no files of a host: every
+// left by then; a pull ends with its client, and Docker 29 does not begin a create
+// or a start whose client has left, unless the request is [Slow]. There are no files of a host: every
 // path for a bind mount exists, unless [Engine.RemoveHostPath] was called. A
 // paused program stands still when it prints or ends; what it computes goes on.
 package dockerexectest

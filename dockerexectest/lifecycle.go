@@ -12,6 +12,7 @@ import (
 
 // startContainer is POST /containers/{name}/start.
 func startContainer(e *Engine, r *request) (answer, error) {
+	givesUp := e.givesUp(r)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)
@@ -24,8 +25,19 @@ func startContainer(e *Engine, r *request) (answer, error) {
 	case c.running:
 		return answer{}, notModified
 	}
+	if givesUp {
+		why := internal("", "Canceled: context canceled")
+		c.errorText, c.exitCode = why.message, 128
+		return answer{}, why
+	}
 	c.restarting = false
 	return answer{}, c.start()
+}
+
+// givesUp reports whether the client of a create or a start has left already:
+// Docker 29 does neither then.
+func (e *Engine) givesUp(r *request) bool {
+	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
 }
 
 // start starts the container. The caller holds mu.

@@ -146,36 +146,36 @@ func (e *Engine) carryOut(r *request, newest, oldest string) answer {
 	}
 	switch {
 	case versions.LessThan(r.version, oldest):
-		return e.refusal(badRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", r.version, oldest))
+		return e.refusal(r, badRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", r.version, oldest))
 	case versions.GreaterThan(r.version, newest):
-		return e.refusal(badRequest("client version %s is too new. Maximum supported API version is %s", r.version, newest))
+		return e.refusal(r, badRequest("client version %s is too new. Maximum supported API version is %s", r.version, newest))
 	}
 	found := findRoute(r)
 	if found == nil {
-		return e.unserved(r.method + " " + r.path + " is not served")
+		return e.unserved(r, r.method+" "+r.path+" is not served")
 	}
 	known := strings.Fields(found.query)
 	for _, name := range slices.Sorted(maps.Keys(r.query)) {
 		if !slices.Contains(known, name) {
-			return e.unserved(r.method + " " + r.path + " is not served with the query parameter " + name)
+			return e.unserved(r, r.method+" "+r.path+" is not served with the query parameter "+name)
 		}
 	}
 	a, err := found.does(e, r)
 	if err != nil {
-		return e.refusal(err)
+		return e.refusal(r, err)
 	}
 	return a
 }
 
 // unserved fails the test.
-func (e *Engine) unserved(what string) answer {
+func (e *Engine) unserved(r *request, what string) answer {
 	e.mu.Lock()
 	isClosed := e.isClosed
 	e.mu.Unlock()
 	if !isClosed {
 		e.failf("dockerexectest: %s", what)
 	}
-	return e.refusal(&apiError{status: http.StatusNotImplemented, message: "dockerexectest: " + what})
+	return e.refusal(r, &apiError{status: http.StatusNotImplemented, message: "dockerexectest: " + what})
 }
 
 // send writes the answer, as far as faults let it.
@@ -242,14 +242,18 @@ func (e *Engine) wasCut(r *request) bool {
 	return r.isCut
 }
 
-// refusal is the answer that says an error.
-func (e *Engine) refusal(err error) answer {
+// refusal is the answer that says an error: the oldest API versions have it as
+// plain text.
+func (e *Engine) refusal(r *request, err error) answer {
 	refused, ok := err.(*apiError) //nolint:errorlint // handlers return it bare
 	if !ok {
 		refused = &apiError{status: http.StatusInternalServerError, message: err.Error()}
 	}
 	if refused.status == http.StatusNotModified {
 		return answer{status: refused.status}
+	}
+	if e.dialect != PodmanV4 && !r.atLeast("1.24") {
+		return answer{status: refused.status, body: refused.message + "\n", header: map[string]string{"Content-Type": "text/plain; charset=utf-8"}}
 	}
 	return answer{status: refused.status, body: e.dialect.errorBody(refused)}
 }
