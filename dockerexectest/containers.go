@@ -205,11 +205,14 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 	if h.NanoCPUs > int64(e.info.NCPU)*1e9 && e.dialect != PodmanV4 {
 		return e.dialect.tooManyCPUs(e.info.NCPU)
 	}
+	if h.Memory > 0 && h.Memory < 6<<20 && e.dialect != PodmanV4 {
+		return badRequest("Minimum memory limit allowed is 6MB")
+	}
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return badRequest("can't create 'AutoRemove' container with restart policy")
 	}
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil && e.dialect != PodmanV4 {
-		return e.dialect.say(http.StatusBadRequest, fmt.Sprintf("invalid restart policy '%s'", h.RestartPolicy.Name), err.Error())
+		return e.dialect.say(http.StatusBadRequest, restartPolicy20(h.RestartPolicy), err.Error())
 	}
 	if driver := h.LogConfig.Type; driver != "" && driver != "none" && !slices.Contains(e.info.Plugins.Log, driver) {
 		return badRequest("error looking up logging plugin %s: plugin %q not found", driver, driver)
@@ -229,6 +232,12 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		if m.Target == "" {
 			return badRequest("invalid mount config for type %q: field Target must not be empty", m.Type)
 		}
+		if m.Type == mount.TypeTmpfs && m.Source != "" {
+			return badRequest("invalid mount config for type %q: field Source must not be specified", m.Type)
+		}
+		if m.Target == "/" {
+			return badRequest("invalid mount config for type %q: invalid specification: destination can't be '/'", m.Type)
+		}
 		if m.Type == mount.TypeBind && m.Source == "" {
 			return badRequest("invalid mount config for type %q: field Source must not be empty", m.Type)
 		}
@@ -237,6 +246,17 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		}
 	}
 	return nil
+}
+
+// restartPolicy20 is what Docker 20.10 says of a policy that it does not take.
+func restartPolicy20(p container.RestartPolicy) string {
+	switch {
+	case p.IsNone() || p.IsAlways() || p.IsUnlessStopped():
+		return fmt.Sprintf("maximum retry count cannot be used with restart policy '%s'", p.Name)
+	case p.IsOnFailure():
+		return "maximum retry count cannot be negative"
+	}
+	return fmt.Sprintf("invalid restart policy '%s'", p.Name)
 }
 
 func noSuchHostPath(path string) *apiError {

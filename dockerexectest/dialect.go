@@ -290,9 +290,9 @@ func (d Dialect) badFilter(err error) *apiError {
 }
 
 // badTime is what a time is refused with. field has its quotes.
-func (d Dialect) badTime(field, text string) *apiError {
-	return d.say(http.StatusInternalServerError, fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", text),
-		fmt.Sprintf("invalid value for %s: invalid timestamp %q: invalid seconds %q: invalid syntax", field, text, text))
+func (d Dialect) badTime(field, text, seconds string) *apiError {
+	return d.say(http.StatusInternalServerError, fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", seconds),
+		fmt.Sprintf("invalid value for %s: invalid timestamp %q: invalid seconds %q: invalid syntax", field, text, seconds))
 }
 
 // badNumber is what a number is refused with.

@@ -77,7 +77,7 @@ func listContainers(e *Engine, r *request) (answer, error) {
 			return answer{}, e.dialect.badNumber(err)
 		}
 	}
-	all := r.flag("all") || args.Contains("status") || args.Contains("exited") || limit > 0
+	all := r.flag("all") || args.Contains("status") || limit > 0
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -85,7 +85,7 @@ func listContainers(e *Engine, r *request) (answer, error) {
 	for _, name := range slices.Concat(since, before) {
 		if _, err := e.find(name); err != nil {
 			if e.dialect == DockerV20 {
-				err = notFound("no such container %s", name)
+				err = internal("", "no such container %s", name)
 			}
 			return answer{}, err
 		}
@@ -132,7 +132,7 @@ func (e *Engine) passesList(c *Container, args filters.Args, since, before []str
 		}) &&
 		anyOf("network", func(v string) bool {
 			return slices.ContainsFunc(c.endpoints, func(p *endpoint) bool {
-				return p.network == v || p.joined != nil && strings.HasPrefix(p.joined.ID, v)
+				return p.network == v || p.known != "" && strings.HasPrefix(p.known, v)
 			})
 		})
 }

@@ -2,6 +2,7 @@ package dockerexectest
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 
 	"github.com/docker/docker/api/types/container"
@@ -93,6 +94,10 @@ func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.
 			isOver, code, changed := over() || c.isRemoved, c.exitCode, c.changed.wait()
 			e.mu.Unlock()
 			if isOver {
+				if e.dialect == DockerV20 {
+					_, err := fmt.Fprintf(w, "{\"Error\":null,\"StatusCode\":%d}\n", code)
+					return err
+				}
 				return json.NewEncoder(w).Encode(container.WaitResponse{StatusCode: int64(code)})
 			}
 			select {

@@ -91,6 +91,9 @@ type answer struct {
 	ended func()
 }
 
+// noContentType is that of an answer without one.
+const noContentType = "-"
+
 var versionPrefix = regexp.MustCompile(`^/v([0-9]+\.[0-9]+)(/.*)$`)
 
 // serve answers one request.
@@ -204,7 +207,11 @@ func (e *Engine) send(w http.ResponseWriter, r *request, a answer) {
 	}
 	if a.stream != nil {
 		w.Header().Set("Content-Type", "application/json")
-		if a.contentType != "" {
+		switch a.contentType {
+		case "":
+		case noContentType:
+			w.Header()["Content-Type"] = nil // none is guessed
+		default:
 			w.Header().Set("Content-Type", a.contentType)
 		}
 		w.WriteHeader(http.StatusOK)

@@ -71,11 +71,19 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 		return nil
 	}
 	for _, bind := range c.hostConfig.Binds {
-		parts := strings.SplitN(bind, ":", 3)
-		if len(parts) < 2 {
-			return nil, badRequest("invalid volume specification: '%s'", bind)
+		parts := strings.Split(bind, ":")
+		if len(parts) == 1 { // a volume without a name
+			parts = []string{"", bind}
 		}
 		mode := strings.Join(parts[2:], "")
+		switch {
+		case len(parts) > 3:
+			return nil, internal("", "invalid volume specification: '%s'", bind)
+		case !strings.HasPrefix(parts[1], "/"):
+			return nil, internal("", "invalid volume specification: '%s': invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", bind, parts[1])
+		case mode != "" && slices.ContainsFunc(strings.Split(mode, ","), func(m string) bool { return !slices.Contains(bindModes, m) }):
+			return nil, internal("", "invalid mode: %s", mode)
+		}
 		isWritable := mode == "" || !slices.Contains(strings.Split(mode, ","), "ro")
 		if strings.HasPrefix(parts[0], "/") {
 			c.mounts = append(c.mounts, container.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], Mode: mode, RW: isWritable, Propagation: mount.PropagationRPrivate})
@@ -118,6 +126,9 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 	}
 	return warnings, nil
 }
+
+// bindModes are the words that may follow a bind.
+var bindModes = strings.Fields("ro rw z Z nocopy shared rshared slave rslave private rprivate consistent cached delegated")
 
 // emitMounts has the events of all volumes of a container happen. The caller
 // holds mu.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 )
 
 // M is a JSON object.
@@ -339,4 +340,34 @@ func filters(pairs ...string) string {
 	}
 	text, _ := json.Marshal(m)
 	return "filters=" + quote(string(text))
+}
+
+// image is an inspect of an image.
+func (t *T) image(ref string) (i image.InspectResponse) {
+	t.Helper()
+	t.do("GET /images/"+ref+"/json", nil).ok(200, &i)
+	return i
+}
+
+// network makes a network and returns its ID.
+func (t *T) network(name string, options M) string {
+	t.Helper()
+	var made struct{ ID string }
+	t.tryNetwork(name, options).ok(http.StatusCreated, &made)
+	return made.ID
+}
+
+func (t *T) tryNetwork(name string, options M) answer {
+	t.Helper()
+	body := M{"Name": t.name(name), "CheckDuplicate": true}
+	for key, value := range options {
+		body[key] = value
+	}
+	return t.do("POST /networks/create", body)
+}
+
+// volume makes a volume.
+func (t *T) volume(name string) {
+	t.Helper()
+	t.do("POST /volumes/create", M{"Name": t.name(name)}).ok(http.StatusCreated)
 }

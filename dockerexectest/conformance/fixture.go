@@ -72,7 +72,7 @@ type Statement struct {
 
 // Statements returns the table. Names are unique.
 func Statements() []Statement {
-	return slices.Concat(systemStatements, startStatements, stopStatements)
+	return slices.Concat(systemStatements, createStatements, refusedCreates, startStatements, stopStatements, pauseStatements, removeStatements, waitStatements, listStatements, healthStatements, logStatements, eventStatements, restartStatements)
 }
 
 // Run checks every statement as a subtest: several at a time, those that are to

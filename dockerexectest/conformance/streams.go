@@ -61,7 +61,7 @@ func (t *T) eventsSince(since time.Time, query string) []events.Message {
 	if query != "" {
 		query = "&" + query
 	}
-	return t.readEvents("since=" + stamp(since) + "&until=" + stamp(time.Now()) + query)
+	return t.readEvents("since=" + stamp(since) + "&until=" + stamp(time.Now().Add(5*time.Millisecond)) + query)
 }
 
 func (t *T) readEvents(query string) (list []events.Message) {
