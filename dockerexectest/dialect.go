@@ -3,6 +3,7 @@ package dockerexectest
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types/events"
@@ -218,6 +219,15 @@ func (d Dialect) noSuchVolume(name string) *apiError {
 		return notFound("no volume with name %q found: no such volume", name)
 	}
 	return notFound("get %s: no such volume", name)
+}
+
+// badReference is what a reference is refused with that is none.
+func (d Dialect) badReference(status20 int, err error) *apiError {
+	text, _, _ := strings.Cut(err.Error(), " (")
+	if strings.Contains(err.Error(), ") must be lowercase") {
+		text += " must be lowercase"
+	}
+	return d.say(status20, text, err.Error())
 }
 
 // tooManyCPUs is what a create is refused with that wants more than there are.

@@ -177,11 +177,12 @@ func (e *Engine) sendEvents(w io.Writer, r *request, f *follower, until time.Tim
 }
 
 // encodeRounded encodes an event as Docker 29 does for API versions below 1.52: it
-// adds the fields of older clients, and by this way times lose their last digits.
+// adds the fields of older clients, and where there are any, times lose their last
+// digits by it.
 func encodeRounded(encoder *json.Encoder, m events.Message) error {
 	text, err := json.Marshal(m)
-	if err != nil {
-		return err
+	if err != nil || m.Type != events.ContainerEventType && m.Type != events.ImageEventType {
+		return encoder.Encode(m)
 	}
 	var fields map[string]any
 	if err := json.Unmarshal(text, &fields); err != nil {

@@ -48,7 +48,18 @@ func (c *Container) inspect() container.InspectResponse {
 	for _, p := range c.endpoints {
 		settings.Networks[p.network] = p.report(c)
 	}
-	return container.InspectResponse{ContainerJSONBase: base, Config: &config, Mounts: slices.Clone(c.mounts), NetworkSettings: settings}
+	return container.InspectResponse{ContainerJSONBase: base, Config: &config, Mounts: c.mountPoints(), NetworkSettings: settings}
+}
+
+// mountPoints are the mounts as an inspect has them. The caller holds mu.
+func (c *Container) mountPoints() []container.MountPoint {
+	mounts := slices.Clone(c.mounts)
+	for i, m := range mounts {
+		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // a bind of a path alone
+			mounts[i].Name = ""
+		}
+	}
+	return mounts
 }
 
 // listContainers is GET /containers/json.
@@ -142,7 +153,7 @@ func (c *Container) summary() container.Summary {
 	s := container.Summary{
 		ID: c.id, Names: []string{"/" + c.name}, Image: c.config.Image, ImageID: c.image.id, Created: c.created.Unix(),
 		Command: strings.Join(slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd)), " "),
-		Labels:  labels(c.config.Labels), State: c.status(), Status: c.statusText(), Mounts: slices.Clone(c.mounts),
+		Labels:  labels(c.config.Labels), State: c.status(), Status: c.statusText(), Mounts: c.mountPoints(),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: map[string]*network.EndpointSettings{}},
 		Ports:           c.portList(),
 	}

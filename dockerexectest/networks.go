@@ -61,7 +61,11 @@ func (e *Engine) findNetwork(term string) (*networkState, *apiError) {
 	case len(byName) == 1:
 		return byName[0], nil
 	case len(byName) > 1:
-		return nil, badRequest("network %s is ambiguous (%d matches found on name)", term, len(byName))
+		how := "on name"
+		if e.dialect == DockerV20 {
+			how = "based on name"
+		}
+		return nil, badRequest("network %s is ambiguous (%d matches found %s)", term, len(byName), how)
 	case len(byPrefix) == 1:
 		return byPrefix[0], nil
 	case len(byPrefix) > 1:

@@ -40,6 +40,9 @@ func (e *Engine) makeVolume(name, driver string, options, own map[string]string)
 		if driver != "" && driver != v.Driver {
 			return nil, conflict("create %s: driver '%s' already has volume '%s': volume name must be unique", name, v.Driver, name)
 		}
+		if e.dialect == DockerV20 {
+			e.emit(events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": v.Driver})
+		}
 		return v, nil // whatever its options are
 	}
 	if driver == "" {
@@ -73,7 +76,7 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 	for _, bind := range c.hostConfig.Binds {
 		parts := strings.Split(bind, ":")
 		if len(parts) == 1 { // a volume without a name
-			parts = []string{"", bind}
+			parts = []string{"", bind, "z"}
 		}
 		mode := strings.Join(parts[2:], "")
 		switch {

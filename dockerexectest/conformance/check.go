@@ -28,6 +28,7 @@ type T struct {
 	testing.TB
 	f      Fixture
 	v      Dialect
+	number int64     // of the check
 	prefix string    // of the names of all that it makes
 	began  time.Time // by the engine's clock, if that is the test's
 

@@ -72,7 +72,7 @@ type Statement struct {
 
 // Statements returns the table. Names are unique.
 func Statements() []Statement {
-	return slices.Concat(systemStatements, createStatements, refusedCreates, startStatements, stopStatements, pauseStatements, removeStatements, waitStatements, listStatements, healthStatements, logStatements, eventStatements, restartStatements)
+	return slices.Concat(systemStatements, createStatements, refusedCreates, startStatements, stopStatements, pauseStatements, removeStatements, waitStatements, listStatements, healthStatements, logStatements, eventStatements, imageStatements, pullStatements, networkStatements, endpointStatements, portStatements, volumeStatements, restartStatements)
 }
 
 // Run checks every statement as a subtest: several at a time, those that are to
@@ -130,7 +130,8 @@ func (s Statement) Check(tb testing.TB, f Fixture) {
 	if f.Wait == nil {
 		f.Wait = poll
 	}
-	t := &T{TB: tb, f: f, v: f.Dialect, began: time.Now(), prefix: fmt.Sprintf("conformance-%d-", checked.Add(1))}
+	t := &T{TB: tb, f: f, v: f.Dialect, began: time.Now(), number: checked.Add(1)}
+	t.prefix = fmt.Sprintf("conformance-%d-", t.number)
 	tb.Cleanup(t.cleanUp)
 	s.check(t)
 }
