@@ -126,7 +126,7 @@ func TestSeveralNetworks(t *testing.T) {
 		assert.Equal(t, two, answer.NetworkSettings.Networks["two"].NetworkID)
 		require.EqualError(t, c.NetworkConnect(t.Context(), "two", "web", nil), "Error response from daemon: endpoint with name web already exists in network two")
 		require.NoError(t, c.NetworkDisconnect(t.Context(), "two", "web", false))
-		require.ErrorContains(t, c.NetworkDisconnect(t.Context(), "two", "web", false), "is not connected to network two")
+		require.ErrorContains(t, c.NetworkDisconnect(t.Context(), "two", "web", false), "is not connected to the network two")
 		require.EqualError(t, c.NetworkConnect(t.Context(), "one", e.AddContainer("other", nil).ID(), &network.EndpointSettings{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: "10.1.2.3"}}),
 			"Error response from daemon: Address already in use")
 		require.EqualError(t, c.NetworkConnect(t.Context(), "host", "web", nil), "Error response from daemon: cannot connect container to host network - container must be created in host network mode")
@@ -148,7 +148,7 @@ func TestNetworksOfOneName(t *testing.T) {
 		assert.Equal(t, 201, post(t, c, "/v1.41/networks/create", `{"Name":"net"}`))
 		_, err = c.NetworkInspect(t.Context(), "net", network.InspectOptions{})
 		require.EqualError(t, err, "Error response from daemon: 2 matches found based on name: network net is ambiguous")
-		require.EqualError(t, c.NetworkRemove(t.Context(), "net"), "Error response from daemon: network net is ambiguous (2 matches found on name)")
+		require.EqualError(t, c.NetworkRemove(t.Context(), "net"), "Error response from daemon: network net is ambiguous (2 matches found based on name)")
 		list, err := c.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", "net"))})
 		require.NoError(t, err)
 		require.Len(t, list, 2)
@@ -185,7 +185,7 @@ func TestPorts(t *testing.T) {
 		running(t, e, c, "web", dockerexectest.UntilStopped(0), change)
 		first := each(d, "32768", "49153", "32768")
 		want := nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8080"}}, "81/tcp": nil, "82/udp": {{HostIP: "0.0.0.0", HostPort: first}}}
-		if d == dockerexectest.DockerV20 {
+		if d != dockerexectest.PodmanV4 {
 			want["80/tcp"] = append(want["80/tcp"], nat.PortBinding{HostIP: "::", HostPort: "8080"})
 			want["82/udp"] = append(want["82/udp"], nat.PortBinding{HostIP: "::", HostPort: first})
 		}
@@ -197,6 +197,9 @@ func TestPorts(t *testing.T) {
 		require.NoError(t, c.ContainerKill(t.Context(), "web", ""))
 		assert.Empty(t, e.Container("web").Inspect().NetworkSettings.Ports)
 		start(t, c, "other")
+		if d == dockerexectest.DockerV29 {
+			want = nat.PortMap{} // it has lost its networks
+		}
 		assert.Equal(t, want, e.Container("other").Inspect().NetworkSettings.Ports)
 	})
 }

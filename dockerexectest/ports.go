@@ -60,7 +60,7 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 			ips := []string{binding.HostIP}
 			if binding.HostIP == "" {
 				ips = []string{"0.0.0.0"}
-				if e.dialect == DockerV20 {
+				if e.dialect != PodmanV4 { // with the engine's own proxy, as by default
 					ips = append(ips, "::")
 				}
 			}

@@ -15,9 +15,9 @@
 //
 // The image has one program, that of testdata/image in this repository, with the
 // entrypoint /testtask, the command "print 3", and the environment PATH=/ and
-// FROM_IMAGE=yes. [Prints] and the other constants name what statements ask of it.
+// FROM_IMAGE=yes.
 //
-// Statements have names of their own for all that they make, and remove it at
-// their end. A statement is skipped, by its name, if it does not hold for the
+// All that is made on the engine has a name that begins with "conformance-", and is
+// removed; [Run] fails if anything is left. A minute of an engine's time is needed. A statement is skipped, by its name, if it does not hold for the
 // dialect, or needs what the fixture does not have.
 package conformance

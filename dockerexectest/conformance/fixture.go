@@ -3,11 +3,14 @@ package conformance
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
 )
 
@@ -102,7 +105,13 @@ func Run(t *testing.T, f Fixture) {
 	for _, s := range alone {
 		t.Run(s.Name, func(t *testing.T) { s.Check(t, f) })
 	}
+	if list := left(&T{TB: t, f: f, v: f.Dialect}); len(list) > 0 {
+		t.Errorf("left on the engine: %q", list)
+	}
 }
+
+// namePrefix begins the names of all that is made.
+const namePrefix = "conformance-"
 
 // checked numbers the checks, so that each has names of its own.
 var checked atomic.Int64
@@ -131,23 +140,48 @@ func (s Statement) Check(tb testing.TB, f Fixture) {
 		f.Wait = poll
 	}
 	t := &T{TB: tb, f: f, v: f.Dialect, began: time.Now(), number: checked.Add(1)}
-	t.prefix = fmt.Sprintf("conformance-%d-", t.number)
+	t.prefix = fmt.Sprint(namePrefix, t.number, "-")
 	tb.Cleanup(t.cleanUp)
 	s.check(t)
 }
 
-// poll asks until the condition holds.
+// poll asks until the condition holds, less and less often.
 func poll(condition func() bool) bool {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.NewTimer(30 * time.Second)
-	defer limit.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	began, next := time.Now(), 2*time.Millisecond
 	for !condition() {
-		select {
-		case <-ticker.C:
-		case <-limit.C:
-			return condition()
+		if time.Since(began) > 30*time.Second {
+			return false
 		}
+		pause.Reset(next)
+		<-pause.C
+		next = min(next*3/2, 100*time.Millisecond)
 	}
 	return true
+}
+
+// left lists what is on the engine that has a name of a check.
+func left(t *T) (list []string) {
+	t.Helper()
+	add := func(kind string, names ...string) {
+		for _, name := range names {
+			if strings.HasPrefix(strings.TrimPrefix(name, "/"), namePrefix) {
+				list = append(list, kind+" "+name)
+			}
+		}
+	}
+	var containers []container.Summary
+	t.do("GET /containers/json?all=1", nil).ok(200, &containers)
+	for _, c := range containers {
+		add("container", c.Names...)
+	}
+	var images []image.Summary
+	t.do("GET /images/json", nil).ok(200, &images)
+	for _, i := range images {
+		add("image", i.RepoTags...)
+	}
+	add("network", t.networks("")...)
+	add("volume", t.volumes("")...)
+	return list
 }

@@ -75,10 +75,12 @@ var healthStatements = []Statement{
 		same(t, "ExitCode", -1, result.ExitCode)
 		same(t, "Output", by(t, "Health check exceeded timeout (400ms): ready\n", "Health check exceeded timeout (400ms)", ""), result.Output)
 	}},
-	{Name: "the end of a check that took too long is told with 127 or 137, by chance", On: dockers, check: func(t *T) {
+	{Name: "the end of a check that took too long is told with 127 or 137, by chance, or not at all", On: dockers, check: func(t *T) {
 		id := t.run("web", "sleep 1h", check([]string{"CMD", "/testtask", "sleep", "1h"}, 300, 1, M{"Timeout": 400e6}))
-		list := t.told(id, "exec_die")
-		same(t, "exitCode is one of them", true, contains([]string{"127", "137"}, list[len(list)-1].Actor.Attributes["exitCode"]))
+		t.untilHealth(id, "unhealthy")
+		for _, m := range t.events(filters("container", id, "event", "exec_die")) {
+			same(t, "exitCode is one of them", true, contains([]string{"127", "137"}, m.Actor.Attributes["exitCode"]))
+		}
 	}},
 	{Name: "an ended container keeps its last health as unhealthy", On: dockers, check: func(t *T) {
 		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 300, 3))
