@@ -228,11 +228,9 @@ func (t *T) until(what string, condition func() bool) {
 	}
 }
 
-// config is what a create asks for. Its Cmd are words of the test image's program.
-type config = M
-
-// create makes a container of the image and returns its ID. The options are
-// fields of the request that are set beside image and command.
+// create makes a container of the image and returns its ID. The command are words
+// of the image's program; none: the image's own. The options are fields of the
+// request that are set beside image and command.
 func (t *T) create(name, command string, options ...M) string {
 	t.Helper()
 	var made struct{ ID string }

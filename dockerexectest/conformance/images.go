@@ -21,8 +21,8 @@ var imageStatements = []Statement{
 	{Name: "an image tells its references and its configuration", check: func(t *T) {
 		i := t.image(t.f.Image)
 		same(t, "it has the tag", true, contains(i.RepoTags, t.f.Image))
-		same(t, "Entrypoint", []string{"/testtask"}, []string(i.Config.Entrypoint))
-		same(t, "Cmd", []string{"print", "3"}, []string(i.Config.Cmd))
+		same(t, "Entrypoint", []string{"/testtask"}, i.Config.Entrypoint)
+		same(t, "Cmd", []string{"print", "3"}, i.Config.Cmd)
 		same(t, "Env", []string{"PATH=/", "FROM_IMAGE=yes"}, i.Config.Env)
 		same(t, "Os", "linux", i.Os)
 		same(t, "RootFS", "layers", i.RootFS.Type)

@@ -70,7 +70,7 @@ func (t *T) readEvents(query string) (list []events.Message) {
 	for {
 		var m events.Message
 		err := decoder.Decode(&m)
-		if err == io.EOF { //nolint:errorlint // the decoder returns it bare
+		if err == io.EOF {
 			return list
 		}
 		t.must(err)
@@ -121,9 +121,10 @@ type stream struct {
 func (t *T) follow(request string) *stream {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	response, err := t.open(ctx, request, nil)
+	response, err := t.open(ctx, request, nil) //nolint:bodyclose // what reads it closes it
 	t.must(err)
 	if response.StatusCode != 200 {
+		defer cancel()
 		text, _ := io.ReadAll(response.Body)
 		t.Fatalf("%s: %d %s", request, response.StatusCode, text)
 	}
