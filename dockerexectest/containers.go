@@ -123,7 +123,11 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name := strings.TrimPrefix(r.query.Get("name"), "/")
+	name := r.query.Get("name")
+	if e.dialect == PodmanV4 && strings.HasPrefix(name, "/") {
+		return answer{}, internal("invalid argument", "container create: running container create option: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument")
+	}
+	name = strings.TrimPrefix(name, "/")
 	if name != "" && !nameChars.MatchString(name) {
 		return answer{}, badRequest("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
@@ -145,7 +149,7 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	}
 	if n := body.NetworkingConfig; e.dialect == PodmanV4 && body.HostConfig.NetworkMode == "" && n != nil {
 		if _, wants := n.EndpointsConfig["bridge"]; wants {
-			return answer{}, e.dialect.noSuchNetwork("bridge")
+			return answer{}, e.dialect.noNetworkToCreate("bridge")
 		}
 	}
 	c := e.newContainer(name, image, *body.Config, *body.HostConfig)

@@ -34,7 +34,7 @@ func TestCreateIsRefused(t *testing.T) {
 			}},
 			{"x", "example/web:1", nil, [3]string{
 				"Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", "Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", "Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"}},
-			{"web", "nosuch", nil, [3]string{"No such image: nosuch:latest", "No such image: nosuch:latest", "nosuch:latest: image not known"}},
+			{"web", "nosuch", nil, [3]string{"No such image: nosuch:latest", "No such image: nosuch:latest", "no such image: docker.io/library/nosuch:latest: image not known"}},
 			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) { h.NanoCPUs = 3e9 }, [3]string{
 				"range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", ""}},
 			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types/events"
 )
@@ -175,7 +176,10 @@ func (d Dialect) removeRunning(name string, c *Container) *apiError {
 
 func (d Dialect) noSuchImage(ref string) *apiError {
 	if d == PodmanV4 {
-		return notFound("%s: image not known", ref)
+		if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+			ref = named.String()
+		}
+		return notFound("no such image: %s: image not known", ref)
 	}
 	return notFound("No such image: %s", ref)
 }
@@ -185,6 +189,13 @@ func (d Dialect) noSuchNetwork(name string) *apiError {
 		return internal("network not found", "unable to find network with name or ID %s: network not found", name)
 	}
 	return notFound("network %s not found", name)
+}
+
+// noNetworkToCreate is what Podman says of the network of a container to create.
+func (d Dialect) noNetworkToCreate(name string) *apiError {
+	why := d.noSuchNetwork(name)
+	why.message = "container create: " + why.message
+	return why
 }
 
 // startNetworking is what went wrong with the networks of a start.
@@ -216,7 +227,7 @@ func (d Dialect) networkInUse(n *networkState, endpoints string) *apiError {
 
 func (d Dialect) noSuchVolume(name string) *apiError {
 	if d == PodmanV4 {
-		return notFound("no volume with name %q found: no such volume", name)
+		return notFound("volume with name %s not found: no such volume", name)
 	}
 	return notFound("get %s: no such volume", name)
 }
@@ -267,7 +278,7 @@ func (d Dialect) portTaken(c *Container, endpointID, port string) *apiError {
 func (d Dialect) tellsEnd(stops bool) []events.Action {
 	switch {
 	case d == PodmanV4:
-		return []events.Action{events.ActionDie, "cleanup"}
+		return []events.Action{events.ActionDie, "cleanup"} // engines tell of the latter once, twice, or not at all
 	case d == DockerV29 && stops:
 		return []events.Action{events.ActionStop, events.ActionDie}
 	default:

@@ -118,8 +118,8 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 	}
 	if e.dialect == PodmanV4 {
 		for _, p := range c.endpoints {
-			if n, err := e.findNetwork(p.network); n == nil {
-				return err
+			if n, _ := e.findNetwork(p.network); n == nil {
+				return e.dialect.noNetworkToCreate(p.network)
 			}
 		}
 	}

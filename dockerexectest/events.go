@@ -74,6 +74,12 @@ func (e *Engine) emit(kind events.Type, action events.Action, id string, attribu
 // with engines. The caller holds mu.
 func (c *Container) emit(action events.Action, attributes map[string]string) {
 	all := map[string]string{}
+	if c.engine.dialect == PodmanV4 {
+		all["podId"], all["containerExitCode"] = "", "0"
+		if code, isEnd := attributes["exitCode"]; isEnd {
+			all["containerExitCode"] = code
+		}
+	}
 	maps.Copy(all, attributes)
 	maps.Copy(all, c.config.Labels)
 	if c.config.Image != "" {

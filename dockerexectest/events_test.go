@@ -97,7 +97,7 @@ func TestEventFilters(t *testing.T) {
 			want   [3][]events.Action
 		}{
 			{[]filters.KeyValuePair{filters.Arg("type", "container"), filters.Arg("label", "empty=")}, [3][]events.Action{
-				{"create", "start", "die"}, {"create", "start", "die"}, {"create", "start", "die", "cleanup"}}},
+				{"create", "start", "die"}, {"create", "start", "die"}, {"create", "init", "start", "die", "cleanup"}}},
 			{[]filters.KeyValuePair{filters.Arg("type", "container"), filters.Arg("label", "empty")}, [3][]events.Action{
 				{"create", "start", "die"}, {"create", "start", "die"}, nil}}, // Podman ignores the key
 			{[]filters.KeyValuePair{filters.Arg("label", "x=2")}, [3][]events.Action{}},

@@ -313,6 +313,9 @@ func inspectImage(e *Engine, r *request) (answer, error) {
 		if e.dialect == DockerV20 {
 			err.message = "no such image: " + r.name + ": " + err.message
 		}
+		if named, parseErr := parseRef(r.name); e.dialect == PodmanV4 && parseErr == nil {
+			err.message = fmt.Sprintf("failed to find image %s: %s: No such image", r.name, named)
+		}
 		return answer{}, err
 	}
 	parts := strings.SplitN(i.platform+"//", "/", 4)

@@ -72,6 +72,7 @@ func serveInfo(e *Engine, _ *request) (answer, error) {
 			info.ContainersPaused++
 		case c.running:
 			info.ContainersRunning++
+		case c.startedAt.IsZero() && e.dialect == PodmanV4: // counted nowhere
 		default:
 			info.ContainersStopped++
 		}
@@ -108,8 +109,11 @@ func serveVersion(e *Engine, _ *request) (answer, error) {
 func servePing(e *Engine, _ *request) (answer, error) {
 	header := map[string]string{"Content-Type": "text/plain; charset=utf-8",
 		"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
-	if e.dialect != DockerV20 {
+	switch e.dialect {
+	case DockerV29:
 		header["Builder-Version"], header["Swarm"] = "2", "inactive"
+	case PodmanV4:
+		header["Cache-Control"] = "no-cache"
 	}
 	return answer{status: http.StatusOK, body: "OK", header: header}, nil
 }

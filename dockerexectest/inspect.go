@@ -106,11 +106,17 @@ func listContainers(e *Engine, r *request) (answer, error) {
 		if limit > 0 && len(list) == limit {
 			break
 		}
-		if (all || c.running || c.restarting) && e.passesList(c, args, since, before) {
+		if (all || c.isListed()) && e.passesList(c, args, since, before) {
 			list = append(list, c.summary())
 		}
 	}
 	return answer{status: http.StatusOK, body: list}, nil
+}
+
+// isListed reports whether a list has the container that is not one of all. The
+// caller holds mu.
+func (c *Container) isListed() bool {
+	return (c.running || c.restarting) && !(c.paused && c.engine.dialect == PodmanV4)
 }
 
 func (e *Engine) passesList(c *Container, args filters.Args, since, before []string) bool {
@@ -156,6 +162,9 @@ func (c *Container) summary() container.Summary {
 		Labels:  labels(c.config.Labels), State: c.status(), Status: c.statusText(), Mounts: c.mountPoints(),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: map[string]*network.EndpointSettings{}},
 		Ports:           c.portList(),
+	}
+	if c.engine.dialect == PodmanV4 {
+		s.Command = strings.Join(c.config.Cmd, " ")
 	}
 	s.HostConfig.NetworkMode = string(c.hostConfig.NetworkMode)
 	if i := c.engine.findImage(c.config.Image); c.image.id != "" && i != c.image {

@@ -99,6 +99,9 @@ func (c *Container) start() error {
 	c.startedAt = e.now()
 	r.started = c.startedAt
 	c.startHealth()
+	if e.dialect == PodmanV4 {
+		c.emit("init", nil)
+	}
 	c.emit(events.ActionStart, nil)
 	c.changed.raise()
 	return nil
@@ -218,7 +221,9 @@ func (c *Container) send(s syscall.Signal) {
 		c.restarting = false
 		return
 	}
-	c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
+	if c.engine.dialect != PodmanV4 { // which tells of kills alone that are asked for
+		c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
+	}
 	if isStop && c.paused {
 		c.setPaused(false)
 	}
@@ -265,6 +270,9 @@ func killContainer(e *Engine, r *request) (answer, error) {
 	}
 	if c.run == nil {
 		return answer{}, e.dialect.killFailed(r.name, e.dialect.notRunning(c))
+	}
+	if e.dialect == PodmanV4 {
+		c.emit(events.ActionKill, nil)
 	}
 	c.send(s)
 	return answer{}, nil
@@ -320,6 +328,9 @@ func stopContainer(e *Engine, r *request) (answer, error) {
 		return answer{}, err
 	}
 	if !c.running && !c.restarting {
+		if e.dialect == PodmanV4 && c.startedAt.IsZero() {
+			return answer{}, nil
+		}
 		return answer{}, notModified
 	}
 	s, grace, err := c.stopOptions(r)

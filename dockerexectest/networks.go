@@ -203,7 +203,7 @@ func (e *Engine) reportNetwork(n *networkState) network.Inspect {
 	report.Containers = map[string]network.EndpointResource{}
 	for _, c := range e.order {
 		for _, p := range c.endpoints {
-			if p.joined == n {
+			if p.joined == n || e.dialect == PodmanV4 && p.known == n.ID { // there also one that has ended
 				report.Containers[c.id] = network.EndpointResource{Name: c.name, EndpointID: p.id, MacAddress: p.mac, IPv4Address: p.cidr()}
 			}
 		}
@@ -244,7 +244,7 @@ func removeNetwork(e *Engine, r *request) (answer, error) {
 	n, err := e.findNetwork(r.name)
 	if err != nil {
 		if e.dialect == PodmanV4 {
-			err = notFound("%s", err.message)
+			err = notFound("network not found")
 		}
 		return answer{}, err
 	}

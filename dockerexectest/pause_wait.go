@@ -67,6 +67,9 @@ func waitContainer(e *Engine, r *request) (answer, error) {
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)
 	if err != nil {
+		if e.dialect == PodmanV4 {
+			err = notFound("no such container")
+		}
 		return answer{}, err
 	}
 	condition := container.WaitCondition(r.query.Get("condition"))
@@ -94,7 +97,11 @@ func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.
 			isOver, code, changed := over() || c.isRemoved, c.exitCode, c.changed.wait()
 			e.mu.Unlock()
 			if isOver {
-				if e.dialect == DockerV20 {
+				switch e.dialect {
+				case PodmanV4:
+					_, err := fmt.Fprintf(w, "{\"StatusCode\":%d,\"Error\":null}\n", code)
+					return err
+				case DockerV20:
 					_, err := fmt.Fprintf(w, "{\"Error\":null,\"StatusCode\":%d}\n", code)
 					return err
 				}

@@ -137,7 +137,9 @@ func (e *Engine) serve(w http.ResponseWriter, hr *http.Request) {
 
 	header := w.Header()
 	header.Set("Api-Version", newest)
-	header.Set("Ostype", "linux")
+	if e.dialect != PodmanV4 {
+		header.Set("Ostype", "linux")
+	}
 	header.Set("Server", e.dialect.server())
 	e.send(w, r, e.carryOut(r, newest, oldest))
 }

@@ -235,6 +235,9 @@ func removeVolume(e *Engine, r *request) (answer, error) {
 		if r.flag("force") && e.dialect != PodmanV4 {
 			return answer{}, nil
 		}
+		if e.dialect == PodmanV4 {
+			return answer{}, notFound("no volume with name %q found: no such volume", r.name)
+		}
 		return answer{}, e.dialect.noSuchVolume(r.name)
 	}
 	if users := e.usersOf(r.name); len(users) > 0 {

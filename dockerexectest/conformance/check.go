@@ -216,7 +216,7 @@ func (t *T) must(err error) {
 func same[V any](t *T, what string, want, got V) {
 	t.Helper()
 	if !reflect.DeepEqual(want, got) {
-		t.Errorf("%s is %#v, and is to be %#v", what, got, want)
+		t.Fatalf("%s is %#v, and is to be %#v", what, got, want)
 	}
 }
 

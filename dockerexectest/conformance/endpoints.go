@@ -40,7 +40,7 @@ var endpointStatements = []Statement{
 		same(t, "the address", t.endpoint(id, "net").IPAddress, strings.Split(in[id].IPv4Address, "/")[0])
 		t.do("POST /containers/"+id+"/kill", nil).ok(204)
 		t.untilStatus(id, "exited")
-		same(t, "how many after the end", 0, len(t.inspectNetwork(t.name("net")).Containers))
+		same(t, "how many after the end", by(t, 0, 0, 1), len(t.inspectNetwork(t.name("net")).Containers))
 	}},
 	{Name: "a network that was asked for is among the container's", check: func(t *T) {
 		t.network("net", nil)
@@ -96,7 +96,7 @@ var endpointStatements = []Statement{
 		same(t, "ExitCode", 128, s.ExitCode)
 	}},
 	{Name: "a network that is not there is seen by Podman at the create", On: podmans, check: func(t *T) {
-		t.tryCreate("web", "sleep 1h", host(M{"NetworkMode": "nosuch"})).is(podman(500, "unable to find network with name or ID nosuch: network not found"))
+		t.tryCreate("web", "sleep 1h", host(M{"NetworkMode": "nosuch"})).is(podman(500, "container create: unable to find network with name or ID nosuch: network not found"))
 	}},
 	{Name: "a network that was removed and made again serves a container that has not run", On: dockers, check: func(t *T) {
 		t.network("net", nil)

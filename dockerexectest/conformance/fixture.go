@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -142,6 +143,11 @@ func (s Statement) Check(tb testing.TB, f Fixture) {
 	t := &T{TB: tb, f: f, v: f.Dialect, began: time.Now(), number: checked.Add(1)}
 	t.prefix = fmt.Sprint(namePrefix, t.number, "-")
 	tb.Cleanup(t.cleanUp)
+	defer func() { // an answer that lacks what is looked at fails this statement alone
+		if reason := recover(); reason != nil {
+			tb.Errorf("panic: %v\n%s", reason, debug.Stack())
+		}
+	}()
 	s.check(t)
 }
 

@@ -1,5 +1,7 @@
 package conformance
 
+import "github.com/docker/docker/api/types/events"
+
 // check is a health check, with times in milliseconds.
 func check(test []string, interval, retries int, more ...M) M {
 	h := M{"Test": test, "Interval": interval * 1e6, "Timeout": 10e9, "Retries": retries}
@@ -39,9 +41,15 @@ var healthStatements = []Statement{
 		s := t.inspect(id).State
 		same(t, "Status", "running", s.Status)
 		same(t, "the streak", true, s.Health.FailingStreak >= 2)
+		checks := 0
+		for _, m := range t.told(id, "health_status: unhealthy") {
+			if m.Action == events.ActionExecDie {
+				checks++
+			}
+		}
+		same(t, "the checks before it", 2, checks)
 		same(t, "ExitCode of a check", 1, s.Health.Log[0].ExitCode)
 		same(t, "Output of a check", "testtask: health: stat /nosuch: no such file or directory\n", s.Health.Log[0].Output)
-		t.told(id, "health_status: unhealthy")
 	}},
 	{Name: "within the start period a failure does not count", On: dockers, check: func(t *T) {
 		id := t.run("web", "sleep 1h", check(probe(isNotThere), 200, 1, M{"StartPeriod": 3600e9, "StartInterval": 200e6}))
@@ -92,7 +100,7 @@ var healthStatements = []Statement{
 			same(t, "no event says so", false, m.Actor.ID == id && m.Action == "health_status: unhealthy")
 		}
 	}},
-	{Name: "a check of NONE is no check", check: func(t *T) {
+	{Name: "a check of NONE is no check", On: dockers, check: func(t *T) {
 		same(t, "there is no health", true, t.inspect(t.run("web", "sleep 1h", check([]string{"NONE"}, 100, 1))).State.Health == nil)
 	}},
 	{Name: "Podman runs no checks", On: podmans, check: func(t *T) {

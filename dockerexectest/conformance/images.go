@@ -33,7 +33,7 @@ var imageStatements = []Statement{
 	{Name: "an unknown image is 404", check: func(t *T) {
 		t.do("GET /images/conformance/nosuch:1/json", nil).is(
 			v20(404, "no such image: conformance/nosuch:1: No such image: conformance/nosuch:1"),
-			v29(404, "No such image: conformance/nosuch:1"), podman(404, "conformance/nosuch:1: image not known"))
+			v29(404, "No such image: conformance/nosuch:1"), podman(404, "failed to find image conformance/nosuch:1: docker.io/conformance/nosuch:1: No such image"))
 	}},
 	{Name: "an unknown image without a tag is looked for as latest", On: dockers, check: func(t *T) {
 		t.do("GET /images/conformance/nosuch/json", nil).is(

@@ -13,12 +13,17 @@ var listStatements = []Statement{
 		t.ready("running", "sleep 1h")
 		t.ended("ended", "exit 0")
 		same(t, "the running", []string{"running"}, t.listed(""))
-		same(t, "all, the newest first", []string{"ended", "running", "created"}, t.listed("all=1"))
+		names := t.listed("all=1")
+		if t.v == PodmanV4 { // has them in any order
+			slices.Sort(names)
+		}
+		same(t, "all, the newest first", by(t, []string{"ended", "running", "created"}, []string{"ended", "running", "created"}, []string{"created", "ended", "running"}), names)
 	}},
-	{Name: "a paused container is in the list of the running", check: func(t *T) {
+	{Name: "a paused container is in the list of the running, but not of Podman's", check: func(t *T) {
 		t.do("POST /containers/"+t.ready("web", "sleep 1h")+"/pause", nil).ok(204)
-		same(t, "the list", []string{"web"}, t.listed(""))
-		same(t, "the state", "paused", t.list("")[0].State)
+		list := t.list("")
+		same(t, "how many", by(t, 1, 1, 0), len(list))
+		same(t, "the state", "paused", t.list("all=1")[0].State)
 	}},
 	{Name: "a list tells names, state, image and labels", check: func(t *T) {
 		id := t.ready("web", "sleep 1h", M{"Labels": M{"own": "1"}})
@@ -27,7 +32,7 @@ var listStatements = []Statement{
 		same(t, "Names", []string{"/" + t.name("web")}, c.Names)
 		same(t, "State", "running", c.State)
 		same(t, "Image", t.f.Image, c.Image)
-		same(t, "Command", "/testtask sleep 1h", c.Command)
+		same(t, "Command", by(t, "/testtask sleep 1h", "/testtask sleep 1h", "sleep 1h"), c.Command)
 		same(t, "the label", "1", c.Labels["own"])
 		same(t, "Status begins with Up", true, strings.HasPrefix(c.Status, "Up "))
 	}},

@@ -94,7 +94,7 @@ var volumeStatements = []Statement{
 		t.do("POST /volumes/create", M{"Name": t.name("data"), "Driver": "nosuch"}).is(all(404, "create "+t.name("data")+`: error looking up volume plugin nosuch: plugin "nosuch" not found`))
 	}},
 	{Name: "an unknown volume is 404", check: func(t *T) {
-		t.do("GET /volumes/nosuch", nil).is(docker(404, "get nosuch: no such volume"), podman(404, `no volume with name "nosuch" found: no such volume`))
+		t.do("GET /volumes/nosuch", nil).is(docker(404, "get nosuch: no such volume"), podman(404, "volume with name nosuch not found: no such volume"))
 	}},
 	{Name: "a removal of a volume is 204, and a second one is 404", check: func(t *T) {
 		t.volume("data")

@@ -12,13 +12,13 @@ var systemStatements = []Statement{
 	{Name: "a ping says OK", check: func(t *T) {
 		a := t.do("GET bare:/_ping", nil).is(all(200, "OK"))
 		same(t, "Content-Type", "text/plain; charset=utf-8", a.header.Get("Content-Type"))
-		same(t, "Cache-Control", "no-cache, no-store, must-revalidate", a.header.Get("Cache-Control"))
+		same(t, "Cache-Control", by(t, "no-cache, no-store, must-revalidate", "no-cache, no-store, must-revalidate", "no-cache"), a.header.Get("Cache-Control"))
 		same(t, "Pragma", "no-cache", a.header.Get("Pragma"))
 	}},
 	{Name: "a ping names the newest API version and the system", check: func(t *T) {
 		a := t.do("GET bare:/_ping", nil)
 		same(t, "Api-Version", t.version().APIVersion, a.header.Get("Api-Version"))
-		same(t, "Ostype", "linux", a.header.Get("Ostype"))
+		same(t, "Ostype", by(t, "linux", "linux", ""), a.header.Get("Ostype"))
 	}},
 	{Name: "a ping of 29 names the builder and the swarm, one of 20.10 does not", On: dockers, check: func(t *T) {
 		a := t.do("GET bare:/_ping", nil)
@@ -109,7 +109,7 @@ var systemStatements = []Statement{
 		same(t, "all", before.Containers+4, after.Containers)
 		same(t, "running", before.ContainersRunning+1, after.ContainersRunning)
 		same(t, "paused", before.ContainersPaused+1, after.ContainersPaused)
-		same(t, "stopped", before.ContainersStopped+2, after.ContainersStopped)
+		same(t, "stopped; Podman counts the created nowhere", before.ContainersStopped+by(t, 2, 2, 1), after.ContainersStopped)
 	}},
 	{Name: "there are no plugins, and Podman does not serve them", check: func(t *T) {
 		t.do("GET /plugins", nil).is(docker(200, "[]"), podman(http.StatusNotFound, "Path /v"+t.f.Client.ClientVersion()+"/plugins is not supported"))
