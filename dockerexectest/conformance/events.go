@@ -21,7 +21,7 @@ var eventStatements = []Statement{
 		id := t.ready("web", "sleep 1h")
 		t.do("POST /containers/"+id+"/stop?t=20", nil).ok(204)
 		same(t, "the events", by(t, []string{"create", "start", "kill", "stop", "die"}, []string{"create", "start", "kill", "die", "stop"},
-			[]string{"create", "init", "start", "die"}), t.actions(id, by(t, "die", "stop", "die")))
+			[]string{"create", "init", "start", "die"}), t.actionsOfStop(id, by(t, "die", "stop", "die")))
 	}},
 	{Name: "the events of a kill", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
@@ -36,7 +36,7 @@ var eventStatements = []Statement{
 		id := t.ready("web", "sleep 1h")
 		t.do("POST /containers/"+id+"/restart?t=20", nil).ok(204)
 		same(t, "the events", by(t, []string{"create", "start", "kill", "stop", "die", "start", "restart"},
-			[]string{"create", "start", "kill", "die", "stop", "start", "restart"}, nil), t.actions(id, "restart"))
+			[]string{"create", "start", "kill", "die", "stop", "start", "restart"}, nil), t.actionsOfStop(id, "restart"))
 	}},
 	{Name: "the event of an end has the code, and 29 the seconds", On: dockers, check: func(t *T) {
 		id := t.ended("web", "exit 3", M{"Labels": M{"own": "1"}})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -114,8 +115,11 @@ func Run(t *testing.T, f Fixture) {
 // namePrefix begins the names of all that is made.
 const namePrefix = "conformance-"
 
-// checked numbers the checks, so that each has names of its own.
-var checked atomic.Int64
+// checked numbers the checks of this process, so that each has names of its own.
+var (
+	checked atomic.Int64
+	process = strconv.FormatInt(time.Now().UnixNano()%1e9, 36)
+)
 
 // Skips returns why the statement is not checked on an engine, "" if it is.
 func (s Statement) Skips(f Fixture) string {
@@ -141,7 +145,7 @@ func (s Statement) Check(tb testing.TB, f Fixture) {
 		f.Wait = poll
 	}
 	t := &T{TB: tb, f: f, v: f.Dialect, began: time.Now(), number: checked.Add(1)}
-	t.prefix = fmt.Sprint(namePrefix, t.number, "-")
+	t.prefix = fmt.Sprint(namePrefix, process, "-", t.number, "-")
 	tb.Cleanup(t.cleanUp)
 	defer func() { // an answer that lacks what is looked at fails this statement alone
 		if reason := recover(); reason != nil {

@@ -46,7 +46,7 @@ var pauseStatements = []Statement{
 		t.do("POST /containers/"+id+"/stop?t=20", nil).ok(204)
 		same(t, "ExitCode", 0, t.inspect(id).State.ExitCode)
 		same(t, "the events", by(t, []string{"create", "start", "pause", "kill", "unpause", "stop", "die"}, []string{"create", "start", "pause", "kill", "unpause", "die", "stop"}, nil),
-			t.actions(id, by(t, "die", "stop", "")))
+			t.actionsOfStop(id, by(t, "die", "stop", "")))
 	}},
 	{Name: "a kill of a paused container ends it", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")

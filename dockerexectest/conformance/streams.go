@@ -103,6 +103,20 @@ func (t *T) actions(id, last string) []string {
 	return slices.DeleteFunc(actionsOf(t.told(id, last)), func(action string) bool { return action == "cleanup" })
 }
 
+// actionsOfStop are those up to the end and the stop, of which 29 tells in any
+// order: stop, die here.
+func (t *T) actionsOfStop(id, last string) []string {
+	t.Helper()
+	t.told(id, by(t, "stop", "stop", "die"))
+	list := t.actions(id, last)
+	if stop := slices.Index(list, "stop"); t.v == DockerV29 && last == "die" && stop < 0 {
+		list = slices.Insert(list, len(list)-1, "stop")
+	} else if stop > 0 && t.v == DockerV29 && list[stop-1] == "die" {
+		list[stop-1], list[stop] = "stop", "die"
+	}
+	return list
+}
+
 func actionsOf(list []events.Message) (actions []string) {
 	for _, m := range list {
 		actions = append(actions, string(m.Action))
