@@ -114,6 +114,7 @@ func servePing(e *Engine, _ *request) (answer, error) {
 		header["Builder-Version"], header["Swarm"] = "2", "inactive"
 	case PodmanV4:
 		header["Cache-Control"] = "no-cache"
+	case DockerV20:
 	}
 	return answer{status: http.StatusOK, body: "OK", header: header}, nil
 }

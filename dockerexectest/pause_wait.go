@@ -98,6 +98,7 @@ func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.
 			e.mu.Unlock()
 			if isOver {
 				switch e.dialect {
+				case DockerV29:
 				case PodmanV4:
 					_, err := fmt.Fprintf(w, "{\"StatusCode\":%d,\"Error\":null}\n", code)
 					return err
