@@ -4,10 +4,42 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 )
+
+// restartContainer is POST /containers/{name}/restart.
+func restartContainer(e *Engine, r *request) (answer, error) {
+	if err := e.checkGrace(r); err != nil {
+		return answer{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	s, grace, err := c.stopOptions(r)
+	if err != nil {
+		return answer{}, err
+	}
+	autoRemove := c.hostConfig.AutoRemove
+	c.hostConfig.AutoRemove = false
+	if c.running {
+		c.stop(s, grace, r.life)
+	}
+	c.hostConfig.AutoRemove = autoRemove
+	if c.isRemoved || c.run != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if err := c.start(); err != nil {
+		return answer{}, err
+	}
+	c.emit(events.ActionRestart, nil)
+	return answer{}, nil
+}
 
 // pauseContainer is POST /containers/{name}/pause.
 func pauseContainer(e *Engine, r *request) (answer, error) {
