@@ -191,9 +191,14 @@ func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) 
 // forget makes the record begin anew.
 func (r *checkRecord) forget() { *r = checkRecord{} }
 
+// errUnseenRun is the cause of the exit error of a container that hasEnded finds ended,
+// although it is created. Engines show exit code 0 also if its program never ran.
+var errUnseenRun = errors.New("the engine ended within the start: nobody knows whether the program ran to its end")
+
 // ExitError returns the error that a SwarmKit controller's Wait reports for a container
 // that has ended. It is nil if the container exited with 0 and the engine reports no
-// error of its own. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
+// error of its own. A container whose start the engine lost has no exit code that can be
+// trusted: for it 0 is an error too. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
 // Return it unwrapped: SwarmKit's agent does not look behind a wrapper.
 //
 // cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
@@ -210,7 +215,10 @@ func ExitError(ended container.InspectResponse, cause error) error {
 		cause = errors.New(ended.State.Error)
 	}
 	if cause == nil && ended.State.ExitCode == 0 {
-		return nil
+		if ended.State.Status != container.StateCreated {
+			return nil
+		}
+		cause = errUnseenRun
 	}
 	return &exitError{code: ended.State.ExitCode, oom: ended.State.OOMKilled, cause: cause, status: containerStatus(ended)}
 }
