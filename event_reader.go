@@ -14,7 +14,7 @@ import (
 
 const (
 	// errorWindow is how long the stream waits for the error of a failed request, after
-	// the client has returned. Usually the error comes within microseconds.
+	// the client has returned.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
 	// restored. Right after the opening, an engine sends the events that it has kept. If
@@ -29,8 +29,9 @@ const (
 	// lookBack is how far the first request goes back in time. The engine's clock may be
 	// this much behind the clock of this host.
 	lookBack = 5 * time.Second
-	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
-	// come twice.
+	// Engine 29 rounds an event's time to a float64 for API versions below 1.52.
+	eventRounding = 1000 // nanoseconds; the error is at most 128
+	// rememberedEvents is how many events an engine keeps: only these can come twice.
 	rememberedEvents = 256
 )
 
@@ -320,11 +321,10 @@ func (rd *eventReader) refusedBy(err error) bool {
 	return refusal == refusedAtOnce || refusal == refusedAfterAMinute && long
 }
 
-// since is the time at which the next request begins. It is the time of the last event,
-// inclusive, because other events may have the same time. If there was no event, it
-// comes from the clock of this host.
+// since is the time at which the next request begins: just before the last event, which
+// must come again. If there was no event, it comes from the clock of this host.
 func (rd *eventReader) since() string {
-	nano := rd.last.timeNano
+	nano := rd.last.timeNano - eventRounding
 	if nano <= 0 { // an engine takes no time from before 1970
 		nano = time.Now().Add(-lookBack).UnixNano()
 	}

@@ -24,8 +24,11 @@ import (
 	"github.com/docker/docker/api/types/events"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // An engine that is away costs one quiet loop: a first try within 100 ms, then
@@ -864,5 +867,34 @@ func TestWaitWhileAProxyAnswersForTheEngine(t *testing.T) {
 		time.Sleep(time.Second)
 		require.True(t, w.over())
 		require.NoError(t, w.err)
+	})
+}
+
+// Docker 29 rounds the times of events. The last event comes back after an outage all the
+// same, so nobody is told to resync.
+func TestTheLastEventOfARoundedTimeComesBack(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine, newAdapter := onFakeEngine(t, dockerexectest.UntilStopped(0))
+		ctx, lines := logged(t)
+		adapter := newAdapter()
+		require.NoError(t, adapter.Create(ctx))
+		require.NoError(t, adapter.Start(ctx))
+		sub := subscribe(ctx, t, adapter)
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"create", "start"}, read(sub.messages))
+		for range 20 {
+			time.Sleep(time.Minute + 77*time.Nanosecond)
+			engine.Container(taskName).Pause()
+			engine.Container(taskName).Unpause()
+			time.Sleep(time.Second)
+			assert.Equal(t, []string{"pause", "unpause"}, read(sub.messages))
+			engine.Down()
+			time.Sleep(time.Second)
+			engine.Up()
+			time.Sleep(time.Minute)
+		}
+		assert.False(t, isClosed(sub.closed))
+		assert.NotContains(t, lines(logrus.DebugLevel), "events may be lost, subscribers are told to resync")
 	})
 }
