@@ -788,7 +788,7 @@ func TestWaitWhileTheConnectionIsNotMade(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var dials atomic.Int32
 		client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
-			engineapi.WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			engineapi.WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 				dials.Add(1)
 				time.Sleep(30 * time.Second)
 				return nil, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}
