@@ -1207,7 +1207,11 @@ func TestTailsHaveWholeLines(t *testing.T) {
 	long := func(second string, stream byte, name string) []logRecord {
 		return []logRecord{record(second, stream, name+strings.Repeat("x", engineChunk-1)), record(second, stream, strings.Repeat("y", engineChunk)), record(second, stream, name+"\n")}
 	}
-	var rare, pieces []logRecord
+	var rare, pieces, tens []logRecord
+	for _, n := range []string{"1", "2"} {
+		tens = append(tens, slices.Repeat([]logRecord{record("0"+n+".000000000", 1, strings.Repeat("z", engineChunk))}, 9)...)
+		tens = append(tens, record("0"+n+".000000000", 1, n+"\n"))
+	}
 	for i := range 100 {
 		rare = append(rare, record(fmt.Sprintf("20.%09d", i), 1, "often\n"))
 	}
@@ -1231,6 +1235,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 		{"the last line is long", long("10.000000000", 1, "a"), both, -2, 0, []string{"stdout " + line("a")}},
 		{"of two streams, both cut", mixed, both, -3, 0, []string{"stdout " + line("c"), "stdout d\n"}},
 		{"of two streams, three", mixed, both, -4, 0, []string{"stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
+		{"as many as there are, of ten pieces each", tens, both, -3, 0, []string{"stdout " + strings.Repeat("z", 9*engineChunk) + "1\n", "stdout " + strings.Repeat("z", 9*engineChunk) + "2\n"}},
 		{"more than there are", mixed, both, -100, 0, []string{"stdout " + line("a"), "stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
 		{"one stream", mixed, stderr, -2, 0, []string{"stderr " + line("b")}},
 		{"the other one", mixed, out, -3, 0, []string{"stdout " + line("c"), "stdout d\n"}},
@@ -1257,7 +1262,8 @@ func TestTailsHaveWholeLines(t *testing.T) {
 						if follow {
 							statuses = []string{"running", "exited"}
 						}
-						_, adapter := onEngine(t, &fakeLog{records: test.records}, driver, statuses...)
+						l := &fakeLog{records: test.records}
+						_, adapter := onEngine(t, l, driver, statuses...)
 						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
 						if test.since > 0 {
 							options.Since = &gogotypes.Timestamp{Seconds: test.since}
@@ -1267,6 +1273,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 						if got := sink.lines(); !slices.Equal(test.want, got) {
 							assert.Equal(t, abridged(test.want), abridged(got))
 						}
+						assert.LessOrEqual(t, len(l.requests), 12)
 					})
 				})
 			}
