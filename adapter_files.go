@@ -36,7 +36,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
-		a.secrets.learn(credential)
+		a.secrets.learn(valuePayload, string(credential))
 		if len(credential) == 0 || !utf8.Valid(credential) {
 			return nil, nil, refuse(d.path, "%v is no credential spec (the payload is not shown)", *d)
 		}
@@ -117,7 +117,7 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payload
 		if err != nil {
 			return false, err
 		}
-		a.secrets.learn(payload)
+		a.secrets.learn(valuePayload, string(payload))
 		complete = append(complete, filePayload{f, payload})
 	}
 	return a.engine.files.write(engineID, a.taskID, complete)
@@ -130,7 +130,7 @@ func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
 	}
 	host, err := a.engine.fileHost(ctx, a)
 	if ctx.Err() == nil && isForbidden(err) {
-		// No task with files can be made. Perhaps one was, before that.
+		// While GET /info is refused, no task gets files. But a task may have got some before.
 		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "files of secrets and configs that were written before are not removed")
 		return nil
 	}
@@ -191,7 +191,7 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files. by is whose call that is.
+// engine and removes leftover files. by is the one for whom it asks.
 func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil

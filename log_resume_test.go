@@ -973,9 +973,9 @@ func (runningEngine) NegotiateAPIVersionPing(types.Ping) {}
 func (runningEngine) ClientVersion() string              { return "1.51" }
 func (runningEngine) DaemonHost() string                 { return "unix:///run/docker.sock" }
 
-// onEngine is a container whose log a running engine keeps with the driver, and an
+// loggedBy returns a container whose log a running engine keeps with the driver, and an
 // adapter for it. statuses are those of one inspect after the other.
-func onEngine(t *testing.T, l *fakeLog, driver string, statuses ...string) (*fakeClient, *ContainerAdapter) {
+func loggedBy(t *testing.T, l *fakeLog, driver string, statuses ...string) (*fakeClient, *ContainerAdapter) {
 	client := newFakeClient(t)
 	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
 		answer := logContainer(statuses[0])
@@ -1065,7 +1065,7 @@ func TestLogBehindADamagedRecord(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, follow %t", test.name, follow), func(t *testing.T) {
 				t.Parallel()
 				l := &fakeLog{records: test.records, skips: max(test.skips, -test.skips), endsWhole: test.skips < 0}
-				_, adapter := onEngine(t, l, "json-file", "exited")
+				_, adapter := loggedBy(t, l, "json-file", "exited")
 				options := test.options
 				options.Follow = follow
 				ctx, logged := logged(t)
@@ -1088,7 +1088,7 @@ func TestLogBehindADamagedRecordIsFollowed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &fakeLog{records: slices.Concat(numbered(1, 42), []logRecord{{}}, numbered(44, 60))}
-		client, adapter := onEngine(t, l, "json-file", "running", "running", "exited")
+		client, adapter := loggedBy(t, l, "json-file", "running", "running", "exited")
 		follows, next := 0, 61
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if !o.Follow {
@@ -1119,7 +1119,7 @@ func TestLogBehindADamagedRecordIsFollowed(t *testing.T) {
 func TestLogWhoseLastEntryNeverComes(t *testing.T) {
 	t.Parallel()
 	l := &fakeLog{records: numbered(1, 10)}
-	client, adapter := onEngine(t, l, "json-file", "exited")
+	client, adapter := loggedBy(t, l, "json-file", "exited")
 	asked := 0
 	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 		if asked++; o.Tail == "1" {
@@ -1142,7 +1142,7 @@ func TestLogWhoseEndIsNotKnown(t *testing.T) {
 		temporary bool
 	}{{errors.New("forbidden"), false}, {errDown, true}} {
 		l := &fakeLog{records: numbered(1, 10)}
-		client, adapter := onEngine(t, l, "json-file", "exited")
+		client, adapter := loggedBy(t, l, "json-file", "exited")
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if o.Tail != "" {
 				return nil, test.err
@@ -1164,7 +1164,7 @@ func TestLogWithAnErrorOfDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, follow := range []bool{false, true} {
 			l := &fakeLog{records: numbered(1, 10)}
-			client, adapter := onEngine(t, l, "json-file", "running", "exited")
+			client, adapter := loggedBy(t, l, "json-file", "running", "exited")
 			client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 				text := l.answer(o)
 				if o.Follow {
@@ -1195,7 +1195,7 @@ func TestLogWithAnErrorOfDamage(t *testing.T) {
 func TestLogIsBelievedToEnd(t *testing.T) {
 	t.Parallel()
 	l := &fakeLog{records: numbered(1, 10)}
-	_, adapter := onEngine(t, l, "local", "exited")
+	_, adapter := loggedBy(t, l, "local", "exited")
 	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &logSink{}))
 	assert.Len(t, l.requests, 1)
 }
@@ -1263,7 +1263,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 							statuses = []string{"running", "exited"}
 						}
 						l := &fakeLog{records: test.records}
-						_, adapter := onEngine(t, l, driver, statuses...)
+						_, adapter := loggedBy(t, l, driver, statuses...)
 						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
 						if test.since > 0 {
 							options.Since = &gogotypes.Timestamp{Seconds: test.since}
@@ -1286,7 +1286,7 @@ func TestTailOfAContainerThatLogs(t *testing.T) {
 	t.Parallel()
 	for _, more := range []int{1, 300} {
 		l := &fakeLog{records: numbered(1, 1000)}
-		client, adapter := onEngine(t, l, "local", "running")
+		client, adapter := loggedBy(t, l, "local", "running")
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			body := l.open(o, -1, nil)
 			l.records = append(l.records, numbered(len(l.records)+1, len(l.records)+more)...)
