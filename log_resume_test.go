@@ -973,9 +973,9 @@ func (runningEngine) NegotiateAPIVersionPing(types.Ping) {}
 func (runningEngine) ClientVersion() string              { return "1.51" }
 func (runningEngine) DaemonHost() string                 { return "unix:///run/docker.sock" }
 
-// onEngine is a container whose log a running engine keeps with the driver, and an
+// loggedBy returns a container whose log a running engine keeps with the driver, and an
 // adapter for it. statuses are those of one inspect after the other.
-func onEngine(t *testing.T, l *fakeLog, driver string, statuses ...string) (*fakeClient, *ContainerAdapter) {
+func loggedBy(t *testing.T, l *fakeLog, driver string, statuses ...string) (*fakeClient, *ContainerAdapter) {
 	client := newFakeClient(t)
 	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
 		answer := logContainer(statuses[0])
@@ -1065,7 +1065,7 @@ func TestLogBehindADamagedRecord(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, follow %t", test.name, follow), func(t *testing.T) {
 				t.Parallel()
 				l := &fakeLog{records: test.records, skips: max(test.skips, -test.skips), endsWhole: test.skips < 0}
-				_, adapter := onEngine(t, l, "json-file", "exited")
+				_, adapter := loggedBy(t, l, "json-file", "exited")
 				options := test.options
 				options.Follow = follow
 				ctx, logged := logged(t)
@@ -1088,7 +1088,7 @@ func TestLogBehindADamagedRecordIsFollowed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &fakeLog{records: slices.Concat(numbered(1, 42), []logRecord{{}}, numbered(44, 60))}
-		client, adapter := onEngine(t, l, "json-file", "running", "running", "exited")
+		client, adapter := loggedBy(t, l, "json-file", "running", "running", "exited")
 		follows, next := 0, 61
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if !o.Follow {
@@ -1119,7 +1119,7 @@ func TestLogBehindADamagedRecordIsFollowed(t *testing.T) {
 func TestLogWhoseLastEntryNeverComes(t *testing.T) {
 	t.Parallel()
 	l := &fakeLog{records: numbered(1, 10)}
-	client, adapter := onEngine(t, l, "json-file", "exited")
+	client, adapter := loggedBy(t, l, "json-file", "exited")
 	asked := 0
 	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 		if asked++; o.Tail == "1" {
@@ -1142,7 +1142,7 @@ func TestLogWhoseEndIsNotKnown(t *testing.T) {
 		temporary bool
 	}{{errors.New("forbidden"), false}, {errDown, true}} {
 		l := &fakeLog{records: numbered(1, 10)}
-		client, adapter := onEngine(t, l, "json-file", "exited")
+		client, adapter := loggedBy(t, l, "json-file", "exited")
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if o.Tail != "" {
 				return nil, test.err
@@ -1164,7 +1164,7 @@ func TestLogWithAnErrorOfDamage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, follow := range []bool{false, true} {
 			l := &fakeLog{records: numbered(1, 10)}
-			client, adapter := onEngine(t, l, "json-file", "running", "exited")
+			client, adapter := loggedBy(t, l, "json-file", "running", "exited")
 			client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 				text := l.answer(o)
 				if o.Follow {
@@ -1195,7 +1195,7 @@ func TestLogWithAnErrorOfDamage(t *testing.T) {
 func TestLogIsBelievedToEnd(t *testing.T) {
 	t.Parallel()
 	l := &fakeLog{records: numbered(1, 10)}
-	_, adapter := onEngine(t, l, "local", "exited")
+	_, adapter := loggedBy(t, l, "local", "exited")
 	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &logSink{}))
 	assert.Len(t, l.requests, 1)
 }
@@ -1207,7 +1207,11 @@ func TestTailsHaveWholeLines(t *testing.T) {
 	long := func(second string, stream byte, name string) []logRecord {
 		return []logRecord{record(second, stream, name+strings.Repeat("x", engineChunk-1)), record(second, stream, strings.Repeat("y", engineChunk)), record(second, stream, name+"\n")}
 	}
-	var rare, pieces []logRecord
+	var rare, pieces, tens []logRecord
+	for _, n := range []string{"1", "2"} {
+		tens = append(tens, slices.Repeat([]logRecord{record("0"+n+".000000000", 1, strings.Repeat("z", engineChunk))}, 9)...)
+		tens = append(tens, record("0"+n+".000000000", 1, n+"\n"))
+	}
 	for i := range 100 {
 		rare = append(rare, record(fmt.Sprintf("20.%09d", i), 1, "often\n"))
 	}
@@ -1231,6 +1235,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 		{"the last line is long", long("10.000000000", 1, "a"), both, -2, 0, []string{"stdout " + line("a")}},
 		{"of two streams, both cut", mixed, both, -3, 0, []string{"stdout " + line("c"), "stdout d\n"}},
 		{"of two streams, three", mixed, both, -4, 0, []string{"stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
+		{"as many as there are, of ten pieces each", tens, both, -3, 0, []string{"stdout " + strings.Repeat("z", 9*engineChunk) + "1\n", "stdout " + strings.Repeat("z", 9*engineChunk) + "2\n"}},
 		{"more than there are", mixed, both, -100, 0, []string{"stdout " + line("a"), "stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
 		{"one stream", mixed, stderr, -2, 0, []string{"stderr " + line("b")}},
 		{"the other one", mixed, out, -3, 0, []string{"stdout " + line("c"), "stdout d\n"}},
@@ -1257,7 +1262,8 @@ func TestTailsHaveWholeLines(t *testing.T) {
 						if follow {
 							statuses = []string{"running", "exited"}
 						}
-						_, adapter := onEngine(t, &fakeLog{records: test.records}, driver, statuses...)
+						l := &fakeLog{records: test.records}
+						_, adapter := loggedBy(t, l, driver, statuses...)
 						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
 						if test.since > 0 {
 							options.Since = &gogotypes.Timestamp{Seconds: test.since}
@@ -1267,6 +1273,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 						if got := sink.lines(); !slices.Equal(test.want, got) {
 							assert.Equal(t, abridged(test.want), abridged(got))
 						}
+						assert.LessOrEqual(t, len(l.requests), 12)
 					})
 				})
 			}
@@ -1279,7 +1286,7 @@ func TestTailOfAContainerThatLogs(t *testing.T) {
 	t.Parallel()
 	for _, more := range []int{1, 300} {
 		l := &fakeLog{records: numbered(1, 1000)}
-		client, adapter := onEngine(t, l, "local", "running")
+		client, adapter := loggedBy(t, l, "local", "running")
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			body := l.open(o, -1, nil)
 			l.records = append(l.records, numbered(len(l.records)+1, len(l.records)+more)...)
