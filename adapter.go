@@ -10,6 +10,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -30,7 +31,7 @@ import (
 //   - The sentinels of this package and of SwarmKit, bare.
 //   - Any other error says what failed on which object.
 //
-// None shows a secret of the task, also if the engine quotes one in its own error.
+// None shows a secret of the task, even if the engine quotes one in its own error.
 //
 // An adapter is safe for concurrent use and has nothing to close. The zero value cannot
 // be used; see [Engine.Adapter].
@@ -46,14 +47,19 @@ type ContainerAdapter struct {
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 	stops        stops
 
-	// Whether a create or a start was sent. The controller clears them.
-	createSent, startSent atomic.Bool
+	isPrepared atomic.Bool // the last Create found the container: an earlier process may have started it
+	isStarted  atomic.Bool // this adapter has started the container, or sent a start that got no answer
+
+	// A call of this adapter got no answer: the engine may still carry it out.
+	createLost, networkLost atomic.Bool
+	// A start may be lost: the container may run without the engine's knowledge.
+	startLost atomic.Bool
 
 	// Whether Create found the name taken by a container that is not the task's. This
 	// adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
-	// Each warning comes once, however often its method is called.
+	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 }
 
@@ -76,7 +82,7 @@ func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAd
 
 func (a *ContainerAdapter) handle() *Engine { return a.engine }
 
-// scrubber returns the scrubber of what the task is known to bring by now.
+// scrubber returns a scrubber for all values of the task that are known by now.
 func (a *ContainerAdapter) scrubber() scrubber { return a.secrets.scrubber(a.values, a.fullTask) }
 
 // hide takes the secrets of the task out of an error of the engine.
@@ -141,36 +147,6 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	return nil
 }
 
-// Start starts the container. A container that already runs is left running. Before the
-// start, it writes the files of secrets and configs that are missing. It fails if the
-// last Create found the name taken by a container that is not this task's.
-func (a *ContainerAdapter) Start(ctx context.Context) error {
-	config, _, err := a.ready(ctx)
-	if err != nil {
-		return err
-	}
-	if a.nameTaken.Load() {
-		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.name)
-	}
-	if err := a.provideMissing(ctx, config.files); err != nil {
-		return err
-	}
-	err = a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a, 0, func(ctx context.Context) error {
-			a.startSent.Store(true)
-			a.startedAt.Store(nil)
-			return a.engine.client.ContainerStart(ctx, nameOrID, container.StartOptions{})
-		})
-	})
-	switch {
-	case err == nil:
-		a.forgetStops() // they were for an earlier run
-	case IsUnknownContainer(err):
-		_ = a.removeFiles() // the start's error counts
-	}
-	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
-}
-
 // Inspect returns the engine's record of the container. The secrets of the task are
 // taken out of its State.Error. Its State is never nil: an answer without a state is an
 // error. If there is no such container, [IsUnknownContainer] recognises the error.
@@ -214,8 +190,18 @@ func (a *ContainerAdapter) hideInState(answer container.InspectResponse) contain
 // until the container is gone, and then removes the files of its secrets and configs. A
 // container that does not exist is no error. Named volumes, networks and the image
 // stay; for networks see [ContainerAdapter.RemoveNetworks].
+//
+// If a Create got no answer, or its caller gave it up, the engine may still carry it out.
+// Then Remove looks for the container for five seconds: an engine shows a container only
+// once it has filled the container's volumes.
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
 	if !a.nameTaken.Load() {
+		if _, err := a.awaitLostCreate(ctx); err != nil {
+			return err
+		}
+		if _, err := a.awaitLostStart(ctx); err != nil {
+			return err
+		}
 		if err := a.removeContainer(ctx); err != nil {
 			return err
 		}
@@ -275,13 +261,14 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 	}
 }
 
-// PullImage has the engine pull the task's image, and returns when the pull has ended.
+// PullImage makes the engine pull the task's image, and returns when the pull has ended.
 // A tag is pulled every time, because it may have moved. A digest is pulled only if the
 // engine does not have it, and an image ID never. A tagged image that only this engine
-// has cannot be pulled: name it by its ID instead.
+// has cannot be pulled: name it by its ID instead, or see [WithPullPolicy].
 //
-// The credentials are those of the task's PullOptions.RegistryAuth. No configuration
-// file and no credential helper is read.
+// The credentials are those of the task's PullOptions.RegistryAuth. If the task has none,
+// the function of [WithCredentials] is asked. No configuration file and no credential
+// helper is read.
 //
 // Adapters of one [Engine] share a request if they want the same image, for the same
 // platform, with the same credentials. The request goes on as long as one of them
@@ -306,7 +293,8 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // PullImage returns within a second, even if the observer or the client is still busy. It
 // does not call the observer again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
-	if imageID.MatchString(a.image) {
+	policy := a.engine.options.pullPolicy
+	if imageID.MatchString(a.image) || policy == PullNever {
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -317,26 +305,57 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 		return err
 	}
 	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by newContainerConfig
-	if _, isDigest := ref.(reference.Canonical); isDigest {
+	if _, isDigest := ref.(reference.Canonical); isDigest || policy == PullIfMissing {
 		present, err := a.imagePresent(ctx)
 		if present {
-			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image digest is on the engine: not pulled")
+			log.G(a.logContext(ctx)).WithField("image", a.image).Debug("image is on the engine: not pulled")
 		}
 		if present || err != nil && err != errImageUnseen { //nolint:errorlint // bare
 			return err
 		}
 	}
+	options := config.pullOptions()
+	if options.RegistryAuth == "" {
+		if options.RegistryAuth, err = a.askCredentials(ctx); err != nil {
+			return err
+		}
+	}
 	return a.hide(a.engine.pulls.pull(ctx, a.logContext(ctx), pullTarget{
-		image: a.image, ref: ref, options: config.pullOptions(), scrubber: a.scrubber(),
+		image: a.image, ref: ref, options: options, scrubber: a.scrubber(),
 	}))
+}
+
+// askCredentials asks the function of [WithCredentials], and returns the engine's header.
+// It is empty if there are none.
+func (a *ContainerAdapter) askCredentials(ctx context.Context) (header string, err error) {
+	ask := a.engine.options.credentials
+	if ask == nil {
+		return "", nil
+	}
+	given, err := ask(ctx, a.image)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		return "", errors.Wrapf(err, "pull image %s: ask for its credentials", a.image)
+	case given == (registry.AuthConfig{}):
+		return "", nil
+	}
+	header, err = registry.EncodeAuthConfig(given)
+	if err != nil {
+		return "", errors.Wrapf(err, "pull image %s: its credentials", a.image)
+	}
+	a.secrets.learn(valueCredentials, header)
+	return header, nil
 }
 
 // errImageUnseen is the error of imagePresent if images may not be looked at.
 var errImageUnseen = errors.New("the image may not be looked at")
 
 // imagePresent reports whether the engine has the task's image, for a platform that the
-// task allows. It returns an error only if the engine is away or ctx has ended. After any
-// other error it reports that the engine does not have the image.
+// task allows. If the engine, or a proxy, forbids the inspect, the error is
+// errImageUnseen, bare. It returns an error too if the fault will pass or ctx has ended.
+// After any other answer it reports that the engine does not have the image.
 func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	config, _, err := a.fullTask()
 	if err != nil {
@@ -351,7 +370,7 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
 		return false, engineError(ctx, err, "inspect image %s", a.image)
 	case isForbidden(err):
-		a.engine.optional.without(a.logContext(ctx), "GET /images/…", err, "an image is pulled although the engine may have it, and after a failed pull the create shows whether it has")
+		a.engine.optional.without(a.logContext(ctx), "GET /images/…", err, "an image with a digest is pulled although the engine may have it; after a failed pull, the create shows whether the image is there")
 		return false, errImageUnseen
 	default:
 		return false, nil

@@ -2,26 +2,31 @@ package dockerexec
 
 import (
 	"context"
+	stderrors "errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
+	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
 
-// createTries bounds the creates of one call. A container may be removed as soon as it is
-// made or found. Or its name is taken, while the engine shows no container of that name.
-// Then either that container was removed in between, or the engine is still busy with an
-// earlier create. An engine shows a container only after its create is done.
+// createTries bounds the tries of one call of Create. It tries again in two cases:
+//
+//   - The container is removed right after it was made or found.
+//   - The name is taken, but the engine shows no container of that name. Either that
+//     container was removed in between, or the engine is still busy with an earlier
+//     create: it shows a container only after the create is done.
 const createTries = 3
 
 // Create writes the files of the task's secrets and configs, and then creates the
@@ -80,6 +85,9 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			}
 			return err
 		}
+		if hook := (hookError{}); stderrors.As(err, &hook) {
+			return err
+		}
 		if ctx.Err() != nil || !IsContainerCreateNameConflict(err) {
 			return engineError(ctx, a.explain(err, config.files), "create container %s", name)
 		}
@@ -94,6 +102,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			return engineError(ctx, inspectErr, "create container %s: its name is taken; inspect the holder", name)
 		}
 		if try == createTries {
+			a.createLost.Store(true)
 			return exec.MakeTemporary(errors.Wrapf(err, "create container %s, %d times, while the engine shows no container of that name", name, try))
 		}
 		if err := sleep(ctx, burstWindow+pauses.next()); err != nil {
@@ -105,32 +114,86 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 // create sends one create request. It returns the API version of the request, which may
 // not be the one that ready has seen.
 func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
+	var refusal error // of the hook
+	sent := false
 	made, err = request(ctx, a, 0, func(ctx context.Context) (container.CreateResponse, error) {
 		version = a.engine.api.shared.current()
 		if err := config.checkVersion(version); err != nil {
 			return container.CreateResponse{}, err
 		}
 		config := config.forVersion(version)
-		a.createSent.Store(true)
-		return a.engine.client.ContainerCreate(ctx, config.config(), config.hostConfig(),
+		wanted, host := config.config(), config.hostConfig()
+		if refusal = a.callCreateHook(ctx, config.task, wanted, host); refusal != nil {
+			return container.CreateResponse{}, errHook
+		}
+		sent = true
+		return a.engine.client.ContainerCreate(ctx, wanted, host,
 			firstNetworks(config, version), config.platform(), config.name())
 	})
+	switch {
+	case refusal != nil:
+		return made, version, refusal
+	case err == nil:
+		a.createLost.Store(false)
+		a.isPrepared.Store(false)
+		a.isStarted.Store(false)
+	case sent && mayBeDone(ctx, err):
+		a.createLost.Store(true)
+	}
 	return made, version, err
+}
+
+// errHook ends a request before it is sent, because the caller's hook failed.
+var errHook = errors.New("the hook failed")
+
+// hookError is the error of a caller's hook. It is final, whatever the hook's own error is.
+type hookError struct {
+	what  string
+	cause error
+}
+
+func (e hookError) Error() string { return e.what + ": " + e.cause.Error() }
+func (e hookError) Unwrap() error { return e.cause }
+
+// Temporary serves [exec.IsTemporary], which would ask the cause otherwise.
+func (e hookError) Temporary() bool { return false }
+
+// callCreateHook calls the hook of [WithCreateHook]. It refuses a change of the labels by
+// which the container is found.
+func (a *ContainerAdapter) callCreateHook(ctx context.Context, task *api.Task, wanted *container.Config, host *container.HostConfig) error {
+	hook := a.engine.options.createHook
+	if hook == nil {
+		return nil
+	}
+	before := maps.Clone(wanted.Labels)
+	err := hook(ctx, task.Copy(), wanted, host)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, label := range []string{LabelTaskID, LabelNodeID, labelTask} {
+		if err == nil && wanted.Labels[label] != before[label] {
+			err = errors.Errorf("it changed the label %s, by which the container is found", label)
+		}
+	}
+	if err != nil {
+		return hookError{"create container " + a.name + ": the create hook failed", err}
+	}
+	return nil
 }
 
 // onlyCores finds the number of cores in the refusal of a CPU limit. Engines of 20.10 to
 // 29 name it.
 var onlyCores = regexp.MustCompile(`only (\d+) CPUs? available`)
 
-// capCPUs asks the engine for its cores, and returns config with the CPU limit capped
-// to them. It logs a warning. refusal is the engine's answer to the create. Its number
-// counts if the engine may not be asked.
+// capCPUs asks the engine for its number of cores, and returns config with the CPU limit
+// capped to that number. It logs a warning. refusal is the engine's answer to the create.
+// If the engine, or a proxy, refuses to tell the number, it is taken from refusal.
 func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig, refusal error) (*containerConfig, error) {
 	info, err := request(ctx, a, 0, func(ctx context.Context) (system.Info, error) {
 		return a.engine.client.Info(ctx)
 	})
 	if named := onlyCores.FindStringSubmatch(refusal.Error()); named != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)) {
-		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "the number of cores is that of the engine's refusal of the CPU limit")
+		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "the number of cores is taken from the engine's refusal of the CPU limit")
 		info.NCPU, err = strconv.Atoi(named[1])
 	}
 	if err == nil && info.NCPU < 1 {
@@ -165,6 +228,8 @@ func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerC
 // networks that it lacks. It returns [exec.ErrTaskPrepared], bare, if that succeeds.
 func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, version string, found container.InspectResponse) error {
 	a.nameTaken.Store(false)
+	a.createLost.Store(false)
+	a.isPrepared.Store(true)
 	id := idOf(found)
 	a.noteContainer(id)
 	a.noteFiles(found)
@@ -175,49 +240,41 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 	return exec.ErrTaskPrepared
 }
 
-// severalNetworks is the API version from which a create joins any number of networks.
-// Below it the create joins the first one. The others are connected before the start.
-const severalNetworks = "1.44"
+// lostCreateTime is how long a removal looks for a container or a network whose create got
+// no answer. An engine shows such a container only when it has filled the volumes from the
+// image.
+const lostCreateTime = 5 * time.Second
 
-// firstNetworks returns the networks that the create joins.
-func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
-	config := task.networkingConfig()
-	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
-		for _, name := range names[1:] {
-			delete(config.EndpointsConfig, name)
+// lostCreatePause is the pause between two looks.
+const lostCreatePause = time.Second
+
+// awaitLostCreate looks for the container of a create that got no answer, for at most
+// lostCreateTime. It reports whether it has found the container. If no create may be lost,
+// it makes no request.
+func (a *ContainerAdapter) awaitLostCreate(ctx context.Context) (found bool, err error) {
+	for began := time.Now(); a.createLost.Load(); {
+		answer, err := a.Inspect(ctx)
+		switch {
+		case err == nil:
+			a.createLost.Store(false)
+			return a.checkOwner(answer) == nil, nil
+		case !isContainerGone(err):
+			return false, err
+		case time.Since(began) >= lostCreateTime:
+			a.createLost.Store(false)
+			return false, nil
+		}
+		if err := sleep(ctx, lostCreatePause); err != nil {
+			return false, err
 		}
 	}
-	return config
+	return false, nil
 }
 
-// connectRest connects the container id to the task's networks that it has not joined.
-// has holds the networks of a container that existed before, perhaps made with an older
-// API version. has is nil for a new container. If has is empty, the answer comes from a
-// fake, and it is not known which networks the container has joined.
-func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, has *container.NetworkSettings) error {
-	names := config.endpointNames()
-	unknown := has == nil || len(has.Networks) == 0
-	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
-		return nil
-	}
-	endpoints := config.networkingConfig().EndpointsConfig
-	for _, name := range names[1:] {
-		if has != nil && has.Networks[name] != nil {
-			continue
-		}
-		err := do(ctx, a, 0, func(ctx context.Context) error {
-			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
-		})
-		if err != nil {
-			return engineError(ctx, err, "connect container %s to network %s", a.name, name)
-		}
-	}
-	return nil
-}
-
-// A container may get another name, and its own name may then be another container's.
-// So a name that is gone does not prove that the container is. A container that the
-// adapter has made or seen is known by its ID. Any other one is looked for by its label.
+// Somebody may rename the task's container. Another container may then get the old name.
+// So if no container has the name, the task's container may still exist. If the adapter
+// has made or seen the container, it finds the container by its ID. Otherwise it looks for
+// the task's label.
 
 // noteContainer notes the ID of the task's container.
 func (a *ContainerAdapter) noteContainer(id string) {
@@ -236,11 +293,13 @@ func (a *ContainerAdapter) knownID() string {
 	return ""
 }
 
-// onContainer makes a call on the task's container. The call gets the container's name or
-// its ID. If there is no such container, it may be made again with another ID.
+// onContainer calls call with the name or the ID of the task's container. If the engine
+// answers that there is no such container, onContainer looks for the task's label, and
+// calls again with the ID that it finds.
 //
-// A container that is known is called by its ID, so that no other container of its name
-// is touched. A fake may know its containers by their names alone: it gets the name first.
+// If the ID is known, the first call gets the ID and not the name: another container may
+// have the name by now. A fake may know its containers by name alone, so it gets the name
+// first, and then the ID.
 func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID string) error) error {
 	known := a.knownID()
 	first := a.name
@@ -267,8 +326,10 @@ func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID s
 	return call(id)
 }
 
-// inspect inspects the task's container: by its name, and if that is gone or another
-// container's, by its ID or its label.
+// inspect inspects the task's container. It asks by name first. If no container has the
+// name, or another container has it, inspect asks by the ID, and then looks for the label.
+// If it finds nothing, the error is a 404. But if the ID is not known and another
+// container has the name, inspect returns that container: the caller checks the owner.
 func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
 	known := a.knownID()
 	named, err := a.inspectAs(ctx, a.name)
@@ -303,9 +364,10 @@ func (a *ContainerAdapter) inspectAs(ctx context.Context, nameOrID string) (cont
 	})
 }
 
-// findByLabel returns the ID of the container that has the task's label, and notes it. It
-// is empty if there is none, or if several have the label. known is the ID of a container
-// that is gone, or empty. If there is one, a container with the task's name is another's.
+// findByLabel returns the ID of the container that has the task's label, and notes the ID.
+// The ID is empty if no container has the label, or several have it. known is the ID that
+// the task's container had, or empty. If known is not empty, that container is gone, and
+// a container that has the task's name is not the task's.
 //
 // Skipped for fakes, which need not implement ContainerList.
 func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id string, err error) {
@@ -347,9 +409,9 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 	return id, nil
 }
 
-// isCopy reports whether a container has the task's label from its image: somebody has
-// committed the task's container, and runs the copy. An image that the engine does not
-// show may have the label too.
+// isCopy reports whether a container has the task's label from its image. Then somebody
+// has committed the task's container to an image, and runs that image. If the engine does
+// not show the image, the container counts as a copy too: the image may have the label.
 func (a *ContainerAdapter) isCopy(ctx context.Context, c container.Summary) (bool, error) {
 	answer, err := request(ctx, a, 0, func(ctx context.Context) (image.InspectResponse, error) {
 		return a.engine.client.ImageInspect(ctx, c.ImageID)

@@ -37,7 +37,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
-		a.secrets.learn(credential)
+		a.secrets.learn(valuePayload, string(credential))
 		if len(credential) == 0 || !utf8.Valid(credential) {
 			return nil, nil, refuse(d.path, "%v is no credential spec (the payload is not shown)", *d)
 		}
@@ -136,7 +136,7 @@ func (a *ContainerAdapter) writeFiles(host fileHost, files []taskFile, payloads 
 		if err != nil {
 			return false, err
 		}
-		a.secrets.learn(payload)
+		a.secrets.learn(valuePayload, string(payload))
 		complete = append(complete, filePayload{f, payload})
 	}
 	return a.engine.files.write(host.engineID, a.taskID, complete)
@@ -208,7 +208,7 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files. by is whose call that is.
+// engine and removes leftover files. by is the one for whom it asks.
 func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil

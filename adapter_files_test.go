@@ -244,6 +244,7 @@ func TestStartWritesMissingFiles(t *testing.T) {
 	kept, err := os.Stat(filepath.Join(store.dir, "engine-1/taskid/secret.0"))
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(store.dir, "engine-1/taskid/config.0")))
+	running(client.fakeClient, container.StateCreated) // somebody made it anew
 	require.NoError(t, adapter.Start(t.Context()))
 	assert.Equal(t, []string{"c1"}, asked)
 	assert.Equal(t, written, tree(t, store.dir))

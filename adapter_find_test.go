@@ -133,7 +133,7 @@ func TestARenamedContainerIsStillTheTasks(t *testing.T) {
 						sim.rename(taskName, "old", successor)
 						if isNew {
 							ctlr = sim.controller(t, task)
-							ctlr.startLost = false
+							ctlr.adapter.startLost.Store(false)
 						}
 						do(t, sim, ctlr)
 						if successor != nil {
@@ -272,7 +272,7 @@ func TestWhatTheLabelProves(t *testing.T) {
 				test.happens(sim)
 				sim.mu.Unlock()
 				ctlr := sim.controller(t, task)
-				ctlr.startLost = false
+				ctlr.adapter.startLost.Store(false)
 				ctx, lines := logged(t)
 				require.NoError(t, ctlr.Shutdown(ctx))
 				require.NoError(t, ctlr.Terminate(ctx))
@@ -318,7 +318,7 @@ func TestARenamedContainerWithoutAList(t *testing.T) {
 				drive(t.Context(), t, task, sim.controller(t, task), api.TaskStateRunning)
 				sim.rename(taskName, "old", nil)
 				ctlr := sim.controller(t, task)
-				ctlr.startLost = false
+				ctlr.adapter.startLost.Store(false)
 				sim.fails(failing(test.call, test.err))
 				ctx, lines := logged(t)
 				err := ctlr.Shutdown(ctx)

@@ -58,9 +58,10 @@ func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConf
 		return nil
 	case ctx.Err() == nil && IsNetworkExistError(err, wanted.name):
 		return a.useNetwork(ctx, wanted, err)
-	default:
-		return engineError(ctx, err, "create network %s", wanted.name)
+	case mayBeDone(ctx, err):
+		a.networkLost.Store(true)
 	}
+	return engineError(ctx, err, "create network %s", wanted.name)
 }
 
 // useNetwork accepts an existing network if it is as the task asks. exists is the
@@ -108,6 +109,46 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 	return &found, nil
 }
 
+// severalNetworks is the API version from which a create joins any number of networks.
+// Below it the create joins the first one. The others are connected before the start.
+const severalNetworks = "1.44"
+
+// firstNetworks returns the networks that the create joins.
+func firstNetworks(task *containerConfig, version string) *network.NetworkingConfig {
+	config := task.networkingConfig()
+	if names := task.endpointNames(); len(names) > 1 && !atLeast(version, severalNetworks) {
+		for _, name := range names[1:] {
+			delete(config.EndpointsConfig, name)
+		}
+	}
+	return config
+}
+
+// connectRest connects the container id to the task's networks that it has not joined.
+// joined holds the networks of a container that existed before, perhaps made with an
+// older API version. For a new container, joined is nil. If joined has no networks, the
+// answer comes from a fake, and the container's networks are not known.
+func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, joined *container.NetworkSettings) error {
+	names := config.endpointNames()
+	unknown := joined == nil || len(joined.Networks) == 0
+	if len(names) < 2 || unknown && atLeast(version, severalNetworks) {
+		return nil
+	}
+	endpoints := config.networkingConfig().EndpointsConfig
+	for _, name := range names[1:] {
+		if joined != nil && joined.Networks[name] != nil {
+			continue
+		}
+		err := do(ctx, a, 0, func(ctx context.Context) error {
+			return a.engine.client.NetworkConnect(ctx, name, id, endpoints[name])
+		})
+		if err != nil {
+			return engineError(ctx, err, "connect container %s to network %s", a.name, name)
+		}
+	}
+	return nil
+}
+
 // RemoveNetworks removes the task's networks that this package made and that nobody
 // uses, in sorted order. It skips, without an error, a network that is gone, predefined
 // or made by somebody else. It also skips a network that is in use:
@@ -137,6 +178,12 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 	}
 	if owner == nil {
 		found, err := a.findNetwork(ctx, name)
+		for began := time.Now(); err == nil && found == nil && a.networkLost.Load() && time.Since(began) < lostCreateTime; {
+			if err := sleep(ctx, lostCreatePause); err != nil {
+				return err
+			}
+			found, err = a.findNetwork(ctx, name)
+		}
 		if err != nil && err != errNetworkUnseen { //nolint:errorlint // bare
 			return err
 		}

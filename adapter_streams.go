@@ -47,10 +47,10 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // error, and returns the last answer. It inspects as Wait does. The State that look
 // gets is never nil.
 //
-// The errors are those of Wait. But watch calls again with each error of an inspect. If
-// again reports true, watch inspects again, as after a passing fault, and logs one
-// warning. again may be nil.
-func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
+// The errors are those of Wait. But watch calls mayRepeat with each error of an inspect.
+// If mayRepeat reports true, watch logs one warning and inspects again, as after a passing
+// fault. mayRepeat may be nil.
+func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
 	sub := a.subscriber()
@@ -87,7 +87,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, again func(error) bool, lo
 			}
 		case ctx.Err() != nil:
 			return none, ctx.Err()
-		case again != nil && again(err), isPassing(err):
+		case mayRepeat != nil && mayRepeat(err), isPassing(err):
 			// A proxy that refuses the stream may refuse inspects too, for as long as
 			// the engine restarts. Then wait for refusedInterval, not for the pause.
 			if pause := burstWindow + pauses.next(); !isPassing(err) || !stream.isRefused() {

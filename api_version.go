@@ -25,14 +25,14 @@ import (
 // first other request, and again when the engine refuses the version: it was upgraded
 // or downgraded.
 //
-// The client's own negotiation is not used. It sets the version while other requests may
-// read it: a data race. It hides a ping that failed, and then keeps a version that an older engine refuses. And
-// it never raises a version.
+// The client's own negotiation is not used, for three reasons. It sets the version while
+// other requests may read it: a data race. It hides a ping that failed, and then keeps a
+// version that an older engine refuses. And it never raises a version.
 type apiVersion struct {
 	client engineapi.APIClient
 	isFake bool           // no ping, and none of the requests that fakes need not implement
-	shared *clientVersion // by all Engines of the client
-	agreed atomic.Bool    // by this Engine: it has pinged
+	shared *clientVersion // the version, which all Engines of the client share
+	agreed atomic.Bool    // this Engine has agreed on the version, so it need not ping
 
 	optional *optionalRequests
 }
@@ -56,8 +56,8 @@ func (v *apiVersion) fix(version string) {
 
 // get returns the agreed version. If this Engine has not agreed on one, it pings first.
 // The empty version is the newest. A failed ping is a passing fault: the next call
-// tries again. The version may change at any time, but not while a request is under
-// way, see enter.
+// tries again. The version may change after get has returned. Between enter and leave it
+// does not change.
 func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, error) {
 	if v.agreed.Load() {
 		return v.shared.current(), nil
@@ -88,7 +88,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 			ping.APIVersion = newestVersion
 		}
 	case isAnswer(err):
-		return failed(errors.New(err.Error())) // without its class, which is about the ping alone
+		return failed(errors.New(err.Error())) // without its class: it would look like the answer to the caller's own request
 	case err != nil:
 		return failed(err)
 	case ping.APIVersion == "":
@@ -134,7 +134,7 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	}
 	defer leaveGate(v.shared.gate)
 	if v.shared.current() != refused {
-		return true // another request has agreed on it
+		return true // another call has changed the version already
 	}
 	ctx, cancel := withTimeout(ctx, timeout)
 	defer cancel()
@@ -143,7 +143,7 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	if why == "" {
 		ping, err := v.client.Ping(ctx)
 		if err != nil && !forbidsPing(err) {
-			log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and is not asked for another one: the ping failed")
+			log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and no other one is agreed on yet: the ping failed")
 			return false
 		}
 		wanted = withinLimits(ping.APIVersion, refusal)
@@ -177,8 +177,8 @@ var versionLimit = regexp.MustCompile(`(minimum|maximum) supported api version i
 
 // withinLimits returns the newest version that the client and the engine speak. If the
 // refusal names a minimum above that, it returns the minimum. pinged is the newest version
-// of the engine; empty: not known. The refusal counts more than the ping, which may be
-// another engine's by now.
+// of the engine, as its ping says; empty: not known. The refusal counts more than the
+// ping: during an upgrade, another engine may have answered the ping.
 func withinLimits(pinged string, refusal error) string {
 	wanted := newestVersion
 	if pinged != "" && versions.LessThan(pinged, wanted) {
@@ -197,18 +197,18 @@ func withinLimits(pinged string, refusal error) string {
 // because a client has only one version.
 type clientVersion struct {
 	gate   chan struct{} // see passGate; its holder pings, and changes the version
-	warned atomic.Bool   // that no version can be agreed on
+	warned atomic.Bool   // the warning that no version can be agreed on was logged
 
 	mu      sync.Mutex
 	version string
-	known   bool
+	known   bool // version is set
 	// raised says that the version was set by the client's WithVersion. Nothing else can
 	// raise it. From then on the client ignores pings, as if its user had fixed the version.
 	raised bool
-	fixed  bool // by the client's user
+	fixed  bool // the client's user has fixed the version
 	calls  map[*versionedCall]struct{}
-	held   chan struct{} // closed when the version has been changed; nil: it is not being changed
-	idle   chan struct{} // closed by the last call to leave; nil: nobody waits for that
+	held   chan struct{} // closed when a change of the version has ended or failed; nil: there is no change
+	idle   chan struct{} // closed when the last request under way has ended; nil: nobody waits for that
 }
 
 // versionedCall is a request under way that uses the version.
@@ -261,15 +261,15 @@ func (s *clientVersion) leave(c *versionedCall) {
 	}
 }
 
-// versionCutError ends a request that does not make room for a change of the version.
-// Whether the engine carried it out is not known.
+// versionCutError is the error of a request that was cut short because the version must
+// change. Whether the engine carried out the request is not known.
 type versionCutError struct{}
 
 func (versionCutError) Error() string {
 	return "cut short, because the client changes to another API version"
 }
 
-// Temporary has the agent try again.
+// Temporary makes the agent try again.
 func (versionCutError) Temporary() bool { return true }
 
 // cutBy returns the error of a request that was cut short for a change of the version;
@@ -290,8 +290,9 @@ const (
 	cutTime = 5 * time.Second
 )
 
-// change calls write while no request of the client is under way. It holds new
-// requests. Only the holder of the gate may call it.
+// change calls write while no request of the client is under way. New requests wait until
+// change returns. Requests under way are cut short after drainTime. Only the holder of the
+// gate may call change.
 func (s *clientVersion) change(ctx context.Context, write func()) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,8 +317,8 @@ func (s *clientVersion) change(ctx context.Context, write func()) error {
 	return nil
 }
 
-// awaitIdleLocked waits until no request is under way, at most for limit. It gives up
-// s.mu meanwhile.
+// awaitIdleLocked waits until no request is under way, at most for limit. It reports
+// whether none is. While it waits, it unlocks s.mu.
 func (s *clientVersion) awaitIdleLocked(ctx context.Context, limit time.Duration) bool {
 	if len(s.calls) == 0 {
 		return true
@@ -347,7 +348,9 @@ func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, p
 		return s.change(ctx, func() {
 			client.NegotiateAPIVersionPing(ping)
 			s.version, s.known = client.ClientVersion(), true
-			s.fixed = versions.GreaterThan(s.version, ping.APIVersion) // if the user has fixed a lower one, setLocked finds that out
+			// A version that the ping did not lower was fixed by the user. If the user has
+			// fixed a lower version than the engine's, setLocked finds that out.
+			s.fixed = versions.GreaterThan(s.version, ping.APIVersion)
 		})
 	}
 	if fixed || !versions.LessThan(ping.APIVersion, version) {
@@ -372,8 +375,8 @@ func (s *clientVersion) whyFixed() string {
 	return ""
 }
 
-// set changes the version to wanted. why says why the client does not allow that. err
-// says that it may be tried again.
+// set changes the version to wanted. If the client does not allow that, why says why. If
+// the change failed and may be tried again, set returns err.
 func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wanted string) (why string, err error) {
 	if _, isReal := client.(*engineapi.Client); !isReal && versions.GreaterThan(wanted, s.current()) {
 		return onlyRealGoesUp, nil // without holding any request
@@ -395,8 +398,9 @@ func (s *clientVersion) setLocked(client engineapi.APIClient, wanted string) (wh
 	case !isLower && !isReal:
 		return onlyRealGoesUp
 	case !s.raised:
-		// Find out whether the user has fixed the version. If so, a ping does not lower
-		// it. The client shows that in no other way.
+		// Find out whether the user has fixed the version: then a ping does not lower it.
+		// The client shows that in no other way. A ping never raises a version. So if
+		// wanted is higher, name the lowest version instead.
 		lower := wanted
 		if !isLower {
 			lower = "1.0"

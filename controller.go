@@ -36,8 +36,6 @@ type controller struct {
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
 	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
-	createLost      bool // a create was not answered: the engine may still carry it out
-	startLost       bool // a start may be lost: the container may run without the engine's knowledge
 
 	ports   *api.PortStatus // as last seen
 	portsAt time.Time       // when they were read; zero: the next PortStatus must ask the engine
@@ -53,12 +51,12 @@ var (
 // newController makes the controller of the adapter's task. state is the state that the
 // task has reached.
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
+	adapter.startLost.Store(startMayBeLost(state))
 	return &controller{
 		adapter:    adapter,
 		busy:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		mayExist:   state >= api.TaskStatePreparing,
-		startLost:  startMayBeLost(state),
 	}
 }
 
@@ -143,8 +141,8 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 // unhealthy container is stopped; then [ErrContainerUnhealthy] is the cause of the
 // error. It is also the cause if the container ended with its last checks failed. If
 // the container is gone or is being removed, the error is [ErrContainerDestroyed]. An
-// engine that is away does not end Wait. Nor does an answer that says nothing about the
-// container, unless the engine refuses the inspect.
+// engine that is away does not end Wait. If an inspect fails with an error that says
+// nothing about the container, Wait inspects again. A refusal of the inspect ends Wait.
 func (c *controller) Wait(ctx context.Context) error {
 	return c.run(ctx, opWaiting, func(ctx context.Context) error {
 		answer, err := c.watch(ctx, c.markUnhealthy)
@@ -165,11 +163,11 @@ func (c *controller) Wait(ctx context.Context) error {
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
 	var checks checkRecord
 	began := time.Now()
-	again := func(err error) bool {
+	mayRepeat := func(err error) bool {
 		checks.forget() // nobody knows whether checks run meanwhile
 		return tellsNothing(err)
 	}
-	return c.adapter.watch(ctx, again, func(answer container.InspectResponse) (bool, error) {
+	return c.adapter.watch(ctx, mayRepeat, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return false, err
 		}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
-	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -37,7 +36,6 @@ func (c *controller) Prepare(ctx context.Context) error {
 			return err
 		}
 		return c.repaired(ctx, func(ctx context.Context) error {
-			c.adapter.createSent.Store(false)
 			err := c.created(c.adapter.Create(ctx))
 			if unseen != nil && imageMissing.matches(errors.Cause(err)) {
 				return unseen
@@ -51,12 +49,9 @@ func (c *controller) Prepare(ctx context.Context) error {
 func (c *controller) created(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mayExist = true // also after an error: perhaps the engine created it all the same
-	switch {
-	case err == nil, err == exec.ErrTaskPrepared: //nolint:errorlint // bare
-		c.ownershipProven, c.createLost = true, false
-	case exec.IsTemporary(err) && c.adapter.createSent.Load() && !isUndone(err):
-		c.createLost = true
+	c.mayExist = true                              // also after an error: perhaps the engine created it all the same
+	if err == nil || err == exec.ErrTaskPrepared { //nolint:errorlint // bare
+		c.ownershipProven = true
 	}
 	return err
 }
@@ -142,7 +137,7 @@ func (c *controller) Start(ctx context.Context) error {
 			return err
 		}
 		if runsUnknownToEngine(answer) {
-			return c.endLostStart(ctx)
+			return c.adapter.endLostStart(ctx, c.persistEnd)
 		}
 		if !isUnstarted(answer) {
 			// An earlier Start may have ended before the container was healthy,
@@ -154,18 +149,8 @@ func (c *controller) Start(ctx context.Context) error {
 			}
 			return exec.ErrTaskStarted
 		}
-		if err := c.repaired(ctx, c.startContainer); err != nil {
-			if !isLostStart(err) {
-				return err
-			}
-			runs, awaitErr := c.awaitLostStart(ctx)
-			if awaitErr != nil {
-				return awaitErr
-			}
-			if runs {
-				return c.endLostStart(ctx)
-			}
-			return err
+		if err := c.repaired(ctx, c.adapter.sendStart); err != nil {
+			return c.adapter.resolveStart(ctx, err, c.persistEnd)
 		}
 		if !hasHealthcheck(answer) {
 			return nil
@@ -190,7 +175,7 @@ func (c *controller) inspect(ctx context.Context) (container.InspectResponse, er
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
-		if err := c.persist(ctx, c.end); err != nil {
+		if err := c.persistEnd(ctx); err != nil {
 			return err
 		}
 		var err error
@@ -268,89 +253,11 @@ func (c *controller) haveChecksStopped() bool {
 	return c.checksStopped
 }
 
-// A start is lost if the engine ends after it has asked containerd for the process, and
-// before it has noted that the process runs. After its restart the engine shows a
-// container that was created and never started. Later, containerd's shim may deliver its
-// event that the process has started. From then on the engine shows the container as
-// running, without StartedAt, network and log.
-
-// lostStartTime is how long a container that may have been started is watched. The shim
-// sends its event up to five more times, 1, 2, 3, 4 and 5 seconds apart: 15 seconds in
-// all.
-const lostStartTime = 20 * time.Second
-
-// startMayBeLost reports whether an earlier process may have sent a start of the task
-// without an answer. state is the state that the task has reached.
-func startMayBeLost(state api.TaskState) bool {
-	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
-}
-
-// startContainer is the adapter's Start. It notes whether the start may be lost.
-func (c *controller) startContainer(ctx context.Context) error {
-	c.adapter.startSent.Store(false)
-	err := c.adapter.Start(ctx)
-	switch {
-	case err == nil:
-		c.setStartLost(false)
-	case isLostStart(err), exec.IsTemporary(err) && c.adapter.startSent.Load() && !isUndone(err): // the client's error does not tell whether the request arrived
-		c.setStartLost(true)
-	}
-	return err
-}
-
-func (c *controller) setStartLost(lost bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.startLost = lost
-}
-
-// awaitLostStart waits until it is certain what became of a start that may be lost, for
-// at most lostStartTime. It reports whether the container runs. If no start may be
-// lost, it makes no request and reports false.
-func (c *controller) awaitLostStart(ctx context.Context) (runs bool, err error) {
-	for began := time.Now(); ; {
-		c.mu.Lock()
-		lost := c.startLost
-		c.mu.Unlock()
-		if !lost {
-			return false, nil
-		}
-		answer, err := c.adapter.Inspect(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return false, ctx.Err()
-		case isContainerGone(err):
-			c.setStartLost(false)
-		case err != nil:
-			return false, tryAgain(ctx, err)
-		case !isUnstarted(answer):
-			c.setStartLost(false)
-			return !hasEnded(answer), nil
-		case time.Since(began) >= lostStartTime:
-			c.setStartLost(false)
-		default:
-			if err := sleep(ctx, time.Second); err != nil {
-				return false, err
-			}
-		}
-	}
-}
-
-// endLostStart stops a container whose start was lost. It returns the error of the
-// stop; if the stop succeeds, an error which says that the start has failed.
-func (c *controller) endLostStart(ctx context.Context) error {
-	log.G(c.adapter.logContext(ctx)).Debug("a container whose start was lost runs, stopping it")
-	if err := c.persist(ctx, c.end); err != nil {
-		return err
-	}
-	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", c.adapter.name)
-}
-
 // mostRepairs is how often a call is tried again because what an earlier step had made
 // has vanished.
 const mostRepairs = 3
 
-// repaired is detached, for a call that needs what earlier steps have made. What has
+// repaired makes a detached call that needs what earlier steps have made. What has
 // vanished since is made again:
 //
 //   - A network. Another task's removal may have taken one to which no container was

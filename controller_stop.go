@@ -43,9 +43,6 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 				return tryAgain(ctx, err)
 			}
 		}
-		if _, err := c.awaitLostStart(ctx); err != nil {
-			return err
-		}
 		return c.stopResult(ctx, stop(ctx))
 	})
 }
@@ -55,6 +52,9 @@ func (c *controller) stop(ctx context.Context, stop func(context.Context) error)
 func (c *controller) end(ctx context.Context) error {
 	return c.stopResult(ctx, c.adapter.Shutdown(ctx))
 }
+
+// persistEnd stops the container of a task that fails, again and again until it has ended.
+func (c *controller) persistEnd(ctx context.Context) error { return c.persist(ctx, c.end) }
 
 // stopResult returns the error of a stop that ended with err. After a failure it looks
 // at the container, because the engine may not notice that its own stop has ended the
@@ -116,9 +116,6 @@ func (c *controller) remove(ctx context.Context, stopped *bool) error {
 		return err
 	}
 	if removable {
-		if _, err := c.awaitLostStart(ctx); err != nil {
-			return err
-		}
 		if !*stopped {
 			if err := c.adapter.Shutdown(ctx); unfinished(ctx, err) {
 				return err
@@ -140,44 +137,29 @@ func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	return err
 }
 
-// lostCreateTime is how long a removal looks for a container whose create was not
-// answered. An engine shows such a container only when it has filled the volumes from
-// the image, and the agent asks for no second removal.
-const lostCreateTime = 5 * time.Second
-
 // removable reports whether there is a container that is the task's.
 func (c *controller) removable(ctx context.Context) (bool, error) {
-	for began := time.Now(); ; {
-		c.mu.Lock()
-		proven, lost := c.ownershipProven, c.createLost
-		c.mu.Unlock()
-		if proven && !c.adapter.isNamed {
-			return true, nil
-		}
-		answer, err := c.adapter.Inspect(ctx)
-		if !isContainerGone(err) {
-			return err == nil && c.adapter.checkOwner(answer) == nil, err
-		}
-		if !lost {
-			return false, nil
-		}
-		if time.Since(began) >= lostCreateTime {
-			c.mu.Lock()
-			c.createLost = false
-			c.mu.Unlock()
-			return false, nil
-		}
-		if err := sleep(ctx, time.Second); err != nil {
-			return false, err
-		}
+	c.mu.Lock()
+	proven := c.ownershipProven
+	c.mu.Unlock()
+	if proven && !c.adapter.isNamed {
+		return true, nil
 	}
+	if c.adapter.createLost.Load() {
+		return c.adapter.awaitLostCreate(ctx)
+	}
+	answer, err := c.adapter.Inspect(ctx)
+	if isContainerGone(err) {
+		return false, nil
+	}
+	return err == nil && c.adapter.checkOwner(answer) == nil, err
 }
 
 // undoTimeout bounds how long a detached call tries to remove what it made too late. In
 // this time an engine can restart.
 const undoTimeout = 2 * time.Minute
 
-// undo removes what the call has made, if Remove has been called.
+// undo removes what a detached call has made, if Remove was called in the meantime.
 func (c *controller) undo(ctx context.Context) {
 	c.mu.Lock()
 	removed := c.removed
@@ -189,7 +171,7 @@ func (c *controller) undo(ctx context.Context) {
 	defer cancel()
 	stopped := true // no stop: the task is over, so the removal may kill the container
 	if err := c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) }); err != nil {
-		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what was made after the removal was not removed again")
+		log.G(c.adapter.logContext(ctx)).WithError(err).Debug("what a call made during the removal of its task was not removed")
 	}
 }
 
@@ -199,8 +181,8 @@ func (c *controller) undo(ctx context.Context) {
 const longestBusyPause = time.Minute
 
 // persist calls call until it succeeds, fails for good, or ctx ends. The pauses grow:
-// to longestPause after a passing fault, otherwise to longestBusyPause. The first
-// failure is a warning.
+// to longestPause after a passing fault, otherwise to longestBusyPause. The first failure
+// is logged as a warning, the others only for debugging.
 func (c *controller) persist(ctx context.Context, call func(context.Context) error) error {
 	var pauses backoff
 	for warned := false; ; warned = true {

@@ -1,7 +1,6 @@
 package dockerexec
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -148,18 +147,20 @@ func (l *secretList) addNetwork(n *api.Network) {
 // taskSecrets makes the scrubber of a task: when the first error comes, and again once
 // more is known.
 type taskSecrets struct {
-	mu       sync.Mutex
-	payloads [][]byte // of secrets and configs that were read
-	isFull   bool     // made knows the values that templates expand to
-	made     *scrubber
+	mu      sync.Mutex
+	learned secretList // what the task itself does not hold
+	isFull  bool       // made knows the values that templates expand to
+	made    *scrubber
 }
 
-// learn notes a payload that was read. It must not be changed.
-func (s *taskSecrets) learn(payload []byte) {
+// learn notes a secret that the task itself does not hold: the payload of a secret or
+// config that was read, or credentials that the caller was asked for.
+func (s *taskSecrets) learn(kind valueKind, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.ContainsFunc(s.payloads, func(known []byte) bool { return bytes.Equal(known, payload) }) {
-		s.payloads, s.made = append(s.payloads, payload), nil
+	if !slices.Contains(s.learned.values, taskValue{kind, "", value}) {
+		s.learned.add(kind, "", value)
+		s.made = nil
 	}
 }
 
@@ -177,9 +178,7 @@ func (s *taskSecrets) scrubber(given secretList, full fullTask) scrubber {
 	if s.isFull = err == nil; s.isFull {
 		all.addTask(config.task)
 	}
-	for _, payload := range s.payloads {
-		all.add(valuePayload, "", string(payload))
-	}
+	all.values = append(all.values, s.learned.values...)
 	made := all.scrubber()
 	s.made = &made
 	return made

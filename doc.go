@@ -21,7 +21,7 @@ adapter for each task:
 	err = adapter.CreateNetworks(ctx)
 	err = adapter.CreateVolumes(ctx)
 	err = adapter.Create(ctx) // exec.ErrTaskPrepared: the container exists already
-	err = adapter.Start(ctx)
+	err = adapter.Start(ctx)  // exec.ErrTaskStarted: an earlier process has started it
 	ended, err := adapter.Wait(ctx)
 	err = dockerexec.ExitError(ended, nil)
 	err = adapter.Remove(ctx)
@@ -132,8 +132,8 @@ that there is no container, unless it has got another name: then it is found by 
 or its label. An answer that is not JSON is a final error: no engine sends it.
 
 SwarmKit's agent does not stop a task that has ended, and removes it only once. The
-controllers therefore do more. Refusals (400, 401, 403, 501) are final, but for the
-event stream and other requests that are not needed. For all else:
+controllers therefore do more. Refusals (400, 401, 403, 501) are final, except those of
+the event stream and of other requests that are not needed. For all other errors:
 
   - If an inspect fails, Start and Wait fail for good only after a 404. If it succeeds,
     they end if the container has ended, is being removed or is another task's.

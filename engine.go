@@ -103,7 +103,7 @@ func (o *optionalRequests) answered(request string) {
 // the version that was agreed on.
 const versionTries = 3
 
-// caller is on whose behalf a call is made: a task's adapter, or an Engine for itself.
+// caller is the one for whom a call is made: a task's adapter, or an Engine for itself.
 type caller interface {
 	handle() *Engine
 	// hide takes secrets out of an error of the engine.
@@ -118,10 +118,10 @@ func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
 // request makes one engine call. It agrees on the API version first. If the engine
 // refuses that version, it agrees on another one and makes the call again. Each try may
 // take the request time-out plus extra. The error is the client's own, without secrets:
-// classifiers still find what the engine said. Who calls classifies it and then hands it
-// to engineError. Only two errors are replaced: that of a time-out, by
-// requestTimeoutError, and that of a call which was cut short for a change of the
-// version, by versionCutError.
+// classifiers still find what the engine said. The function that calls request classifies
+// the error and then passes it to engineError. Only two errors are not the client's: after
+// a time-out the error is requestTimeoutError. After a call that was cut short for a change
+// of the version it is versionCutError.
 func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	e := by.handle()
 	timeout := e.options.requestTimeout
@@ -160,9 +160,9 @@ func retried[T any](ctx context.Context, e *Engine, hide func(error) error, once
 	}
 }
 
-// openBody makes an engine call that answers with a stream. The call, but not the
-// reading of the stream, keeps the API version from being changed. No time-out applies.
-// The errors are as those of request.
+// openBody makes an engine call that answers with a stream. The API version cannot change
+// until the call has returned. It may change while the stream is read. No time-out
+// applies. The errors are as those of request.
 func (e *Engine) openBody(ctx context.Context, hide func(error) error, call func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, error) {
 	return retried(ctx, e, hide, func() (io.ReadCloser, string, error) {
 		if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
@@ -261,7 +261,7 @@ func (t *versionsByClient) of(e *Engine) *clientVersion {
 		key = weak.Make(typed)
 	case reflect.ValueOf(e.client).Comparable():
 		key = e.client
-	default: // it cannot be found again
+	default: // the client cannot be the key of a map
 		return newClientVersion()
 	}
 	v := t.byClient[key]

@@ -1,11 +1,13 @@
 package dockerexec
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	stderrors "errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
@@ -227,6 +229,13 @@ func isUndone(err error) bool {
 	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
 }
 
+// mayBeDone reports whether the engine may have carried out a call that was sent and ended
+// with err, or may still carry it out. The client's error does not tell whether the
+// request has arrived.
+func mayBeDone(ctx context.Context, err error) bool {
+	return err != nil && (ctx.Err() != nil || isPassing(err) && !isUndone(err))
+}
+
 // saysNoConnection reports whether err says that a request got no connection, so that
 // the engine has not seen it. The client drops the cause of such an error: its text
 // remains.
@@ -257,6 +266,8 @@ func unfinished(ctx context.Context, err error) bool {
 	return err != nil && (ctx.Err() != nil || exec.IsTemporary(err))
 }
 
+// knownClass returns the class of an engine's answer, as the error of
+// github.com/containerd/errdefs; nil: err has none.
 func knownClass(err error) error {
 	for _, c := range []struct {
 		is    func(error) bool
@@ -282,3 +293,88 @@ func knownClass(err error) error {
 // isContainerGone reports whether err means that the container does not exist. err must
 // come from a call on the container itself: there 404 has no other meaning.
 func isContainerGone(err error) bool { return IsUnknownContainer(err) || cerrdefs.IsNotFound(err) }
+
+// sleep waits for d. If ctx ends first, it returns the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// receiveWithin receives from done. After limit it gives up and returns the zero value.
+func receiveWithin[T any](limit time.Duration, done <-chan T) (received T) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case received = <-done:
+	case <-timer.C:
+	}
+	return received
+}
+
+// jittered returns d, plus or minus up to a tenth. It keeps many waiters from acting at
+// the same moment.
+func jittered(d time.Duration) time.Duration { return d*9/10 + rand.N(d/5) }
+
+// The limits of a backoff that sets none of its own.
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+// backoff computes the pauses between tries. A pause is random, between zero and a
+// limit. The limit doubles from first to longest. The zero value is ready for use.
+type backoff struct {
+	first, longest time.Duration // 0: firstPause, longestPause
+	// atLeastHalf makes each pause at least half of its limit.
+	atLeastHalf bool
+
+	limit time.Duration // of the last pause; 0: there was none
+}
+
+// next returns the length of the next pause.
+func (b *backoff) next() time.Duration {
+	b.limit = min(max(2*b.limit, cmp.Or(b.first, firstPause)), cmp.Or(b.longest, longestPause))
+	if b.atLeastHalf {
+		return b.limit/2 + rand.N(b.limit/2)
+	}
+	return rand.N(b.limit)
+}
+
+// reset makes the pauses begin at first again.
+func (b *backoff) reset() { b.limit = 0 }
+
+func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// passGate waits for the token of a gate, a channel with room for one token. Only one
+// call holds the token, and that call returns it with leaveGate. passGate waits at most
+// for timeout, the limit of one engine call. Without this limit, the last of many
+// waiters would wait for the calls of all others, one after the other.
+func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) error {
+	waitCtx, cancel := withTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case gate <- struct{}{}:
+		if waitCtx.Err() == nil {
+			return nil
+		}
+		leaveGate(gate) // the token and the end came together
+	case <-waitCtx.Done():
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return requestTimeoutError(timeout)
+}
+
+func leaveGate(gate chan struct{}) { <-gate }

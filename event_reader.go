@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// errorWindow is how long a failed request's error may take to arrive once the
-	// client has returned. It takes microseconds.
+	// errorWindow is how long the stream waits for the error of a failed request, after
+	// the client has returned. Usually the error comes within microseconds.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
 	// restored. Right after the opening, an engine sends the events that it has kept. If

@@ -30,7 +30,7 @@ import (
 func TestPausesWhileTheEngineIsAway(t *testing.T) {
 	t.Parallel()
 	var dials int
-	for range 50 {
+	for range 15 {
 		synctest.Test(t, func(t *testing.T) {
 			client := newFakeClient(t)
 			running(client, "running")
@@ -84,7 +84,7 @@ func TestPausesWhileTheEngineIsAway(t *testing.T) {
 			waits.Wait()
 		})
 	}
-	t.Logf("an engine away for 10 s with 40 waits: at most %d requests in 50 runs", dials)
+	t.Logf("an engine away for 10 s with 40 waits: at most %d requests in 15 runs", dials)
 }
 
 // A stream that is opened and breaks at once, again and again, is one outage.

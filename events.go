@@ -21,9 +21,9 @@ const (
 	inspectInterval = 5 * time.Minute
 	// refusedInterval is used instead while the engine refuses the event stream.
 	refusedInterval = 10 * time.Second
-	// burstWindow is how long a watch waits after a hint before it inspects. The end of
-	// a container is kill, die and stop, milliseconds apart: one inspect serves all
-	// three.
+	// burstWindow is how long a watch waits after a hint before it inspects. When a
+	// container is stopped, the engine sends kill, die and stop, milliseconds apart: one
+	// inspect serves all three.
 	burstWindow = 20 * time.Millisecond
 	// spreadTime spreads the inspects of all watches when the stream hints all of them
 	// at once.
@@ -50,8 +50,8 @@ type openedEvents struct {
 	// settle is how long errs must stay silent before the request counts as
 	// established.
 	settle time.Duration
-	// failed must be called with the error at which the request ended, if it was never
-	// established; nil: need not.
+	// failed must be called with the error of a request that was never established. If
+	// failed is nil, there is nothing to call.
 	failed func(context.Context, error)
 }
 

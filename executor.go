@@ -165,8 +165,9 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 	return node
 }
 
-// Describe asks the engine for the description of the node. What the engine refuses to
-// say stays as it was said last: a description that changes closes the agent's session.
+// Describe asks the engine for the description of the node. If the engine refuses a
+// request, Describe uses the last answer to that request: a description that changes
+// closes the agent's session.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	if err := e.engine.usable(); err != nil {
 		return nil, err
@@ -205,8 +206,8 @@ func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	return node, nil
 }
 
-// pluginsLate reports whether the engine, which answers otherwise, has failed to list its
-// plugins for refusedAfter. A passing fault counts as a refusal then.
+// pluginsLate reports whether the list of plugins has failed for at least refusedAfter,
+// while the engine answers other requests. Then a passing fault counts as a refusal.
 func (e *executor) pluginsLate() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

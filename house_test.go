@@ -33,10 +33,9 @@ var wings = []struct {
 	files    []houseFile
 }{
 	{"ground", nil, []houseFile{
-		{"backoff.go", "pauses between tries; waits that have a limit"},
 		{"classifiers.go", "the words of engines, and what each means"},
 		{"container_state.go", "what an inspect says: has ended, is healthy, is still checked, exit error"},
-		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated"},
+		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated; pauses between tries"},
 		{"options.go", "every With…, with its default"},
 		{"scrub.go", "takes secrets out of texts and errors"},
 		{"secrets.go", "which values of a task are secrets, and in which forms a text may quote them"},
@@ -79,11 +78,11 @@ var wings = []struct {
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{
-		{"adapter.go", "the ContainerAdapter: pull, start, remove; whose container it is"},
+		{"adapter.go", "the ContainerAdapter: pull, remove; whose container it is"},
 		{"adapter_create.go", "Create, and the container that has the name already; finds a renamed container"},
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
-		{"adapter_networks.go", "makes and removes networks that tasks share"},
-		{"adapter_stop.go", "Shutdown and Terminate: one stop signal, then a kill"},
+		{"adapter_networks.go", "makes and removes networks that tasks share; connects a container to its networks"},
+		{"adapter_start.go", "Start, Shutdown and Terminate: one start, also if it is lost; one stop signal, then a kill"},
 		{"adapter_streams.go", "Wait, Events, Logs and PublishLogs; the watch of a container"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{
@@ -91,6 +90,7 @@ var wings = []struct {
 		{"controller_start.go", "Prepare and Start, what vanished before them, health, starts that were lost"},
 		{"controller_stop.go", "Shutdown, Terminate and Remove, and how they are repeated"},
 		{"executor.go", "NewExecutor, Describe, Controller"},
+		{"run.go", "Run: one task from its pull to its removal, and how it ended"},
 	}},
 }
 

@@ -27,11 +27,12 @@ func (c *containerConfig) pullOptions() image.PullOptions {
 	return options
 }
 
-// imageID matches the ID of an image. It cannot be pulled: the engine has it or not.
+// imageID matches the ID of an image. An ID cannot be pulled: the engine has the image or
+// not.
 var imageID = regexp.MustCompile(`^(?:sha256:)?[a-f0-9]{64}$`)
 
 // checkImage refuses an image that can neither be pulled nor be found on an engine. The
-// error does not show it: it may be a URL with a password.
+// error does not show the name of the image: it may be a URL with a password.
 func (c *containerConfig) checkImage() error {
 	if imageID.MatchString(c.image()) {
 		return nil
@@ -43,8 +44,9 @@ func (c *containerConfig) checkImage() error {
 }
 
 // authHeader returns the credentials as the engine's header needs them: a JSON object
-// in base64url with padding. Some tools write another base64. With that an engine would
-// pull without credentials. The error says nothing: it could quote the credentials.
+// in base64url with padding. Some tools write another base64. An engine cannot read that,
+// and would pull without credentials. isCredentials is false if given is neither empty nor
+// credentials. There is no error, because its text could quote the credentials.
 func authHeader(given string) (header string, isCredentials bool) {
 	if given == "" {
 		return "", true
@@ -82,9 +84,9 @@ func (c *containerConfig) platform() *ocispec.Platform {
 	}
 	p := allowed[0]
 	switch {
-	case p.Architecture == "": // an engine would put its own; to the scheduler it is any
+	case p.Architecture == "": // an engine would read it as its own architecture, the scheduler as any
 		return nil
-	case p.Architecture == "arm" && p.Variant == "": // an engine reads it as v7, whatever its own variant
+	case p.Architecture == "arm" && p.Variant == "": // an engine would read it as v7, even on a machine of another variant
 		return nil
 	case p.OS == "" && p.Variant != "": // an engine would take the architecture for the system
 		return nil
@@ -139,11 +141,12 @@ func runsOn(answer image.InspectResponse, allowed []ocispec.Platform) bool {
 	return len(allowed) == 0 || slices.ContainsFunc(allowed, func(p ocispec.Platform) bool { return fits(p, has) })
 }
 
-// fits reports whether an image of platform has may run where wanted is asked for. To
-// SwarmKit's scheduler, what is empty in wanted is any. The rest is as engines compare a
-// create's platform with the image: a variant that the image does not name fits, and so
-// does an older variant. An older architecture fits an engine without containerd's store.
-// With that store the create refuses it.
+// fits reports whether an image for the platform has may be used where the platform
+// wanted is asked for. An empty part of wanted matches anything, as for SwarmKit's
+// scheduler. Everything else is compared as engines do at a create. An image without a
+// variant fits, and so does an older variant. An image of the older architecture (386 for
+// amd64, arm for arm64) fits too. An engine with the containerd image store refuses that
+// one at the create.
 func fits(wanted, has ocispec.Platform) bool {
 	if wanted.OS != "" && wanted.OS != has.OS {
 		return false

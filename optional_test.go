@@ -274,7 +274,7 @@ func TestACPULimitIsCappedWithoutEngineInformation(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []int64{64e9, 6e9}, asked)
 		require.Len(t, lines(), 2)
-		assert.Contains(t, lines()[0], "refuses GET /info; the number of cores is that of the engine's refusal of the CPU limit")
+		assert.Contains(t, lines()[0], "refuses GET /info; the number of cores is taken from the engine's refusal of the CPU limit")
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
 )
 
@@ -43,6 +46,10 @@ type options struct {
 	logRate          int
 	secretsDir       string
 	wrappedClient    bool
+	pullPolicy       PullPolicy
+	credentials      func(context.Context, string) (registry.AuthConfig, error)
+	createHook       func(context.Context, *api.Task, *container.Config, *container.HostConfig) error
+	startHook        func(context.Context, *api.Task, *container.StartOptions) error
 
 	err error // names the first option whose value is impossible
 }
@@ -117,6 +124,59 @@ func WithPullAttempts(attempts int) Option {
 	}
 }
 
+// PullPolicy says when an image is pulled. See [WithPullPolicy].
+type PullPolicy int
+
+const (
+	// PullAlways pulls each time: a tag may have moved. It is the default. An image ID is
+	// never pulled, and a digest only if the engine does not have it.
+	PullAlways PullPolicy = iota
+	// PullIfMissing pulls only if the engine does not have the image.
+	PullIfMissing
+	// PullNever does not pull. If the engine does not have the image, the create fails.
+	PullNever
+)
+
+// WithPullPolicy says when [ContainerAdapter.PullImage] pulls an image. The default is
+// [PullAlways]. With [PullIfMissing] and [PullNever] a tag can be used that only this
+// engine has. Any other value is an error (see [Option]).
+func WithPullPolicy(policy PullPolicy) Option {
+	return func(o *options) {
+		if policy < PullAlways || policy > PullNever {
+			o.refuse("WithPullPolicy", "there is no policy %d", policy)
+			return
+		}
+		o.pullPolicy = policy
+	}
+}
+
+// WithCredentials sets a function that is asked for the credentials of a pull, if the task
+// brings none (PullOptions.RegistryAuth). image is the image as the task names it. The zero
+// [registry.AuthConfig] means that there are none. An error of the function is an error of
+// the pull: the pull is not sent. The function may be called by several goroutines at the
+// same time, and again for each pull. The default is nil: only the task's own credentials.
+func WithCredentials(ask func(ctx context.Context, image string) (registry.AuthConfig, error)) Option {
+	return func(o *options) { o.credentials = ask }
+}
+
+// WithCreateHook sets a function that sees each create of a container before it is sent,
+// and may change it. It is for what SwarmKit's task has no field for: devices, GPUs,
+// privileges. The hook is called again when a create is repeated. It gets a copy of the
+// task, with its templates expanded. It must not change the labels by which the container
+// is found: [LabelTaskID], com.docker.swarm.task and the node's.
+//
+// An error of the hook is final, and nothing is created. A hook may be called by several
+// goroutines at the same time. The default is nil: no hook.
+func WithCreateHook(hook func(context.Context, *api.Task, *container.Config, *container.HostConfig) error) Option {
+	return func(o *options) { o.createHook = hook }
+}
+
+// WithStartHook is [WithCreateHook] for the start of a container. It can name a checkpoint
+// from which the container starts.
+func WithStartHook(hook func(context.Context, *api.Task, *container.StartOptions) error) Option {
+	return func(o *options) { o.startHook = hook }
+}
+
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
 // does not bound pulls and logs. Of the event stream it bounds only the opening. A stop
 // may take the task's grace period in addition. A call that takes longer fails with a
@@ -183,10 +243,13 @@ func WithSecretsDir(dir string) Option {
 // type that counts calls. The [Engine] then treats it as a real client. It pings the
 // engine, and negotiates the API version through the methods Ping,
 // NegotiateAPIVersionPing and ClientVersion. They can lower a version, but not raise it:
-// see "Upgrades" in docs/operations.md. Give Engines of one process either the client or
-// the wrapper of it, not both: their changes of its version would not wait for each other. The [Engine] also makes the requests that fakes need not
-// implement: see docs/engine-calls.md. Without this option, any type but *client.Client
-// counts as a fake of the newest version.
+// see "Upgrades" in docs/operations.md. The [Engine] also makes the requests that fakes
+// need not implement: see docs/engine-calls.md. Without this option, any type except
+// *client.Client counts as a fake of the newest version.
+//
+// If several Engines use one client, give all of them the same wrapper, or all of them the
+// client itself. Otherwise one Engine may change the client's version while another one
+// makes a request.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }
 }

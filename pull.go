@@ -57,8 +57,8 @@ type pullTarget struct {
 	image   string          // as the task names it
 	ref     reference.Named // the same, parsed
 	options image.PullOptions
-	// scrubber knows the secrets of the first task that asks for the pull. Its log has
-	// the lines of the pull.
+	// scrubber knows the secrets of the first task that asks for the pull. The log lines
+	// of the pull have the fields of that task.
 	scrubber scrubber
 }
 
@@ -114,7 +114,7 @@ type sharedPull struct {
 
 	mu      sync.Mutex
 	state   pullState
-	wake    map[chan struct{}]struct{} // one channel an observer, with room for one
+	wake    map[chan struct{}]struct{} // one channel for each observer, with room for one wake-up
 	wakened time.Time                  // when the observers were last woken
 }
 

@@ -118,7 +118,7 @@ func (s *pullState) addStatus(now time.Time, m *pullMessage, scrub scrubber) pul
 // untilStalled returns how long the attempt may still go on without progress, and the
 // whole limit. While anything downloads, only download progress resets the time. A
 // download that the engine has not started may wait for other pulls: others is when a
-// download of any pull of this client last advanced.
+// download of any pull of this Engine last advanced.
 func (s *pullState) untilStalled(now time.Time, limit time.Duration, others time.Time) (left, whole time.Duration) {
 	var pending, loading, slow bool
 	download := limit

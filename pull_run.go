@@ -288,10 +288,10 @@ func newPullStream(body io.Reader) *pullStream {
 	return &pullStream{body: capped, decoder: json.NewDecoder(capped)}
 }
 
-// next returns the next message, which holds until the next call. After the last one it
-// returns io.EOF. If the body ends within a message, or the connection breaks, the
-// error is io.ErrUnexpectedEOF. A body that ends between two messages is complete: not
-// all engines send a final message, and fakes need not.
+// next returns the next message, which is valid until the next call. After the last one
+// it returns io.EOF. If the body ends within a message, the error is io.ErrUnexpectedEOF.
+// A body that ends between two messages is complete: not all engines send a final
+// message, and fakes need not.
 func (s *pullStream) next() (*pullMessage, error) {
 	s.message = pullMessage{} // forget the one before
 	s.body.left = maxMessageSize
@@ -301,7 +301,7 @@ func (s *pullStream) next() (*pullMessage, error) {
 		if wrongType.Field == "" {
 			return nil, errNoObject
 		}
-		err = nil // one field is missing, the others are there
+		err = nil // one field has the wrong type; the others were read
 	}
 	return &s.message, err
 }

@@ -55,10 +55,10 @@ func (s scrubber) clean(text string, limit int) string {
 	return strings.Clone(text[:end]) + dots // a copy, because text may be large
 }
 
-// hideIn returns text without secrets. ownURL is the URL of the client's own request: its
-// query stays. It may be empty.
+// hideIn returns text without secrets. ownURL is the URL of the client's own request, or
+// empty. That URL keeps its query.
 func (s scrubber) hideIn(text, ownURL string) string {
-	// An engine quotes an option that it refuses. This option holds a payload.
+	// An engine that refuses a credential spec quotes the whole option with its payload.
 	if before, _, quotes := strings.Cut(text, credentialOption+"raw://"); quotes {
 		text = before + credentialOption + "raw://(the payload is not shown)"
 	}
@@ -69,13 +69,13 @@ func (s scrubber) hideIn(text, ownURL string) string {
 			text = strings.ReplaceAll(text, secret.text, scrubbedMark)
 		}
 	}
-	// A volume that exists may have been made with another password than the task's.
-	if !strings.ContainsAny(text, "/?=") {
+	if !strings.ContainsAny(text, "/?=") { // neither a URL, nor a query, nor an option
 		return text
 	}
+	// A volume that exists may have another password than the task's, which is not known.
 	text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
 		key, value, _ := strings.Cut(pair, "=")
-		if strings.Trim(value, "*") == "" { // the engine has hidden it
+		if strings.Trim(value, "*") == "" { // the engine shows only asterisks
 			return pair
 		}
 		return key + "=" + scrubbedMark
@@ -114,15 +114,15 @@ func replaceAlone(text, word string) string {
 	return result.String() + text[copied:]
 }
 
-// standsAlone reports whether what stands between before and after is no part of a
-// longer word, name or path.
+// standsAlone reports whether the text between before and after is a word of its own, and
+// not a part of a longer word, name or path.
 func standsAlone(before, after string) bool {
 	left, _ := utf8.DecodeLastRuneInString(before)
 	if (isWordRune(left) || strings.ContainsRune("./@-", left)) && !endsInEscape.MatchString(before[max(0, len(before)-6):]) {
 		return before == ""
 	}
 	right, size := utf8.DecodeRuneInString(after)
-	if right == '.' { // of a sentence, or of a name
+	if right == '.' { // the end of a sentence, or a dot within a name
 		next, _ := utf8.DecodeRuneInString(after[size:])
 		return after[size:] == "" || !isWordRune(next)
 	}
@@ -137,16 +137,17 @@ var (
 	// A URL ends where a space or a quote is, and nowhere else: query parts are
 	// not always escaped.
 	anyURL = regexp.MustCompile(`(?i)(?:[a-z][a-z0-9+.-]*:)?//[^\s"]+`)
-	// A query without its URL.
+	// A query that stands without a URL before it.
 	anyQuery = regexp.MustCompile(`\?[\w.~%+-]+=[^\s"]*`)
 	port     = regexp.MustCompile(`:[0-9]*$`)
 	// A password among the options of a mount.
 	anyPassword = regexp.MustCompile(`(?i)(?:password|passwd|passphrase|secret|token|\bpass|\bpwd)=[^\s,;&"'\\]*[^\s,;&"'\\:.]`)
-	// A character that is escaped: for Go, JSON or a URL.
+	// An escaped character of Go, JSON or a URL. Its last letter belongs to the escape, not
+	// to the word after it.
 	endsInEscape = regexp.MustCompile(`(?:\\[abfnrtv]|\\x[[:xdigit:]]{2}|\\u[[:xdigit:]]{4}|%[[:xdigit:]]{2})$`)
 )
 
-// cleanURL takes user and query out of a URL.
+// cleanURL takes the user, the query and the fragment out of a URL.
 func cleanURL(text string) string {
 	scheme, rest, _ := strings.Cut(text, "//")
 	end := ""
@@ -165,25 +166,27 @@ func cleanURL(text string) string {
 	return scheme + "//" + rest + end
 }
 
-// scrubbedError is an error of an engine that quoted a secret. It shows the text without
-// it. Of the error behind it, it gives classes, sentinels and the parts that show no
-// secret; that error itself is never handed out. A function holds it, so that nothing
-// that prints a value with its fields shows it.
+// scrubbedError stands for a raw error that shows a secret. Its text is the raw error's
+// text without the secret. errors.Is finds all classes and sentinels of the raw error.
+// errors.As finds only the parts of the raw error that show no secret. There is no Unwrap,
+// so nobody gets the raw error itself.
 type scrubbedError struct {
 	text  string
-	raw   func() error
-	clean []error // the parts of raw that show no secret
+	raw   func() error // a function, so that printing the fields does not show the raw error
+	clean []error      // the parts of the raw error that show no secret
 }
 
-// nobodyThere is how the client's error begins if nobody listens.
+// nobodyThere is the beginning of the client's error if no engine listens on the socket.
 const nobodyThere = "Cannot connect to the Docker daemon at unix://"
 
-// hide returns err, unless a part of its tree shows a secret.
+// hide returns err if no part of its tree shows a secret. Otherwise it returns a
+// scrubbedError.
 func (s scrubber) hide(err error) error {
 	if err == nil {
 		return nil
 	}
-	// While the engine is away, this is the error of each try. It quotes nothing.
+	// This error comes at each try while the engine is away. It can hold no secret, and
+	// to clean it each time would cost much CPU time.
 	if path, found := strings.CutPrefix(err.Error(), nobodyThere); found && engineapi.IsErrConnectionFailed(err) {
 		if path, found = strings.CutSuffix(path, ". Is the docker daemon running?"); found && !strings.ContainsAny(path, "@=%? ") {
 			return err
@@ -216,7 +219,7 @@ func (s scrubber) cleanParts(err error, ownURL string) (clean []error, whole boo
 	return clean, false
 }
 
-// isClean reports whether err's own text shows no secret.
+// isClean reports whether err's own text shows no secret, also in the format %+v.
 func (s scrubber) isClean(err error, ownURL string) bool {
 	text := err.Error()
 	if s.hideIn(text, ownURL) != text {
@@ -248,7 +251,8 @@ func behind(err error) []error {
 
 func (e *scrubbedError) Error() string { return e.text }
 
-// Is reports whether target is in the error's tree, or is its class.
+// Is reports whether target is in the tree of the raw error, or is the class of the raw
+// error.
 func (e *scrubbedError) Is(target error) bool {
 	if target == nil {
 		return false
@@ -267,7 +271,7 @@ func (e *scrubbedError) As(target any) bool {
 	return false
 }
 
-// Temporary serves exec.IsTemporary.
+// Temporary is what exec.IsTemporary asks.
 func (e *scrubbedError) Temporary() bool { return exec.IsTemporary(e.raw()) }
 
 // rawError returns the engine's own error behind err, or err. It is for classifiers and
@@ -280,8 +284,8 @@ func rawError(err error) error {
 	return err
 }
 
-// rawText returns the text of err, with what was taken out of it. It is for classifiers
-// and must not be shown.
+// rawText returns the text of err with the secrets that hide has taken out. It is for
+// classifiers and must not be shown.
 func rawText(err error) string {
 	text := err.Error()
 	var scrubbed *scrubbedError

@@ -535,7 +535,7 @@ func TestAnExitErrorShowsNoSecret(t *testing.T) {
 	client.inspecting(exited, nil)
 	adapter, err := NewEngine(client).Adapter(nil, task, anyPayload(canaryPayload))
 	require.NoError(t, err)
-	adapter.secrets.learn([]byte(canaryPayload))
+	adapter.secrets.learn(valuePayload, canaryPayload)
 	for name, wait := range map[string]func() error{
 		"adapter": func() error {
 			ended, err := adapter.Wait(t.Context())

@@ -15,53 +15,55 @@ import (
 )
 
 // newScrubber makes a scrubber for the credentials in registryAuth, which has the form
-// of the engine's header. If the header cannot be decoded, the scrubber takes out only
-// the header itself.
+// of the header X-Registry-Auth. If registryAuth cannot be decoded, the scrubber takes
+// out only registryAuth itself.
 func newScrubber(registryAuth string) scrubber {
 	var l secretList
 	l.add(valueCredentials, "", registryAuth)
 	return l.scrubber()
 }
 
-// secretList is what an adapter knows of its task: the values that may be secret, and the
-// names that stay readable. The scrubber is made from it when an error comes.
+// secretList holds the values of a task that may be secret, and the names that must stay
+// readable. The scrubber is made from the list when the first error comes.
 type secretList struct {
-	values []secretValue
+	values []taskValue
 }
 
-type secretValue struct {
+type taskValue struct {
 	kind       valueKind
-	key, value string // only an option has a key
+	key, value string // key is empty unless kind is valueOption
 }
 
 type valueKind int
 
 const (
-	valueName        valueKind = iota // stays readable
-	valueCredentials                  // in the form of the engine's header
-	valueOption                       // of a driver
-	valueEnvironment                  // of a variable
-	valuePayload                      // of a secret or config
+	valueName        valueKind = iota // a name of the task, which stays readable
+	valueCredentials                  // registry credentials, in the form of X-Registry-Auth
+	valueOption                       // the value of a driver option
+	valueEnvironment                  // the value of an environment variable
+	valuePayload                      // the payload of a secret or config
 )
 
 func (l *secretList) add(kind valueKind, key, value string) {
 	if value != "" {
-		l.values = append(l.values, secretValue{kind, key, value})
+		l.values = append(l.values, taskValue{kind, key, value})
 	}
 }
 
 const (
-	// secretLength is the least length of a secret that is taken out even within a
-	// word. A shorter one would garble texts that have nothing to do with it.
+	// A secret of at least secretLength bytes is taken out even inside a longer word. A
+	// shorter secret is taken out only where it is a word of its own: its letters may be
+	// part of a word that has nothing to do with it.
 	secretLength = 6
-	// plainLength is that of a value that may be no secret. Of a variable it is the
-	// least length at all.
+	// plainLength is the same limit for a value that may be no secret, see addPlain. The
+	// value of an environment variable is not taken out at all if it is shorter.
 	plainLength = 8
-	// longPayload is the length from which a payload is looked for only as it is.
+	// A payload of more than longPayload bytes is looked for only as a whole. To look for
+	// its parts and for all its quoted forms would cost too much.
 	longPayload = 16 << 10
 )
 
-// scrubber makes the scrubber of all values.
+// scrubber makes a scrubber from the list.
 func (l secretList) scrubber() scrubber {
 	m := scrubberMaker{names: map[string]bool{}}
 	for _, v := range l.values {
@@ -88,7 +90,8 @@ func (l secretList) scrubber() scrubber {
 	return scrubber{secrets: slices.CompactFunc(m.secrets, func(a, b secretText) bool { return a.text == b.text })}
 }
 
-// compareAlone puts the form that is taken out everywhere first.
+// compareAlone orders two equal texts. The one that is taken out wherever it stands comes
+// first: CompactFunc keeps the first of equal texts.
 func compareAlone(a, b secretText) int {
 	switch {
 	case a.alone == b.alone:
@@ -99,27 +102,27 @@ func compareAlone(a, b secretText) int {
 	return 1
 }
 
-// scrubberMaker collects the forms of secrets.
+// scrubberMaker collects the texts that the scrubber takes out.
 type scrubberMaker struct {
-	names   map[string]bool
+	names   map[string]bool // names of the task, which stay readable
 	secrets []secretText
 }
 
-// addWord takes value out where it stands alone.
+// addWord adds all forms of value, to be taken out only where they stand alone.
 func (m *scrubberMaker) addWord(value string) {
 	for _, form := range quotedForms(value) {
 		m.secrets = append(m.secrets, secretText{form, true})
 	}
 }
 
-// addAnywhere takes value out wherever it stands.
+// addAnywhere adds all forms of value, to be taken out wherever they stand.
 func (m *scrubberMaker) addAnywhere(value string) {
 	for _, form := range quotedForms(value) {
 		m.secrets = append(m.secrets, secretText{form, false})
 	}
 }
 
-// addSecret takes out what is certainly a secret.
+// addSecret adds a value that is certainly a secret.
 func (m *scrubberMaker) addSecret(value string) {
 	switch {
 	case len(value) >= secretLength:
@@ -129,7 +132,9 @@ func (m *scrubberMaker) addSecret(value string) {
 	}
 }
 
-// addPlain takes out what may be a secret.
+// addPlain adds a value that may be a secret, unless it is readable or short. A value of
+// lower-case letters, hyphens and underscores may be part of an engine's own words. So it
+// is taken out only where it stands alone.
 func (m *scrubberMaker) addPlain(value string) {
 	switch {
 	case m.isReadable(value) || len(value) < secretLength:
@@ -140,17 +145,18 @@ func (m *scrubberMaker) addPlain(value string) {
 	}
 }
 
+// addVariable adds the value of an environment variable, or a part of it.
 func (m *scrubberMaker) addVariable(_, value string) {
 	if len(value) >= plainLength && !m.isReadable(value) {
 		m.addWord(value)
 	}
 }
 
-// addCredentials takes out the header, and what is in it.
+// addCredentials adds the header X-Registry-Auth, and the secrets in it.
 func (m *scrubberMaker) addCredentials(header string) {
 	m.addSecret(header)
 	fields := map[string]any{}
-	var taken struct{ Username, Password string } // as for the engine, the keys may be in upper or lower case
+	var taken struct{ Username, Password string } // read as the engine does: the case of the keys does not matter
 	if data, err := decodeBase64(header); err == nil {
 		_ = json.Unmarshal(data, &fields)
 		_ = json.Unmarshal(data, &taken)
@@ -183,12 +189,13 @@ var (
 	secretKey = regexp.MustCompile(`(?i)pass|pwd|secret|token|cred|auth|key|user|sign`)
 	// A secret within a value, as in host=db;password=x.
 	secretPair = regexp.MustCompile(`(?i)(\w*(?:pass|pwd|secret|token|cred|auth|key|user|sign)\w*)=([^\s,;&]+)`)
-	// An option without a value.
+	// An option of a mount that has no value, such as noexec.
 	isFlag = regexp.MustCompile(`^[a-z_-]*$`)
-	// User and password of a URL within a value.
+	// The user and the password in a URL within a value.
 	userOfURL = regexp.MustCompile(`//([^/@\s:]*):?([^@\s]*)@`)
 )
 
+// addOption adds the value of a driver option, and the parts of the value.
 func (m *scrubberMaker) addOption(key, value string) {
 	m.addPieces(key, value, func(key, value string) {
 		switch {
@@ -196,15 +203,16 @@ func (m *scrubberMaker) addOption(key, value string) {
 			if len(value) >= 3 && !m.isReadable(value) {
 				m.addSecret(value)
 			}
-		case key == "type", key == "device" && strings.Contains(value, "/"): // of a mount
+		case key == "type", key == "device" && strings.Contains(value, "/"): // what a volume mounts: not secret
 		default:
 			m.addPlain(value)
 		}
 	})
 }
 
-// addPieces adds value and what it consists of: the options of a mount, lines, pairs, and
-// the users of URLs.
+// addPieces calls add for value and for each part of value that may be a secret by itself:
+// the parts between commas and line ends, the values of pairs such as password=x, and the
+// users and passwords in URLs.
 func (m *scrubberMaker) addPieces(key, value string, add func(key, value string)) {
 	add(key, value)
 	for _, piece := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }) {
@@ -217,7 +225,7 @@ func (m *scrubberMaker) addPieces(key, value string, add func(key, value string)
 	for _, pair := range secretPair.FindAllStringSubmatchIndex(value, -1) {
 		key := value[pair[2]:pair[3]]
 		add(key, value[pair[4]:pair[5]])
-		add(key, value[pair[4]:]) // if the secret has a comma in it
+		add(key, value[pair[4]:]) // the whole rest: the secret may contain a comma
 	}
 	for _, user := range userOfURL.FindAllStringSubmatch(value, -1) {
 		add("user", user[1])
@@ -225,6 +233,7 @@ func (m *scrubberMaker) addPieces(key, value string, add func(key, value string)
 	}
 }
 
+// addPayload adds the payload of a secret or config, and its parts.
 func (m *scrubberMaker) addPayload(payload string) {
 	trimmed := strings.TrimSpace(payload)
 	if len(payload) > longPayload {
@@ -245,7 +254,7 @@ func (m *scrubberMaker) addPayload(payload string) {
 	}
 }
 
-// addLeaves adds the texts in a value of JSON.
+// addLeaves adds each string in a JSON value, but no keys.
 func (m *scrubberMaker) addLeaves(content any) {
 	switch content := content.(type) {
 	case string:
@@ -261,8 +270,8 @@ func (m *scrubberMaker) addLeaves(content any) {
 	}
 }
 
-// isReadable reports whether value is no secret: a name of the task, an address, or a
-// word that texts of engines have anyway.
+// isReadable reports whether value is certainly no secret: a name of the task, the address
+// of a host, or an ordinary word.
 func (m *scrubberMaker) isReadable(value string) bool {
 	host, _, err := net.SplitHostPort(value)
 	if err != nil {
@@ -271,8 +280,8 @@ func (m *scrubberMaker) isReadable(value string) bool {
 	return m.names[value] || host == "localhost" || net.ParseIP(host) != nil || slices.Contains(ordinaryWords, strings.ToLower(value))
 }
 
-// ordinaryWords are words of eight letters or more that engines use, and that people give
-// variables and options as values.
+// ordinaryWords are words of at least eight characters. Engines use them in their own
+// texts, and people use them as values of variables and options.
 var ordinaryWords = []string{
 	"container", "containers", "credentials", "database", "developer", "development", "directory", "disabled", "endpoint",
 	"external", "filesystem", "internal", "json-file", "manifest", "mountpoint", "non-blocking", "operation", "password",
@@ -280,8 +289,10 @@ var ordinaryWords = []string{
 	"required", "resource", "response", "username",
 }
 
-// quotedForms returns secret as it is, and as it looks within quotes: of JSON, with and
-// without the escapes for HTML, of Go, of Go around these, of a shell; and in a URL.
+// quotedForms returns the forms in which a text may show secret. These are secret itself,
+// secret in a URL, and secret within the quotes of Go, of a shell, and of JSON with and
+// without escapes for HTML. Each of these forms may also stand within Go's quotes, and may
+// have its percent escapes in lower case.
 func quotedForms(secret string) []string {
 	withinQuotes := func(text string) string { return text[1 : len(text)-1] }
 	escaped := url.QueryEscape(secret)
@@ -291,12 +302,12 @@ func quotedForms(secret string) []string {
 		strings.ReplaceAll(secret, `'`, `'\''`), strings.ReplaceAll(secret, `'`, `'"'"'`),
 		shellSpecial.ReplaceAllString(secret, `\$0`), shellSpecialInQuotes.ReplaceAllString(secret, `\$0`),
 	}
-	if utf8.ValidString(secret) { // JSON has no form for any other
+	if utf8.ValidString(secret) { // JSON can hold no other text
 		for _, forHTML := range []bool{true, false} {
 			var text strings.Builder
 			encoder := json.NewEncoder(&text)
 			encoder.SetEscapeHTML(forHTML)
-			_ = encoder.Encode(secret) // a string always has a form
+			_ = encoder.Encode(secret) // cannot fail for a string
 			forms = append(forms, withinQuotes(strings.TrimSuffix(text.String(), "\n")))
 		}
 	}
@@ -313,7 +324,8 @@ var (
 	percentEncoded       = regexp.MustCompile(`%[[:xdigit:]]{2}`)
 )
 
-// decodeBase64 takes either alphabet, with and without padding and line ends.
+// decodeBase64 decodes base64 in the standard or the URL alphabet, with or without padding
+// and line ends.
 func decodeBase64(text string) ([]byte, error) {
 	text = strings.NewReplacer("+", "-", "/", "_", "\r", "", "\n", "").Replace(text)
 	return base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))

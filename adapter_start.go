@@ -8,9 +8,162 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
+
+// Start starts the container, once. Before the start, it writes the files of secrets and
+// configs that are missing. It fails if the last Create found the name taken by a container
+// that is not this task's.
+//
+// A container that has been started is not started again, whether it runs or has ended.
+// Then Start returns nil if this adapter has sent that start, also if that start got no
+// answer. It returns [exec.ErrTaskStarted], bare, if an earlier process has. Start asks the
+// engine for that only if it may be so: if the last Create returned [exec.ErrTaskPrepared],
+// or after an earlier Start. So a second process must call Create first. A start that the
+// engine refused does not count: the next Start sends it again.
+//
+// If the engine ends within a start, the container may run without network and log. Such a
+// container is stopped, and the error says so.
+func (a *ContainerAdapter) Start(ctx context.Context) error {
+	if _, _, err := a.ready(ctx); err != nil {
+		return err
+	}
+	if a.isPrepared.Load() || a.isStarted.Load() {
+		answer, err := a.Inspect(ctx)
+		switch {
+		case isContainerGone(err): // the start's answer says so
+		case err != nil:
+			return err
+		case a.checkOwner(answer) != nil:
+			return a.checkOwner(answer)
+		case runsUnknownToEngine(answer):
+			return a.endLostStart(ctx, a.Shutdown)
+		case isUnstarted(answer):
+		case a.isStarted.Load():
+			return nil
+		default:
+			return exec.ErrTaskStarted
+		}
+	}
+	return a.resolveStart(ctx, a.sendStart(ctx), a.Shutdown)
+}
+
+// resolveStart returns the error of a start that ended with err. If the start is lost, it
+// waits until it is certain what became of it. stop ends a container that runs.
+func (a *ContainerAdapter) resolveStart(ctx context.Context, err error, stop func(context.Context) error) error {
+	if !isLostStart(err) {
+		return err
+	}
+	runs, awaitErr := a.awaitLostStart(ctx)
+	switch {
+	case awaitErr != nil:
+		return awaitErr
+	case runs:
+		return a.endLostStart(ctx, stop)
+	}
+	return err
+}
+
+// sendStart sends one start request. It notes whether the start may be lost.
+func (a *ContainerAdapter) sendStart(ctx context.Context) error {
+	config, _, err := a.ready(ctx)
+	if err != nil {
+		return err
+	}
+	if a.nameTaken.Load() {
+		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.name)
+	}
+	if err := a.provideMissing(ctx, config.files); err != nil {
+		return err
+	}
+	var options container.StartOptions
+	if hook := a.engine.options.startHook; hook != nil {
+		if err := hook(ctx, config.task.Copy(), &options); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			return hookError{"start container " + a.name + ": the start hook failed", err}
+		}
+	}
+	sent := false
+	err = a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
+			sent = true
+			a.startedAt.Store(nil)
+			return a.engine.client.ContainerStart(ctx, nameOrID, options)
+		})
+	})
+	switch {
+	case err == nil:
+		a.isStarted.Store(true)
+		a.startLost.Store(false)
+		a.forgetStops() // they were for an earlier run
+	case sent && mayBeDone(ctx, err):
+		a.isStarted.Store(true)
+		a.startLost.Store(true)
+	case isLostStart(err):
+		a.startLost.Store(true)
+	case IsUnknownContainer(err):
+		_ = a.removeFiles() // the start's error counts
+	}
+	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
+}
+
+// A start is lost if the engine ends after it has asked containerd for the process, and
+// before it has noted that the process runs. After its restart the engine shows a
+// container that was created and never started. Later, containerd's shim may deliver its
+// event that the process has started. From then on the engine shows the container as
+// running, without StartedAt, network and log.
+
+// lostStartTime is how long a container that may have been started is watched. The shim
+// sends its event up to five more times, 1, 2, 3, 4 and 5 seconds apart: 15 seconds in
+// all.
+const lostStartTime = 20 * time.Second
+
+// startMayBeLost reports whether an earlier process may have sent a start of the task
+// without an answer. state is the state that the task has reached.
+func startMayBeLost(state api.TaskState) bool {
+	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
+}
+
+// awaitLostStart waits until it is certain what became of a start that may be lost, for
+// at most lostStartTime. It reports whether the container runs. If no start may be
+// lost, it makes no request and reports false.
+func (a *ContainerAdapter) awaitLostStart(ctx context.Context) (runs bool, err error) {
+	for began := time.Now(); a.startLost.Load(); {
+		answer, err := a.Inspect(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return false, ctx.Err()
+		case isContainerGone(err):
+			a.startLost.Store(false)
+		case err != nil:
+			return false, tryAgain(ctx, err)
+		case !isUnstarted(answer):
+			a.startLost.Store(false)
+			return !hasEnded(answer), nil
+		case time.Since(began) >= lostStartTime:
+			a.startLost.Store(false)
+		default:
+			if err := sleep(ctx, time.Second); err != nil {
+				return false, err
+			}
+		}
+	}
+	return false, nil
+}
+
+// endLostStart stops a container whose start was lost. It returns the error of the
+// stop; if the stop succeeds, an error which says that the start has failed.
+func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.Context) error) error {
+	log.G(a.logContext(ctx)).Debug("a container whose start was lost runs, stopping it")
+	if err := stop(ctx); err != nil {
+		return err
+	}
+	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", a.name)
+}
 
 // defaultGrace is how long an engine waits before it kills a container, if neither the
 // task nor the image sets a time.
@@ -33,6 +186,9 @@ const killDelay = 2 * time.Second
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
+	}
+	if _, err := a.awaitLostStart(ctx); err != nil {
+		return err
 	}
 	for {
 		s, isNew := a.joinStop()
@@ -114,12 +270,20 @@ var (
 	errOtherRun = errors.New("the container has been started again")
 )
 
-// sendStop sends the stop s and returns the engine's answer.
-func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
-	grace := defaultGrace
-	if a.stopTimeout != nil {
-		grace = time.Duration(*a.stopTimeout) * time.Second
+// grace returns the task's grace period, or the default of engines. If it is negative, the
+// container is never killed.
+func (a *ContainerAdapter) grace() time.Duration {
+	if a.stopTimeout == nil {
+		return defaultGrace
 	}
+	return time.Duration(*a.stopTimeout) * time.Second
+}
+
+// sendStop sends the stop s. A container that has ended or is gone is no error. If the
+// engine has not answered killDelay after the grace period, the error is errNoStopAnswer,
+// bare.
+func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
+	grace := a.grace()
 	var connection connectionTrace
 	late := false
 	err := a.onContainer(ctx, func(nameOrID string) error {
@@ -157,9 +321,9 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	return engineError(ctx, err, "stop container %s", a.name)
 }
 
-// awaitStop waits until the container has ended. The stop s was sent to it before. Two
-// seconds after the grace period, awaitStop kills the container, even if it cannot inspect
-// it. If the container has been started again, the error is errOtherRun, bare.
+// awaitStop waits until the container has ended, after the stop s was sent. Two seconds
+// after the grace period, awaitStop kills the container, even if no inspect was answered.
+// If the container has been started again, the error is errOtherRun, bare.
 func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
 	grace := a.stopTimeout
@@ -213,8 +377,8 @@ func (a *ContainerAdapter) inspectUntilKill(ctx context.Context, sent time.Time,
 }
 
 // untilKill returns the time that is left until the container must be killed. sent is when
-// the stop was sent. seconds is the grace period; nil: defaultGrace. If it is negative, the
-// container is never killed.
+// the stop was sent. seconds is the grace period; nil: defaultGrace. If the grace period is
+// negative, the container is never killed.
 func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
 	grace := defaultGrace
 	if seconds != nil {
@@ -236,6 +400,9 @@ func (s *stop) isOther(startedAt string) bool {
 func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
+	}
+	if _, err := a.awaitLostStart(ctx); err != nil {
+		return err
 	}
 	return a.kill(ctx)
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // graceTask has a grace period of 15 s.
@@ -533,9 +535,6 @@ func TestWhetherAFakesStopGotAConnection(t *testing.T) {
 func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
 	t.Parallel()
 	for name, again := range map[string]func(*testing.T, *simEngine, *ContainerAdapter){
-		"it is started again": func(t *testing.T, _ *simEngine, a *ContainerAdapter) {
-			require.NoError(t, a.Start(t.Context()))
-		},
 		"it is removed by somebody else, and made again": func(t *testing.T, sim *simEngine, a *ContainerAdapter) {
 			require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{}))
 			require.NoError(t, a.Create(t.Context()))
@@ -564,5 +563,153 @@ func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
 				assert.Zero(t, sim.count("ContainerKill"))
 			})
 		})
+	}
+}
+
+// onEngine returns an engine for tests that has the image of plainTask, and a function
+// that makes one more adapter of that task, as another process would.
+func onEngine(t *testing.T, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func() *ContainerAdapter) {
+	t.Helper()
+	engine = dockerexectest.New(t)
+	engine.LocalImage(spec(plainTask()).Image, program)
+	return engine, func() *ContainerAdapter {
+		a, err := NewEngine(engine.Client()).Adapter(nil, plainTask(), nil)
+		require.NoError(t, err)
+		return a
+	}
+}
+
+const startRequest = "POST /containers/*/start"
+
+// Whoever calls Start, and however often: a container is started once.
+func TestAContainerIsStartedOnce(t *testing.T) {
+	t.Parallel()
+	type adapters func() *ContainerAdapter
+	for name, test := range map[string]struct {
+		program dockerexectest.Program
+		again   func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, another adapters) error
+		fails   error
+	}{
+		"the first start has no answer, and the job is short": {dockerexectest.Exit(0), func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, _ adapters) error {
+			engine.FailNext(startRequest, dockerexectest.LoseAnswer())
+			require.True(t, exec.IsTemporary(first.Start(t.Context())))
+			return first.Start(t.Context())
+		}, nil},
+		"the first start has no answer, and the engine is away for a while": {dockerexectest.ExitAfter(time.Second, 3), func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, _ adapters) error {
+			engine.FailNext(startRequest, dockerexectest.LoseAnswer())
+			require.True(t, exec.IsTemporary(first.Start(t.Context())))
+			engine.Down()
+			require.True(t, exec.IsTemporary(first.Start(t.Context())))
+			time.Sleep(time.Minute)
+			engine.Up()
+			return first.Start(t.Context())
+		}, nil},
+		"the caller gives the first start up": {dockerexectest.Exit(0), func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, _ adapters) error {
+			engine.FailNext(startRequest, dockerexectest.Slow(time.Second))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+			defer cancel()
+			require.Equal(t, context.DeadlineExceeded, first.Start(ctx))
+			time.Sleep(time.Minute)
+			return first.Start(t.Context())
+		}, nil},
+		"the first start succeeded, and the container runs": {dockerexectest.UntilStopped(0), func(t *testing.T, _ *dockerexectest.Engine, first *ContainerAdapter, _ adapters) error {
+			require.NoError(t, first.Start(t.Context()))
+			return first.Start(t.Context())
+		}, nil},
+		"an earlier process started it, and it has ended": {dockerexectest.Exit(3), func(t *testing.T, _ *dockerexectest.Engine, first *ContainerAdapter, another adapters) error {
+			require.NoError(t, first.Start(t.Context()))
+			time.Sleep(time.Second)
+			second := another()
+			require.Equal(t, exec.ErrTaskPrepared, second.Create(t.Context()))
+			return second.Start(t.Context())
+		}, exec.ErrTaskStarted},
+		"an earlier process started it, and it runs": {dockerexectest.UntilStopped(0), func(t *testing.T, _ *dockerexectest.Engine, first *ContainerAdapter, another adapters) error {
+			require.NoError(t, first.Start(t.Context()))
+			second := another()
+			require.Equal(t, exec.ErrTaskPrepared, second.Create(t.Context()))
+			return second.Start(t.Context())
+		}, exec.ErrTaskStarted},
+		"an earlier process only created it": {dockerexectest.UntilStopped(0), func(t *testing.T, _ *dockerexectest.Engine, _ *ContainerAdapter, another adapters) error {
+			second := another()
+			require.Equal(t, exec.ErrTaskPrepared, second.Create(t.Context()))
+			return second.Start(t.Context())
+		}, nil},
+		"the engine refused the first start": {dockerexectest.UntilStopped(0), func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, _ adapters) error {
+			engine.FailNext(startRequest, dockerexectest.Refuse(http.StatusInternalServerError, "port is already allocated"))
+			require.ErrorContains(t, first.Start(t.Context()), "port is already allocated")
+			engine.ForgetRequests()
+			err := first.Start(t.Context())
+			assert.Equal(t, "POST /containers/"+engine.Container(taskName).ID()+"/start", engine.Requests()[0].String(), "it is simply sent again")
+			return err
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, adapter := onEngine(t, test.program)
+				first := adapter()
+				require.NoError(t, first.Create(t.Context()))
+				assert.Equal(t, test.fails, test.again(t, engine, first, adapter))
+				assert.Equal(t, 1, engine.Container(taskName).Starts())
+			})
+		})
+	}
+}
+
+// A start after this adapter's own create is one request, and so is one without a create.
+func TestTheFirstStartIsOneRequest(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine, adapter := onEngine(t, dockerexectest.UntilStopped(0))
+		first, second := adapter(), adapter()
+		require.NoError(t, first.Create(t.Context()))
+		for _, a := range []*ContainerAdapter{first, second} {
+			_, err := a.engine.api.get(t.Context(), time.Minute)
+			require.NoError(t, err)
+			engine.ForgetRequests()
+			require.NoError(t, a.Start(t.Context()))
+			assert.Len(t, engine.Requests(), 1)
+		}
+	})
+}
+
+// A call that its caller gave up is carried out by the engine. What it makes is found and
+// removed.
+func TestWhatIsMadeTooLateIsRemoved(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		request string
+		make    func(*ContainerAdapter, context.Context) error
+	}{
+		"a container": {"POST /containers/create", (*ContainerAdapter).Create},
+		"a network":   {"POST /networks/create", (*ContainerAdapter).CreateNetworks},
+	} {
+		for how, fault := range map[string]dockerexectest.Fault{
+			"its caller gives it up": dockerexectest.Slow(3 * time.Second),
+			"its answer is lost":     dockerexectest.LoseAnswer(),
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T) {
+					engine, _ := onEngine(t, dockerexectest.UntilStopped(0))
+					task := plainTask()
+					attach(task, "backend", "10.1.0.0/24")
+					adapter, err := NewEngine(engine.Client()).Adapter(nil, task, nil)
+					require.NoError(t, err)
+					if test.request == "POST /containers/create" {
+						require.NoError(t, adapter.CreateNetworks(t.Context()))
+					}
+					engine.FailNext(test.request, fault)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					require.Error(t, test.make(adapter, ctx))
+					require.NoError(t, adapter.Remove(t.Context()))
+					require.NoError(t, adapter.RemoveNetworks(t.Context()))
+					time.Sleep(time.Hour)
+					assert.Empty(t, engine.Containers())
+					assert.NotContains(t, engine.Networks(), "backend")
+				})
+			})
+		}
 	}
 }

@@ -1,0 +1,293 @@
+package dockerexec
+
+import (
+	"context"
+	stderrors "errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/log"
+	"github.com/pkg/errors"
+)
+
+// RunOptions are the options of [Engine.Run]. The zero value is ready for use.
+type RunOptions struct {
+	// Node describes the node for templates, as for [Engine.Adapter]. It may be nil.
+	Node *api.NodeDescription
+	// Deps hands out secrets and configs, as for [Engine.Adapter]. It may be nil.
+	Deps exec.DependencyGetter
+	// Logs gets the container's log, from its first line to its last. If another process
+	// has begun the task, the lines from before come again. Nil: the log is not read. Run
+	// returns only after the publisher's last call has returned.
+	Logs exec.LogPublisher
+	// OnStatus is called for each change of the task's state, one call after the other:
+	// PREPARING, STARTING, RUNNING, and the state of the result. The call for the last state
+	// returns before anything is removed: so the result can be written down first. Nil: it is
+	// not called.
+	OnStatus func(context.Context, api.TaskStatus)
+	// KeepContainer leaves a container that has ended, with its networks and the files of
+	// its secrets and configs.
+	KeepContainer bool
+}
+
+// RunResult says how a task has ended. [Engine.Run] fills it on every path.
+type RunResult struct {
+	// State is one of these:
+	//
+	//   - COMPLETE: the container exited with 0.
+	//   - FAILED: it exited with another code, was unhealthy, or is gone, so that nobody
+	//     knows how it ended.
+	//   - REJECTED: the container was never started.
+	//   - SHUTDOWN: the caller's context ended first. If Started is zero, the container was
+	//     never started.
+	State    api.TaskState
+	ExitCode int // 0 also if the container did not end
+	// OOMKilled: the kernel ended a process of the container for want of memory.
+	OOMKilled bool
+	// Reason says it in words, for a person: "exit code 3", "out of memory", "unhealthy",
+	// "stopped". For a task that was rejected it is the text of the error.
+	Reason string
+	// Started and Finished are the engine's times. Zero: the container has not started, or
+	// has not ended, as far as is known.
+	Started, Finished time.Time
+}
+
+// runOvertime is how long Run goes on after the end of its context and the grace period. In
+// this time an engine can restart.
+const runOvertime = 2 * time.Minute
+
+// Run runs one task once, from its pull to its removal. It waits out faults that pass, such
+// as an engine that is away: bound it with ctx. The container is started once. If an earlier
+// process has begun the task, Run goes on from there; a container that has ended is not
+// started again, its result is returned. Do not run the same task twice at the same time.
+//
+// Like that of an [os/exec.Cmd], the error is nil only if the container exited with 0. For
+// another code it is that of [ExitError], an [exec.ExitCoder]. The error of a task that
+// never started says why. Run does not change the task.
+//
+// When ctx ends, Run stops the container within its grace period, and returns the error of
+// ctx; if the container then exits with another code than 0, an exit error whose cause is
+// the error of ctx. A container that had ended before keeps its own result.
+//
+// At its end, Run removes the container, its anonymous volumes, its networks and the files
+// of its secrets and configs. Named volumes and the image stay. After the end of ctx all of
+// this may take the grace period and two minutes more. What is left then, or cannot be
+// removed, is named in the error, beside the error of the task: errors.As finds both.
+//
+// Run has no background work after its return. It is safe for concurrent use.
+func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResult, error) {
+	r := &run{options: o}
+	adapter, err := e.Adapter(o.Node, task, o.Deps)
+	if err != nil {
+		r.result = RunResult{State: api.TaskStateRejected, Reason: err.Error()}
+		r.say(ctx, nil, err)
+		return r.result, err
+	}
+	// From this state on, a controller looks first for what an earlier process has made.
+	r.adapter, r.controller = adapter, newController(adapter, api.TaskStatePreparing)
+	defer r.controller.Close()
+
+	overtime := runOvertime
+	if grace := adapter.grace(); grace > 0 {
+		overtime += grace
+	}
+	longer, cancel := outlive(ctx, overtime)
+	defer cancel()
+	err = r.live(ctx, longer)
+	if o.KeepContainer && !r.result.Finished.IsZero() {
+		return r.result, err
+	}
+	if removeErr := r.repeat(longer, r.controller.Remove); removeErr != nil {
+		left := errors.Wrapf(removeErr, "container %s, its networks or the files of its secrets may be left on the engine", adapter.name)
+		err = stderrors.Join(err, left)
+	}
+	return r.result, err
+}
+
+// outlive returns a context that ends at the time d after the end of ctx.
+func outlive(ctx context.Context, d time.Duration) (longer context.Context, cancel context.CancelFunc) {
+	longer, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, func() { end(context.DeadlineExceeded) })
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() { stop(); end(nil) }
+}
+
+// run is one call of Engine.Run.
+type run struct {
+	options    RunOptions
+	adapter    *ContainerAdapter
+	controller *controller
+	result     RunResult
+}
+
+// live takes the task to its end, and fills the result. longer ends later than ctx.
+func (r *run) live(ctx, longer context.Context) error {
+	endLog := func(bool) {}
+	err := r.steps(ctx, func() { endLog = r.followLog(longer) })
+	stopped := err != nil && err == ctx.Err() //nolint:errorlint // bare
+	if stopped {
+		stopped, err = r.stop(ctx, longer)
+	}
+	answer := r.look(longer)
+	if answer != nil {
+		r.result.Started, r.result.Finished = timeOf(answer.State.StartedAt), timeOf(answer.State.FinishedAt)
+		r.result.ExitCode, r.result.OOMKilled = answer.State.ExitCode, answer.State.OOMKilled
+	}
+	r.conclude(answer, stopped, err)
+	if stopped && answer != nil && hasEnded(*answer) && answer.State.ExitCode != 0 {
+		err = ExitError(*answer, ctx.Err())
+	}
+	endLog(!r.result.Started.IsZero())
+	r.say(longer, answer, err)
+	return err
+}
+
+// steps takes the task from its pull to its end. beforeStart is called once the container
+// exists.
+func (r *run) steps(ctx context.Context, beforeStart func()) error {
+	r.result.State = api.TaskStatePreparing
+	r.say(ctx, nil, nil)
+	if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+		return err
+	}
+	r.result.State = api.TaskStateStarting
+	r.say(ctx, nil, nil)
+	beforeStart()
+	if err := r.repeat(ctx, r.controller.Start); err != nil && err != exec.ErrTaskStarted { //nolint:errorlint // bare
+		return err
+	}
+	r.result.State = api.TaskStateRunning
+	r.say(ctx, nil, nil)
+	return r.repeat(ctx, r.controller.Wait)
+}
+
+// stop stops the container because ctx has ended. If the container has ended by itself
+// before, stopped is false, and err is that of its end. Otherwise err is that of ctx.
+func (r *run) stop(ctx, longer context.Context) (stopped bool, err error) {
+	if answer := r.look(longer); answer != nil && hasEnded(*answer) {
+		return false, r.repeat(longer, r.controller.Wait)
+	}
+	if err := r.repeat(longer, r.controller.Shutdown); err != nil {
+		log.G(r.adapter.logContext(ctx)).WithError(err).Debug("container not stopped, its removal kills it")
+	}
+	return true, ctx.Err()
+}
+
+// repeat makes one step of the task, again and again while its fault is a passing one.
+func (r *run) repeat(ctx context.Context, step func(context.Context) error) error {
+	var pauses backoff
+	for warned := false; ; warned = true {
+		err := step(ctx)
+		if err == nil || ctx.Err() != nil || !exec.IsTemporary(err) {
+			return err
+		}
+		if !warned {
+			log.G(r.adapter.logContext(ctx)).WithError(err).Warn("the task waits for the engine")
+		}
+		if err := sleep(ctx, pauses.next()); err != nil {
+			return err
+		}
+	}
+}
+
+// look inspects the container. It returns nil if there is none that is the task's, or if
+// nobody can tell.
+func (r *run) look(ctx context.Context) *container.InspectResponse {
+	var answer container.InspectResponse
+	err := r.repeat(ctx, func(ctx context.Context) (err error) {
+		answer, err = r.adapter.Inspect(ctx)
+		return err
+	})
+	if err != nil || r.adapter.checkOwner(answer) != nil {
+		return nil
+	}
+	return &answer
+}
+
+// conclude fills in how the task has ended. answer is the last look at its container; err
+// is the error of its last step.
+func (r *run) conclude(answer *container.InspectResponse, stopped bool, err error) {
+	var exit exec.ExitCoder
+	isExit := stderrors.As(err, &exit)
+	if isExit {
+		r.result.ExitCode = exit.ExitCode()
+	}
+	switch {
+	case stopped:
+		r.result.State, r.result.Reason = api.TaskStateShutdown, "stopped"
+	case err == nil:
+		r.result.State, r.result.Reason = api.TaskStateCompleted, "exit code 0"
+	case stderrors.Is(err, ErrContainerDestroyed):
+		r.result.State, r.result.Reason = api.TaskStateFailed, "the container was removed: nobody knows how it ended"
+	case stderrors.Is(err, ErrContainerUnhealthy):
+		r.result.State, r.result.Reason = api.TaskStateFailed, "unhealthy"
+	case isExit && r.result.OOMKilled:
+		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
+	case isExit:
+		r.result.State, r.result.Reason = api.TaskStateFailed, fmt.Sprintf("exit code %d", exit.ExitCode())
+	case answer == nil || isUnstarted(*answer):
+		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
+	default:
+		r.result.State, r.result.Reason = api.TaskStateFailed, err.Error()
+	}
+}
+
+// statusMessages are the words of SwarmKit's agent for the states of a task.
+var statusMessages = map[api.TaskState]string{
+	api.TaskStatePreparing: "preparing", api.TaskStateStarting: "starting", api.TaskStateRunning: "started",
+	api.TaskStateCompleted: "finished", api.TaskStateFailed: "failed", api.TaskStateRejected: "rejected", api.TaskStateShutdown: "shutdown",
+}
+
+// say reports the state of the task to the caller.
+func (r *run) say(ctx context.Context, answer *container.InspectResponse, err error) {
+	if r.options.OnStatus == nil {
+		return
+	}
+	status := api.TaskStatus{State: r.result.State, Message: statusMessages[r.result.State], Timestamp: gogotypes.TimestampNow()}
+	if err != nil {
+		status.Err = err.Error()
+	}
+	if answer != nil {
+		status.RuntimeStatus = &api.TaskStatus_Container{Container: containerStatus(*answer)}
+	}
+	r.options.OnStatus(ctx, status)
+}
+
+// followLog begins to publish the container's log. end returns once that has ended. If
+// wait is set, it waits for the log's last line.
+func (r *run) followLog(ctx context.Context) (end func(wait bool)) {
+	if r.options.Logs == nil {
+		return func(bool) {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := r.controller.Logs(ctx, r.options.Logs, api.LogSubscriptionOptions{Follow: true})
+		if err != nil && ctx.Err() == nil {
+			log.G(r.adapter.logContext(ctx)).WithError(err).Warn("the log of the container is not read to its end")
+		}
+	}()
+	return func(wait bool) {
+		if !wait {
+			cancel()
+		}
+		<-done
+		cancel()
+	}
+}
+
+// timeOf reads a time in an engine's answer. It is zero if the time is not set.
+func timeOf(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if set, _ := isSet(text); err != nil || !set {
+		return time.Time{}
+	}
+	return t
+}

@@ -1,0 +1,593 @@
+package dockerexec
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
+)
+
+// job is one Run on an engine for tests, and what its caller saw.
+type job struct {
+	engine *dockerexectest.Engine
+	task   *api.Task
+	client *Engine
+	result RunResult
+	err    error
+	states []api.TaskState
+	last   api.TaskStatus
+	log    lines
+	// removals is how many removals the engine had been asked for when the caller got the
+	// last state.
+	removals int
+}
+
+// lines keeps what is published.
+type lines struct {
+	mu   sync.Mutex
+	text []string
+}
+
+func (l *lines) Publish(_ context.Context, m api.LogMessage) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, string(m.Data))
+	return nil
+}
+
+func newJob(t *testing.T, program dockerexectest.Program, opts ...Option) *job {
+	engine := dockerexectest.New(t)
+	engine.Image(spec(plainTask()).Image, program)
+	task := plainTask()
+	attach(task, "backend", "10.1.0.0/24")
+	return &job{engine: engine, task: task, client: NewEngine(engine.Client(), opts...)}
+}
+
+func (j *job) run(ctx context.Context) *job {
+	j.result, j.err = j.client.Run(ctx, j.task, RunOptions{Logs: &j.log, OnStatus: func(_ context.Context, s api.TaskStatus) {
+		j.states = append(j.states, s.State)
+		j.last = s
+		j.removals = j.engine.Requests().Count("DELETE /containers/*")
+	}})
+	return j
+}
+
+// assertNothingLeft checks that the engine has no container and no network of the task,
+// also an hour later.
+func (j *job) assertNothingLeft(t *testing.T) {
+	t.Helper()
+	time.Sleep(time.Hour)
+	assert.Empty(t, j.engine.Containers())
+	assert.NotContains(t, j.engine.Networks(), "backend")
+}
+
+var lifeOfATask = []api.TaskState{api.TaskStatePreparing, api.TaskStateStarting, api.TaskStateRunning}
+
+func TestRunTellsHowATaskEnded(t *testing.T) {
+	t.Parallel()
+	unhealthy := dockerexectest.WithHealthcheck(container.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Second, Retries: 2})
+	for name, test := range map[string]struct {
+		program  dockerexectest.Program
+		image    []dockerexectest.ImageOption
+		before   func(e *dockerexectest.Engine)
+		result   RunResult // but for the times
+		err      string    // empty: nil
+		exitCode int       // of the error; -1: it has none
+		states   []api.TaskState
+		log      []string
+		started  bool
+	}{
+		"it succeeds": {
+			program: dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 0), "one", "two"),
+			result:  RunResult{State: api.TaskStateCompleted, Reason: "exit code 0"},
+			states:  append(lifeOfATask[:3:3], api.TaskStateCompleted), log: []string{"one\n", "two\n"}, started: true,
+		},
+		"it fails": {
+			program: dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one"),
+			result:  RunResult{State: api.TaskStateFailed, ExitCode: 3, Reason: "exit code 3"}, err: "task: non-zero exit (3)", exitCode: 3,
+			states: append(lifeOfATask[:3:3], api.TaskStateFailed), log: []string{"one\n"}, started: true,
+		},
+		"it has no memory": {
+			program: func(p *dockerexectest.Process) int { p.OOM(); return 0 },
+			result:  RunResult{State: api.TaskStateFailed, ExitCode: 137, OOMKilled: true, Reason: "out of memory"}, err: "task: non-zero exit (137)", exitCode: 137,
+			states: append(lifeOfATask[:3:3], api.TaskStateFailed), started: true,
+		},
+		"it is unhealthy": {
+			program: dockerexectest.UntilStopped(0), image: []dockerexectest.ImageOption{unhealthy, dockerexectest.WithProbe(dockerexectest.Exit(1))},
+			result: RunResult{State: api.TaskStateFailed, Reason: "unhealthy"}, err: "unhealthy container", exitCode: 0,
+			states: append(lifeOfATask[:2:2], api.TaskStateFailed), started: true,
+		},
+		"the image is not there": {
+			program: dockerexectest.Exit(0), before: func(e *dockerexectest.Engine) {
+				e.FailAll("POST /images/create", dockerexectest.Refuse(http.StatusNotFound, "manifest unknown"))
+			},
+			result: RunResult{State: api.TaskStateRejected}, err: "manifest unknown", exitCode: -1,
+			states: []api.TaskState{api.TaskStatePreparing, api.TaskStateRejected},
+		},
+		"the engine refuses the start": {
+			program: dockerexectest.Exit(0), before: func(e *dockerexectest.Engine) {
+				e.FailAll(startRequest, dockerexectest.Refuse(http.StatusBadRequest, "exec: no such program"))
+			},
+			result: RunResult{State: api.TaskStateRejected}, err: "exec: no such program", exitCode: -1,
+			states: append(lifeOfATask[:2:2], api.TaskStateRejected),
+		},
+		"somebody removes the container": {
+			program: dockerexectest.UntilStopped(0), before: func(e *dockerexectest.Engine) {
+				time.AfterFunc(time.Minute, func() { e.Container(taskName).RemoveByHand() })
+			},
+			result: RunResult{State: api.TaskStateFailed, Reason: "the container was removed: nobody knows how it ended"}, err: "container destroyed", exitCode: -1,
+			states: append(lifeOfATask[:3:3], api.TaskStateFailed),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, test.program)
+				j.engine.Image(spec(j.task).Image, test.program, test.image...)
+				if test.before != nil {
+					test.before(j.engine)
+				}
+				j.run(t.Context())
+				if test.err == "" {
+					require.NoError(t, j.err)
+				} else {
+					require.ErrorContains(t, j.err, test.err)
+					assert.Contains(t, j.last.Err, test.err)
+					var exit exec.ExitCoder
+					if errors.As(j.err, &exit) {
+						assert.Equal(t, test.exitCode, exit.ExitCode())
+					} else {
+						assert.Equal(t, -1, test.exitCode)
+					}
+				}
+				assert.Equal(t, test.started, !j.result.Started.IsZero())
+				assert.Equal(t, test.started, !j.result.Finished.IsZero())
+				j.result.Started, j.result.Finished = time.Time{}, time.Time{}
+				if test.result.State == api.TaskStateRejected {
+					test.result.Reason = j.err.Error()
+				}
+				assert.Equal(t, test.result, j.result)
+				assert.Equal(t, test.states, j.states)
+				assert.Equal(t, test.log, j.log.text)
+				assert.Zero(t, j.removals, "nothing is removed before the caller knows the end")
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
+
+// A task that is refused is rejected before anything is asked of the engine.
+func TestRunRefusesATask(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Exit(0))
+		spec(j.task).Image = ""
+		j.run(t.Context())
+		assert.Equal(t, ErrImageRequired, j.err)
+		assert.Equal(t, RunResult{State: api.TaskStateRejected, Reason: "dockerexec: image required"}, j.result)
+		assert.Equal(t, []api.TaskState{api.TaskStateRejected}, j.states)
+		assert.Empty(t, j.engine.Requests())
+
+		none, err := (*Engine)(nil).Run(t.Context(), j.task, RunOptions{})
+		require.Error(t, err)
+		assert.Equal(t, api.TaskStateRejected, none.State)
+	})
+}
+
+// Each request of a task gets each fault once. The task ends as it would without the fault,
+// its program has run once, and nothing is left.
+func TestRunSurvivesEachFaultOfEachRequest(t *testing.T) {
+	t.Parallel()
+	requests := []string{
+		"GET /events", "POST /networks/create", "POST /images/create", "POST /containers/create",
+		"POST /containers/*/start", "GET /containers/*/json", "GET /containers/*/logs", "POST /containers/*/stop",
+		"DELETE /containers/*", "DELETE /networks/*",
+	}
+	faults := map[string]dockerexectest.Fault{
+		"its answer is lost": dockerexectest.LoseAnswer(),
+		"it is dropped":      dockerexectest.Drop(),
+		"503":                dockerexectest.Refuse(http.StatusServiceUnavailable, "busy"),
+		"429":                dockerexectest.Refuse(http.StatusTooManyRequests, "too many requests"),
+		"it takes a minute":  dockerexectest.Slow(time.Minute),
+		"it takes 3 minutes": dockerexectest.Slow(3 * time.Minute),
+	}
+	for _, request := range requests {
+		for what, fault := range faults {
+			if what == "it takes 3 minutes" && strings.HasSuffix(request, "/create") {
+				continue // engines keep the name for the first create; the fake does not
+			}
+			t.Run(request+" "+what, func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T) {
+					starts := 0
+					var mu sync.Mutex
+					j := newJob(t, func(p *dockerexectest.Process) int {
+						mu.Lock()
+						starts++
+						mu.Unlock()
+						fmt.Fprintln(p.Stdout, "ran")
+						p.Sleep(10 * time.Second)
+						return 3
+					})
+					j.engine.FailNext(request, fault)
+					j.run(t.Context())
+					require.EqualError(t, j.err, "task: non-zero exit (3)")
+					assert.Equal(t, api.TaskStateFailed, j.result.State)
+					assert.Equal(t, 3, j.result.ExitCode)
+					assert.Equal(t, []string{"ran\n"}, j.log.text)
+					mu.Lock()
+					assert.Equal(t, 1, starts)
+					mu.Unlock()
+					j.assertNothingLeft(t)
+				})
+			})
+		}
+	}
+}
+
+// The caller's context ends at each moment of a task's life, by steps of half a second,
+// while every request takes a second. Nothing is left, and no error names a leftover.
+func TestRunLeavesNothingWhenItsContextEnds(t *testing.T) {
+	t.Parallel()
+	for half := range 60 {
+		t.Run(fmt.Sprint(time.Duration(half)*time.Second/2), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.UntilStopped(2*time.Second))
+				if half > 0 {
+					j.engine.FailAll("*", dockerexectest.Slow(time.Second))
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(half)*time.Second/2)
+				defer cancel()
+				j.run(ctx)
+				require.ErrorIs(t, j.err, context.DeadlineExceeded)
+				assert.NotContains(t, j.err.Error(), "left")
+				assert.Equal(t, api.TaskStateShutdown, j.result.State)
+				assert.Equal(t, "stopped", j.result.Reason)
+				assert.Equal(t, api.TaskStateShutdown, j.states[len(j.states)-1])
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
+
+// A context that ends stops the container. What the container exits with is in the error.
+func TestRunStopsTheContainerAtTheEndOfItsContext(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.IgnoreStop())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		j.run(ctx)
+		assert.InDelta(t, 70, time.Since(began).Seconds(), 5, "the grace period is 10 s")
+		require.ErrorIs(t, j.err, context.DeadlineExceeded)
+		var exit exec.ExitCoder
+		require.ErrorAs(t, j.err, &exit)
+		assert.Equal(t, 137, exit.ExitCode())
+		assert.Equal(t, 137, j.result.ExitCode)
+		j.assertNothingLeft(t)
+	})
+}
+
+// A container that has ended before the context keeps its own result, also if nobody knew.
+func TestRunTellsTheEndThatCameBeforeItsContext(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.ExitAfter(30*time.Second, 3))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		time.AfterFunc(20*time.Second, j.engine.Down)
+		time.AfterFunc(90*time.Second, j.engine.Up)
+		j.run(ctx)
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, api.TaskStateFailed, j.result.State)
+		assert.Zero(t, j.engine.Requests().Count("POST /containers/*/kill"))
+		j.assertNothingLeft(t)
+	})
+}
+
+// An engine that stays away after the end of the context: Run gives up two minutes after
+// the grace period, and names what is left.
+func TestRunGivesUpOnAnEngineThatStaysAway(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.UntilStopped(0))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		time.AfterFunc(30*time.Second, j.engine.Down)
+		began := time.Now()
+		j.run(ctx)
+		assert.InDelta(t, 190, time.Since(began).Seconds(), 5)
+		require.ErrorIs(t, j.err, context.DeadlineExceeded)
+		require.ErrorContains(t, j.err, "container web.1.taskid, its networks or the files of its secrets may be left on the engine")
+		assert.Equal(t, api.TaskStateShutdown, j.result.State)
+		j.engine.Up()
+	})
+}
+
+// A second process goes on where the first one ended. The program runs once.
+func TestRunGoesOnForAnotherProcess(t *testing.T) {
+	t.Parallel()
+	for name, killedAt := range map[string]time.Duration{
+		"the container runs": 30 * time.Second, "it has ended": 2 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one"))
+				first, err := j.client.Adapter(nil, j.task, nil) // a process that was killed
+				require.NoError(t, err)
+				require.NoError(t, first.CreateNetworks(t.Context()))
+				require.NoError(t, first.PullImage(t.Context()))
+				require.NoError(t, first.Create(t.Context()))
+				require.NoError(t, first.Start(t.Context()))
+				time.Sleep(killedAt)
+				starts := j.engine.Container(taskName).Starts()
+				j.engine.ForgetRequests()
+				j.run(t.Context())
+				require.EqualError(t, j.err, "task: non-zero exit (3)")
+				assert.Equal(t, []string{"one\n"}, j.log.text)
+				assert.Equal(t, 1, starts)
+				assert.Zero(t, j.engine.Requests().Count(startRequest))
+				assert.Zero(t, j.engine.Requests().Count("POST /images/create"), "no pull")
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
+
+// KeepContainer leaves what has ended, and only that.
+func TestRunKeepsTheContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Exit(0))
+		_, err := j.client.Run(t.Context(), j.task, RunOptions{KeepContainer: true})
+		require.NoError(t, err)
+		assert.Len(t, j.engine.Containers(), 1)
+		assert.Contains(t, j.engine.Networks(), "backend")
+
+		rejected := newJob(t, dockerexectest.Exit(0))
+		rejected.engine.FailAll(startRequest, dockerexectest.Refuse(http.StatusBadRequest, "exec: no such program"))
+		_, err = rejected.client.Run(t.Context(), rejected.task, RunOptions{KeepContainer: true})
+		require.Error(t, err)
+		rejected.assertNothingLeft(t)
+	})
+}
+
+// While the engine is away there is one warning, and the log is complete afterwards.
+func TestRunWaitsForTheEngine(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 0), "one"))
+		j.engine.Down()
+		time.AfterFunc(10*time.Minute, j.engine.Up)
+		j.run(ctx)
+		require.NoError(t, j.err)
+		assert.Equal(t, []string{"the task waits for the engine"}, warned(logrus.WarnLevel))
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+	})
+}
+
+// A log that cannot be read does not fail the task.
+func TestRunWithoutALog(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.ExitAfter(time.Minute, 0))
+		j.engine.FailAll("GET /containers/*/logs", dockerexectest.Refuse(http.StatusNotImplemented, "configured logging driver does not support reading"))
+		j.run(ctx)
+		require.NoError(t, j.err)
+		assert.Equal(t, []string{"the log of the container is not read to its end"}, warned(logrus.WarnLevel))
+		j.assertNothingLeft(t)
+	})
+}
+
+// A publisher that fails ends the log, not the task.
+func TestRunWithAPublisherThatFails(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 0), "one"))
+		publish := exec.LogPublisherFunc(func(context.Context, api.LogMessage) error { return io.ErrClosedPipe })
+		result, err := j.client.Run(t.Context(), j.task, RunOptions{Logs: publish})
+		require.NoError(t, err)
+		assert.Equal(t, api.TaskStateCompleted, result.State)
+	})
+}
+
+func TestPullPolicy(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		policy  PullPolicy
+		local   bool
+		pulls   int
+		refused string
+	}{
+		"always, image there":      {PullAlways, true, 1, ""},
+		"if missing, image there":  {PullIfMissing, true, 0, ""},
+		"if missing, image absent": {PullIfMissing, false, 1, ""},
+		"never, image there":       {PullNever, true, 0, ""},
+		"never, image absent":      {PullNever, false, 0, "No such image"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Exit(0), WithPullPolicy(test.policy))
+				if test.local {
+					j.engine.LocalImage(spec(j.task).Image, dockerexectest.Exit(0))
+				}
+				j.run(t.Context())
+				if test.refused == "" {
+					require.NoError(t, j.err)
+				} else {
+					require.ErrorContains(t, j.err, test.refused)
+					assert.Equal(t, api.TaskStateRejected, j.result.State)
+				}
+				assert.Equal(t, test.pulls, j.engine.Requests().Count("POST /images/create"))
+			})
+		})
+	}
+	_, err := NewEngine(dockerexectest.New(t).Client(), WithPullPolicy(7)).Adapter(nil, plainTask(), nil)
+	require.EqualError(t, err, "dockerexec: option WithPullPolicy: there is no policy 7")
+}
+
+func TestCredentialsAreAskedForTasksThatBringNone(t *testing.T) {
+	t.Parallel()
+	const password = "s3cret-of-the-registry"
+	for name, test := range map[string]struct {
+		given registry.AuthConfig
+		fails error
+		own   bool
+		asked int
+		err   string
+	}{
+		"right":           {given: registry.AuthConfig{Username: "alice", Password: password}, asked: 1},
+		"wrong":           {given: registry.AuthConfig{Username: "alice", Password: "wr0ng-" + password}, asked: 1, err: "denied"},
+		"none":            {asked: 1, err: "denied"},
+		"fails":           {fails: errors.New("no helper"), asked: 1, err: "pull image example/web:1: ask for its credentials: no helper"},
+		"the task's own":  {own: true, asked: 0},
+		"a passing fault": {fails: exec.MakeTemporary(errors.New("vault is sealed")), asked: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				asked := 0
+				j := newJob(t, dockerexectest.Exit(0), WithCredentials(func(_ context.Context, image string) (registry.AuthConfig, error) {
+					assert.Equal(t, "example/web:1", image)
+					asked++
+					if exec.IsTemporary(test.fails) && asked == 2 {
+						return registry.AuthConfig{Username: "alice", Password: password}, nil
+					}
+					return test.given, test.fails
+				}))
+				j.engine.Image(spec(j.task).Image, dockerexectest.Exit(0), dockerexectest.WithCredentials("alice", password))
+				if test.own {
+					header, err := registry.EncodeAuthConfig(registry.AuthConfig{Username: "alice", Password: password})
+					require.NoError(t, err)
+					spec(j.task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: header}
+				}
+				j.run(t.Context())
+				if test.err == "" {
+					require.NoError(t, j.err)
+				} else {
+					require.ErrorContains(t, j.err, test.err)
+					assert.NotContains(t, j.err.Error(), password)
+				}
+				assert.Equal(t, test.asked, asked)
+			})
+		})
+	}
+}
+
+// Credentials that the caller was asked for are secrets, also where the engine quotes them.
+func TestAskedCredentialsAreNotShown(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Exit(0), WithCredentials(func(context.Context, string) (registry.AuthConfig, error) {
+			return registry.AuthConfig{Username: "alice", Password: "s3cret-of-the-registry"}, nil
+		}))
+		j.engine.FailAll("POST /containers/create", dockerexectest.Refuse(http.StatusBadRequest, "bad login s3cret-of-the-registry"))
+		j.run(t.Context())
+		require.ErrorContains(t, j.err, "bad login")
+		assert.NotContains(t, j.err.Error(), "s3cret")
+		assert.NotContains(t, fmt.Sprintf("%+v %#v", j.result, j.last), "s3cret")
+	})
+}
+
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		creates := 0
+		j := newJob(t, dockerexectest.Exit(0),
+			WithCreateHook(func(_ context.Context, task *api.Task, config *container.Config, host *container.HostConfig) error {
+				creates++
+				assert.Equal(t, "taskid", task.ID)
+				task.ID = "changed"
+				host.Privileged = true
+				config.Env = append(config.Env, "GPU=1")
+				return nil
+			}))
+		j.engine.FailNext("POST /containers/create", dockerexectest.Drop())
+		j.run(t.Context())
+		require.NoError(t, j.err)
+		assert.Equal(t, 2, creates, "a repeated create is changed too")
+		bodies := 0
+		for _, r := range j.engine.Requests() {
+			if r.String() == "POST /containers/create" {
+				bodies++
+				assert.Contains(t, string(r.Body), `"Privileged":true`)
+				assert.Contains(t, string(r.Body), `GPU=1`)
+			}
+		}
+		assert.Equal(t, 2, bodies)
+	})
+}
+
+func TestTheStartHookNamesACheckpoint(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	var got []container.StartOptions
+	client.containerStart = func(_ context.Context, _ string, options container.StartOptions) error {
+		got = append(got, options)
+		return nil
+	}
+	adapter, err := NewEngine(client, WithStartHook(func(_ context.Context, task *api.Task, options *container.StartOptions) error {
+		assert.Equal(t, "taskid", task.ID)
+		options.CheckpointID = "saved"
+		return nil
+	})).Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	require.NoError(t, adapter.Start(t.Context()))
+	assert.Equal(t, []container.StartOptions{{CheckpointID: "saved"}}, got)
+}
+
+// An error of a hook is final, whatever it looks like, and nothing is left.
+func TestHooksThatFail(t *testing.T) {
+	t.Parallel()
+	fault := exec.MakeTemporary(errors.New("connection refused"))
+	for name, test := range map[string]struct {
+		option Option
+		err    string
+		cause  error
+	}{
+		"create": {WithCreateHook(func(context.Context, *api.Task, *container.Config, *container.HostConfig) error { return fault }),
+			"create container web.1.taskid: the create hook failed: connection refused", fault},
+		"start": {WithStartHook(func(context.Context, *api.Task, *container.StartOptions) error { return fault }),
+			"start container web.1.taskid: the start hook failed: connection refused", fault},
+		"a label is lost": {WithCreateHook(func(_ context.Context, _ *api.Task, c *container.Config, _ *container.HostConfig) error {
+			delete(c.Labels, LabelTaskID)
+			return nil
+		}), "create container web.1.taskid: the create hook failed: it changed the label com.docker.swarm.task.id, by which the container is found", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Exit(0), test.option)
+				j.run(t.Context())
+				require.EqualError(t, j.err, test.err)
+				assert.False(t, exec.IsTemporary(j.err))
+				if test.cause != nil {
+					require.ErrorIs(t, j.err, test.cause)
+				}
+				assert.Equal(t, api.TaskStateRejected, j.result.State)
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
