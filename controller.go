@@ -163,11 +163,11 @@ func (c *controller) Wait(ctx context.Context) error {
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
 	var checks checkRecord
 	began := time.Now()
-	again := func(err error) bool {
+	mayRepeat := func(err error) bool {
 		checks.forget() // nobody knows whether checks run meanwhile
 		return tellsNothing(err)
 	}
-	return c.adapter.watch(ctx, again, func(answer container.InspectResponse) (bool, error) {
+	return c.adapter.watch(ctx, mayRepeat, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return false, err
 		}
