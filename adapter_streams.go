@@ -37,8 +37,9 @@ import (
 // may break within a second of its opening. After two such breaks in a row, an opening
 // causes an inspect at most every ten seconds. If the engine, or a proxy in front of
 // it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
-// then make ten requests a second. Once the stream has been lost for a minute, a
-// passing fault, or no answer within the request time-out, counts as a refusal too.
+// then make ten requests a second. It does so too while the stream's request is not
+// answered within five seconds. Once the stream has been lost for a minute, a passing
+// fault counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -47,9 +48,9 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // error, and returns the last answer. It inspects as Wait does. The State that look
 // gets is never nil.
 //
-// The errors are those of Wait, with one exception. If mayRepeat reports true for the
-// error of an inspect, watch logs one warning and inspects again, as after a passing fault.
-// mayRepeat may be nil.
+// The errors are those of Wait, with one exception. mayRepeat gets each error of an
+// inspect. If it reports true, watch logs one warning and inspects again, as after a
+// passing fault. mayRepeat may be nil.
 func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
@@ -72,7 +73,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 		sub.dropHint() // this inspect serves it
 		asked := time.Now()
 		answer, err := a.inspectPinned(ctx, &pinned)
-		next := jittered(stream.inspectInterval())
+		next := jittered(inspectInterval(stream))
 		switch {
 		case err == nil:
 			pauses.reset()
@@ -87,7 +88,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 			}
 		case ctx.Err() != nil:
 			return none, ctx.Err()
-		case isPassing(err), mayRepeat != nil && mayRepeat(err):
+		case mayRepeat != nil && mayRepeat(err), isPassing(err):
 			// A proxy that refuses the stream may refuse inspects too, for as long as
 			// the engine restarts. Then wait for refusedInterval, not for the pause.
 			if pause := burstWindow + pauses.next(); !isPassing(err) || !stream.isRefused() {
@@ -220,7 +221,7 @@ func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started
 		case !isUnstarted(answer) || seen != "" && seen != answer.ID:
 			return true, nil
 		}
-		if err := sub.untilHint(ctx, jittered(stream.inspectInterval())); err != nil {
+		if err := sub.untilHint(ctx, jittered(inspectInterval(stream))); err != nil {
 			return false, err
 		}
 	}
@@ -345,4 +346,15 @@ func (a *ContainerAdapter) isReal() bool { return !a.engine.api.isFake }
 
 func (a *ContainerAdapter) logMessageContext() api.LogContext {
 	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}
+}
+
+// longInterval is how often a watch inspects without a hint, give or take a tenth.
+const longInterval = 5 * time.Minute
+
+// inspectInterval returns how often a watch inspects now.
+func inspectInterval(stream *eventStream) time.Duration {
+	if stream.isRefused() {
+		return refusedInterval
+	}
+	return longInterval
 }

@@ -295,6 +295,21 @@ func knownClass(err error) error {
 // come from a call on the container itself: there 404 has no other meaning.
 func isContainerGone(err error) bool { return IsUnknownContainer(err) || cerrdefs.IsNotFound(err) }
 
+// errHook ends a request before it is sent, because the caller's hook failed.
+var errHook = errors.New("the hook failed")
+
+// hookError is the error of a caller's hook. It is final, whatever the hook's own error is.
+type hookError struct {
+	what  string
+	cause error
+}
+
+func (e hookError) Error() string { return e.what + ": " + e.cause.Error() }
+func (e hookError) Unwrap() error { return e.cause }
+
+// Temporary serves [exec.IsTemporary], which would ask the cause otherwise.
+func (e hookError) Temporary() bool { return false }
+
 // sleep waits for d. If ctx ends first, it returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -26,9 +26,8 @@ const (
 	// such as 503, counts as a refusal. An engine has this time to restart behind a
 	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back in time. The engine then also
-	// sends the events from before it begins to send new ones. Its clock may be this
-	// much behind the clock of this host.
+	// lookBack is how far the first request goes back in time. The engine's clock may be
+	// this much behind the clock of this host.
 	lookBack = 5 * time.Second
 	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
 	// come twice.
@@ -53,6 +52,7 @@ type eventReader struct {
 
 	// The current request.
 	open     time.Time // when it was established; zero: not yet
+	late     bool      // it was not answered within answerWindow
 	resuming bool      // the engine has not yet sent the last event again, as it must
 	good     bool      // a new event has come
 	proven   bool      // a new event has come, or settleWindow has passed
@@ -63,7 +63,7 @@ type eventReader struct {
 // must not log the outage a second time.
 type outage struct {
 	since   time.Time     // when the stream was lost; zero: it works
-	refused bool          // the warning of a refusal has been logged
+	refused bool          // the warning of a refusal, or of a missing answer, has been logged
 	away    bool          // the last request failed or broke
 	gap     time.Duration // how long the stream had been lost when it was last opened
 	pauses  backoff
@@ -95,9 +95,9 @@ func (r *streamRun) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the client's goroutine
 	rd := &r.reader
-	rd.open, rd.resuming, rd.good, rd.proven = time.Time{}, false, false, false
+	rd.open, rd.late, rd.resuming, rd.good, rd.proven = time.Time{}, false, false, false, false
 
-	opened, err := r.stream.request(ctx, rd.since())
+	opened, err := r.request(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,6 +139,46 @@ func (r *streamRun) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// request makes the request, and returns when the client does. A proxy may hold back the
+// header of the answer, for ever if no event comes.
+func (r *streamRun) request(ctx context.Context) (opened openedEvents, err error) {
+	since, asked := r.reader.since(), time.Now()
+	late, done := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		opened, err = r.stream.request(ctx, since, func() {
+			select {
+			case late <- struct{}{}:
+			default: // the connection was made twice
+			}
+		})
+	}()
+	select {
+	case <-done:
+	case <-late:
+		if ctx.Err() == nil {
+			r.unanswered(ctx, asked)
+		}
+		<-done
+	}
+	return opened, err
+}
+
+// unanswered notes that the current request has no answer yet. Until it has one, watches
+// go on without the stream.
+func (r *streamRun) unanswered(ctx context.Context, asked time.Time) {
+	rd := &r.reader
+	rd.late = true
+	if rd.outage.since.IsZero() {
+		rd.outage.since = asked
+	}
+	if !rd.outage.refused {
+		rd.outage.refused = true
+		log.G(ctx).Warn("event stream not answered, containers are inspected every ten seconds until it is opened")
+	}
+	r.lost(true)
 }
 
 // drain receives the events that a fake had ready when it ended the stream. The channel
@@ -270,13 +310,13 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // refusal means that something answers, and may answer inspects too. A request without
 // a connection, or one that opened the stream, was not refused. Until requests
 // have failed for refusedAfter, a passing fault is no refusal: the engine may be
-// restarting behind a proxy, or busy.
+// restarting behind a proxy, or busy. After an answer that was late already, it is one.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false
 	}
 	refusal := verdictOf(err).stream
-	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
+	long := rd.late || !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
 	return refusal == refusedAtOnce || refusal == refusedAfterAMinute && long
 }
 
@@ -355,23 +395,6 @@ func (r *streamRun) dispatch(m events.Message) {
 	stopAll(stops)
 }
 
-// hintAll makes every watch inspect.
-func (r *streamRun) hintAll() {
-	r.stream.mu.Lock()
-	defer r.stream.mu.Unlock()
-	r.hintAllLocked()
-}
-
-func (r *streamRun) hintAllLocked() {
-	for _, subs := range r.byTask {
-		for _, sub := range subs {
-			if sub.hints != nil {
-				sub.hint(true)
-			}
-		}
-	}
-}
-
 // resync tells every subscriber that was there before the last opening that events may
 // be lost. It returns how many it told. Watches need not be told: the hints of opened
 // and prove make them inspect.
@@ -409,4 +432,19 @@ func stopAll(stops []func() bool) {
 	for _, stop := range stops {
 		stop()
 	}
+}
+
+// hidden returns err without the secrets of any subscriber's task.
+func (r *streamRun) hidden(err error) error {
+	r.stream.mu.Lock()
+	var subscribers []*subscriber
+	for _, of := range r.byTask {
+		subscribers = append(subscribers, of...)
+	}
+	r.stream.mu.Unlock()
+	err = scrubber{}.hide(err)
+	for _, s := range subscribers {
+		err = s.hide(err)
+	}
+	return err
 }
