@@ -227,7 +227,7 @@ func pathIn(t testing.TB, client *engineapi.Client, name, file string) string {
 // Batches are interrupted, each at a random moment. Nothing is left but named volumes.
 func TestEngineBatchIsInterrupted(t *testing.T) {
 	client := engineClient(t)
-	const batches, old = 60, "dockerexec-batch-old"
+	const batches, atOnce, old = 60, 6, "dockerexec-batch-old"
 	seed := rand.Uint64()
 	t.Log("the seed of the moments is ", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -237,12 +237,18 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 	defer func() { require.NoError(t, client.VolumeRemove(context.Background(), old, false)) }()
 	require.NoError(t, os.WriteFile(pathIn(t, client, old, "kept"), []byte("from before"), 0o600))
 
-	// What a batch has printed by the time it is interrupted is how far it has come.
+	// What a batch has printed by the time it is interrupted is how far it has come. The
+	// first batches are interrupted when their long job runs, which says how long that takes.
 	var began, ended [batches]bool
+	var took atomic.Int64
 	var group errgroup.Group
-	group.SetLimit(8)
+	group.SetLimit(atOnce)
 	for i := range batches {
-		moment := time.Duration(random.Int64N(int64(2500 * time.Millisecond)))
+		if i == atOnce {
+			assert.NoError(t, group.Wait())
+			t.Log("a long job runs after ", time.Duration(took.Load()))
+		}
+		moment := time.Duration(random.Float64() * 1.3 * float64(took.Load()))
 		long := job("long", "write", "/new/begun", "bytes", "--", "show", "/new/begun", "/run/secrets/password", "--", "sleep", "1h")
 		spec := long.Spec.GetContainer()
 		spec.Mounts = []api.Mount{
@@ -263,7 +269,16 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			time.Sleep(moment)
+			begin := time.Now()
+			if i < atOnce {
+				for deadline := begin.Add(patience); !strings.Contains(p.text(), longRuns) && time.Now().Before(deadline); {
+					time.Sleep(10 * time.Millisecond)
+				}
+				moment = time.Since(begin)
+				took.Store(max(took.Load(), int64(moment)))
+			} else {
+				time.Sleep(moment)
+			}
 			if err := p.Process.Signal(os.Interrupt); err != nil {
 				return fmt.Errorf("batch %d, at %v: %w", i, moment, err)
 			}
@@ -271,7 +286,7 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 			if err != nil {
 				return fmt.Errorf("batch %d, at %v: %w", i, moment, err)
 			}
-			began[i] = strings.Contains(text, "/new/begun = bytes\n")
+			began[i] = strings.Contains(text, longRuns)
 			ended[i] = strings.Contains(text, "short: failed ")
 			return nil
 		})
@@ -304,6 +319,9 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 	assert.NotZero(t, runs)
 	assert.NotEqual(t, batches, runs, "none was interrupted early")
 }
+
+// longRuns is what the long job prints once it has written to its volume.
+const longRuns = "/new/begun = bytes\n"
 
 func newVolume(i int) string { return fmt.Sprint("dockerexec-batch-new-", i) }
 
@@ -372,7 +390,8 @@ func TestEngineBatchGoesOnWithoutTheEngine(t *testing.T) {
 	p, err := start(t, file)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		return c[0].n.Load() > 0 && c[1].n.Load() > 0 && c[2].n.Load() > 0 && c[3].n.Load() > 0
+		running, err := client.ContainerList(t.Context(), container.ListOptions{})
+		return err == nil && len(running) == 4 && c[0].n.Load()+c[1].n.Load()+c[2].n.Load()+c[3].n.Load() == 4
 	}, patience, 10*time.Millisecond)
 	controlEngine(t, "kill")
 	time.Sleep(6 * time.Second) // this test is about such an outage
@@ -380,7 +399,7 @@ func TestEngineBatchGoesOnWithoutTheEngine(t *testing.T) {
 	text, err := p.wait()
 	require.NoError(t, err)
 	_, table, _ := strings.Cut(text, "JOB ")
-	table, _, _ = strings.Cut(table, "batch: ")
+	table = table[:strings.LastIndex(strings.TrimSpace(table), "\n")+1] // the last line is the error
 	assert.Equal(t, `             STATE     ATTEMPT  CAUSE
 ends-meanwhile   complete  1        
 fails-meanwhile  failed    1        task: non-zero exit (3)

@@ -111,13 +111,13 @@ func (b *batch) taskID(job string, attempt int) string {
 }
 
 func (b *batch) attempt(ctx context.Context, task *api.Task, r record, bar *mpb.Bar) (record, error) {
-	if before := b.note(r, "", ""); before.ended() || before.State == "stopped" {
+	if before := b.note(r, "", ""); ended[before.State] || before.State == "stopped" {
 		task.Status.State = api.TaskStateRunning // so the controller looks for what may be left
 		controller, err := b.engine.Controller(nil, task, b)
 		if err == nil {
 			err = controller.Remove(ctx)
 		}
-		if err != nil || before.ended() {
+		if err != nil || ended[before.State] {
 			return before, err
 		}
 	}
@@ -170,15 +170,13 @@ type record struct {
 	Attempt                int
 }
 
-func (r record) ended() bool {
-	return r.State == "complete" || r.State == "failed" || r.State == "unknown"
-}
+var ended = map[string]bool{"complete": true, "failed": true, "unknown": true}
 
 // note writes a state into the journal, unless the attempt has ended before, and returns what is there then.
 func (b *batch) note(r record, state, cause string) (last record) {
 	err := b.journal.Update(func(tx *bbolt.Tx) error {
 		jobs, err := tx.CreateBucketIfNotExists([]byte("jobs"))
-		if last = r; err != nil || json.Unmarshal(jobs.Get([]byte(r.ID)), &last) == nil && last.ended() || state == "" {
+		if last = r; err != nil || json.Unmarshal(jobs.Get([]byte(r.ID)), &last) == nil && ended[last.State] || state == "" {
 			return err
 		}
 		last = record{ID: r.ID, Name: r.Name, Attempt: r.Attempt, State: state, Cause: cause}
