@@ -71,16 +71,25 @@ func engineClient(t testing.TB) *engineapi.Client {
 // process is a running batch.
 type process struct {
 	*osexec.Cmd
-	ended chan struct{}
+	ended    chan struct{}
+	longRuns chan struct{} // closed when a long job runs
 
 	mu     sync.Mutex
 	output bytes.Buffer
 }
 
+// longRuns is what a long job prints once it has written to its volume.
+const longRuns = "/new/begun = bytes\n"
+
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.output.Write(b)
+	before := strings.Contains(p.output.String(), longRuns)
+	p.output.Write(b)
+	if !before && strings.Contains(p.output.String(), longRuns) {
+		close(p.longRuns)
+	}
+	return len(b), nil
 }
 
 func (p *process) text() string {
@@ -91,7 +100,7 @@ func (p *process) text() string {
 
 // start starts batch on a list of jobs.
 func start(t testing.TB, file string) (*process, error) {
-	p := &process{ended: make(chan struct{})}
+	p := &process{ended: make(chan struct{}), longRuns: make(chan struct{})}
 	p.Cmd = osexec.CommandContext(t.Context(), os.Args[0], "-attempts", "1", file)
 	p.Env = append(os.Environ(), asBatch+"=1", "DOCKER_HOST="+os.Getenv("DOCKEREXEC_TEST_HOST"))
 	p.Stdout, p.Stderr = p, p
@@ -238,17 +247,17 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 	require.NoError(t, os.WriteFile(pathIn(t, client, old, "kept"), []byte("from before"), 0o600))
 
 	// What a batch has printed by the time it is interrupted is how far it has come. The
-	// first batches are interrupted when their long job runs, which says how long that takes.
+	// first one is interrupted once its long job runs. The others are interrupted within
+	// half as long again as that took the last time.
 	var began, ended [batches]bool
 	var took atomic.Int64
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for i := range batches {
-		if i == atOnce {
-			assert.NoError(t, group.Wait())
-			t.Log("a long job runs after ", time.Duration(took.Load()))
+		if i == 1 {
+			require.NoError(t, group.Wait())
 		}
-		moment := time.Duration(random.Float64() * 1.5 * float64(took.Load()))
+		share := 1.5 * random.Float64()
 		long := job("long", "write", "/new/begun", "bytes", "--", "show", "/new/begun", "/run/secrets/password", "--", "sleep", "1h")
 		spec := long.Spec.GetContainer()
 		spec.Mounts = []api.Mount{
@@ -269,24 +278,25 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			begin := time.Now()
-			if i < atOnce {
-				for deadline := begin.Add(patience); !strings.Contains(p.text(), longRuns) && time.Now().Before(deadline); {
-					time.Sleep(10 * time.Millisecond)
+			begin, moment := time.Now(), time.After(time.Duration(share*float64(took.Load())))
+			if i == 0 {
+				moment = nil
+			}
+			select {
+			case <-moment:
+			case <-p.longRuns:
+				took.Store(int64(time.Since(begin)))
+				if i > 0 {
+					<-moment
 				}
-				moment = time.Since(begin)
-				if fastest := took.Load(); fastest == 0 || int64(moment) < fastest { // the first one waits for the pull
-					took.Store(int64(moment))
-				}
-			} else {
-				time.Sleep(moment)
+			case <-p.ended:
 			}
 			if err := p.Process.Signal(os.Interrupt); err != nil {
-				return fmt.Errorf("batch %d, at %v: %w", i, moment, err)
+				return fmt.Errorf("batch %d, at %v: %w\n%s", i, time.Since(begin), err, p.text())
 			}
 			text, err := p.wait()
 			if err != nil {
-				return fmt.Errorf("batch %d, at %v: %w", i, moment, err)
+				return fmt.Errorf("batch %d: %w", i, err)
 			}
 			began[i] = strings.Contains(text, longRuns)
 			ended[i] = strings.Contains(text, "short: failed ")
@@ -321,9 +331,6 @@ func TestEngineBatchIsInterrupted(t *testing.T) {
 	assert.NotZero(t, runs)
 	assert.NotEqual(t, batches, runs, "none was interrupted early")
 }
-
-// longRuns is what the long job prints once it has written to its volume.
-const longRuns = "/new/begun = bytes\n"
 
 func newVolume(i int) string { return fmt.Sprint("dockerexec-batch-new-", i) }
 
