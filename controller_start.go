@@ -227,12 +227,8 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 }
 
 // noteChecks logs a warning, once, if the engine no longer runs the container's health
-// checks. checks is what was seen of them before, and now is the time on its clock. A
-// nil log of the checks comes from a fake, or from an engine that has not checked yet.
+// checks. checks is what was seen of them before, and now is the time on its clock.
 func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer container.InspectResponse, now time.Duration) {
-	if health := answer.State.Health; health != nil && health.Log == nil && c.adapter.engine.api.isFake {
-		return // a fake that has only a status
-	}
 	silence, stopped := checks.look(answer, now)
 	if !stopped {
 		return
