@@ -171,10 +171,11 @@ type checkMark struct {
 // look notes the engine's latest answer. now is the time on a clock that stands still
 // while the engine is away. look returns how long no check has run, and whether that
 // means that checks have stopped. For a container that does not run or has no check, it
-// returns 0 and false.
+// returns 0 and false. So it does for a fake that shows neither a check nor a start time.
 func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) (silence time.Duration, stopped bool) {
 	health := answer.State.Health
-	if answer.State.Status != container.StateRunning || health == nil || !hasHealthcheck(answer) {
+	started, _ := isSet(answer.State.StartedAt)
+	if answer.State.Status != container.StateRunning || health == nil || !hasHealthcheck(answer) || len(health.Log) == 0 && !started {
 		r.forget()
 		return 0, false
 	}

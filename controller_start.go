@@ -229,12 +229,8 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 
 // noteChecks logs a warning, once, if the engine no longer runs the container's health
 // checks. checks is the record of the answers before this one. now is a time for
-// [checkRecord.look]. A nil log of the checks comes from a fake, or from an engine that has
-// not checked yet.
+// [checkRecord.look].
 func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer container.InspectResponse, now time.Duration) {
-	if health := answer.State.Health; health != nil && health.Log == nil && c.adapter.engine.api.isFake {
-		return // a fake that has only a status
-	}
 	silence, stopped := checks.look(answer, now)
 	if !stopped {
 		return

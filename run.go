@@ -234,7 +234,7 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
 	case isExit:
 		r.result.State, r.result.Reason = api.TaskStateFailed, fmt.Sprintf("exit code %d", exit.ExitCode())
-	case answer == nil || isUnstarted(*answer):
+	case r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
 		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
 	default:
 		r.result.State, r.result.Reason = api.TaskStateFailed, err.Error()

@@ -126,6 +126,15 @@ func TestRunTellsHowATaskEnded(t *testing.T) {
 			result: RunResult{State: api.TaskStateRejected}, err: "exec: no such program", exitCode: -1,
 			states: append(lifeOfATask[:2:2], api.TaskStateRejected),
 		},
+		"the engine refuses to show it": {
+			program: dockerexectest.UntilStopped(0), before: func(e *dockerexectest.Engine) {
+				time.AfterFunc(time.Minute, func() {
+					e.FailAll("GET /containers/*/json", dockerexectest.Refuse(http.StatusForbidden, "forbidden by a proxy"))
+				})
+			},
+			result: RunResult{State: api.TaskStateFailed, Reason: "inspect container web.1.taskid: Error response from daemon: forbidden by a proxy"}, err: "forbidden by a proxy", exitCode: -1,
+			states: append(lifeOfATask[:3:3], api.TaskStateFailed),
+		},
 		"somebody removes the container": {
 			program: dockerexectest.UntilStopped(0), before: func(e *dockerexectest.Engine) {
 				time.AfterFunc(time.Minute, func() { e.Container(taskName).RemoveByHand() })
