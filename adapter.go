@@ -41,10 +41,11 @@ type ContainerAdapter struct {
 	fullTask     fullTask
 	secrets      taskSecrets
 
-	containerID atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
-	isRemoved   atomic.Bool            // this adapter has removed that container
-	startedAt   atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
-	stops       stops
+	containerID  atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
+	isRemoved    atomic.Bool            // this adapter has removed that container
+	mountedUnder atomic.Pointer[string] // the engine's ID in the path of the files that the container mounts; nil: not known
+	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	stops        stops
 
 	isPrepared atomic.Bool // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool // this adapter has started the container, or sent a start that got no answer
@@ -60,6 +61,7 @@ type ContainerAdapter struct {
 
 	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
+	said                                       saidTexts
 }
 
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
@@ -124,7 +126,8 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 }
 
 // CreateVolumes creates the task's named volumes that have a driver configuration, in
-// sorted order. A volume that exists is used as it is. The engine itself makes the other
+// sorted order. A volume that exists is used as it is. If it has other driver options or
+// labels than the task asks for, one warning names them. The engine itself makes the other
 // volumes, when it creates the container. Named volumes are never removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
@@ -132,7 +135,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		return err
 	}
 	for _, v := range config.volumes() {
-		_, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
+		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
 		if err != nil {
@@ -141,6 +144,9 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 				what += " with driver " + v.Driver
 			}
 			return engineError(ctx, err, "%s", what)
+		}
+		if difference := volumeDifference(v, answer); difference != "" && a.said.first("volume "+v.Name) {
+			log.G(a.logContext(ctx)).Warnf("task field %s.VolumeOptions: volume %s exists and differs: %s; it is used as it is", config.volumePath(v.Name), v.Name, difference)
 		}
 	}
 	return nil
@@ -165,6 +171,7 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	}
 	if a.checkOwner(answer) == nil {
 		a.noteContainer(answer.ID)
+		a.noteFiles(answer)
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
@@ -204,7 +211,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.removeFiles(ctx)
+	return a.removeFiles()
 }
 
 func (a *ContainerAdapter) removeContainer(ctx context.Context) error {

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -43,18 +44,18 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 	}
 	var folder string
 	if len(whole.files) > 0 {
-		engineID, err := a.fileEngine(ctx, whole.files)
+		host, err := a.fileEngine(ctx, whole.files)
 		if err != nil {
 			return nil, nil, err
 		}
-		folder = a.engine.files.folder(engineID, a.taskID)
-		made, err := a.writeFiles(engineID, whole.files, payloads)
+		folder = a.engine.files.folder(host.engineID, a.taskID)
+		made, err := a.writeFiles(host, whole.files, payloads)
 		if err != nil {
 			return nil, nil, err
 		}
 		created = func(failed bool) {
 			if failed && made {
-				_ = a.engine.files.remove(engineID, a.taskID) // the create's error counts
+				_ = a.engine.files.remove(host.engineID, a.taskID) // the create's error counts
 			}
 		}
 	}
@@ -67,11 +68,11 @@ func (a *ContainerAdapter) provideMissing(ctx context.Context, files []taskFile)
 	if len(files) == 0 {
 		return nil
 	}
-	engineID, err := a.fileEngine(ctx, files)
+	host, err := a.fileEngine(ctx, files)
 	if err != nil {
 		return err
 	}
-	missing, err := a.engine.files.missing(engineID, a.taskID, files)
+	missing, err := a.engine.files.missing(host.engineID, a.taskID, files)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
@@ -79,7 +80,7 @@ func (a *ContainerAdapter) provideMissing(ctx context.Context, files []taskFile)
 	if err != nil {
 		return err
 	}
-	_, err = a.writeFiles(engineID, missing, payloads)
+	_, err = a.writeFiles(host, missing, payloads)
 	return err
 }
 
@@ -99,19 +100,37 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 	return nil
 }
 
-// fileEngine returns the ID of the engine. files are the task's. It refuses the task if
-// tasks on this engine cannot have files.
-func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (string, error) {
+// fileEngine returns where the task's files are or are to be made. Its engineID is the
+// one that the engine had when the task's container was made, if that is known. files are
+// the task's. fileEngine refuses the task if tasks on this engine cannot have files.
+func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (fileHost, error) {
 	host, err := a.engine.fileHost(ctx, a)
 	if err == nil && host.refusal != "" {
 		err = refuse(files[0].path, "%s", host.refusal)
 	}
-	return host.engineID, err
+	if mounted := a.mountedUnder.Load(); mounted != nil {
+		host.engineID = *mounted
+	}
+	return host, err
+}
+
+// noteFiles notes under which ID of the engine the container mounts the task's files.
+// The engine may have another ID by now.
+func (a *ContainerAdapter) noteFiles(answer container.InspectResponse) {
+	for _, m := range answer.Mounts {
+		task := filepath.Dir(m.Source)
+		engine := filepath.Dir(task)
+		if a.hasFiles && filepath.Base(task) == a.taskID && filepath.Dir(engine) == a.engine.files.dir {
+			id := filepath.Base(engine)
+			a.mountedUnder.Store(&id)
+			return
+		}
+	}
 }
 
 // writeFiles gets all payloads before it writes the first file.
-func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payloads payloads) (made bool, err error) {
-	var complete []filePayload
+func (a *ContainerAdapter) writeFiles(host fileHost, files []taskFile, payloads payloads) (made bool, err error) {
+	complete := []filePayload{{taskFile{source: noteName, mode: 0o400}, []byte(host.note)}}
 	for _, f := range files {
 		payload, err := payloads.get(f.dependency)
 		if err != nil {
@@ -120,24 +139,16 @@ func (a *ContainerAdapter) writeFiles(engineID string, files []taskFile, payload
 		a.secrets.learn(valuePayload, string(payload))
 		complete = append(complete, filePayload{f, payload})
 	}
-	return a.engine.files.write(engineID, a.taskID, complete)
+	return a.engine.files.write(host.engineID, a.taskID, complete)
 }
 
-// removeFiles removes the task's files. The container must be gone already.
-func (a *ContainerAdapter) removeFiles(ctx context.Context) error {
-	if !a.hasFiles || !namesFolder(a.taskID) {
+// removeFiles removes the task's files. The container must be gone already. The engine is
+// not asked: its ID may have changed, and the task's ID alone finds the files.
+func (a *ContainerAdapter) removeFiles() error {
+	if !a.hasFiles || !namesFolder(a.taskID) || noFilesFor(a.engine.client.DaemonHost()) != "" {
 		return nil
 	}
-	host, err := a.engine.fileHost(ctx, a)
-	if ctx.Err() == nil && isForbidden(err) {
-		// While GET /info is refused, no task gets files. But a task may have got some before.
-		a.engine.optional.without(a.logContext(ctx), "GET /info", err, "files of secrets and configs that were written before are not removed")
-		return nil
-	}
-	if err != nil || host.engineID == "" { // no file was ever written
-		return err
-	}
-	return a.engine.files.remove(host.engineID, a.taskID)
+	return a.engine.files.removeTask(a.taskID)
 }
 
 // explain adds to an engine's error what it means for the task's files.
@@ -149,15 +160,20 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if host == nil || len(files) == 0 || !noSource.matches(err) {
 		return err
 	}
-	folder := a.engine.files.folder(host.engineID, a.taskID)
-	switch below := filepath.Join("/", host.engineID, a.taskID) + "/"; {
+	engineID := host.engineID
+	if mounted := a.mountedUnder.Load(); mounted != nil {
+		engineID = *mounted
+	}
+	folder := a.engine.files.folder(engineID, a.taskID)
+	isOwn := func(f taskFile) bool { return strings.Contains(err.Error(), "/"+a.taskID+"/"+f.source) }
+	switch {
 	case strings.Contains(err.Error(), " "+folder+"/"):
-	case strings.Contains(err.Error(), below):
+	case slices.ContainsFunc(files, isOwn):
 		return errors.Wrapf(err, "the container was made with its files in another folder than %s, and they are gone there; name that folder with WithSecretsDir again, or have the task replaced", a.engine.files.dir)
 	default: // the error is about a mount that the task itself asks for
 		return err
 	}
-	if missing, lookErr := a.engine.files.missing(host.engineID, a.taskID, files); lookErr != nil || len(missing) > 0 {
+	if missing, lookErr := a.engine.files.missing(engineID, a.taskID, files); lookErr != nil || len(missing) > 0 {
 		return exec.MakeTemporary(errors.Wrapf(err, "the files in %s were removed meanwhile", folder))
 	}
 	return errors.Wrapf(err, "the engine does not see the files in %s; if this process has a container of its own, mount the host's %s there at the same path, or name a folder that both see with WithSecretsDir", folder, a.engine.files.dir)
@@ -167,6 +183,7 @@ func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 // configs, or why they cannot have files.
 type fileHost struct {
 	engineID string // empty: no files of the engine's tasks can exist on this host
+	note     string // goes into each folder of a task: which engine the task is on
 	refusal  string // why tasks cannot have files; empty: they can
 
 	until time.Time // then ask the engine again, and look for leftover files again; zero: never
@@ -210,7 +227,7 @@ func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	}
 	if err == nil && host.engineID != "" {
 		var young bool
-		if young, err = e.sweepFiles(ctx, by, host.engineID); young {
+		if young, err = e.sweepFiles(ctx, by, host); young {
 			host.until = time.Now().Add(leftoverAge)
 		}
 	}
@@ -222,17 +239,17 @@ func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 }
 
 func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
-	switch address := e.client.DaemonHost(); {
-	case runtime.GOOS != "linux":
-		return fileHost{refusal: "secrets and configs need an executor on Linux, on the engine's own host"}, nil
-	case !onThisHost(address):
-		return fileHost{refusal: "the engine at " + cleanURL(address) + " is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"}, nil
+	address := e.client.DaemonHost()
+	if refusal := noFilesFor(address); refusal != "" {
+		return fileHost{refusal: refusal}, nil
 	}
 	info, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 	if err != nil {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
 	}
-	host := fileHost{engineID: info.ID}
+	// The address alone does not tell engines apart: processes in containers of their own
+	// may share the folder and have an engine each at the same address.
+	host := fileHost{engineID: info.ID, note: cleanURL(address) + " " + info.Name}
 	if !restrictedName(strings.ReplaceAll(info.ID, ":", ".")) { // it becomes a folder's name
 		return fileHost{refusal: "the engine has no ID that could name the folder of its files"}, nil
 	}
@@ -247,6 +264,18 @@ func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
 		}
 	}
 	return host, nil
+}
+
+// noFilesFor says why tasks on an engine at that address can have no files; empty: they
+// can, as far as the address tells.
+func noFilesFor(address string) string {
+	switch {
+	case runtime.GOOS != "linux":
+		return "secrets and configs need an executor on Linux, on the engine's own host"
+	case !onThisHost(address):
+		return "the engine at " + cleanURL(address) + " is on another host, and an engine's API has no way to hand it a file that stays in memory; run the executor on the engine's host"
+	}
+	return ""
 }
 
 // onThisHost reports whether an engine's address is on this host. A loopback address
@@ -267,17 +296,17 @@ func onThisHost(address string) bool {
 	return false
 }
 
-// sweepFiles removes the folders of tasks that have no container on the engine. Such a
+// sweepFiles removes the folders of the engine's tasks that have no container. Such a
 // folder is left over if a process ends after it removed the container and before it
 // removed the files. young says that a folder was too new to be removed. If the engine
 // does not list its containers, sweepFiles removes nothing.
-func (e *Engine) sweepFiles(ctx context.Context, by caller, engineID string) (young bool, err error) {
-	tasks, err := e.files.tasks(engineID)
+func (e *Engine) sweepFiles(ctx context.Context, by caller, host fileHost) (young bool, err error) {
+	folders, err := e.taskFolders(host)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
 		return false, nil
 	}
-	if len(tasks) == 0 {
+	if len(folders) == 0 {
 		return false, nil
 	}
 	containers, err := request(ctx, by, 0, func(ctx context.Context) ([]container.Summary, error) {
@@ -294,17 +323,41 @@ func (e *Engine) sweepFiles(ctx context.Context, by caller, engineID string) (yo
 		return false, nil
 	}
 	for _, c := range containers {
-		tasks = slices.DeleteFunc(tasks, func(task string) bool { return task == c.Labels[LabelTaskID] })
+		folders = slices.DeleteFunc(folders, func(f taskFolder) bool { return f.taskID == c.Labels[LabelTaskID] })
 	}
-	for _, task := range tasks {
-		switch removed, err := e.files.removeLeftover(engineID, task); {
+	for _, f := range folders {
+		switch removed, err := e.files.removeLeftover(f.engineID, f.taskID); {
 		case err != nil:
 			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
 		case removed:
-			log.G(ctx).WithField("task.id", task).Debug("files of a task without a container removed")
+			log.G(ctx).WithField("task.id", f.taskID).Debug("files of a task without a container removed")
 		default:
 			young = true
 		}
 	}
 	return young, nil
+}
+
+// taskFolder is the folder of a task's files.
+type taskFolder struct{ engineID, taskID string }
+
+// taskFolders lists the folders of the engine's tasks. The note in a folder decides: the
+// engine may have had another ID when the folder was made, and two engines may have the
+// same one. A folder without a note was made by an older version of this package. It is
+// the engine's if it is under the engine's ID.
+func (e *Engine) taskFolders(host fileHost) (folders []taskFolder, err error) {
+	engines, err := e.files.engines()
+	for _, id := range engines {
+		tasks, err := e.files.tasks(id)
+		if err != nil {
+			return nil, err
+		}
+		for _, task := range tasks {
+			note, err := e.files.readNote(id, task)
+			if err == nil && note == host.note || errors.Is(err, fs.ErrNotExist) && id == host.engineID {
+				folders = append(folders, taskFolder{id, task})
+			}
+		}
+	}
+	return folders, err
 }

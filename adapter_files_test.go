@@ -130,7 +130,7 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 			c.info = func(context.Context) (system.Info, error) {
 				if first {
 					first = false
-					return system.Info{ID: "engine-1"}, nil
+					return system.Info{ID: "engine-1", Name: "host-1"}, nil
 				}
 				return system.Info{}, errAway
 			}
@@ -164,7 +164,9 @@ func TestFilesOfATaskWithTooManyCPUs(t *testing.T) {
 	t.Parallel()
 	client, store, task := newFilesClient(t), newTestStore(t), ownedTask()
 	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 9e9}}
-	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1", NCPU: 2}, nil }
+	client.info = func(context.Context) (system.Info, error) {
+		return system.Info{ID: "engine-1", Name: "host-1", NCPU: 2}, nil
+	}
 	client.containerCreate = func(_ context.Context, _ *container.Config, host *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
 		assert.Equal(t, store.dir+"/engine-1/taskid/secret.0", host.Mounts[0].Source)
 		if host.NanoCPUs > 2e9 {
@@ -394,9 +396,6 @@ func TestRemoveOfAnotherProcessRemovesTheFiles(t *testing.T) {
 			client, store := newFilesClient(t), newTestStore(t)
 			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
 			client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return removal }
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-				return []container.Summary{{Labels: ofThisTask}}, nil // so that no sweep removes them
-			}
 			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()))
 			assert.Empty(t, tree(t, store.dir))
 		})
@@ -416,24 +415,102 @@ func TestRemoveKeepsTheFilesOfWhatIsNotRemoved(t *testing.T) {
 	assert.Empty(t, tree(t, store.dir))
 }
 
-// The engine goes away between the container's removal and that of the files.
-func TestRemoveOfFilesIsTriedAgain(t *testing.T) {
+// The files go although the engine, or its ID, has gone since.
+func TestRemoveFindsFilesUnderEachID(t *testing.T) {
+	t.Parallel()
+	again := 0
+	for name, info := range map[string]func(context.Context) (system.Info, error){
+		"same ID":    func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil },
+		"another ID": func(context.Context) (system.Info, error) { return system.Info{ID: "engine-2"}, nil },
+		"no ID":      func(context.Context) (system.Info, error) { return system.Info{}, nil },
+		"a new one each time": func(context.Context) (system.Info, error) {
+			again++
+			return system.Info{ID: fmt.Sprint("engine-", again)}, nil
+		},
+		"engine away": func(context.Context) (system.Info, error) { return system.Info{}, errAway },
+		"not told": func(context.Context) (system.Info, error) {
+			return system.Info{}, answer{"no", cerrdefs.ErrPermissionDenied}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, store := newFilesClient(t), newTestStore(t)
+			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
+			_, err := store.write("B77S:VOG2", "taskid", []filePayload{testFile("secret.0", "older", 0o400)})
+			require.NoError(t, err)
+			_, err = store.write("engine-1", "other", []filePayload{testFile("secret.0", "other", 0o400)})
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(store.dir, "taskid"), nil, 0o600))
+			require.NoError(t, os.Symlink("engine-1", filepath.Join(store.dir, "link")))
+			client.info = info
+			require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()))
+			assert.Equal(t, []string{"engine-1 drwx------", "engine-1/other drwx------", "engine-1/other/secret.0 -r-------- other",
+				"link Lrwxrwxrwx", "taskid -rw------- "}, tree(t, store.dir))
+			assert.Equal(t, []string{"Info ", "ContainerCreate web.1.taskid", "ContainerRemove web.1.taskid"}, client.called())
+		})
+	}
+}
+
+// The directory on this host has nothing of an engine elsewhere. It may not even be
+// readable.
+func TestRemoveOfATaskOnAnotherHostLooksAtNoFiles(t *testing.T) {
 	t.Parallel()
 	client, store := newFilesClient(t), newTestStore(t)
-	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-	client.info = func(context.Context) (system.Info, error) { return system.Info{}, errAway }
-	adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
-	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
-	assert.Equal(t, written, tree(t, store.dir))
-	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, errAway }
-	require.True(t, exec.IsTemporary(adapter.Remove(t.Context())))
-	assert.Equal(t, written, tree(t, store.dir))
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		return []container.Summary{{Labels: ofThisTask}}, nil
+	require.NoError(t, os.MkdirAll(filepath.Dir(store.dir), 0o700))
+	require.NoError(t, os.WriteFile(store.dir, nil, 0o600))
+	require.EqualError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()),
+		"remove the files of secrets and configs of task taskid in "+store.dir+": "+store.dir+" is no folder, or a link to one")
+	client.address = "tcp://10.0.0.1:2376"
+	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Remove(t.Context()))
+}
+
+// A container knows where it mounts its files, whatever ID the engine has by now.
+func TestFilesAreWhereTheContainerMountsThem(t *testing.T) {
+	t.Parallel()
+	mounting := func(source string) container.InspectResponse {
+		answer := inspected("c0", container.StateCreated, ofThisTask)
+		answer.Mounts = []container.MountPoint{{Source: "/data"}, {Source: source}}
+		return answer
 	}
-	require.NoError(t, adapter.Remove(t.Context()))
-	assert.Empty(t, tree(t, store.dir))
+	for name, test := range map[string]struct {
+		source func(dir string) string // of a secret
+		take   func(context.Context, *ContainerAdapter) error
+		under  string
+	}{
+		"inspect": {func(dir string) string { return dir + "/engine-1/taskid/secret.0" },
+			func(ctx context.Context, a *ContainerAdapter) error { _, err := a.Inspect(ctx); return err }, "engine-1"},
+		"create": {func(dir string) string { return dir + "/engine-1/taskid/secret.0" },
+			func(ctx context.Context, a *ContainerAdapter) error {
+				if err := a.Create(ctx); err != exec.ErrTaskPrepared {
+					return err
+				}
+				return nil
+			}, "engine-1"},
+		"another directory": {func(string) string { return "/run/before/engine-1/taskid/secret.0" },
+			func(ctx context.Context, a *ContainerAdapter) error { _, err := a.Inspect(ctx); return err }, "engine-2"},
+		"another task": {func(dir string) string { return dir + "/engine-1/other/secret.0" },
+			func(ctx context.Context, a *ContainerAdapter) error { _, err := a.Inspect(ctx); return err }, "engine-2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, store := newFilesClient(t), newTestStore(t) // the host has been restarted: nothing is there
+			client.isEngine("engine-2")
+			client.creating(nameTaken)
+			client.inspecting(mounting(test.source(store.dir)), nil)
+			adapter := newFilesAdapter(t, client, store, ownedTask(), stores())
+			require.NoError(t, test.take(t.Context(), adapter))
+			require.NoError(t, adapter.Start(t.Context()))
+			assert.Contains(t, tree(t, store.dir), test.under+"/taskid/secret.0 -r-------- payload of s1")
+			assert.Contains(t, tree(t, store.dir), test.under+"/taskid/engine -r-------- unix:///run/docker.sock host-1")
+
+			// What the engine says of them is about that folder.
+			unseen := answer{`invalid mount config for type "bind": bind source path does not exist: ` + store.dir + "/" + test.under + "/taskid/secret.0", cerrdefs.ErrInvalidArgument}
+			client.containerStart = func(context.Context, string, container.StartOptions) error { return unseen }
+			require.ErrorContains(t, adapter.Start(t.Context()), "the engine does not see the files in "+store.dir+"/"+test.under+"/taskid; ")
+
+			require.NoError(t, adapter.Remove(t.Context()))
+			assert.Empty(t, tree(t, store.dir))
+		})
+	}
 }
 
 // A stranger has the name of the task's container; the task's files are its own.
@@ -467,14 +544,7 @@ func TestControllerRemovesFilesWithoutAContainer(t *testing.T) {
 			client.inspecting(answer())
 			_, err := store.write("engine-1", "taskid", []filePayload{testFile("secret.0", "a", 0o400)})
 			require.NoError(t, err)
-			lists := 0
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-				if lists++; lists == 1 {
-					return nil, errAway // and is tried again
-				}
-				return []container.Summary{{Labels: ofThisTask}}, nil
-			}
-			client.containerRemove = nil // is not called
+			client.info, client.containerRemove = nil, nil // are not called
 			ctlr := newController(newFilesAdapter(t, client, store, ownedTask(), stores()), api.TaskStateRunning)
 			require.NoError(t, ctlr.Remove(t.Context()))
 			assert.Empty(t, tree(t, store.dir))

@@ -106,7 +106,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context) error {
 	case isLostStart(err):
 		a.startLost.Store(true)
 	case IsUnknownContainer(err):
-		_ = a.removeFiles(ctx) // the start's error counts
+		_ = a.removeFiles() // the start's error counts
 	}
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
 }

@@ -11,6 +11,10 @@ import (
 	"github.com/pkg/errors"
 )
 
+// stateStopped is what Podman shows for some milliseconds after a container's end, with
+// its exit code.
+const stateStopped container.ContainerState = "stopped"
+
 // hasEnded reports whether the container has run and has ended.
 //
 // An engine that is killed during a start does not see the container's exit. It shows
@@ -19,7 +23,7 @@ import (
 // leaves only an exit code and an error (seen with 20.10 and 29).
 func hasEnded(answer container.InspectResponse) bool {
 	switch answer.State.Status {
-	case container.StateExited, container.StateDead:
+	case container.StateExited, container.StateDead, stateStopped:
 		return true
 	case container.StateCreated:
 		set, _ := isSet(answer.State.FinishedAt)
@@ -100,14 +104,107 @@ func failedChecks(answer container.InspectResponse) bool {
 	return health.Log == nil || health.FailingStreak >= retries
 }
 
+// What an engine uses if neither the task nor the image sets it.
+const (
+	defaultCheckInterval = 30 * time.Second
+	defaultCheckTimeout  = 30 * time.Second
+	defaultStartInterval = 5 * time.Second
+)
+
+const (
+	// missedChecks is how many intervals and time-outs of a check may pass without one.
+	// Then the engine does not check the container any more.
+	missedChecks = 3
+	// leastSilence is how long checks must be missing at least: a busy engine may be
+	// late.
+	leastSilence = time.Minute
+	// longestCheck bounds an interval or a time-out, so that their sum has no overflow.
+	longestCheck = 10000 * time.Hour
+)
+
+// checkSilence returns how long a running container may go without a health check. The
+// engine waits for the interval after the end of a check.
+func checkSilence(answer container.InspectResponse) time.Duration {
+	var check container.HealthConfig
+	if answer.Config != nil && answer.Config.Healthcheck != nil {
+		check = *answer.Config.Healthcheck
+	}
+	orDefault := func(configured, byDefault time.Duration) time.Duration {
+		if configured <= 0 {
+			return byDefault
+		}
+		return min(configured, longestCheck)
+	}
+	interval := orDefault(check.Interval, defaultCheckInterval)
+	if check.StartPeriod > 0 {
+		interval = max(interval, orDefault(check.StartInterval, defaultStartInterval))
+	}
+	silence := max(missedChecks*(interval+orDefault(check.Timeout, defaultCheckTimeout)), leastSilence)
+	if len(answer.State.Health.Log) == 0 {
+		silence += orDefault(check.StartPeriod, 0)
+	}
+	return silence
+}
+
+// checkRecord tells whether an engine still runs the health checks of a container. An
+// engine of 20.10 with live-restore that restarts forgets them. The container's health
+// never changes then. The zero value has seen nothing.
+//
+// The time of the last check is never compared with this host's clock, because the
+// engine may have another clock. What counts is whether that time changes from one
+// inspect to the next.
+type checkRecord struct {
+	last  checkMark
+	since time.Duration // when last was first seen, on the caller's clock
+	known bool          // last and since are set
+}
+
+// checkMark changes with each check, and with each start and pause of the container.
+type checkMark struct {
+	startedAt  string
+	status     container.ContainerState
+	health     container.HealthStatus
+	streak     int
+	begin, end int64 // of the last check, in nanoseconds
+}
+
+// look notes the engine's latest answer. now is the time on a clock that stands still
+// while the engine is away. look returns how long no check has run, and whether that
+// means that checks have stopped. A container that is not checked has no such time.
+func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) (silence time.Duration, stopped bool) {
+	health := answer.State.Health
+	if answer.State.Status != container.StateRunning || health == nil || !hasHealthcheck(answer) {
+		r.forget()
+		return 0, false
+	}
+	mark := checkMark{startedAt: answer.State.StartedAt, status: answer.State.Status, health: health.Status, streak: health.FailingStreak}
+	if n := len(health.Log); n > 0 && health.Log[n-1] != nil {
+		mark.begin, mark.end = health.Log[n-1].Start.UnixNano(), health.Log[n-1].End.UnixNano()
+	}
+	if !r.known || r.last != mark {
+		*r = checkRecord{last: mark, since: now, known: true}
+	}
+	silence = now - r.since
+	return silence, silence >= checkSilence(answer)
+}
+
+// forget makes the record begin anew.
+func (r *checkRecord) forget() { *r = checkRecord{} }
+
+// errUnseenRun is the cause of the exit error of a container that hasEnded finds ended,
+// although it is created. Engines show exit code 0 also if its program never ran.
+var errUnseenRun = errors.New("the engine ended within the start: nobody knows whether the program ran to its end")
+
 // ExitError returns the error that a SwarmKit controller's Wait reports for a container
 // that has ended. It is nil if the container exited with 0 and the engine reports no
-// error of its own. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
+// error of its own. A container whose start the engine lost has no exit code that can be
+// trusted: for it 0 is an error too. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
 // Return it unwrapped: SwarmKit's agent does not look behind a wrapper.
 //
 // cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
 // errors.Cause find it behind the error. With a cause the error is never nil, whatever
 // the exit code. If cause is nil, the engine's own error is the cause, if there is one.
+// If the kernel killed the container for its memory, the text says "out of memory".
 // If ended has no State, nobody knows how the container ended: the result is an error
 // without an exit code.
 func ExitError(ended container.InspectResponse, cause error) error {
@@ -118,14 +215,21 @@ func ExitError(ended container.InspectResponse, cause error) error {
 		cause = errors.New(ended.State.Error)
 	}
 	if cause == nil && ended.State.ExitCode == 0 {
-		return nil
+		if ended.State.Status != container.StateCreated {
+			return nil
+		}
+		cause = errUnseenRun
 	}
-	return &exitError{code: ended.State.ExitCode, cause: cause, status: containerStatus(ended)}
+	return &exitError{code: ended.State.ExitCode, oom: ended.State.OOMKilled, cause: cause, status: containerStatus(ended)}
 }
+
+// killedCode is the exit code after a SIGKILL, such as that of a kernel without memory.
+const killedCode = 137
 
 // exitError is the error of a task whose container failed.
 type exitError struct {
 	code   int
+	oom    bool // a process of the container was killed for its memory
 	cause  error
 	status *api.ContainerStatus
 }
@@ -136,10 +240,20 @@ var (
 )
 
 func (e *exitError) Error() string {
-	if e.cause != nil {
-		return fmt.Sprintf("task: non-zero exit (%d): %v", e.code, e.cause)
+	text := fmt.Sprintf("task: non-zero exit (%d)", e.code)
+	if e.code == 0 { // the cause has ended it
+		text = "task: ended with exit code 0"
 	}
-	return fmt.Sprintf("task: non-zero exit (%d)", e.code)
+	switch {
+	case e.oom && e.code == killedCode:
+		text += ": out of memory"
+	case e.oom:
+		text += ": a process of the container ran out of memory"
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // ExitCode returns the container's exit code.
@@ -178,4 +292,25 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 		PID:         int32(answer.State.Pid),
 		ExitCode:    int32(answer.State.ExitCode),
 	}
+}
+
+// hasLogDetails reports whether the container's log driver was told to keep
+// labels, environment or a tag with each message. Details are asked for only then. An
+// engine that does not know the parameter sends none, and the first word of each line
+// would be mistaken for them.
+func hasLogDetails(answer container.InspectResponse) bool {
+	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
+		return false
+	}
+	for _, option := range []string{"labels", "labels-regex", "env", "env-regex", "tag"} {
+		if answer.HostConfig.LogConfig.Config[option] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// keepsJSONFile reports whether the engine keeps the log in a file of the driver json-file.
+func keepsJSONFile(answer container.InspectResponse) bool {
+	return answer.ContainerJSONBase != nil && answer.HostConfig != nil && answer.HostConfig.LogConfig.Type == "json-file"
 }

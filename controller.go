@@ -35,6 +35,7 @@ type controller struct {
 	mayExist        bool // a container of the task may exist
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
+	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
 
 	ports   *api.PortStatus // as last seen
 	portsAt time.Time       // when they were read; zero: the next PortStatus must ask the engine
@@ -160,13 +161,20 @@ func (c *controller) Wait(ctx context.Context) error {
 // gone or is not the task's; with a refusal; or with ctx. After any other answer or error
 // it asks again.
 func (c *controller) watch(ctx context.Context, done func(container.InspectResponse) bool) (container.InspectResponse, error) {
-	return c.adapter.watch(ctx, tellsNothing, func(answer container.InspectResponse) (bool, error) {
+	var checks checkRecord
+	began := time.Now()
+	mayRepeat := func(err error) bool {
+		checks.forget() // nobody knows whether checks run meanwhile
+		return tellsNothing(err)
+	}
+	return c.adapter.watch(ctx, mayRepeat, func(answer container.InspectResponse) (bool, error) {
 		if err := c.adapter.checkOwner(answer); err != nil {
 			return false, err
 		}
 		if ended, err := atEnd(answer); ended || err != nil {
 			return ended, err
 		}
+		c.noteChecks(ctx, &checks, answer, time.Since(began)-c.adapter.engine.stream.awayTime())
 		return done(answer), nil
 	})
 }

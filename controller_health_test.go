@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	engineapi "github.com/docker/docker/client"
 	"github.com/docker/go-connections/nat"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -150,7 +152,7 @@ func TestUnhealthyInWait(t *testing.T) {
 		want string
 	}{
 		{"killed", 143, "task: non-zero exit (143): dockerexec: unhealthy container"},
-		{"stops with 0", 0, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{"stops with 0", 0, "task: ended with exit code 0: dockerexec: unhealthy container"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -170,6 +172,42 @@ func TestUnhealthyInWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The task's status names a kill for memory.
+func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, task := runningTask(t, sim, plainTask())
+		time.AfterFunc(time.Hour, func() {
+			sim.with(taskName, func(c *simContainer) { c.state.OOMKilled = true })
+			sim.exit(taskName, 137)
+		})
+		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+		assert.Equal(t, api.TaskStateFailed, task.Status.State)
+		assert.Equal(t, "task: non-zero exit (137): out of memory", task.Status.Err)
+		assert.EqualValues(t, 137, task.Status.GetContainer().ExitCode)
+	})
+}
+
+// Podman shows a container that has ended as stopped, and sends no event when it shows
+// it as exited.
+func TestWaitTakesPodmansStoppedForAnEnd(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, task := runningTask(t, sim, plainTask())
+		time.AfterFunc(time.Minute, func() {
+			sim.exit(taskName, 3)
+			sim.with(taskName, func(c *simContainer) { c.state.Status = "stopped" })
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		require.EqualError(t, ctlr.Wait(ctx), "task: non-zero exit (3)")
+		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+		assert.Equal(t, api.TaskStateFailed, task.Status.State)
+	})
 }
 
 // The stop of an unhealthy container outlasts an engine that is away, and a
@@ -360,13 +398,21 @@ func TestAPauseWhileStartWaitsForHealth(t *testing.T) {
 				sim.emit(c, events.ActionPause)
 			})
 		}
-		time.AfterFunc(time.Hour, func() {
+		before := time.Now()
+		for n := range 120 { // the engine goes on checking
+			time.AfterFunc(time.Duration(n+1)*30*time.Second, func() {
+				sim.with(taskName, func(c *simContainer) {
+					c.state.Health = probed(container.Unhealthy, 0)
+					c.state.Health.Log = []*container.HealthcheckResult{{Start: time.Now(), End: time.Now()}}
+				})
+			})
+		}
+		time.AfterFunc(time.Hour+time.Second, func() {
 			sim.with(taskName, func(c *simContainer) {
 				c.state.Health = probed(container.Healthy, 0)
 				sim.emit(c, events.ActionHealthStatusHealthy)
 			})
 		})
-		before := time.Now()
 		require.NoError(t, start())
 		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
 	})
@@ -415,7 +461,7 @@ func TestAStopForHealthOutlivesTheProcess(t *testing.T) {
 		code   int
 		want   string // empty: no error
 	}{
-		{"was unhealthy, stopped with 0", probed(container.Unhealthy, 2), 0, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{"was unhealthy, stopped with 0", probed(container.Unhealthy, 2), 0, "task: ended with exit code 0: dockerexec: unhealthy container"},
 		{"was unhealthy, killed", probed(container.Unhealthy, 3), 137, "task: non-zero exit (137): dockerexec: unhealthy container"},
 		{"was healthy", probed(container.Unhealthy, 0), 0, ""},
 		{"one check had failed", probed(container.Unhealthy, 1), 0, ""},
@@ -673,5 +719,404 @@ func TestExitErrorHasTheStatus(t *testing.T) {
 		require.NoError(t, statusErr)
 		require.Equal(t, &api.ContainerStatus{ContainerID: "c0", ExitCode: 3}, status)
 		status.ExitCode = 99 // what is handed out is the caller's
+	}
+}
+
+// checkedAt is a record of the health checks whose last one, the newest of a full log,
+// ran at that time.
+func checkedAt(status container.HealthStatus, last time.Time) *container.Health {
+	health := &container.Health{Status: status, Log: []*container.HealthcheckResult{}}
+	for i := range 5 {
+		began := last.Add(time.Duration(i-4) * 30 * time.Second)
+		health.Log = append(health.Log, &container.HealthcheckResult{Start: began, End: began.Add(time.Second)})
+	}
+	return health
+}
+
+// checking has the engine check the container's health each time that interval has
+// passed, until ctx ends. The engine's clock differs from this one by skew.
+func checking(ctx context.Context, sim *simEngine, interval, skew time.Duration) {
+	for sleep(ctx, interval) == nil {
+		sim.with(taskName, func(c *simContainer) {
+			if c.state.Status == container.StateRunning {
+				c.state.Health = checkedAt(c.state.Health.Status, time.Now().Add(skew))
+			}
+		})
+	}
+}
+
+const (
+	forgotten = "the engine has run no health check of the container for "
+	goesOn    = "; the container counts as started, and is not stopped for its health"
+)
+
+// An engine of 20.10 with live-restore that restarts shows the container as before, and
+// checks it no more.
+func TestStartDoesNotWaitForChecksThatHaveStopped(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		check       container.HealthConfig
+		health      func() *container.Health
+		least, most time.Duration
+	}{
+		"by default": {health: func() *container.Health { return checkedAt(container.Starting, time.Now()) },
+			least: 3 * time.Minute, most: 6 * time.Minute},
+		"short": {check: container.HealthConfig{Interval: time.Second, Timeout: time.Second},
+			health: func() *container.Health { return checkedAt(container.Starting, time.Now()) },
+			least:  time.Minute, most: 6 * time.Minute},
+		"long": {check: container.HealthConfig{Interval: time.Hour, Timeout: time.Minute},
+			health: func() *container.Health { return checkedAt(container.Starting, time.Now()) },
+			least:  3*time.Hour + 3*time.Minute, most: 3*time.Hour + 9*time.Minute},
+		"longest": {check: container.HealthConfig{Interval: math.MaxInt64, Timeout: math.MaxInt64},
+			health: func() *container.Health { return checkedAt(container.Starting, time.Now()) },
+			least:  20 * time.Hour, most: math.MaxInt64},
+		"never checked": {health: func() *container.Health { return probed(container.Starting, 0) },
+			least: 3 * time.Minute, most: 6 * time.Minute},
+		"never checked, with a start period": {check: container.HealthConfig{StartPeriod: time.Hour},
+			health: func() *container.Health { return probed(container.Starting, 0) },
+			least:  time.Hour + 3*time.Minute, most: time.Hour + 9*time.Minute},
+		"a long start interval": {check: container.HealthConfig{StartPeriod: time.Hour, StartInterval: 20 * time.Minute},
+			health: func() *container.Health { return checkedAt(container.Starting, time.Now()) },
+			least:  time.Hour + 90*time.Second, most: time.Hour + 7*time.Minute},
+		"failed, but not often enough": {health: func() *container.Health { return probed(container.Starting, 2) },
+			least: 3 * time.Minute, most: 6 * time.Minute},
+		"unhealthy since a pause": {health: func() *container.Health { return probed(container.Unhealthy, 0) },
+			least: 3 * time.Minute, most: 6 * time.Minute},
+		"by an engine's clock that is a day behind": {health: func() *container.Health { return checkedAt(container.Starting, time.Now().Add(-24*time.Hour)) },
+			least: 3 * time.Minute, most: 6 * time.Minute},
+		"by an engine's clock that is a day ahead": {health: func() *container.Health { return checkedAt(container.Starting, time.Now().Add(24*time.Hour)) },
+			least: 3 * time.Minute, most: 6 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, fresh := range []bool{false, true} {
+				bubble(t, func(t *testing.T) {
+					sim, ctlr, task := starting(t)
+					sim.started = func(c *simContainer) { c.state.Health = test.health() }
+					test.check.Test = []string{"CMD", "check"}
+					sim.with(taskName, func(c *simContainer) { c.config.Healthcheck = &test.check })
+					want := error(nil)
+					if fresh {
+						interrupted, cancel := context.WithTimeout(t.Context(), time.Second)
+						defer cancel()
+						require.Equal(t, context.DeadlineExceeded, ctlr.Start(interrupted))
+						ctlr, want = newSimController(t, sim, task), exec.ErrTaskStarted
+					}
+					ctx, lines := logged(t)
+					ctx, cancel := context.WithTimeout(ctx, 20*time.Hour)
+					defer cancel()
+					before := time.Now()
+					err := ctlr.Start(ctx)
+					took := time.Since(before)
+					assert.GreaterOrEqual(t, took, test.least)
+					assert.LessOrEqual(t, took, test.most)
+					if took == 20*time.Hour {
+						assert.Equal(t, context.DeadlineExceeded, err)
+						assert.Empty(t, lines(logrus.WarnLevel))
+						return
+					}
+					assert.Equal(t, want, err)
+					warned := lines(logrus.WarnLevel)
+					require.Len(t, warned, 1)
+					assert.True(t, strings.HasPrefix(warned[0], forgotten) && strings.HasSuffix(warned[0], goesOn), warned[0])
+
+					// The task goes on, and nothing stops it or says the same again.
+					wait := asynchronously(func() error { return ctlr.Wait(ctx) })
+					time.Sleep(10 * time.Hour)
+					sim.exit(taskName, 0)
+					assert.NoError(t, wait())
+					assert.NotContains(t, sim.called(), "ContainerStop web.1.taskid")
+					assert.Len(t, lines(logrus.WarnLevel), 1)
+				})
+			}
+		})
+	}
+}
+
+// Checks that go on are waited for, however the clocks differ, however slowly they come,
+// and while nobody can see them.
+func TestStartWaitsForChecksThatGoOn(t *testing.T) {
+	t.Parallel()
+	begin := func(t *testing.T, skew time.Duration, check container.HealthConfig) (*simEngine, *controller, context.CancelFunc) {
+		sim, ctlr, _ := starting(t)
+		check.Test = []string{"CMD", "check"}
+		sim.with(taskName, func(c *simContainer) { c.config.Healthcheck = &check })
+		sim.started = func(c *simContainer) { c.state.Health = checkedAt(container.Starting, time.Now().Add(skew)) }
+		ctx, cancel := context.WithCancel(t.Context())
+		interval := check.Interval
+		if interval == 0 {
+			interval = 30 * time.Second
+		}
+		go checking(ctx, sim, interval+30*time.Second, skew)
+		return sim, ctlr, cancel
+	}
+	healthyAfter := func(sim *simEngine, after time.Duration) {
+		time.AfterFunc(after, func() {
+			sim.with(taskName, func(c *simContainer) {
+				c.state.Health = checkedAt(container.Healthy, time.Now())
+				sim.emit(c, events.ActionHealthStatusHealthy)
+			})
+		})
+	}
+	waits := func(t *testing.T, ctlr *controller, least time.Duration) {
+		ctx, lines := logged(t)
+		before := time.Now()
+		require.NoError(t, ctlr.Start(ctx))
+		assert.GreaterOrEqual(t, time.Since(before), least)
+		for _, line := range lines(logrus.WarnLevel) {
+			assert.NotContains(t, line, "health check")
+		}
+	}
+	for name, skew := range map[string]time.Duration{"one clock": 0, "engine behind": -24 * time.Hour, "engine ahead": 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim, ctlr, cancel := begin(t, skew, container.HealthConfig{})
+				defer cancel()
+				healthyAfter(sim, 10*time.Hour)
+				waits(t, ctlr, 10*time.Hour)
+			})
+		})
+	}
+	t.Run("rare", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, cancel := begin(t, 0, container.HealthConfig{Interval: 2 * time.Hour})
+			defer cancel()
+			healthyAfter(sim, 10*time.Hour)
+			waits(t, ctlr, 10*time.Hour)
+		})
+	})
+	t.Run("paused", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, cancel := begin(t, 0, container.HealthConfig{})
+			defer cancel()
+			for after, status := range map[time.Duration]container.ContainerState{time.Minute: "paused", 5 * time.Hour: "running"} {
+				time.AfterFunc(after, func() {
+					sim.with(taskName, func(c *simContainer) { c.state.Status = status; sim.emit(c, events.ActionPause) })
+				})
+			}
+			healthyAfter(sim, 10*time.Hour)
+			waits(t, ctlr, 10*time.Hour)
+		})
+	})
+	// An engine that comes back needs an interval for its first check.
+	away := func(t *testing.T, sim *simEngine, stop func(), fault func(string) error) {
+		time.AfterFunc(10*time.Minute, func() {
+			stop()
+			sim.with(taskName, func(c *simContainer) { sim.emit(c, events.ActionRename) }) // the last check is seen
+			time.Sleep(time.Second)
+			sim.fails(fault)
+			sim.cutEvents()
+			time.Sleep(2 * time.Hour)
+			sim.fails(nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(11*time.Hour, cancel)
+			go checking(ctx, sim, time.Minute, 0)
+		})
+	}
+	for name, fault := range map[string]func(string) error{
+		"engine away":                func(string) error { return engineapi.ErrorConnectionFailed("unix:///run/docker.sock") }, //nolint:staticcheck // as the client has it
+		"engine behind a sick proxy": func(string) error { return simError{"bad gateway", cerrdefs.ErrUnavailable} },
+		"inspects fail": func(call string) error {
+			if strings.HasPrefix(call, "ContainerInspect") {
+				return errAway
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
+				away(t, sim, stop, fault)
+				healthyAfter(sim, 10*time.Hour)
+				waits(t, ctlr, 10*time.Hour)
+			})
+		})
+	}
+	t.Run("engine away for good", func(t *testing.T) { // and what it then shows does not change
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
+			time.AfterFunc(10*time.Minute, func() {
+				stop()
+				sim.fails(func(string) error { return errAway })
+				sim.cutEvents()
+				time.AfterFunc(time.Hour, func() { sim.fails(nil) })
+			})
+			ctx, lines := logged(t)
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Hour)
+			defer cancel()
+			before := time.Now()
+			require.NoError(t, ctlr.Start(ctx))
+			assert.GreaterOrEqual(t, time.Since(before), 70*time.Minute+2*time.Minute)
+			assert.LessOrEqual(t, time.Since(before), 70*time.Minute+6*time.Minute)
+			assert.Contains(t, strings.Join(lines(logrus.WarnLevel), "\n"), forgotten)
+		})
+	})
+	t.Run("a stream that breaks each half minute", func(t *testing.T) { // must not hide that they have stopped
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
+			stop()
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+			defer cancel()
+			go func() {
+				for sleep(ctx, 30*time.Second) == nil {
+					sim.cutEvents()
+				}
+			}()
+			before := time.Now()
+			require.NoError(t, ctlr.Start(ctx))
+			assert.LessOrEqual(t, time.Since(before), 6*time.Minute)
+		})
+	})
+	t.Run("a stream that is refused", func(t *testing.T) { // nor does this: the engine answers inspects
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
+			time.AfterFunc(10*time.Minute, func() {
+				stop()
+				sim.fails(func(call string) error {
+					if call == "Events" {
+						return simError{"no", cerrdefs.ErrPermissionDenied}
+					}
+					return nil
+				})
+				sim.cutEvents()
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+			defer cancel()
+			before := time.Now()
+			require.NoError(t, ctlr.Start(ctx))
+			assert.GreaterOrEqual(t, time.Since(before), 12*time.Minute)
+			assert.LessOrEqual(t, time.Since(before), 14*time.Minute)
+		})
+	})
+	t.Run("a fake without a log", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			sim, ctlr, _ := starting(t)
+			healthyAfter(sim, 10*time.Hour)
+			waits(t, ctlr, 10*time.Hour)
+		})
+	})
+}
+
+// A task that runs is told about as well, and then goes on. A check that runs after all
+// counts.
+func TestWaitWarnsOfChecksThatHaveStopped(t *testing.T) {
+	t.Parallel()
+	for name, fresh := range map[string]bool{"same process": false, "a new one": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				sim := newSimEngine(t)
+				ctlr, task := runningTask(t, sim, plainTask())
+				retrying(sim, 3)
+				sim.with(taskName, func(c *simContainer) { c.state.Health = checkedAt(container.Healthy, time.Now()) })
+				if fresh {
+					ctlr = newSimController(t, sim, task)
+				}
+				ctx, lines := logged(t)
+				wait := asynchronously(func() error { return ctlr.Wait(ctx) })
+				time.Sleep(10 * time.Hour)
+				warned := lines(logrus.WarnLevel)
+				require.Len(t, warned, 1)
+				assert.True(t, strings.HasPrefix(warned[0], forgotten) && strings.HasSuffix(warned[0], goesOn), warned[0])
+				assert.NotContains(t, sim.called(), "ContainerStop web.1.taskid")
+
+				sim.with(taskName, func(c *simContainer) { // somebody has paused the container, and let it go on
+					c.state.Health = probed(container.Unhealthy, 3)
+					sim.emit(c, events.ActionHealthStatusUnhealthy)
+				})
+				assert.EqualError(t, wait(), "task: non-zero exit (143): dockerexec: unhealthy container")
+				assert.Len(t, lines(logrus.WarnLevel), 1)
+			})
+		})
+	}
+}
+
+// An engine that has not checked yet may show no log at all. Only a fake's is left out.
+func TestChecksWithoutALog(t *testing.T) {
+	t.Parallel()
+	for isFake, want := range map[bool]int{true: 0, false: 1} {
+		ctlr := newSimController(t, newSimEngine(t), taskAt(plainTask(), api.TaskStateStarting))
+		ctlr.adapter.engine.api.isFake = isFake
+		answer := inspected("c1", container.StateRunning, ofThisTask)
+		answer.Config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}}
+		answer.State.Health = &container.Health{Status: container.Starting}
+		ctx, lines := logged(t)
+		var checks checkRecord
+		for _, now := range []time.Duration{0, 3*time.Minute - 1, 3 * time.Minute} {
+			ctlr.noteChecks(ctx, &checks, answer, now)
+		}
+		assert.Len(t, lines(logrus.WarnLevel), want)
+		assert.Equal(t, !isFake, ctlr.haveChecksStopped())
+	}
+}
+
+// Each of these is a check, or keeps the engine from checking. The time counts anew.
+func TestWhatBeginsTheTimeWithoutACheck(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*container.InspectResponse){
+		"a check": func(a *container.InspectResponse) {
+			a.State.Health = checkedAt(container.Starting, simBegin.Add(time.Second))
+		},
+		"the end of a long one": func(a *container.InspectResponse) {
+			a.State.Health.Log[4] = &container.HealthcheckResult{Start: simBegin, End: simBegin.Add(time.Hour)}
+		},
+		"the first of a log": func(a *container.InspectResponse) { a.State.Health = probed(container.Starting, 1) },
+		"healthy":            func(a *container.InspectResponse) { a.State.Health.Status = container.Healthy },
+		"one more failure":   func(a *container.InspectResponse) { a.State.Health.FailingStreak++ },
+		"a start":            func(a *container.InspectResponse) { a.State.StartedAt = "2000-01-01T00:00:01Z" },
+		"a pause":            func(a *container.InspectResponse) { a.State.Status = container.StatePaused },
+		"no check any more":  func(a *container.InspectResponse) { a.Config.Healthcheck.Test = []string{"NONE"} },
+		"no health":          func(a *container.InspectResponse) { a.State.Health = nil },
+	} {
+		at := func() container.InspectResponse {
+			answer := inspected("c1", container.StateRunning, ofThisTask)
+			answer.Config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}}
+			answer.State.StartedAt = "2000-01-01T00:00:00Z"
+			answer.State.Health = checkedAt(container.Starting, simBegin)
+			return answer
+		}
+		var checks checkRecord
+		_, stopped := checks.look(at(), time.Minute)
+		assert.False(t, stopped, name)
+		changed := at()
+		change(&changed)
+		silence, stopped := checks.look(changed, time.Hour)
+		assert.False(t, stopped, name)
+		assert.Zero(t, silence, name)
+		silence, stopped = checks.look(at(), time.Hour+time.Minute)
+		assert.False(t, stopped, name)
+		assert.Zero(t, silence, name)
+		silence, stopped = checks.look(at(), time.Hour+4*time.Minute)
+		assert.True(t, stopped, name)
+		assert.Equal(t, 3*time.Minute, silence, name)
+	}
+}
+
+func TestHowLongChecksMayBeMissing(t *testing.T) {
+	t.Parallel()
+	const s, m, h = time.Second, time.Minute, time.Hour
+	for want, check := range map[time.Duration]*container.HealthConfig{
+		3 * m:         nil,
+		m:             {Interval: s, Timeout: s},
+		63 * s:        {Interval: 20 * s, Timeout: s},
+		3*h + 90*s:    {Interval: h},
+		3*h + 93*s:    {Timeout: h, Interval: 31 * s},
+		2*h + 3*m:     {StartPeriod: 2 * h},
+		3*m + 105*s:   {StartPeriod: 15 * s, StartInterval: m},
+		60000 * h:     {Interval: math.MaxInt64, Timeout: math.MaxInt64},
+		3*m + 10000*h: {StartPeriod: math.MaxInt64},
+	} {
+		answer := containerIs("running")
+		answer.State.Health = probed(container.Starting, 0)
+		answer.Config = &container.Config{Healthcheck: check}
+		assert.Equal(t, want, checkSilence(answer))
 	}
 }

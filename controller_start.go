@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -111,7 +112,8 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 // Start starts the container. If the container has a health check, it waits until the
 // container is healthy. It returns [exec.ErrTaskStarted] if the container was started
 // before; a container that runs must be healthy first. An unhealthy container is
-// stopped: the error has its exit code, and [ErrContainerUnhealthy] as its cause.
+// stopped: the error has its exit code, and [ErrContainerUnhealthy] as its cause. If the
+// engine has ceased to check the container, Start does not wait for its health.
 //
 // If the container ends before it was healthy, its exit code counts. Any code but 0
 // fails the task. With 0 the container has done its work: the answer is
@@ -191,13 +193,14 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	return ExitError(answer, nil)
 }
 
-// untilHealthy waits until the container is healthy. If it ends first with exit code 0, the
+// untilHealthy waits until the container is healthy, or until its health checks have
+// stopped: then nobody will ever know whether it is healthy. If it ends first with exit code 0, the
 // error is [exec.ErrTaskStarted]. If it ends with another code, the error is the exit error.
 // A container whose health checks failed is stopped. Then the error is the exit error,
 // whatever the code.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
-		return isHealthy(answer) || c.markUnhealthy(answer)
+		return isHealthy(answer) || c.markUnhealthy(answer) || c.haveChecksStopped()
 	})
 	if err != nil {
 		return err
@@ -221,6 +224,33 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 		c.unhealthy = true
 	}
 	return c.unhealthy
+}
+
+// noteChecks logs a warning, once, if the engine no longer runs the container's health
+// checks. checks is what was seen of them before, and now is the time on its clock. A
+// nil log of the checks comes from a fake, or from an engine that has not checked yet.
+func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer container.InspectResponse, now time.Duration) {
+	if health := answer.State.Health; health != nil && health.Log == nil && c.adapter.engine.api.isFake {
+		return // a fake that has only a status
+	}
+	silence, stopped := checks.look(answer, now)
+	if !stopped {
+		return
+	}
+	c.mu.Lock()
+	known := c.checksStopped
+	c.checksStopped = true
+	c.mu.Unlock()
+	if !known {
+		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).
+			Warnf("the engine has run no health check of the container for %v; the container counts as started, and is not stopped for its health", silence.Round(time.Second))
+	}
+}
+
+func (c *controller) haveChecksStopped() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.checksStopped
 }
 
 // mostRepairs is how often a call is tried again because what an earlier step had made

@@ -126,7 +126,7 @@ func (c *controller) remove(ctx context.Context, stopped *bool) error {
 		}
 		err = c.adapter.Remove(ctx)
 	} else {
-		err = c.adapter.removeFiles(ctx)
+		err = c.adapter.removeFiles()
 	}
 	if err != nil && (ctx.Err() != nil || mayMend(err)) {
 		return err // the networks can only be removed after the container

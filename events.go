@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	// inspectInterval is how often a watch inspects without a hint, give or take a
-	// tenth.
-	inspectInterval = 5 * time.Minute
-	// refusedInterval is used instead while the engine refuses the event stream.
+	// refusedInterval is how often a watch inspects while the engine refuses the event
+	// stream.
 	refusedInterval = 10 * time.Second
+	// answerWindow is how long a request for events may stay without an answer. Then a
+	// watch goes on without the stream, as if it were refused. The answer may still come.
+	answerWindow = 5 * time.Second
 	// burstWindow is how long a watch waits after a hint before it inspects. When a
 	// container is stopped, the engine sends kill, die and stop, milliseconds apart: one
 	// inspect serves all three.
@@ -62,7 +63,10 @@ type openedEvents struct {
 // success. There is one exception: the request went out, and the client returned
 // without an answer. Then it has failed for certain, and only its error is missing. So
 // settle is much longer then.
-func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string) (openedEvents, error) {
+//
+// It calls unanswered, from another goroutine, if there was no answer within answerWindow
+// of the connection. Without a connection the engine is away, and nothing answers.
+func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string, unanswered func()) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
 	for _, action := range eventActions {
 		filter.Add("event", string(action))
@@ -73,9 +77,15 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 	}
 	openCtx, cancel := context.WithCancel(ctx) // ends with ctx at the latest
 	late := time.AfterFunc(timeout, cancel)
+	silent := time.AfterFunc(answerWindow, unanswered) // a fake makes no connection
+	defer silent.Stop()
 	var asked, answered atomic.Bool
 	openCtx = httptrace.WithClientTrace(openCtx, &httptrace.ClientTrace{
-		GetConn:              func(string) { asked.Store(true) },
+		GetConn: func(string) {
+			asked.Store(true)
+			silent.Stop()
+		},
+		GotConn:              func(httptrace.GotConnInfo) { silent.Reset(answerWindow) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	opened := openedEvents{settle: errorWindow}
@@ -112,7 +122,7 @@ const (
 // eventStream is the event stream of an Engine. It is closed while nobody is
 // subscribed.
 type eventStream struct {
-	request func(ctx context.Context, since string) (openedEvents, error)
+	request func(ctx context.Context, since string, unanswered func()) (openedEvents, error)
 
 	mu       sync.Mutex
 	run      *streamRun    // nil: nobody is subscribed
@@ -133,6 +143,8 @@ type streamRun struct {
 	opens  int           // how often the stream has been open
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
+	lostAt time.Time     // when the stream was lost; zero: it is open, was never open, or is refused
+	away   time.Duration // how long it had been lost before that, in all
 	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
 	// It is replaced when that ends.
 	refused   chan struct{}
@@ -172,7 +184,7 @@ func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 }
 
 // untilOpen waits until the stream is open. A subscriber that gets only hints does not
-// wait for a stream that the engine refuses.
+// wait for a stream that the engine refuses or does not answer.
 func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	s.mu.Lock()
 	run := sub.run
@@ -193,12 +205,19 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	return ctx.Err()
 }
 
-// inspectInterval is how often a watch inspects without a hint.
-func (s *eventStream) inspectInterval() time.Duration {
-	if s.isRefused() {
-		return refusedInterval
+// awayTime returns how long the engine has been away in all, as far as the present run
+// of the stream knows. The caller must be subscribed.
+func (s *eventStream) awayTime() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.run == nil {
+		return 0
 	}
-	return inspectInterval
+	away := s.run.away
+	if !s.run.lostAt.IsZero() {
+		away += time.Since(s.run.lostAt)
+	}
+	return away
 }
 
 func (s *eventStream) isRefused() bool {
@@ -285,6 +304,7 @@ func (r *streamRun) opened(hint bool) int {
 	r.opens++
 	r.isOpen = true
 	close(r.open)
+	r.backLocked()
 	r.setRefusedLocked(false)
 	if hint {
 		r.hintAllLocked()
@@ -301,22 +321,21 @@ func (r *streamRun) lost(refused bool) {
 		r.isOpen = false
 		r.open = make(chan struct{})
 	}
+	if refused {
+		r.backLocked()
+	} else if r.opens > 0 && r.lostAt.IsZero() {
+		r.lostAt = time.Now()
+	}
 	r.setRefusedLocked(refused)
 }
 
-// hidden returns err without the secrets of any subscriber's task.
-func (r *streamRun) hidden(err error) error {
-	r.stream.mu.Lock()
-	var subscribers []*subscriber
-	for _, of := range r.byTask {
-		subscribers = append(subscribers, of...)
+// backLocked ends the time in which the engine is away. An engine that refuses the
+// stream is not away.
+func (r *streamRun) backLocked() {
+	if !r.lostAt.IsZero() {
+		r.away += time.Since(r.lostAt)
+		r.lostAt = time.Time{}
 	}
-	r.stream.mu.Unlock()
-	err = scrubber{}.hide(err)
-	for _, s := range subscribers {
-		err = s.hide(err)
-	}
-	return err
 }
 
 func (r *streamRun) setRefusedLocked(refused bool) {
@@ -328,6 +347,23 @@ func (r *streamRun) setRefusedLocked(refused bool) {
 		r.refused = make(chan struct{})
 	}
 	r.isRefused = refused
+}
+
+// hintAll makes every watch inspect.
+func (r *streamRun) hintAll() {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	r.hintAllLocked()
+}
+
+func (r *streamRun) hintAllLocked() {
+	for _, subs := range r.byTask {
+		for _, sub := range subs {
+			if sub.hints != nil {
+				sub.hint(true)
+			}
+		}
+	}
 }
 
 // subscriber gets either the events of one task's container, or hints that there were

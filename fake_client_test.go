@@ -206,11 +206,16 @@ type filesClient struct {
 
 func newFilesClient(t testing.TB) *filesClient {
 	client := &filesClient{fakeClient: newFakeClient(t), address: "unix:///run/docker.sock"}
-	client.info = func(context.Context) (system.Info, error) { return system.Info{ID: "engine-1"}, nil }
+	client.isEngine("engine-1")
 	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
 	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
 	client.creating(nil)
 	return client
+}
+
+// isEngine gives the engine that ID. It runs on host-1.
+func (c *filesClient) isEngine(id string) {
+	c.info = func(context.Context) (system.Info, error) { return system.Info{ID: id, Name: "host-1"}, nil }
 }
 
 func (c *filesClient) DaemonHost() string { return c.address }

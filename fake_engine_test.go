@@ -509,7 +509,7 @@ type filesSim struct{ *simEngine }
 func (e filesSim) DaemonHost() string { return "unix:///run/docker.sock" }
 
 func (e filesSim) Info(ctx context.Context) (system.Info, error) {
-	return simCall(ctx, e.simEngine, "Info", "", func() (system.Info, error) { return system.Info{ID: "engine-1"}, nil })
+	return simCall(ctx, e.simEngine, "Info", "", func() (system.Info, error) { return system.Info{ID: "engine-1", Name: "host-1"}, nil })
 }
 
 func (e filesSim) ContainerList(ctx context.Context, _ container.ListOptions) ([]container.Summary, error) {

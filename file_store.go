@@ -1,11 +1,11 @@
 package dockerexec
 
 import (
+	"cmp"
 	"crypto/rand"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,8 +15,8 @@ import (
 )
 
 // fileStore keeps the secrets and configs of tasks as files on this host, at
-// <dir>/<engine ID>/<task ID>/<source>. Only the user of this process can open the
-// folders. Symbolic links below dir are not followed. The store remembers nothing. It
+// <dir>/<engine ID>/<task ID>/<source>. An engine's ID may change. Only the user of this
+// process can open the folders. Symbolic links below dir are not followed. The store
 // looks at the folders each time, because other processes may change them.
 type fileStore struct {
 	dir      string
@@ -35,6 +35,10 @@ type filePayload struct {
 	taskFile
 	payload []byte
 }
+
+// noteName is the file in a task's folder that says which engine the task is on: several
+// engines may share the store's folder.
+const noteName = "engine"
 
 // folder returns the path of the folder with the files of a task.
 func (s fileStore) folder(engineID, taskID string) string {
@@ -123,7 +127,7 @@ func (s fileStore) writeFile(folder *os.Root, f filePayload) error {
 	}
 	defer folder.Remove(name) //nolint:errcheck // already renamed if all went well
 	_, err = file.Write(f.payload)
-	if err == nil {
+	if err == nil && f.source != noteName {
 		err = s.chown(file, f.uid, f.gid)
 	}
 	if err == nil {
@@ -203,6 +207,23 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 	return nil
 }
 
+// removeTask removes the folders of a task, under whatever ID of an engine.
+func (s fileStore) removeTask(taskID string) error {
+	if err := checkID(taskID); err != nil {
+		return err
+	}
+	changingFiles.Lock()
+	defer changingFiles.Unlock()
+	engines, err := s.engines()
+	if err != nil {
+		return errors.Wrapf(s.explain(err), "remove the files of secrets and configs of task %s in %s", taskID, s.dir)
+	}
+	for _, id := range engines {
+		err = cmp.Or(err, s.removeLocked(id, taskID))
+	}
+	return err
+}
+
 // leftoverAge is how old a folder must be before it is removed because its task has no
 // container. A younger one may belong to a create that is not finished: the files are
 // written first, perhaps by another process, and then the engine makes the container.
@@ -229,28 +250,53 @@ func (s fileStore) removeLeftover(engineID, taskID string) (removed bool, err er
 	return true, s.removeLocked(engineID, taskID)
 }
 
+func (s fileStore) readNote(engineID, taskID string) (string, error) {
+	folder, err := s.open(engineID, taskID)
+	if err != nil {
+		return "", err
+	}
+	defer folder.Close()
+	note, err := folder.ReadFile(noteName)
+	return string(note), err
+}
+
+// engines lists the IDs under which there are folders of this process's user, sorted.
+func (s fileStore) engines() (ids []string, err error) {
+	folders, err := s.list()
+	for _, f := range folders {
+		if s.owner(f) == s.user {
+			ids = append(ids, f.Name())
+		}
+	}
+	return ids, err
+}
+
 // tasks lists the tasks that have a folder, sorted by their IDs.
-func (s fileStore) tasks(engineID string) ([]string, error) {
-	engine, err := s.open(engineID)
+func (s fileStore) tasks(engineID string) (ids []string, err error) {
+	folders, err := s.list(engineID)
+	for _, f := range folders {
+		ids = append(ids, f.Name())
+	}
+	return ids, errors.Wrapf(err, "list the tasks with files of secrets and configs in %s", filepath.Join(s.dir, engineID))
+}
+
+// list lists the folders in the one that open opens, sorted by their names.
+func (s fileStore) list(names ...string) (folders []fs.FileInfo, err error) {
+	folder, err := s.open(names...)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var entries []fs.DirEntry
 	if err == nil {
-		defer engine.Close()
-		entries, err = fs.ReadDir(engine.FS(), ".")
+		defer folder.Close()
+		entries, err = fs.ReadDir(folder.FS(), ".")
 	}
-	if err != nil {
-		return nil, errors.Wrapf(err, "list the tasks with files of secrets and configs in %s", filepath.Join(s.dir, engineID))
-	}
-	var tasks []string
 	for _, entry := range entries {
-		if entry.IsDir() {
-			tasks = append(tasks, entry.Name())
+		if info, err := entry.Info(); err == nil && info.IsDir() { // an error: it is gone
+			folders = append(folders, info)
 		}
 	}
-	slices.Sort(tasks)
-	return tasks, nil
+	return folders, err
 }
 
 // errReplaced says that another process replaced a folder while it was opened.

@@ -429,7 +429,7 @@ func TestSweep(t *testing.T) {
 			return container.CreateResponse{ID: "c0"}, nil
 		}
 		require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-		assert.Equal(t, written[1:], tree(t, store.dir)[4:], "the files are whole")
+		assert.Equal(t, written[1:], tree(t, store.dir)[5:], "the files are whole")
 
 		// Later, and without a container, they are left over.
 		makeOlder(t, store.folder("engine-1", "taskid"), leftoverAge)
@@ -527,4 +527,85 @@ func TestSweep(t *testing.T) {
 		assert.Equal(t, context.Canceled, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
+}
+
+// Two engines and their executors share one directory. Each has a task that runs, one that
+// has ended, and files from before its ID changed.
+func TestSweepOfADirectoryThatEnginesShare(t *testing.T) {
+	t.Parallel()
+	const ours, theirs = "unix:///run/docker.sock host-1", "unix:///run/other.sock host-1"
+	folders := []struct {
+		engine, task, note string
+		stays              bool
+	}{
+		{"engine-1", "ended", ours, false},
+		{"engine-1", "running", ours, true},
+		{"engine-1", "ended-without-note", "", false},
+		{"engine-1", "running-without-note", "", true},
+		{"engine-1", "same-id", theirs, true}, // engines of 20.10 on one host have one ID
+		{"engine-0", "ended-before", ours, false},
+		{"engine-0", "running-before", ours, true},
+		{"engine-0", "before-without-note", "", true},
+		{"engine-0", "theirs", theirs, true},
+		{"engine-2", "their-ended", theirs, true},
+		{"engine-2", "their-running", theirs, true},
+		{"engine-2", "their-without-note", "", true},
+		{"engine-3", "same-address", "unix:///run/docker.sock host-2", true}, // in a container of its own
+		{"engine-3", "longer", ours + "1", true},
+	}
+	client, store := newFilesClient(t), newTestStore(t)
+	var want []string
+	for _, f := range folders {
+		files := []filePayload{testFile("secret.0", f.task, 0o400)}
+		if f.note != "" {
+			files = append(files, testFile("engine", f.note, 0o400))
+		}
+		_, err := store.write(f.engine, f.task, files)
+		require.NoError(t, err)
+		makeOlder(t, store.folder(f.engine, f.task), leftoverAge)
+		if f.stays {
+			want = append(want, f.engine+"/"+f.task+"/secret.0 -r-------- "+f.task)
+		}
+	}
+	_, err := store.write("engine-0", "young", []filePayload{testFile("secret.0", "young", 0o400), testFile("engine", ours, 0o400)})
+	require.NoError(t, err)
+	want = append(want, "engine-0/young/secret.0 -r-------- young", "engine-1/ours/secret.0 -r-------- payload of s1")
+	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		var running []container.Summary
+		for _, id := range []string{"running", "running-without-note", "running-before"} {
+			running = append(running, container.Summary{Labels: map[string]string{"com.docker.swarm.task.id": id}})
+		}
+		return running, nil
+	}
+	task := ownedTask()
+	task.ID = "ours"
+	require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
+	var left []string
+	for _, line := range tree(t, store.dir) {
+		if strings.Contains(line, "/secret.0 ") {
+			left = append(left, line)
+		}
+	}
+	assert.ElementsMatch(t, want, left)
+}
+
+// The note is written, and read, by the process's user alone.
+func TestSweepHeedsNoNoteOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	s := newTestStore(t)
+	_, err := s.write("engine-0", "theirs", []filePayload{testFile("secret.0", "", 0o400), testFile("engine", "ours", 0o400)})
+	require.NoError(t, err)
+	engine := newFilesEngine(t, newFilesClient(t), s)
+	for _, user := range []int{s.user, s.user + 1} {
+		engine.files.owner = func(fs.FileInfo) int { return user }
+		folders, err := engine.taskFolders(fileHost{engineID: "engine-1", note: "ours"})
+		require.NoError(t, err)
+		if user == s.user {
+			assert.Equal(t, []taskFolder{{"engine-0", "theirs"}}, folders)
+		} else {
+			assert.Empty(t, folders)
+			require.NoError(t, engine.files.removeTask("theirs"))
+			assert.Contains(t, tree(t, s.dir), "engine-0/theirs/secret.0 -r-------- ")
+		}
+	}
 }

@@ -638,6 +638,7 @@ var written = []string{
 	"engine-1 drwx------",
 	"engine-1/taskid drwx------",
 	"engine-1/taskid/config.0 -r--r--r-- payload of c1",
+	"engine-1/taskid/engine -r-------- unix:///run/docker.sock host-1",
 	"engine-1/taskid/secret.0 -r-------- payload of s1",
 }
 

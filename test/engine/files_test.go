@@ -182,7 +182,7 @@ canary-payload config
 	require.NoError(t, saved.Close())
 	assert.NotContains(t, string(everything), canary)
 
-	assert.Len(t, tree(t, dir), 2+6)
+	assert.Len(t, tree(t, dir), 2+6+1)
 	require.NoError(t, adapter.Remove(ctx))
 	assert.Empty(t, tree(t, dir))
 }
@@ -249,7 +249,7 @@ func TestEngineStartsAContainerWhoseFilesAreGone(t *testing.T) {
 	require.NoError(t, os.RemoveAll(dir))
 	third := filesAdapter(t, client, dir, task, filesDeps())
 	assert.Equal(t, exec.ErrTaskPrepared, third.Create(t.Context()))
-	assert.Len(t, tree(t, dir), 2+6)
+	assert.Len(t, tree(t, dir), 2+6+1)
 	require.NoError(t, third.Remove(t.Context()))
 	assert.Empty(t, tree(t, dir))
 }
@@ -296,6 +296,65 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 	assert.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, second.ID, third.ID}, folders())
 }
 
+// An engine of 20.10 has its ID from a file that not all hosts keep, and newer ones make
+// theirs anew after an upgrade. The files are found under the ID from before.
+func TestEngineThatChangesItsIDLeavesNoFiles(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	made := func(args ...string) (*dockerexec.ContainerAdapter, *api.Task) {
+		task := engineTask(t, args...)
+		spec(task).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "s1", Mode: 0o400})}
+		adapter := filesAdapter(t, client, dir, task, filesDeps())
+		require.NoError(t, adapter.PullImage(t.Context()))
+		require.NoError(t, adapter.Create(t.Context()))
+		return adapter, task
+	}
+	runs, running := made("sleep", "1h")
+	require.NoError(t, runs.Start(t.Context()))
+	_, created := made("cat", "/run/secrets/s1")
+	ended, gone := made("exit", "0")
+	require.NoError(t, client.ContainerRemove(t.Context(), ended.ContainerName(), container.RemoveOptions{Force: true}))
+	before, err := client.Info(t.Context())
+	require.NoError(t, err)
+	then := time.Now().Add(-10 * time.Minute)
+	for _, task := range []*api.Task{running, gone} {
+		require.NoError(t, os.Chtimes(filepath.Join(dir, before.ID, task.ID), then, then))
+	}
+
+	controlEngine(t, "stop")
+	for _, file := range []string{"/etc/docker/key.json", filepath.Join(before.DockerRootDir, "engine-id")} {
+		if err := os.Remove(file); err != nil {
+			require.ErrorIs(t, err, fs.ErrNotExist)
+		}
+	}
+	controlEngine(t, "start")
+	after, err := client.Info(t.Context())
+	require.NoError(t, err)
+	t.Logf("engine %s: ID %s, then %s", after.ServerVersion, before.ID, after.ID)
+	require.NotEqual(t, before.ID, after.ID)
+
+	// The sweep before the first task, in a new process.
+	made("exit", "0")
+	files := strings.Join(tree(t, dir), "\n")
+	assert.NotContains(t, files, gone.ID)
+	assert.Contains(t, files, filepath.Join(before.ID, running.ID, "secret.0"))
+
+	// The host was restarted, and the container mounts the files at the old path.
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, before.ID, created.ID)))
+	again := filesAdapter(t, client, dir, created, filesDeps())
+	require.Equal(t, exec.ErrTaskPrepared, again.Create(t.Context()))
+	require.NoError(t, again.Start(t.Context()))
+	end, err := again.Wait(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, end.State.ExitCode)
+	stdout, _ := output(t, client, again.ContainerName())
+	assert.Equal(t, canary+" secret\n", stdout)
+
+	for _, task := range []*api.Task{running, created} {
+		require.NoError(t, filesAdapter(t, client, dir, task, filesDeps()).Remove(t.Context()))
+		assert.NotContains(t, strings.Join(tree(t, dir), "\n"), task.ID)
+	}
+}
+
 // The engine stops before the removal and is back for the next try.
 func TestEngineRemovesFilesOnceItIsBack(t *testing.T) {
 	client, dir := engineClient(t), secretsDir(t)
@@ -310,7 +369,7 @@ func TestEngineRemovesFilesOnceItIsBack(t *testing.T) {
 	for _, a := range []*dockerexec.ContainerAdapter{adapter, again} {
 		require.True(t, exec.IsTemporary(a.Remove(t.Context())))
 	}
-	assert.Len(t, tree(t, dir), 2+6)
+	assert.Len(t, tree(t, dir), 2+6+1)
 	controlEngine(t, "start")
 	require.NoError(t, again.Remove(t.Context()))
 	assert.Empty(t, tree(t, dir))
@@ -357,6 +416,6 @@ func TestEngineFilesStayWhereTheReferenceRemoves(t *testing.T) {
 	adapter := filesAdapter(t, client, dir, task, filesDeps())
 	assert.Equal(t, 0, runToEnd(t, adapter))
 	require.NoError(t, client.ContainerRemove(t.Context(), task.ServiceAnnotations.Name+".1."+task.ID, container.RemoveOptions{RemoveVolumes: true, Force: true}))
-	assert.Len(t, tree(t, dir), 2+6)
+	assert.Len(t, tree(t, dir), 2+6+1)
 	require.NoError(t, os.RemoveAll(dir))
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -60,7 +62,7 @@ func TestEngineHealth(t *testing.T) {
 		require.NoError(t, os.Remove(inspected.Mounts[0].Source+"/ok"))
 		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
 		assert.Equal(t, api.TaskStateFailed, task.Status.State)
-		assert.Equal(t, "task: non-zero exit (0): dockerexec: unhealthy container", task.Status.Err)
+		assert.Equal(t, "task: ended with exit code 0: dockerexec: unhealthy container", task.Status.Err)
 	})
 }
 
@@ -127,7 +129,7 @@ func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
 		state  api.TaskState
 		err    string
 	}{
-		{container.Unhealthy, nil, api.TaskStateFailed, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{container.Unhealthy, nil, api.TaskStateFailed, "task: ended with exit code 0: dockerexec: unhealthy container"},
 		{container.Healthy, []string{"write", "/tmp/ok", "1", "--"}, api.TaskStateCompleted, ""},
 	} {
 		t.Run(test.health, func(t *testing.T) {
@@ -149,4 +151,79 @@ func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
 			assert.Equal(t, test.err, task.Status.Err)
 		})
 	}
+}
+
+// An engine of 20.10 that restarts forgets the checks of containers that run on. A start
+// does not wait for them for ever. On an engine that remembers them, it waits.
+func TestEngineThatForgetsHealthChecks(t *testing.T) {
+	client, _ := plainClient(t)
+	engine := dockerexec.NewEngine(client)
+	warmImage(t, client)
+	task := checked(t, 500*time.Millisecond)
+	spec(task).Healthcheck.Timeout = gogotypes.DurationProto(time.Second)
+	spec(task).Healthcheck.StartPeriod = gogotypes.DurationProto(time.Hour)
+	ctlr, adapter := engineController(t, engine.Executor(nil), task), adapterOf(t, engine, task)
+	ctx, lines := logged(t)
+	drive(ctx, t, task, ctlr, api.TaskStateStarting)
+	started := make(chan error, 1)
+	go func() { started <- ctlr.Start(ctx) }()
+	lastCheck := func() time.Time {
+		answer, err := client.ContainerInspect(ctx, adapter.ContainerName())
+		if err != nil || answer.State.Health == nil || len(answer.State.Health.Log) == 0 {
+			return time.Time{}
+		}
+		return answer.State.Health.Log[len(answer.State.Health.Log)-1].Start
+	}
+	checkedSince := func(before time.Time) func() bool {
+		return func() bool { return lastCheck().After(before) }
+	}
+	require.Eventually(t, checkedSince(time.Time{}), time.Minute, 20*time.Millisecond)
+	controlEngine(t, "restart")
+	back, last := time.Now(), lastCheck()
+	forgets := true
+	for deadline := back.Add(15 * time.Second); forgets && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		forgets = !checkedSince(last)()
+	}
+	t.Logf("API %s forgets checks: %v", client.ClientVersion(), forgets)
+	if client.ClientVersion() == "1.41" { // 20.10
+		assert.True(t, forgets)
+	}
+	warned := func() string { return strings.Join(lines.at(logrus.WarnLevel), "\n") }
+	const warning = "the engine has run no health check of the container for "
+
+	if forgets {
+		var err error
+		require.Eventually(t, func() bool {
+			// Events have the watch inspect, which it does every five minutes otherwise.
+			assert.NoError(t, client.ContainerRename(ctx, adapter.ContainerName(), adapter.ContainerName()+"-"))
+			assert.NoError(t, client.ContainerRename(ctx, adapter.ContainerName()+"-", adapter.ContainerName()))
+			select {
+			case err = <-started:
+				return true
+			default:
+				return false
+			}
+		}, 3*time.Minute, 2*time.Second)
+		require.NoError(t, err)
+		t.Logf("the start ended %v after the engine was back: %s", time.Since(back).Round(time.Second), warned())
+		assert.Greater(t, time.Since(back), 55*time.Second)
+		assert.Equal(t, 1, strings.Count(warned(), warning))
+		answer, err := adapter.Inspect(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, container.StateRunning, answer.State.Status)
+		assert.Equal(t, container.Starting, answer.State.Health.Status)
+		assert.Equal(t, last.UTC(), lastCheck().UTC())
+
+		require.NoError(t, client.ContainerPause(ctx, adapter.ContainerName()))
+		require.NoError(t, client.ContainerUnpause(ctx, adapter.ContainerName()))
+		require.Eventually(t, checkedSince(last), time.Minute, 20*time.Millisecond, "a pause has the engine check again")
+		return
+	}
+	assert.Empty(t, started)
+	run, err := client.ContainerExecCreate(ctx, adapter.ContainerName(), container.ExecOptions{Cmd: []string{"/testtask", "write", "/tmp/ok", "1"}})
+	require.NoError(t, err)
+	require.NoError(t, client.ContainerExecStart(ctx, run.ID, container.ExecStartOptions{}))
+	require.NoError(t, <-started)
+	assert.NotContains(t, warned(), warning)
+	assert.Equal(t, container.Healthy, untilHealth(t, adapter, container.Healthy).State.Health.Status)
 }
