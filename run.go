@@ -144,7 +144,7 @@ func (r *run) live(ctx, longer context.Context) error {
 	if stopped && answer != nil && hasEnded(*answer) && answer.State.ExitCode != 0 {
 		err = ExitError(*answer, ctx.Err())
 	}
-	endLog(!r.result.Started.IsZero())
+	endLog(answer != nil && !isUnstarted(*answer))
 	r.say(longer, answer, err)
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/registry"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
@@ -178,6 +179,37 @@ func TestRunTellsHowATaskEnded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// noTimes is a fake that does not say when its container started, and whose log takes a
+// second to begin.
+type noTimes struct{ engineapi.APIClient }
+
+func (c noTimes) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	answer, err := c.APIClient.ContainerInspect(ctx, name)
+	if err == nil {
+		answer.State.StartedAt, answer.State.FinishedAt = "", ""
+	}
+	return answer, err
+}
+
+func (c noTimes) ContainerLogs(ctx context.Context, name string, o container.LogsOptions) (io.ReadCloser, error) {
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return c.APIClient.ContainerLogs(ctx, name, o)
+}
+
+func TestRunWaitsForTheLogOfAFakeWithoutTimes(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Print(dockerexectest.Exit(3), "one"))
+		j.client = NewEngine(noTimes{j.engine.Client()})
+		j.run(t.Context())
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+	})
 }
 
 // A task that is refused is rejected before anything is asked of the engine.
