@@ -39,8 +39,8 @@ type RunResult struct {
 	// State is one of these:
 	//
 	//   - COMPLETE: the container exited with 0.
-	//   - FAILED: it exited with another code, it was unhealthy, or nobody knows how it
-	//     ended, for example because it is gone.
+	//   - FAILED: it exited with another code, was unhealthy, or nobody knows how it ended:
+	//     it was removed, or the engine has lost its start.
 	//   - REJECTED: the container was never started.
 	//   - SHUTDOWN: the caller's context ended first. If Started is zero, the container was
 	//     never started.
@@ -234,7 +234,7 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
 	case isExit:
 		r.result.State, r.result.Reason = api.TaskStateFailed, fmt.Sprintf("exit code %d", exit.ExitCode())
-	case r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
+	case !r.adapter.isStarted.Load() && r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
 		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
 	default:
 		r.result.State, r.result.Reason = api.TaskStateFailed, err.Error()

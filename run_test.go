@@ -127,6 +127,14 @@ func TestRunTellsHowATaskEnded(t *testing.T) {
 			result: RunResult{State: api.TaskStateRejected}, err: "exec: no such program", exitCode: -1,
 			states: append(lifeOfATask[:2:2], api.TaskStateRejected),
 		},
+		"the engine ends within the start and loses it": {
+			program: dockerexectest.Exit(0), before: func(e *dockerexectest.Engine) {
+				e.FailNext(startRequest, dockerexectest.Drop())
+				e.FailNext(startRequest, dockerexectest.Refuse(http.StatusInternalServerError, "id already in use"))
+			},
+			result: RunResult{State: api.TaskStateFailed, Reason: "start container web.1.taskid: Error response from daemon: id already in use"}, err: "id already in use", exitCode: -1,
+			states: append(lifeOfATask[:2:2], api.TaskStateFailed),
+		},
 		"the engine refuses to show it": {
 			program: dockerexectest.UntilStopped(0), before: func(e *dockerexectest.Engine) {
 				time.AfterFunc(time.Minute, func() {
