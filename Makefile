@@ -14,7 +14,7 @@ FAULTS ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest test-faults soak lint cover bench fuzz release-check
+.PHONY: help demo demo-task test test-unit test-latest conformance test-faults soak lint cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ test-unit: ## vet and unit tests: needs no engine, no root
 
 test-latest: ## the engine tests on the newest engine
 	hack/test.sh --engine latest -run '^TestEngine'
+
+conformance: ## statements about engines, on the engine for tests and on both engines, as a table
+	hack/conformance.sh
 
 test-faults: ## every operation, at each of its requests, by every fault, on both engines; FAULTS picks some
 	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine default -v -run '^TestEngineFaults$$'

@@ -61,6 +61,7 @@ type ContainerAdapter struct {
 
 	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
+	said                                       saidTexts
 }
 
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
@@ -125,7 +126,8 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 }
 
 // CreateVolumes creates the task's named volumes that have a driver configuration, in
-// sorted order. A volume that exists is used as it is. The engine itself makes the other
+// sorted order. A volume that exists is used as it is. If it has other driver options or
+// labels than the task asks for, one warning names them. The engine itself makes the other
 // volumes, when it creates the container. Named volumes are never removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
@@ -133,7 +135,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		return err
 	}
 	for _, v := range config.volumes() {
-		_, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
+		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
 		if err != nil {
@@ -142,6 +144,9 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 				what += " with driver " + v.Driver
 			}
 			return engineError(ctx, err, "%s", what)
+		}
+		if difference := volumeDifference(v, answer); difference != "" && a.said.first("volume "+v.Name) {
+			log.G(a.logContext(ctx)).Warnf("task field %s.VolumeOptions: volume %s exists and differs: %s; it is used as it is", config.volumePath(v.Name), v.Name, difference)
 		}
 	}
 	return nil

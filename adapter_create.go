@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -74,11 +76,9 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 		if err == nil {
 			a.nameTaken.Store(false)
 			a.noteContainer(made.ID)
-			logger := log.G(a.logContext(ctx)).WithField("container.id", made.ID)
-			logger.Debug("container created")
-			for _, warning := range made.Warnings {
-				logger.Debug("the engine warns: " + a.scrubber().hideIn(warning, ""))
-			}
+			about := log.WithFields(a.logContext(ctx), log.Fields{"container.id": made.ID})
+			log.G(about).Debug("container created")
+			a.passOn(about, config, made.Warnings...)
 			err = a.connectRest(ctx, config, version, made.ID, nil)
 			if IsUnknownContainer(err) && try < createTries {
 				continue // somebody has removed it since
@@ -109,6 +109,47 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 			return err
 		}
 	}
+}
+
+// passOn logs what an engine warns of in its answer to a create, each text once a task.
+func (a *ContainerAdapter) passOn(ctx context.Context, config *containerConfig, warnings ...string) {
+	for _, warning := range warnings {
+		warning = strings.TrimSpace(a.scrubber().clean(warning, longestWarning))
+		if warning == "" || !a.said.first(warning) {
+			continue
+		}
+		if field := config.warnedField(warning); field != "" {
+			log.G(ctx).Warnf("task field %s: the engine warns: %s", field, warning)
+		} else {
+			log.G(ctx).Warnf("the engine warns: %s", warning)
+		}
+	}
+}
+
+const (
+	longestWarning = 1000 // bytes; a warning is a sentence
+	mostWarnings   = 50   // different ones, a task; an engine has some twenty
+)
+
+// saidTexts are the warnings that came once already.
+type saidTexts struct {
+	mu    sync.Mutex
+	texts map[string]bool
+}
+
+// first reports whether text was not said before, and notes it. Beyond mostWarnings it
+// reports false.
+func (s *saidTexts) first(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.texts[text] || len(s.texts) >= mostWarnings {
+		return false
+	}
+	if s.texts == nil {
+		s.texts = map[string]bool{}
+	}
+	s.texts[text] = true
+	return true
 }
 
 // create sends one create request. It returns the API version of the request, which may
@@ -142,21 +183,6 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 	}
 	return made, version, err
 }
-
-// errHook ends a request before it is sent, because the caller's hook failed.
-var errHook = errors.New("the hook failed")
-
-// hookError is the error of a caller's hook. It is final, whatever the hook's own error is.
-type hookError struct {
-	what  string
-	cause error
-}
-
-func (e hookError) Error() string { return e.what + ": " + e.cause.Error() }
-func (e hookError) Unwrap() error { return e.cause }
-
-// Temporary serves [exec.IsTemporary], which would ask the cause otherwise.
-func (e hookError) Temporary() bool { return false }
 
 // callCreateHook calls the hook of [WithCreateHook]. It refuses a change of the labels by
 // which the container is found.
@@ -241,12 +267,9 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 }
 
 // lostCreateTime is how long a removal looks for a container or a network whose create got
-// no answer. An engine shows such a container only when it has filled the volumes from the
+// no answer, with lostCreatePause between two looks. An engine shows such a container only when it has filled the volumes from the
 // image.
-const lostCreateTime = 5 * time.Second
-
-// lostCreatePause is the pause between two looks.
-const lostCreatePause = time.Second
+const lostCreateTime, lostCreatePause = 5 * time.Second, time.Second
 
 // awaitLostCreate looks for the container of a create that got no answer, for at most
 // lostCreateTime. It reports whether it has found the container. If no create may be lost,

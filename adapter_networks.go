@@ -37,7 +37,7 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 			continue
 		}
 		joined := a.engine.networks.join(wanted.name, a.taskID)
-		if err := a.engine.networks.withNetworkLock(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, wanted) }); err != nil {
+		if err := a.engine.networks.withNetworkLock(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, config, wanted) }); err != nil {
 			if joined { // otherwise an earlier call registered the task
 				a.engine.networks.leave(wanted.name, a.taskID)
 			}
@@ -47,14 +47,16 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	return nil
 }
 
-func (a *ContainerAdapter) createNetwork(ctx context.Context, wanted networkConfig) error {
+func (a *ContainerAdapter) createNetwork(ctx context.Context, config *containerConfig, wanted networkConfig) error {
 	answer, err := request(ctx, a, 0, func(ctx context.Context) (network.CreateResponse, error) {
 		return a.engine.client.NetworkCreate(ctx, wanted.name, wanted.options)
 	})
 	switch {
 	case err == nil:
 		a.engine.networks.learn(wanted.name, networkOwner{id: cmp.Or(answer.ID, wanted.name), ours: true})
-		log.G(a.logContext(ctx)).WithField("network.name", wanted.name).Debug("network created")
+		about := log.WithFields(a.logContext(ctx), log.Fields{"network.name": wanted.name})
+		log.G(about).Debug("network created")
+		a.passOn(about, config, answer.Warning)
 		return nil
 	case ctx.Err() == nil && IsNetworkExistError(err, wanted.name):
 		return a.useNetwork(ctx, wanted, err)

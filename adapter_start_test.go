@@ -566,9 +566,9 @@ func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
 	}
 }
 
-// onEngine returns an engine for tests that has the image of plainTask, and a function
+// onFakeEngine returns an engine for tests that has the image of plainTask, and a function
 // that makes one more adapter of that task, as another process would.
-func onEngine(t *testing.T, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func() *ContainerAdapter) {
+func onFakeEngine(t *testing.T, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func() *ContainerAdapter) {
 	t.Helper()
 	engine = dockerexectest.New(t)
 	engine.LocalImage(spec(plainTask()).Image, program)
@@ -646,7 +646,7 @@ func TestAContainerIsStartedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				engine, adapter := onEngine(t, test.program)
+				engine, adapter := onFakeEngine(t, test.program)
 				first := adapter()
 				require.NoError(t, first.Create(t.Context()))
 				assert.Equal(t, test.fails, test.again(t, engine, first, adapter))
@@ -660,7 +660,7 @@ func TestAContainerIsStartedOnce(t *testing.T) {
 func TestTheFirstStartIsOneRequest(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		engine, adapter := onEngine(t, dockerexectest.UntilStopped(0))
+		engine, adapter := onFakeEngine(t, dockerexectest.UntilStopped(0))
 		first, second := adapter(), adapter()
 		require.NoError(t, first.Create(t.Context()))
 		for _, a := range []*ContainerAdapter{first, second} {
@@ -691,7 +691,7 @@ func TestWhatIsMadeTooLateIsRemoved(t *testing.T) {
 			t.Run(name+", "+how, func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					engine, _ := onEngine(t, dockerexectest.UntilStopped(0))
+					engine, _ := onFakeEngine(t, dockerexectest.UntilStopped(0))
 					task := plainTask()
 					attach(task, "backend", "10.1.0.0/24")
 					adapter, err := NewEngine(engine.Client()).Adapter(nil, task, nil)

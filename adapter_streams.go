@@ -37,8 +37,9 @@ import (
 // may break within a second of its opening. After two such breaks in a row, an opening
 // causes an inspect at most every ten seconds. If the engine, or a proxy in front of
 // it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
-// then make ten requests a second. Once the stream has been lost for a minute, a
-// passing fault, or no answer within the request time-out, counts as a refusal too.
+// then make ten requests a second. It does so too while the stream's request is not
+// answered within five seconds. Once the stream has been lost for a minute, a passing
+// fault counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -47,9 +48,9 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // error, and returns the last answer. It inspects as Wait does. The State that look
 // gets is never nil.
 //
-// The errors are those of Wait. But watch calls mayRepeat with each error of an inspect.
-// If mayRepeat reports true, watch logs one warning and inspects again, as after a passing
-// fault. mayRepeat may be nil.
+// The errors are those of Wait, with one exception. mayRepeat gets each error of an
+// inspect. If it reports true, watch logs one warning and inspects again, as after a
+// passing fault. mayRepeat may be nil.
 func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
@@ -72,7 +73,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 		sub.dropHint() // this inspect serves it
 		asked := time.Now()
 		answer, err := a.inspectPinned(ctx, &pinned)
-		next := jittered(stream.inspectInterval())
+		next := jittered(inspectInterval(stream))
 		switch {
 		case err == nil:
 			pauses.reset()
@@ -220,7 +221,7 @@ func (a *ContainerAdapter) awaitStart(ctx context.Context, seen string) (started
 		case !isUnstarted(answer) || seen != "" && seen != answer.ID:
 			return true, nil
 		}
-		if err := sub.untilHint(ctx, jittered(stream.inspectInterval())); err != nil {
+		if err := sub.untilHint(ctx, jittered(inspectInterval(stream))); err != nil {
 			return false, err
 		}
 	}
@@ -257,8 +258,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // The options: Streams names stdout, stderr or both; empty means both. Lines that are
 // older than Since are left out; if Since is nil, no line is. A Tail of 0 is the whole
 // log. A Tail of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the
-// last n lines. A Tail above 0 counts from the start of the log. It is refused, because
-// the engine's API has no such option. For Follow see below.
+// last n lines of these streams. An engine counts entries, and keeps long lines in several.
+// So PublishLogs first reads the entries to count their lines, without a limit of rate,
+// and then reads them again; it keeps no lines. With a user's fake, Tail counts entries.
+// A Tail above 0 counts from the start of the log. It is refused, because the engine's API
+// has no such option. For Follow see below.
 //
 // A message's Context holds the IDs of the task, its service and its node. Timestamp
 // is the engine's time of the line; a line without a time gets that of the line before.
@@ -276,7 +280,9 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // continues where the stream broke off, without losing or repeating a line. If the
 // engine has dropped the last line by then (log rotation), lines after it may be missing
 // too. Then there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If the engine's
+// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. The same is done
+// where the engine's file of the log is damaged (log driver json-file), with Follow or
+// without: PublishLogs goes on behind the damage. If the engine's
 // clock was set back too, new lines may be missing until the clock has passed the times
 // of all lines that were published before.
 //
@@ -335,6 +341,20 @@ func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, option
 	})
 }
 
+// isReal reports whether the client is no user's fake.
+func (a *ContainerAdapter) isReal() bool { return !a.engine.api.isFake }
+
 func (a *ContainerAdapter) logMessageContext() api.LogContext {
 	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}
+}
+
+// longInterval is how often a watch inspects without a hint, give or take a tenth.
+const longInterval = 5 * time.Minute
+
+// inspectInterval returns how often a watch inspects now.
+func inspectInterval(stream *eventStream) time.Duration {
+	if stream.isRefused() {
+		return refusedInterval
+	}
+	return longInterval
 }

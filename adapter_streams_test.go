@@ -231,7 +231,8 @@ func TestWaitSurvivesARequestForEventsThatIsNeverAnswered(t *testing.T) {
 			}
 			return make(chan events.Message), make(chan error)
 		}
-		client.inspecting(inspected("c0", container.StateExited, nil), nil)
+		found := newFakeContainer(client, container.StateRunning)
+		time.AfterFunc(10*time.Second, func() { found.become(exitedWith(0), nil) })
 		begin := time.Now()
 		ended, err := newTestAdapter(t, client, plainTask(), WithRequestTimeout(10*time.Second)).Wait(t.Context())
 		require.NoError(t, err)
@@ -312,7 +313,7 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 		{"the engine was restarted and has no events", func(s *eventSource) { s.latest().end(io.ErrUnexpectedEOF) },
 			firstPause + errorWindow + burstWindow + spreadTime},
 		{"before the engine had subscribed", func(*eventSource) {}, settleWindow + burstWindow + spreadTime},
-		{"dropped by the engine", func(*eventSource) { settled() }, inspectInterval * 11 / 10},
+		{"dropped by the engine", func(*eventSource) { settled() }, longInterval * 11 / 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

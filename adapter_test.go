@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -478,20 +479,126 @@ func TestCreateForgetsAStrangerThatHasGone(t *testing.T) {
 		"ContainerCreate web.1.taskid", "ContainerStart web.1.taskid", "ContainerRemove web.1.taskid"}, client.called())
 }
 
-// What an engine does not do of a request it says only here.
-func TestCreateLogsTheEnginesWarnings(t *testing.T) {
+// warningCreate answers a create with warnings.
+func warningCreate(client *fakeClient, warnings ...string) {
+	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+		return container.CreateResponse{ID: "c0", Warnings: warnings}, nil
+	}
+}
+
+// What an engine does not do of a request it says only here. The words are those of
+// Docker, 20.10 and 29.
+func TestCreateWarnsOfWhatTheEngineWillNotDo(t *testing.T) {
+	t.Parallel()
+	swap := func(task *api.Task) {
+		withLimits(api.Resources{MemoryBytes: 64 << 20})(task)
+		task.Spec.Resources.SwapBytes = &gogotypes.Int64Value{Value: 1 << 20}
+	}
+	const limited = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap."
+	for _, test := range []struct {
+		change  func(*api.Task)
+		warning string
+		want    string
+	}{
+		{nil, "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+			"task field Spec.Resources.MemorySwappiness: the engine warns: Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."},
+		{nil, "The requested image's platform (linux/arm64/v8) does not match the detected host platform (linux/amd64) and no specific platform was requested",
+			"task field Spec.Placement.Platforms: the engine warns: The requested image's platform (linux/arm64/v8) does not match the detected host platform (linux/amd64) and no specific platform was requested"},
+		{swap, limited, "task field Spec.Resources.SwapBytes: the engine warns: " + limited},
+		{withLimits(api.Resources{MemoryBytes: 64 << 20}), limited, "task field Spec.Resources.Limits.MemoryBytes: the engine warns: " + limited},
+		{nil, "Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+			"task field Spec.Resources.Limits.MemoryBytes: the engine warns: Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded."},
+		{nil, "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
+			"task field Spec.Container.PidsLimit: the engine warns: Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."},
+		{nil, "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded.",
+			"task field Spec.Resources.Limits.NanoCPUs: the engine warns: Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."},
+		{nil, "Published ports are discarded when using host network mode",
+			"task field Endpoint.Ports: the engine warns: Published ports are discarded when using host network mode"},
+		{nil, "IPv4 forwarding is disabled. Networking will not work.", "the engine warns: IPv4 forwarding is disabled. Networking will not work."},
+		{nil, "\n two\nlines \x1b", "the engine warns: two lines"},
+	} {
+		task := plainTask()
+		if test.change != nil {
+			test.change(task)
+		}
+		client := newFakeClient(t)
+		warningCreate(client, test.warning)
+		ctx, hook := hooked(t)
+		require.NoError(t, newTestAdapter(t, client, task).Create(ctx))
+		var warnings []string
+		for _, entry := range hook.AllEntries() {
+			if entry.Level == logrus.WarnLevel {
+				warnings = append(warnings, entry.Message)
+				assert.Equal(t, "c0", entry.Data["container.id"])
+				assert.Equal(t, "taskid", entry.Data["task.id"])
+			}
+		}
+		assert.Equal(t, []string{test.want}, warnings)
+	}
+}
+
+// A create may be made again. What the engine says then is known.
+func TestAWarningOfTheEngineComesOnceATask(t *testing.T) {
 	t.Parallel()
 	client := newFakeClient(t)
-	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
-		return container.CreateResponse{ID: "c0", Warnings: []string{"Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."}}, nil
-	}
 	ctx, lines := logged(t)
+	adapter := newTestAdapter(t, client, plainTask())
+	warningCreate(client, "one", "two", "one", "")
+	require.NoError(t, adapter.Create(ctx))
+	warningCreate(client, "two", "three")
+	require.NoError(t, adapter.Create(ctx))
+	assert.Equal(t, []string{"the engine warns: one", "the engine warns: two", "the engine warns: three"}, lines(logrus.WarnLevel))
+}
+
+// An engine that floods does not fill the log.
+func TestWarningsOfTheEngineAreBounded(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	ctx, lines := logged(t)
+	var flood []string
+	for i := range 1000 {
+		flood = append(flood, fmt.Sprint(i, strings.Repeat("x", 100_000)))
+	}
+	warningCreate(client, flood...)
 	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(ctx))
-	assert.Equal(t, []string{
-		"container created",
-		"the engine warns: Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
-	}, lines(logrus.DebugLevel))
-	assert.Empty(t, lines(logrus.InfoLevel))
+	warnings := lines(logrus.WarnLevel)
+	assert.Len(t, warnings, 50)
+	assert.Less(t, len(strings.Join(warnings, "")), 60_000)
+}
+
+// An engine may quote the task in a warning.
+func TestAWarningOfTheEngineShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	ctx, lines := logged(t)
+	warningCreate(client, "PIDs limit discarded, as variable DB=Sup3rS3cret asks")
+	task := plainTask()
+	spec(task).Env = []string{"DB=Sup3rS3cret"}
+	require.NoError(t, newTestAdapter(t, client, task).Create(ctx))
+	assert.Equal(t, []string{"task field Spec.Container.PidsLimit: the engine warns: PIDs limit discarded, as variable DB=xxxxx asks"}, lines(logrus.WarnLevel))
+}
+
+// So does the answer to the create of a network.
+func TestCreateNetworksWarnsOfWhatTheEngineWarns(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	client.networkCreate = func(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
+		return network.CreateResponse{ID: "id-of-" + name, Warning: "Network with name " + name + " (id : 4711) already exists"}, nil
+	}
+	task := plainTask()
+	attach(task, "n1", "10.1.0.0/24")
+	ctx, hook := hooked(t)
+	adapter := newTestAdapter(t, client, task)
+	require.NoError(t, adapter.CreateNetworks(ctx))
+	require.NoError(t, adapter.CreateNetworks(ctx))
+	var warnings []string
+	for _, entry := range hook.AllEntries() {
+		if entry.Level == logrus.WarnLevel {
+			warnings = append(warnings, entry.Message)
+			assert.Equal(t, "n1", entry.Data["network.name"])
+		}
+	}
+	assert.Equal(t, []string{"the engine warns: Network with name n1 (id : 4711) already exists"}, warnings)
 }
 
 // A stop may take the grace period and the request time-out on top.

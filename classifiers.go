@@ -73,6 +73,14 @@ var (
 		class: cerrdefs.IsConflict,
 		says:  []phrase{{"20.10 to 29", "^can not get logs from container which is dead or marked for removal"}},
 	}
+	// The engine's file of a log is damaged. The error comes in the log itself.
+	logDamaged = classifier{
+		says: []phrase{
+			{"20.10", "error grabbing logs: unexpected eof"},
+			{"20.10", "error grabbing logs: invalid character"},
+			{"20.10", "error grabbing logs: json: cannot unmarshal"},
+		},
+	}
 	// The engine lost its containerd, or the engine is stopping. Newer engines answer
 	// some calls with 503 then. The phrases are for the calls that they answer with 500.
 	lostContainerd = classifier{

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +26,9 @@ func (c *containerConfig) config() *container.Config {
 
 func (c *containerConfig) translateConfig() (*container.Config, error) {
 	spec := c.spec()
+	if err := checkProcess(spec); err != nil {
+		return nil, err
+	}
 	env, err := c.env()
 	if err != nil {
 		return nil, err
@@ -61,6 +66,77 @@ func (c *containerConfig) translateConfig() (*container.Config, error) {
 		config.Cmd = slices.Clone(spec.Args)
 	}
 	return config, nil
+}
+
+// longestHostname is what Linux takes, in bytes.
+const longestHostname = 64
+
+// checkProcess refuses what no engine can start. Engines find it late, when the image is
+// pulled and the container is made (seen with 20.10 and 29).
+func checkProcess(spec *api.ContainerSpec) error {
+	const path = "Spec.Container."
+	if err := checkNUL(spec); err != nil {
+		return err
+	}
+	if n := len(spec.Hostname); n > longestHostname {
+		return refuse(path+"Hostname", "has %d bytes, a system takes %d", n, longestHostname)
+	}
+	if len(spec.Command) > 1 && spec.Command[0] == "" { // alone, it takes the image's entrypoint away
+		return refuse(path+"Command[0]", "is empty")
+	}
+	if dir := spec.Dir; dir != "" && !isAbsolute(dir) && !strings.HasPrefix(dir, `\`) {
+		return refuse(path+"Dir", "%q is not an absolute path", dir)
+	}
+	if i := slices.Index(spec.Groups, ""); i >= 0 {
+		return refuse(fmt.Sprintf(path+"Groups[%d]", i), "is empty")
+	}
+	if spec.StopSignal != "" && !isSignal(spec.StopSignal) {
+		return refuse(path+"StopSignal", "%q is no signal", spec.StopSignal)
+	}
+	return nil
+}
+
+// checkNUL refuses a NUL byte in what reaches the system, where a NUL ends a text.
+func checkNUL(spec *api.ContainerSpec) error {
+	const path = "Spec.Container."
+	type text struct{ path, value string }
+	texts := []text{{path + "Hostname", spec.Hostname}, {path + "User", spec.User}, {path + "Dir", spec.Dir}}
+	addAll := func(name string, values []string) {
+		for i, value := range values {
+			texts = append(texts, text{fmt.Sprintf("%s%s[%d]", path, name, i), value})
+		}
+	}
+	addAll("Command", spec.Command)
+	addAll("Args", spec.Args)
+	addAll("Env", spec.Env)
+	addAll("Groups", spec.Groups)
+	if spec.Healthcheck != nil {
+		addAll("Healthcheck.Test", spec.Healthcheck.Test)
+	}
+	for i := range spec.Mounts {
+		texts = append(texts, text{mountPath(i) + ".Source", spec.Mounts[i].Source}, text{mountPath(i) + ".Target", spec.Mounts[i].Target})
+	}
+	for _, t := range texts {
+		if strings.Contains(t.value, "\x00") {
+			return refuse(t.path, "has a NUL byte")
+		}
+	}
+	return nil
+}
+
+// signals are the names of Linux, without SIG and those of real time.
+var signals = strings.Fields("ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT " +
+	"SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ EMT")
+
+var realTimeSignal = regexp.MustCompile(`^RTM(?:IN(?:\+(?:[1-9]|1[0-5]))?|AX(?:-(?:[1-9]|1[0-4]))?)$`)
+
+// isSignal reports whether an engine may know the signal. It takes any number but 0.
+func isSignal(signal string) bool {
+	if n, err := strconv.Atoi(signal); err == nil {
+		return n != 0
+	}
+	name := strings.TrimPrefix(strings.ToUpper(signal), "SIG")
+	return slices.Contains(signals, name) || realTimeSignal.MatchString(name)
 }
 
 func (c *containerConfig) labels() map[string]string {
@@ -341,33 +417,6 @@ func (c *containerConfig) forVersion(version string) *containerConfig {
 
 // name returns the name of the container.
 func (c *containerConfig) name() string { return naming.Task(c.task) }
-
-// checkName refuses a container name that engines do not allow. A slash in the name
-// would also change the path of the request.
-func checkName(task *api.Task) error {
-	if task.ID == "" {
-		return refuse("ID", "is empty: the container could not be told from those of other tasks")
-	}
-	if name := task.Annotations.Name; name != "" {
-		if !restrictedName(name) {
-			return refuse("Annotations.Name", "%q is no container name: letters, digits and then _.- are allowed, and at least two of them", name)
-		}
-		return nil
-	}
-	// Without a service the name begins with a dot. An engine refuses that, but a user's
-	// fake may take it.
-	if service := task.ServiceAnnotations.Name; service != "" && !restrictedName(service+".") {
-		return refuse("ServiceAnnotations.Name", "%q cannot begin a container name: letters, digits and then _.- are allowed", task.ServiceAnnotations.Name)
-	}
-	const part = "%q cannot be part of a container name: letters, digits and _.- are allowed"
-	if !restrictedName("x." + task.ID) {
-		return refuse("ID", part, task.ID)
-	}
-	if task.Slot == 0 && !restrictedName("x."+task.NodeID) {
-		return refuse("NodeID", part, task.NodeID)
-	}
-	return nil
-}
 
 // image returns the image reference of the task.
 func (c *containerConfig) image() string { return c.spec().Image }

@@ -11,6 +11,10 @@ import (
 	"github.com/pkg/errors"
 )
 
+// stateStopped is what Podman shows for some milliseconds after a container's end, with
+// its exit code.
+const stateStopped container.ContainerState = "stopped"
+
 // hasEnded reports whether the container has run and has ended.
 //
 // An engine that is killed during a start does not see the container's exit. It shows
@@ -19,7 +23,7 @@ import (
 // leaves only an exit code and an error (seen with 20.10 and 29).
 func hasEnded(answer container.InspectResponse) bool {
 	switch answer.State.Status {
-	case container.StateExited, container.StateDead:
+	case container.StateExited, container.StateDead, stateStopped:
 		return true
 	case container.StateCreated:
 		set, _ := isSet(answer.State.FinishedAt)
@@ -189,14 +193,20 @@ func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) 
 // forget makes the record begin anew.
 func (r *checkRecord) forget() { *r = checkRecord{} }
 
+// errUnseenRun is the cause of the exit error of a container that hasEnded finds ended,
+// although it is created. Engines show exit code 0 also if its program never ran.
+var errUnseenRun = errors.New("the engine ended within the start: nobody knows whether the program ran to its end")
+
 // ExitError returns the error that a SwarmKit controller's Wait reports for a container
 // that has ended. It is nil if the container exited with 0 and the engine reports no
-// error of its own. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
+// error of its own. A container whose start the engine lost has no exit code that can be
+// trusted: for it 0 is an error too. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
 // Return it unwrapped: SwarmKit's agent does not look behind a wrapper.
 //
 // cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
 // errors.Cause find it behind the error. With a cause the error is never nil, whatever
 // the exit code. If cause is nil, the engine's own error is the cause, if there is one.
+// If the kernel killed the container for its memory, the text says "out of memory".
 // If ended has no State, nobody knows how the container ended: the result is an error
 // without an exit code.
 func ExitError(ended container.InspectResponse, cause error) error {
@@ -207,14 +217,21 @@ func ExitError(ended container.InspectResponse, cause error) error {
 		cause = errors.New(ended.State.Error)
 	}
 	if cause == nil && ended.State.ExitCode == 0 {
-		return nil
+		if ended.State.Status != container.StateCreated {
+			return nil
+		}
+		cause = errUnseenRun
 	}
-	return &exitError{code: ended.State.ExitCode, cause: cause, status: containerStatus(ended)}
+	return &exitError{code: ended.State.ExitCode, oom: ended.State.OOMKilled, cause: cause, status: containerStatus(ended)}
 }
+
+// killedCode is the exit code after a SIGKILL, such as that of a kernel without memory.
+const killedCode = 137
 
 // exitError is the error of a task whose container failed.
 type exitError struct {
 	code   int
+	oom    bool // a process of the container was killed for its memory
 	cause  error
 	status *api.ContainerStatus
 }
@@ -225,10 +242,20 @@ var (
 )
 
 func (e *exitError) Error() string {
-	if e.cause != nil {
-		return fmt.Sprintf("task: non-zero exit (%d): %v", e.code, e.cause)
+	text := fmt.Sprintf("task: non-zero exit (%d)", e.code)
+	if e.code == 0 { // the cause has ended it
+		text = "task: ended with exit code 0"
 	}
-	return fmt.Sprintf("task: non-zero exit (%d)", e.code)
+	switch {
+	case e.oom && e.code == killedCode:
+		text += ": out of memory"
+	case e.oom:
+		text += ": a process of the container ran out of memory"
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
 }
 
 // ExitCode returns the container's exit code.
@@ -267,4 +294,25 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 		PID:         int32(answer.State.Pid),
 		ExitCode:    int32(answer.State.ExitCode),
 	}
+}
+
+// hasLogDetails reports whether the container's log driver was told to keep
+// labels, environment or a tag with each message. Details are asked for only then. An
+// engine that does not know the parameter sends none, and the first word of each line
+// would be mistaken for them.
+func hasLogDetails(answer container.InspectResponse) bool {
+	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
+		return false
+	}
+	for _, option := range []string{"labels", "labels-regex", "env", "env-regex", "tag"} {
+		if answer.HostConfig.LogConfig.Config[option] != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// keepsJSONFile reports whether the engine keeps the log in a file of the driver json-file.
+func keepsJSONFile(answer container.InspectResponse) bool {
+	return answer.ContainerJSONBase != nil && answer.HostConfig != nil && answer.HostConfig.LogConfig.Type == "json-file"
 }

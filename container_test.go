@@ -25,6 +25,7 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -466,6 +467,27 @@ func TestTmpfs(t *testing.T) {
 	}
 }
 
+// An engine takes rprivate where nothing is said, but for a source that its own folder
+// lies in: there it takes rslave, and refuses rprivate.
+func TestBindOptionsOfNothingLeaveThePropagationToTheEngine(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		asked *api.Mount_BindOptions
+		want  *mount.BindOptions
+	}{
+		{nil, nil},
+		{&api.Mount_BindOptions{}, &mount.BindOptions{}},
+		{&api.Mount_BindOptions{NonRecursive: true}, &mount.BindOptions{NonRecursive: true}},
+		{&api.Mount_BindOptions{CreateMountpoint: true}, &mount.BindOptions{CreateMountpoint: true}},
+		{&api.Mount_BindOptions{Propagation: api.MountPropagationPrivate}, &mount.BindOptions{Propagation: "private"}},
+		{&api.Mount_BindOptions{Propagation: api.MountPropagationRSlave, NonRecursive: true}, &mount.BindOptions{Propagation: "rslave", NonRecursive: true}},
+	} {
+		task := plainTask()
+		withMount(api.Mount{Source: "/", Target: "/host", BindOptions: test.asked})(task)
+		assert.Equal(t, []mount.Mount{{Type: mount.TypeBind, Source: "/", Target: "/host", BindOptions: test.want}}, newTestConfig(t, task).hostConfig().Mounts)
+	}
+}
+
 // An error about a volume names the driver where the task does.
 func TestErrorOfAVolume(t *testing.T) {
 	t.Parallel()
@@ -481,6 +503,48 @@ func TestErrorOfAVolume(t *testing.T) {
 			return volume.Volume{}, answer{"no", cerrdefs.ErrInvalidArgument}
 		}
 		require.EqualError(t, newTestAdapter(t, client, task).CreateVolumes(t.Context()), want)
+	}
+}
+
+// A volume that exists is used as it is, and one warning names what differs from what
+// the task asks for. No value is shown.
+func TestAVolumeThatExistsWithOtherOptions(t *testing.T) {
+	t.Parallel()
+	cifs := map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=Sup3rS3cret"}
+	const begins = "task field Spec.Container.Mounts[1].VolumeOptions: volume data exists and differs: "
+	for name, test := range map[string]struct {
+		options, labels map[string]string
+		found           volume.Volume
+		want            []string
+	}{
+		"new, or the same": {cifs, map[string]string{"a": "b"}, volume.Volume{Name: "data", Options: cifs, Labels: map[string]string{"a": "b"}}, nil},
+		"another password": {cifs, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=0therS3cret"}},
+			[]string{begins + "driver options o; it is used as it is"}},
+		"no options": {cifs, nil, volume.Volume{Name: "data"}, []string{begins + "driver options device, o, type; it is used as it is"}},
+		"options where none are asked for": {nil, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "nfs"}},
+			[]string{begins + "driver options type; it is used as it is"}},
+		"some of each": {map[string]string{"b": "1", "c": ""}, map[string]string{"x": "1", "y": "2"},
+			volume.Volume{Name: "data", Options: map[string]string{"a": "", "b": "2"}, Labels: map[string]string{"x": "1", "z": "3"}},
+			[]string{begins + "driver options a, b, c; labels y; it is used as it is"}},
+		"labels of somebody else":  {nil, nil, volume.Volume{Name: "data", Labels: map[string]string{"z": "3"}}, nil},
+		"a fake that says nothing": {cifs, map[string]string{"a": "b"}, volume.Volume{}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			task := plainTask()
+			spec(task).Mounts = []api.Mount{
+				{Type: api.MountTypeVolume, Source: "data", Target: "/other"},
+				{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+					VolumeOptions: &api.Mount_VolumeOptions{Labels: test.labels, DriverConfig: &api.Driver{Name: "local", Options: test.options}}},
+			}
+			client := newFakeClient(t)
+			client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) { return test.found, nil }
+			ctx, lines := logged(t)
+			adapter := newTestAdapter(t, client, task)
+			require.NoError(t, adapter.CreateVolumes(ctx))
+			require.NoError(t, adapter.CreateVolumes(ctx), "and a warning comes once")
+			assert.Equal(t, test.want, lines(logrus.WarnLevel))
+		})
 	}
 }
 
@@ -577,6 +641,7 @@ func TestWhetherAContainerHasEnded(t *testing.T) {
 		"exited":                        {container.State{Status: "exited", StartedAt: then, FinishedAt: then}, true, false},
 		"exited, of a fake":             {container.State{Status: "exited"}, true, false},
 		"dead":                          {container.State{Status: "dead", StartedAt: then, FinishedAt: then}, true, false},
+		"stopped, of Podman":            {container.State{Status: "stopped", StartedAt: then, FinishedAt: then, ExitCode: 3}, true, false},
 		"nothing, of a fake":            {container.State{}, false, false},
 	} {
 		answer := container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &test.state}}
@@ -633,7 +698,8 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 			assert.NotContains(t, sim.called(), "ContainerStart web.1.taskid")
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 			defer cancel()
-			assert.NoError(t, ctlr.Wait(ctx))
+			// Its program may never have run.
+			assert.EqualError(t, ctlr.Wait(ctx), "task: ended with exit code 0: the engine ended within the start: nobody knows whether the program ran to its end")
 		})
 	})
 	t.Run("Start, waiting for health", func(t *testing.T) {
@@ -703,7 +769,32 @@ func TestExitError(t *testing.T) {
 	require.ErrorAs(t, err, &coder)
 	assert.Equal(t, 137, coder.ExitCode())
 
-	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: non-zero exit (0): dockerexec: unhealthy container")
+	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: ended with exit code 0: dockerexec: unhealthy container")
+	require.ErrorIs(t, ExitError(ended(0, ""), ErrContainerUnhealthy), ErrContainerUnhealthy)
+	require.EqualError(t, ExitError(ended(0, "its cgroup is gone"), nil), "task: ended with exit code 0: its cgroup is gone")
 	require.EqualError(t, ExitError(ended(127, "no such file"), nil), "task: non-zero exit (127): no such file")
 	require.EqualError(t, ExitError(container.InspectResponse{}, nil), "dockerexec: the engine's answer about the container has no state")
+}
+
+// The kernel's kill is told from any other SIGKILL. An engine's mark stays when only a
+// child was killed.
+func TestExitErrorNamesAKillForMemory(t *testing.T) {
+	t.Parallel()
+	ended := func(code int, message string) container.InspectResponse {
+		return container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{
+			State: &container.State{Status: container.StateExited, ExitCode: code, Error: message, OOMKilled: true}}}
+	}
+	err := ExitError(ended(137, ""), nil)
+	require.EqualError(t, err, "task: non-zero exit (137): out of memory")
+	coder, ok := err.(exec.ExitCoder)
+	require.True(t, ok)
+	assert.Equal(t, 137, coder.ExitCode())
+
+	err = ExitError(ended(137, ""), ErrContainerUnhealthy)
+	require.EqualError(t, err, "task: non-zero exit (137): out of memory: dockerexec: unhealthy container")
+	require.ErrorIs(t, err, ErrContainerUnhealthy)
+	require.EqualError(t, ExitError(ended(137, "gone"), nil), "task: non-zero exit (137): out of memory: gone")
+	require.EqualError(t, ExitError(ended(2, ""), nil), "task: non-zero exit (2): a process of the container ran out of memory")
+	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: ended with exit code 0: a process of the container ran out of memory: dockerexec: unhealthy container")
+	require.NoError(t, ExitError(ended(0, ""), nil), "the container has done its work")
 }

@@ -152,7 +152,7 @@ func TestUnhealthyInWait(t *testing.T) {
 		want string
 	}{
 		{"killed", 143, "task: non-zero exit (143): dockerexec: unhealthy container"},
-		{"stops with 0", 0, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{"stops with 0", 0, "task: ended with exit code 0: dockerexec: unhealthy container"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -172,6 +172,42 @@ func TestUnhealthyInWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The task's status names a kill for memory.
+func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, task := runningTask(t, sim, plainTask())
+		time.AfterFunc(time.Hour, func() {
+			sim.with(taskName, func(c *simContainer) { c.state.OOMKilled = true })
+			sim.exit(taskName, 137)
+		})
+		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+		assert.Equal(t, api.TaskStateFailed, task.Status.State)
+		assert.Equal(t, "task: non-zero exit (137): out of memory", task.Status.Err)
+		assert.EqualValues(t, 137, task.Status.GetContainer().ExitCode)
+	})
+}
+
+// Podman shows a container that has ended as stopped, and sends no event when it shows
+// it as exited.
+func TestWaitTakesPodmansStoppedForAnEnd(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		ctlr, task := runningTask(t, sim, plainTask())
+		time.AfterFunc(time.Minute, func() {
+			sim.exit(taskName, 3)
+			sim.with(taskName, func(c *simContainer) { c.state.Status = "stopped" })
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		require.EqualError(t, ctlr.Wait(ctx), "task: non-zero exit (3)")
+		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+		assert.Equal(t, api.TaskStateFailed, task.Status.State)
+	})
 }
 
 // The stop of an unhealthy container outlasts an engine that is away, and a
@@ -362,13 +398,21 @@ func TestAPauseWhileStartWaitsForHealth(t *testing.T) {
 				sim.emit(c, events.ActionPause)
 			})
 		}
-		time.AfterFunc(time.Hour, func() {
+		before := time.Now()
+		for n := range 120 { // the engine goes on checking
+			time.AfterFunc(time.Duration(n+1)*30*time.Second, func() {
+				sim.with(taskName, func(c *simContainer) {
+					c.state.Health = probed(container.Unhealthy, 0)
+					c.state.Health.Log = []*container.HealthcheckResult{{Start: time.Now(), End: time.Now()}}
+				})
+			})
+		}
+		time.AfterFunc(time.Hour+time.Second, func() {
 			sim.with(taskName, func(c *simContainer) {
 				c.state.Health = probed(container.Healthy, 0)
 				sim.emit(c, events.ActionHealthStatusHealthy)
 			})
 		})
-		before := time.Now()
 		require.NoError(t, start())
 		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
 	})
@@ -417,7 +461,7 @@ func TestAStopForHealthOutlivesTheProcess(t *testing.T) {
 		code   int
 		want   string // empty: no error
 	}{
-		{"was unhealthy, stopped with 0", probed(container.Unhealthy, 2), 0, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{"was unhealthy, stopped with 0", probed(container.Unhealthy, 2), 0, "task: ended with exit code 0: dockerexec: unhealthy container"},
 		{"was unhealthy, killed", probed(container.Unhealthy, 3), 137, "task: non-zero exit (137): dockerexec: unhealthy container"},
 		{"was healthy", probed(container.Unhealthy, 0), 0, ""},
 		{"one check had failed", probed(container.Unhealthy, 1), 0, ""},

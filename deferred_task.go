@@ -61,6 +61,33 @@ func identityOf(task *api.Task) taskIdentity {
 	return i
 }
 
+// checkName refuses a container name that engines do not allow. A slash in the name
+// would also change the path of the request.
+func checkName(task *api.Task) error {
+	if task.ID == "" {
+		return refuse("ID", "is empty: the container could not be told from those of other tasks")
+	}
+	if name := task.Annotations.Name; name != "" {
+		if !restrictedName(name) {
+			return refuse("Annotations.Name", "%q is no container name: letters, digits and then _.- are allowed, and at least two of them", name)
+		}
+		return nil
+	}
+	// Without a service the name begins with a dot. An engine refuses that, but a user's
+	// fake may take it.
+	if service := task.ServiceAnnotations.Name; service != "" && !restrictedName(service+".") {
+		return refuse("ServiceAnnotations.Name", "%q cannot begin a container name: letters, digits and then _.- are allowed", task.ServiceAnnotations.Name)
+	}
+	const part = "%q cannot be part of a container name: letters, digits and _.- are allowed"
+	if !restrictedName("x." + task.ID) {
+		return refuse("ID", part, task.ID)
+	}
+	if task.Slot == 0 && !restrictedName("x."+task.NodeID) {
+		return refuse("NodeID", part, task.NodeID)
+	}
+	return nil
+}
+
 // addTask adds the values that a task brings, and its names. Labels are no secrets. Parts
 // of the task may be nil.
 func (l *secretList) addTask(task *api.Task) {

@@ -206,7 +206,7 @@ func (e *Engine) openPull(ctx context.Context, name string, options image.PullOp
 }
 
 // openEvents opens the event stream.
-func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, error) {
+func (e *Engine) openEvents(ctx context.Context, since string, unanswered func()) (openedEvents, error) {
 	if _, err := e.api.get(ctx, e.options.requestTimeout); err != nil {
 		return openedEvents{}, err
 	}
@@ -214,7 +214,7 @@ func (e *Engine) openEvents(ctx context.Context, since string) (openedEvents, er
 	if err != nil {
 		return openedEvents{}, err
 	}
-	opened, err := openEvents(callCtx, e.client, e.options.requestTimeout, since)
+	opened, err := openEvents(callCtx, e.client, e.options.requestTimeout, since, unanswered)
 	leave()
 	if cut := cutBy(callCtx); cut != nil {
 		return openedEvents{}, cut

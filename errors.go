@@ -19,6 +19,7 @@ import (
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/pkg/errors"
+	"golang.org/x/time/rate"
 )
 
 var (
@@ -294,6 +295,21 @@ func knownClass(err error) error {
 // come from a call on the container itself: there 404 has no other meaning.
 func isContainerGone(err error) bool { return IsUnknownContainer(err) || cerrdefs.IsNotFound(err) }
 
+// errHook ends a request before it is sent, because the caller's hook failed.
+var errHook = errors.New("the hook failed")
+
+// hookError is the error of a caller's hook. It is final, whatever the hook's own error is.
+type hookError struct {
+	what  string
+	cause error
+}
+
+func (e hookError) Error() string { return e.what + ": " + e.cause.Error() }
+func (e hookError) Unwrap() error { return e.cause }
+
+// Temporary serves [exec.IsTemporary], which would ask the cause otherwise.
+func (e hookError) Temporary() bool { return false }
+
 // sleep waits for d. If ctx ends first, it returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
@@ -378,3 +394,39 @@ func passGate(ctx context.Context, gate chan struct{}, timeout time.Duration) er
 }
 
 func leaveGate(gate chan struct{}) { <-gate }
+
+// logLimiter spreads bytes over time. A nil logLimiter has no limit.
+type logLimiter struct {
+	limiter *rate.Limiter
+	owed    int // bytes that went out and have not been waited for yet
+	slice   int // owed must reach this number of bytes before there is a wait
+}
+
+func newLogLimiter(bytesPerSecond int) *logLimiter {
+	if bytesPerSecond <= 0 {
+		return nil
+	}
+	return &logLimiter{
+		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
+		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // asking the limiter for each line would cost more than the line itself
+	}
+}
+
+// wait returns when n bytes more may go out, or ctx has ended.
+func (p *logLimiter) wait(ctx context.Context, n int) error {
+	if p == nil {
+		return nil
+	}
+	p.owed += n
+	for p.owed >= p.slice {
+		take := min(p.owed, p.limiter.Burst())
+		p.owed -= take
+		// WaitN would fail at once if the deadline of ctx is earlier.
+		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
+			if err := sleep(ctx, delay); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

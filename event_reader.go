@@ -14,7 +14,7 @@ import (
 
 const (
 	// errorWindow is how long the stream waits for the error of a failed request, after
-	// the client has returned. Usually the error comes within microseconds.
+	// the client has returned.
 	errorWindow = 10 * time.Millisecond
 	// settleWindow is the time from the opening of a stream until it counts as
 	// restored. Right after the opening, an engine sends the events that it has kept. If
@@ -26,12 +26,12 @@ const (
 	// such as 503, counts as a refusal. An engine has this time to restart behind a
 	// proxy that answers meanwhile.
 	refusedAfter = time.Minute
-	// lookBack is how far the first request goes back in time. The engine then also
-	// sends the events from before it begins to send new ones. Its clock may be this
-	// much behind the clock of this host.
+	// lookBack is how far the first request goes back in time. The engine's clock may be
+	// this much behind the clock of this host.
 	lookBack = 5 * time.Second
-	// rememberedEvents is how many events an engine keeps, of all kinds. Only these can
-	// come twice.
+	// Engine 29 rounds an event's time to a float64 for API versions below 1.52.
+	eventRounding = 1000 // nanoseconds; the error is at most 128
+	// rememberedEvents is how many events an engine keeps: only these can come twice.
 	rememberedEvents = 256
 )
 
@@ -53,6 +53,7 @@ type eventReader struct {
 
 	// The current request.
 	open     time.Time // when it was established; zero: not yet
+	late     bool      // it was not answered within answerWindow
 	resuming bool      // the engine has not yet sent the last event again, as it must
 	good     bool      // a new event has come
 	proven   bool      // a new event has come, or settleWindow has passed
@@ -63,7 +64,7 @@ type eventReader struct {
 // must not log the outage a second time.
 type outage struct {
 	since   time.Time     // when the stream was lost; zero: it works
-	refused bool          // the warning of a refusal has been logged
+	refused bool          // the warning of a refusal, or of a missing answer, has been logged
 	away    bool          // the last request failed or broke
 	gap     time.Duration // how long the stream had been lost when it was last opened
 	pauses  backoff
@@ -95,9 +96,9 @@ func (r *streamRun) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the client's goroutine
 	rd := &r.reader
-	rd.open, rd.resuming, rd.good, rd.proven = time.Time{}, false, false, false
+	rd.open, rd.late, rd.resuming, rd.good, rd.proven = time.Time{}, false, false, false, false
 
-	opened, err := r.stream.request(ctx, rd.since())
+	opened, err := r.request(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,6 +140,46 @@ func (r *streamRun) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// request makes the request, and returns when the client does. A proxy may hold back the
+// header of the answer, for ever if no event comes.
+func (r *streamRun) request(ctx context.Context) (opened openedEvents, err error) {
+	since, asked := r.reader.since(), time.Now()
+	late, done := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		opened, err = r.stream.request(ctx, since, func() {
+			select {
+			case late <- struct{}{}:
+			default: // the connection was made twice
+			}
+		})
+	}()
+	select {
+	case <-done:
+	case <-late:
+		if ctx.Err() == nil {
+			r.unanswered(ctx, asked)
+		}
+		<-done
+	}
+	return opened, err
+}
+
+// unanswered notes that the current request has no answer yet. Until it has one, watches
+// go on without the stream.
+func (r *streamRun) unanswered(ctx context.Context, asked time.Time) {
+	rd := &r.reader
+	rd.late = true
+	if rd.outage.since.IsZero() {
+		rd.outage.since = asked
+	}
+	if !rd.outage.refused {
+		rd.outage.refused = true
+		log.G(ctx).Warn("event stream not answered, containers are inspected every ten seconds until it is opened")
+	}
+	r.lost(true)
 }
 
 // drain receives the events that a fake had ready when it ended the stream. The channel
@@ -270,21 +311,20 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // refusal means that something answers, and may answer inspects too. A request without
 // a connection, or one that opened the stream, was not refused. Until requests
 // have failed for refusedAfter, a passing fault is no refusal: the engine may be
-// restarting behind a proxy, or busy.
+// restarting behind a proxy, or busy. After an answer that was late already, it is one.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false
 	}
 	refusal := verdictOf(err).stream
-	long := !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
+	long := rd.late || !rd.failed.IsZero() && time.Since(rd.failed) >= refusedAfter
 	return refusal == refusedAtOnce || refusal == refusedAfterAMinute && long
 }
 
-// since is the time at which the next request begins. It is the time of the last event,
-// inclusive, because other events may have the same time. If there was no event, it
-// comes from the clock of this host.
+// since is the time at which the next request begins: just before the last event, which
+// must come again. If there was no event, it comes from the clock of this host.
 func (rd *eventReader) since() string {
-	nano := rd.last.timeNano
+	nano := rd.last.timeNano - eventRounding
 	if nano <= 0 { // an engine takes no time from before 1970
 		nano = time.Now().Add(-lookBack).UnixNano()
 	}
@@ -355,23 +395,6 @@ func (r *streamRun) dispatch(m events.Message) {
 	stopAll(stops)
 }
 
-// hintAll makes every watch inspect.
-func (r *streamRun) hintAll() {
-	r.stream.mu.Lock()
-	defer r.stream.mu.Unlock()
-	r.hintAllLocked()
-}
-
-func (r *streamRun) hintAllLocked() {
-	for _, subs := range r.byTask {
-		for _, sub := range subs {
-			if sub.hints != nil {
-				sub.hint(true)
-			}
-		}
-	}
-}
-
 // resync tells every subscriber that was there before the last opening that events may
 // be lost. It returns how many it told. Watches need not be told: the hints of opened
 // and prove make them inspect.
@@ -409,4 +432,19 @@ func stopAll(stops []func() bool) {
 	for _, stop := range stops {
 		stop()
 	}
+}
+
+// hidden returns err without the secrets of any subscriber's task.
+func (r *streamRun) hidden(err error) error {
+	r.stream.mu.Lock()
+	var subscribers []*subscriber
+	for _, of := range r.byTask {
+		subscribers = append(subscribers, of...)
+	}
+	r.stream.mu.Unlock()
+	err = scrubber{}.hide(err)
+	for _, s := range subscribers {
+		err = s.hide(err)
+	}
+	return err
 }

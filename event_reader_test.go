@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,8 +24,11 @@ import (
 	"github.com/docker/docker/api/types/events"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // An engine that is away costs one quiet loop: a first try within 100 ms, then
@@ -445,7 +451,7 @@ func TestTheRealClientsFailuresAreNotEstablished(t *testing.T) {
 				assert.Zero(t, engine.opened())
 
 				// What never came back has failed, however late the client says so.
-				opened, err := adapter.engine.stream.request(t.Context(), "0")
+				opened, err := adapter.engine.stream.request(t.Context(), "0", func() {})
 				require.NoError(t, err)
 				want := errorWindow
 				if refusal == 0 {
@@ -618,8 +624,8 @@ func TestWaitWhereOnlyTheEventStreamFails(t *testing.T) {
 			[]string{lost + "Error response from daemon: no server", refused + "Error response from daemon: no server"}},
 		{"504", says(http.StatusGatewayTimeout, `{"message": "slow"}`), 70 * time.Second,
 			[]string{lost + "Error response from daemon: slow", refused + "Error response from daemon: slow"}},
-		{"no answer", (&oldEngine{hang: true}), 4*time.Minute + time.Second,
-			[]string{lost + "the engine did not answer within 2m0s", refused + "the engine did not answer within 2m0s"}},
+		{"no answer", (&oldEngine{hang: true}), 5 * time.Second,
+			[]string{"warning: event stream not answered, containers are inspected every ten seconds until it is opened"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -691,9 +697,113 @@ func TestWaitsOnAnEngineThatHangsSayNothingOfTheirContainers(t *testing.T) {
 		_, err := adapter.Wait(ctx)
 		assert.Equal(t, context.DeadlineExceeded, err)
 		assert.Equal(t, []string{
-			"warning: event stream lost, it is opened again as soon as the engine answers error=the engine did not answer within 2m0s",
-			"warning: event stream refused, containers are inspected every ten seconds until it is opened error=the engine did not answer within 2m0s",
+			"warning: event stream not answered, containers are inspected every ten seconds until it is opened",
 		}, lines())
+	})
+}
+
+// A proxy holds back the header of the answer until there is something to send, as one
+// does that compresses JSON. Meanwhile a Wait inspects every ten seconds.
+func TestWaitWhileTheHeaderOfTheEventStreamIsHeldBack(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]Option{"by default": nil, "without a limit of requests": {WithRequestTimeout(0)}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				client := newFakeClient(t)
+				source := newEventSource(client)
+				released := make(chan struct{})
+				client.events = func(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error) {
+					select {
+					case <-released:
+					case <-ctx.Done():
+					}
+					return source.events(ctx, options)
+				}
+				found := newFakeContainer(client, container.StateRunning)
+				ctx, lines := linesOf(t.Context())
+				w := startWait(ctx, newTestAdapter(t, client, plainTask(), opts...))
+				time.Sleep(4900 * time.Millisecond)
+				assert.Zero(t, found.inspects())
+				time.Sleep(200 * time.Millisecond)
+				assert.Equal(t, 1, found.inspects())
+				time.Sleep(10 * time.Minute)
+				assert.InDelta(t, 60, found.inspects(), 7)
+				assert.Equal(t, []string{"warning: event stream not answered, containers are inspected every ten seconds until it is opened"}, lines())
+
+				close(released)
+				time.Sleep(15 * time.Second)
+				require.Len(t, lines(), 2, lines())
+				assert.Contains(t, lines()[1], "info: event stream restored gap=10m")
+				before := found.inspects()
+				time.Sleep(time.Minute)
+				assert.Equal(t, before, found.inspects(), "the stream is there")
+				found.become(exitedWith(3), nil)
+				source.latest().send(event(plainTask(), "die", time.Now().UnixNano()))
+				time.Sleep(time.Second)
+				require.True(t, w.over())
+				assert.Equal(t, 3, w.answer.State.ExitCode)
+			})
+		})
+	}
+}
+
+// The stream is lost while it is waited for, and the next one is held back. An end is
+// seen within ten seconds.
+func TestWaitWhoseNextEventStreamIsHeldBack(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		source := newEventSource(client)
+		found := newFakeContainer(client, container.StateRunning)
+		ctx, lines := linesOf(t.Context())
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Hour)
+		defer cancel()
+		w := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		time.Sleep(time.Hour)
+		first := source.latest()
+		client.events = func(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error) {
+			<-ctx.Done()
+			return source.events(ctx, options)
+		}
+		first.end(io.ErrUnexpectedEOF)
+		time.Sleep(7 * time.Minute) // longer than a request may take, three times
+		assert.False(t, w.over())
+		found.become(exitedWith(3), nil)
+		died := time.Now()
+		<-w.done
+		require.NoError(t, w.err)
+		assert.LessOrEqual(t, time.Since(died), 11*time.Second)
+		assert.Equal(t, []string{
+			"warning: event stream lost, it is opened again as soon as the engine answers error=unexpected EOF",
+			"warning: event stream not answered, containers are inspected every ten seconds until it is opened",
+		}, lines())
+	})
+}
+
+// An engine to which there is no connection is away: it costs no inspect, however long
+// the connection takes.
+func TestWaitWhileTheConnectionIsNotMade(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		var dials atomic.Int32
+		client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.51"),
+			engineapi.WithHTTPClient(&http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				dials.Add(1)
+				time.Sleep(30 * time.Second)
+				return nil, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT}
+			}}}))
+		require.NoError(t, err)
+		engine := NewEngine(client)
+		engine.api.fix("1.51")
+		adapter := adapterOf(t, engine, plainTask())
+		ctx, lines := linesOf(t.Context())
+		ctx, cancel := context.WithTimeout(ctx, 29*time.Second)
+		defer cancel()
+		_, err = adapter.Wait(ctx)
+		assert.Equal(t, context.DeadlineExceeded, err)
+		assert.EqualValues(t, 1, dials.Load())
+		assert.Empty(t, lines())
 	})
 }
 
@@ -757,5 +867,34 @@ func TestWaitWhileAProxyAnswersForTheEngine(t *testing.T) {
 		time.Sleep(time.Second)
 		require.True(t, w.over())
 		require.NoError(t, w.err)
+	})
+}
+
+// Docker 29 rounds the times of events. The last event comes back after an outage all the
+// same, so nobody is told to resync.
+func TestTheLastEventOfARoundedTimeComesBack(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine, newAdapter := onFakeEngine(t, dockerexectest.UntilStopped(0))
+		ctx, lines := logged(t)
+		adapter := newAdapter()
+		require.NoError(t, adapter.Create(ctx))
+		require.NoError(t, adapter.Start(ctx))
+		sub := subscribe(ctx, t, adapter)
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"create", "start"}, read(sub.messages))
+		for range 20 {
+			time.Sleep(time.Minute + 77*time.Nanosecond)
+			engine.Container(taskName).Pause()
+			engine.Container(taskName).Unpause()
+			time.Sleep(time.Second)
+			assert.Equal(t, []string{"pause", "unpause"}, read(sub.messages))
+			engine.Down()
+			time.Sleep(time.Second)
+			engine.Up()
+			time.Sleep(time.Minute)
+		}
+		assert.False(t, isClosed(sub.closed))
+		assert.NotContains(t, lines(logrus.DebugLevel), "events may be lost, subscribers are told to resync")
 	})
 }

@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	// inspectInterval is how often a watch inspects without a hint, give or take a
-	// tenth.
-	inspectInterval = 5 * time.Minute
-	// refusedInterval is used instead while the engine refuses the event stream.
+	// refusedInterval is how often a watch inspects while the engine refuses the event
+	// stream.
 	refusedInterval = 10 * time.Second
+	// answerWindow is how long a request for events may stay without an answer. Then a
+	// watch goes on without the stream, as if it were refused. The answer may still come.
+	answerWindow = 5 * time.Second
 	// burstWindow is how long a watch waits after a hint before it inspects. When a
 	// container is stopped, the engine sends kill, die and stop, milliseconds apart: one
 	// inspect serves all three.
@@ -62,7 +63,10 @@ type openedEvents struct {
 // success. There is one exception: the request went out, and the client returned
 // without an answer. Then it has failed for certain, and only its error is missing. So
 // settle is much longer then.
-func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string) (openedEvents, error) {
+//
+// It calls unanswered, from another goroutine, if there was no answer within answerWindow
+// of the connection. Without a connection the engine is away, and nothing answers.
+func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string, unanswered func()) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
 	for _, action := range eventActions {
 		filter.Add("event", string(action))
@@ -73,9 +77,15 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 	}
 	openCtx, cancel := context.WithCancel(ctx) // ends with ctx at the latest
 	late := time.AfterFunc(timeout, cancel)
+	silent := time.AfterFunc(answerWindow, unanswered) // a fake makes no connection
+	defer silent.Stop()
 	var asked, answered atomic.Bool
 	openCtx = httptrace.WithClientTrace(openCtx, &httptrace.ClientTrace{
-		GetConn:              func(string) { asked.Store(true) },
+		GetConn: func(string) {
+			asked.Store(true)
+			silent.Stop()
+		},
+		GotConn:              func(httptrace.GotConnInfo) { silent.Reset(answerWindow) },
 		GotFirstResponseByte: func() { answered.Store(true) },
 	})
 	opened := openedEvents{settle: errorWindow}
@@ -112,7 +122,7 @@ const (
 // eventStream is the event stream of an Engine. It is closed while nobody is
 // subscribed.
 type eventStream struct {
-	request func(ctx context.Context, since string) (openedEvents, error)
+	request func(ctx context.Context, since string, unanswered func()) (openedEvents, error)
 
 	mu       sync.Mutex
 	run      *streamRun    // nil: nobody is subscribed
@@ -174,7 +184,7 @@ func (s *eventStream) subscribe(ctx context.Context, sub *subscriber) error {
 }
 
 // untilOpen waits until the stream is open. A subscriber that gets only hints does not
-// wait for a stream that the engine refuses.
+// wait for a stream that the engine refuses or does not answer.
 func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	s.mu.Lock()
 	run := sub.run
@@ -193,14 +203,6 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	case <-ctx.Done():
 	}
 	return ctx.Err()
-}
-
-// inspectInterval is how often a watch inspects without a hint.
-func (s *eventStream) inspectInterval() time.Duration {
-	if s.isRefused() {
-		return refusedInterval
-	}
-	return inspectInterval
 }
 
 // awayTime returns how long the engine has been away in all, as far as the present run
@@ -336,21 +338,6 @@ func (r *streamRun) backLocked() {
 	}
 }
 
-// hidden returns err without the secrets of any subscriber's task.
-func (r *streamRun) hidden(err error) error {
-	r.stream.mu.Lock()
-	var subscribers []*subscriber
-	for _, of := range r.byTask {
-		subscribers = append(subscribers, of...)
-	}
-	r.stream.mu.Unlock()
-	err = scrubber{}.hide(err)
-	for _, s := range subscribers {
-		err = s.hide(err)
-	}
-	return err
-}
-
 func (r *streamRun) setRefusedLocked(refused bool) {
 	switch {
 	case refused && !r.isRefused:
@@ -360,6 +347,23 @@ func (r *streamRun) setRefusedLocked(refused bool) {
 		r.refused = make(chan struct{})
 	}
 	r.isRefused = refused
+}
+
+// hintAll makes every watch inspect.
+func (r *streamRun) hintAll() {
+	r.stream.mu.Lock()
+	defer r.stream.mu.Unlock()
+	r.hintAllLocked()
+}
+
+func (r *streamRun) hintAllLocked() {
+	for _, subs := range r.byTask {
+		for _, sub := range subs {
+			if sub.hints != nil {
+				sub.hint(true)
+			}
+		}
+	}
 }
 
 // subscriber gets either the events of one task's container, or hints that there were

@@ -402,7 +402,7 @@ func TestResume(t *testing.T) {
 				time.Sleep(firstPause + errorWindow)
 				assert.False(t, isClosed(sub.closed), "told before the new stream said anything")
 				since, _ := source.asked(1)
-				assert.Equal(t, "978307200.000000005", since)
+				assert.Equal(t, "978307199.999999005", since)
 				source.latest().send(test.after...)
 				time.Sleep(settleWindow)
 				assert.Equal(t, test.want, read(sub.messages))

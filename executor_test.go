@@ -537,6 +537,25 @@ func TestTaskIsRefusedOnceTheNodeIsDescribed(t *testing.T) {
 	})
 }
 
+// A host name may turn out too long only with the node's.
+func TestHostnameIsRefusedOnceTheNodeIsDescribed(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		sim := newSimEngine(t)
+		executor := NewExecutor(sim, nil)
+		task := nodeTask(api.TaskStatePreparing)
+		ctlr, err := executor.Controller(task)
+		require.NoError(t, err)
+		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
+		require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{
+			Hostname: "a-host-with-a-name-of-fifty-six-bytes.rack-12.example.com", Platform: &api.Platform{OS: "linux"}}}))
+		drive(t.Context(), t, task, ctlr, api.TaskStateRejected)
+		assert.Equal(t, "dockerexec: task field Spec.Container.Hostname: has 66 bytes, a system takes 64", task.Status.Err)
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Empty(t, sim.left())
+	})
+}
+
 // An agent that is started anew while the engine is away has to stop and remove
 // what runs.
 func TestTaskThatRunsIsEndedWithoutTheNodesDescription(t *testing.T) {

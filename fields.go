@@ -269,7 +269,7 @@ var fields = []field{
 	{"Spec.Container.Labels", mapped, "", "Config.Labels"},
 	{"Spec.Container.Command", mapped, "", "Config.Entrypoint"},
 	{"Spec.Container.Args", mapped, "", "Config.Cmd"},
-	{"Spec.Container.Hostname", mapped, "", "Config.Hostname; a template"},
+	{"Spec.Container.Hostname", mapped, "", "Config.Hostname; a template, of 64 bytes at most in the end"},
 	{"Spec.Container.Env", mapped, "", "Config.Env; the values are templates"},
 	{"Spec.Container.Dir", mapped, "", "Config.WorkingDir"},
 	{"Spec.Container.User", mapped, "", "Config.User"},
@@ -330,20 +330,49 @@ var fields = []field{
 	{"Spec.Container.Mounts.Target", mapped, "", "HostConfig.Mounts; a template"},
 	{"Spec.Container.Mounts.ReadOnly", mapped, "", "HostConfig.Mounts"},
 	{"Spec.Container.Mounts.Consistency", mapped, "", "HostConfig.Mounts"},
-	{"Spec.Container.Mounts.BindOptions.Propagation", mapped, "", "HostConfig.Mounts.BindOptions"},
+	{"Spec.Container.Mounts.BindOptions.Propagation", mapped, "", "HostConfig.Mounts.BindOptions; RPRIVATE, the zero value, is left to the engine"},
 	{"Spec.Container.Mounts.BindOptions.NonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.BindOptions.CreateMountpoint", mapped, "1.42", "HostConfig.Mounts.BindOptions"},
 	// Below 1.44 every read-only mount is non-recursive, as ReadOnlyNonRecursive asks.
 	{"Spec.Container.Mounts.BindOptions.ReadOnlyNonRecursive", mapped, "", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.BindOptions.ReadOnlyForceRecursive", mapped, "1.44", "HostConfig.Mounts.BindOptions"},
 	{"Spec.Container.Mounts.VolumeOptions.NoCopy", mapped, "", "HostConfig.Mounts.VolumeOptions"},
-	{"Spec.Container.Mounts.VolumeOptions.Labels", mapped, "", "HostConfig.Mounts.VolumeOptions, volume Labels; the values are templates"},
+	{"Spec.Container.Mounts.VolumeOptions.Labels", warned, "", "HostConfig.Mounts.VolumeOptions, volume Labels; the values are templates; a volume that exists keeps its own"},
 	{"Spec.Container.Mounts.VolumeOptions.DriverConfig.Name", mapped, "", "HostConfig.Mounts.VolumeOptions, volume Driver"},
-	{"Spec.Container.Mounts.VolumeOptions.DriverConfig.Options", mapped, "", "HostConfig.Mounts.VolumeOptions, volume DriverOpts; the values are templates"},
+	{"Spec.Container.Mounts.VolumeOptions.DriverConfig.Options", warned, "", "HostConfig.Mounts.VolumeOptions, volume DriverOpts; the values are templates; a volume that exists keeps its own"},
 	{"Spec.Container.Mounts.VolumeOptions.Subpath", mapped, "1.45", "HostConfig.Mounts.VolumeOptions"},
 	{"Spec.Container.Mounts.TmpfsOptions.SizeBytes", mapped, "", "HostConfig.Mounts.TmpfsOptions or HostConfig.Tmpfs"},
 	{"Spec.Container.Mounts.TmpfsOptions.Mode", mapped, "", "HostConfig.Mounts.TmpfsOptions or HostConfig.Tmpfs"},
 	{"Spec.Container.Mounts.TmpfsOptions.Options", mapped, "", "HostConfig.Tmpfs, where every engine takes them"},
+}
+
+// warnedFields says which field an engine's warning at a create is about, by its words in
+// lower case. They are those of Docker 20.10 to 29.
+var warnedFields = []struct{ words, path string }{
+	{"memory swappiness", "Spec.Resources.MemorySwappiness"},
+	{"memory limited without swap", "Spec.Resources.SwapBytes"},
+	{"does not support memory limit", "Spec.Resources.Limits.MemoryBytes"},
+	{"cpu period/quota discarded", "Spec.Resources.Limits.NanoCPUs"},
+	{"pids limit", "Spec.Container.PidsLimit"},
+	{"requested image's platform", "Spec.Placement.Platforms"},
+	{"published ports are discarded", "Endpoint.Ports"},
+	{"migrated sysctl", "Spec.Container.Sysctls"},
+}
+
+// warnedField returns the path of the field that an engine's warning is about. It is
+// empty if that cannot be told.
+func (c *containerConfig) warnedField(warning string) string {
+	warning = strings.ToLower(warning)
+	for _, f := range warnedFields {
+		if !strings.Contains(warning, f.words) {
+			continue
+		}
+		if resources := c.task.Spec.Resources; f.path == "Spec.Resources.SwapBytes" && (resources == nil || resources.SwapBytes == nil) {
+			return "Spec.Resources.Limits.MemoryBytes" // an engine limits swap beside memory, asked or not
+		}
+		return f.path
+	}
+	return ""
 }
 
 // platformSince is the API version from which a create takes a platform.

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 	"slices"
@@ -515,6 +516,56 @@ func TestRefusals(t *testing.T) {
 		{"nil where only schedulers read", func(task *api.Task) {
 			task.Status.PortStatus = &api.PortStatus{Ports: []*api.PortConfig{nil}}
 		}, "Status.PortStatus.Ports[0]: is nil"},
+
+		// What no engine carries out, found only when the container is made or started
+		// (tried on 20.10 and 29).
+		{"hostname too long", func(task *api.Task) { spec(task).Hostname = strings.Repeat("x", 65) }, "Spec.Container.Hostname: has 65 bytes, a system takes 64"},
+		{"hostname too long by its template", func(task *api.Task) {
+			spec(task).Hostname = "{{.Service.Name}}-{{.Node.Hostname}}-{{.Task.ID}}"
+			task.ServiceAnnotations.Name = strings.Repeat("s", 64)
+		}, "Spec.Container.Hostname: has 78 bytes, a system takes 64"},
+		{"hostname too long in bytes", func(task *api.Task) { spec(task).Hostname = strings.Repeat("ä", 33) }, "Spec.Container.Hostname: has 66 bytes, a system takes 64"},
+		{"hostname with a NUL", func(task *api.Task) { spec(task).Hostname = `a{{"\x00"}}` }, "Spec.Container.Hostname: has a NUL byte"},
+		{"env with a NUL", func(task *api.Task) { spec(task).Env = []string{"A=1", "B=secret\x00"} }, "Spec.Container.Env[1]: has a NUL byte"},
+		{"env template with a NUL", func(task *api.Task) { spec(task).Env = []string{`A={{"\x00"}}`} }, "Spec.Container.Env[0]: has a NUL byte"},
+		{"command with a NUL", func(task *api.Task) { spec(task).Command = []string{"run", "a\x00b"} }, "Spec.Container.Command[1]: has a NUL byte"},
+		{"argument with a NUL", func(task *api.Task) { spec(task).Args = []string{"\x00"} }, "Spec.Container.Args[0]: has a NUL byte"},
+		{"user with a NUL", func(task *api.Task) { spec(task).User = "\x00" }, "Spec.Container.User: has a NUL byte"},
+		{"folder with a NUL", func(task *api.Task) { spec(task).Dir = "/\x00" }, "Spec.Container.Dir: has a NUL byte"},
+		{"group with a NUL", func(task *api.Task) { spec(task).Groups = []string{"\x00"} }, "Spec.Container.Groups[0]: has a NUL byte"},
+		{"health test with a NUL", withHealth(api.HealthConfig{Test: []string{"CMD", "\x00"}}), "Spec.Container.Healthcheck.Test[1]: has a NUL byte"},
+		{"mount source with a NUL", withMount(api.Mount{Source: `/{{"\x00"}}`, Target: "/a"}), "Spec.Container.Mounts[0].Source: has a NUL byte"},
+		{"mount target with a NUL", withMount(api.Mount{Source: "/a", Target: "/\x00"}), "Spec.Container.Mounts[0].Target: has a NUL byte"},
+		{"command that is empty", func(task *api.Task) { spec(task).Command = []string{"", "run"} }, "Spec.Container.Command[0]: is empty"},
+		{"folder", func(task *api.Task) { spec(task).Dir = "work" }, `Spec.Container.Dir: "work" is not an absolute path`},
+		{"group", func(task *api.Task) { spec(task).Groups = []string{"wheel", ""} }, "Spec.Container.Groups[1]: is empty"},
+		{"stop signal", func(task *api.Task) { spec(task).StopSignal = "SIGSTOPP" }, `Spec.Container.StopSignal: "SIGSTOPP" is no signal`},
+		{"stop signal 0", func(task *api.Task) { spec(task).StopSignal = "0" }, `Spec.Container.StopSignal: "0" is no signal`},
+		{"stop signal of no number", func(task *api.Task) { spec(task).StopSignal = "SIG9" }, `Spec.Container.StopSignal: "SIG9" is no signal`},
+		{"stop signal in real time", func(task *api.Task) { spec(task).StopSignal = "SIGRTMIN+16" }, `Spec.Container.StopSignal: "SIGRTMIN+16" is no signal`},
+		{"memory too little", withLimits(api.Resources{MemoryBytes: 6<<20 - 1}), "Spec.Resources.Limits.MemoryBytes: 6291455 is less than 6 MiB (6291456), the least that an engine takes"},
+		{"pids too many", func(task *api.Task) { spec(task).PidsLimit = math.MaxInt64 }, "Spec.Container.PidsLimit: 9223372036854775807 is more than 4194304, the most that a system counts; 0 is no limit"},
+		{"sysctl of the host's network", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net.core.somaxconn": "1024"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("host"))}
+		}, "Spec.Container.Sysctls[net.core.somaxconn]: network host has the host's own settings"},
+		{"sysctl of the host's interface", func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"net/ipv4/conf/eth0/forwarding": "1"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("host"))}
+		}, "Spec.Container.Sysctls[net/ipv4/conf/eth0/forwarding]: network host has the host's own settings"},
+		{"bind, recursively read-only and writable", withMount(api.Mount{Source: "/a", Target: "/a", BindOptions: &api.Mount_BindOptions{ReadOnlyForceRecursive: true}}), "Spec.Container.Mounts[0].BindOptions.ReadOnlyForceRecursive: the mount is not ReadOnly"},
+		{"bind, not recursively read-only and writable", withMount(api.Mount{Source: "/a", Target: "/a", BindOptions: &api.Mount_BindOptions{ReadOnlyNonRecursive: true}}), "Spec.Container.Mounts[0].BindOptions.ReadOnlyNonRecursive: the mount is not ReadOnly"},
+		{"bind, read-only in both ways", withMount(api.Mount{Source: "/a", Target: "/a", ReadOnly: true, BindOptions: &api.Mount_BindOptions{ReadOnlyNonRecursive: true, ReadOnlyForceRecursive: true}}), "Spec.Container.Mounts[0].BindOptions.ReadOnlyForceRecursive: contradicts ReadOnlyNonRecursive"},
+		{"tmpfs on Windows", withMount(api.Mount{Type: api.MountTypeTmpfs, Target: `C:\t`}), `Spec.Container.Mounts[0].Target: "C:\\t" is a path of Windows, which has no mounts of type TMPFS`},
+		{"tmpfs size in words", tmpfs("size=1mb"), `Spec.Container.Mounts[0].TmpfsOptions.Options: "size=1mb" has no valid value`},
+		{"tmpfs size without value", tmpfs("exec,size"), `Spec.Container.Mounts[0].TmpfsOptions.Options: "size" has no valid value`},
+		{"tmpfs mode that is not octal", tmpfs(`[["mode","789"]]`), `Spec.Container.Mounts[0].TmpfsOptions.Options: "mode=789" has no valid value`},
+		{"tmpfs owner by name", tmpfs("uid=tester"), `Spec.Container.Mounts[0].TmpfsOptions.Options: "uid=tester" has no valid value`},
+		{"volume name of the local driver", withMount(api.Mount{Type: api.MountTypeVolume, Source: "a/{{.Service.Name}}", Target: "/a", VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}), `Spec.Container.Mounts[0].Source: "a/web" is no volume name for the driver local: letters, digits and then _.- are allowed`},
+		{"address outside of the subnets", withAttachment(&api.NetworkAttachment{
+			Network:   &api.Network{Spec: api.NetworkSpec{Annotations: api.Annotations{Name: "n"}}, IPAM: &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}, {Subnet: "10.0.2.0/24"}}}},
+			Addresses: []string{"10.0.1.7/24"},
+		}), "Networks[0].Addresses[0]: 10.0.1.7 is in no subnet of network n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -530,6 +581,62 @@ func TestRefusals(t *testing.T) {
 			require.Nil(t, config)
 			require.NotContains(t, err.Error(), "secret{{")
 		})
+	}
+}
+
+// What lies just inside of the limits, or what only some engines refuse, is left to the
+// engine.
+func TestWhatIsNotRefused(t *testing.T) {
+	t.Parallel()
+	tmpfs := func(options string) func(*api.Task) {
+		return withMount(api.Mount{Type: api.MountTypeTmpfs, Target: "/t", TmpfsOptions: &api.Mount_TmpfsOptions{Options: options}})
+	}
+	signal := func(name string) func(*api.Task) { return func(task *api.Task) { spec(task).StopSignal = name } }
+	for name, change := range map[string]func(*api.Task){
+		"hostname of 64 bytes": func(task *api.Task) { spec(task).Hostname = strings.Repeat("ä", 32) },
+		"hostname that is short in the end": func(task *api.Task) {
+			spec(task).Hostname = `{{if eq .Service.Name "web"}}x{{else}}another name{{end}}-{{.Task.Slot}}`
+		},
+		"command that only resets":        func(task *api.Task) { spec(task).Command = []string{""} },
+		"argument that is empty":          func(task *api.Task) { spec(task).Args = []string{"", "a"} },
+		"folder of Windows":               func(task *api.Task) { spec(task).Dir = `\work` },
+		"folder of another drive":         func(task *api.Task) { spec(task).Dir = `D:\work` },
+		"user by number":                  func(task *api.Task) { spec(task).User = "-5:99999999999" },
+		"signal":                          signal("SIGTERM"),
+		"signal in small letters":         signal("sigusr1"),
+		"signal without SIG":              signal("WINCH"),
+		"signal by number":                signal("37"),
+		"signal in real time":             signal("SIGRTMIN+15"),
+		"signal in real time, from above": signal("rtmax-14"),
+		"least memory":                    withLimits(api.Resources{MemoryBytes: 6 << 20}),
+		"most pids":                       func(task *api.Task) { spec(task).PidsLimit = 4194304 },
+		"sysctl of the host, elsewhere": func(task *api.Task) {
+			spec(task).Sysctls = map[string]string{"kernel.msgmax": "1"}
+			task.Networks = []*api.NetworkAttachment{attachment(namedNetwork("host"))}
+		},
+		"sysctl that a runtime may know":      func(task *api.Task) { spec(task).Sysctls = map[string]string{"vm.max_map_count": "1"} },
+		"capability that is new":              func(task *api.Task) { spec(task).CapabilityAdd = []string{"CAP_NEW"} },
+		"tmpfs sizes":                         tmpfs("size=10%,nr_inodes=0x10k,nr_blocks=1G"),
+		"tmpfs owner and mode":                tmpfs("uid=0x10,gid=0,mode=1777"),
+		"tmpfs option of a newer engine":      tmpfs("huge=always"),
+		"volume name of any driver":           withMount(api.Mount{Type: api.MountTypeVolume, Source: "pool/a b", Target: "/a"}),
+		"volume name of another driver":       withMount(api.Mount{Type: api.MountTypeVolume, Source: "pool/a", Target: "/a", VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "nfs"}}}),
+		"volume name of one letter":           withMount(api.Mount{Type: api.MountTypeVolume, Source: "a", Target: "/a", VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}),
+		"bind, read-only and recursively":     withMount(api.Mount{Source: "/a", Target: "/a", ReadOnly: true, BindOptions: &api.Mount_BindOptions{NonRecursive: true, ReadOnlyForceRecursive: true}}),
+		"address in a network that may exist": withAttachment(&api.NetworkAttachment{Network: namedNetwork("n"), Addresses: []string{"10.0.0.7/24"}}),
+		"address of a family without subnet": withAttachment(&api.NetworkAttachment{
+			Network:   &api.Network{Spec: api.NetworkSpec{Annotations: api.Annotations{Name: "n"}, Ipv6Enabled: true}, IPAM: &api.IPAMOptions{Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}}},
+			Addresses: []string{"10.0.0.7/8", "fd00::7/64"},
+		}),
+		"address that another allocator gives": withAttachment(&api.NetworkAttachment{
+			Network:   &api.Network{Spec: api.NetworkSpec{Annotations: api.Annotations{Name: "n"}}, IPAM: &api.IPAMOptions{Driver: &api.Driver{Name: "dhcp"}, Configs: []*api.IPAMConfig{{Subnet: "10.0.0.0/24"}}}},
+			Addresses: []string{"10.9.0.7/24"},
+		}),
+	} {
+		task := plainTask()
+		change(task)
+		_, err := newContainerConfig(goldenNode(), task)
+		require.NoError(t, err, name)
 	}
 }
 

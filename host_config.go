@@ -139,8 +139,12 @@ func cloneMap(m map[string]string) map[string]string {
 	return maps.Clone(m)
 }
 
-// The smallest CPU limit that engines take.
-const minNanoCPUs = 1e7
+// What engines and systems take at least and at most.
+const (
+	minNanoCPUs = 1e7
+	minMemory   = 6 << 20
+	maxPids     = 4194304 // of Linux, whatever its settings
+)
 
 func (c *containerConfig) resources() (container.Resources, error) {
 	var r container.Resources
@@ -155,6 +159,9 @@ func (c *containerConfig) resources() (container.Resources, error) {
 		}
 		if limits.MemoryBytes < 0 {
 			return r, refuse(path+".MemoryBytes", "%d is negative", limits.MemoryBytes)
+		}
+		if limits.MemoryBytes > 0 && limits.MemoryBytes < minMemory {
+			return r, refuse(path+".MemoryBytes", "%d is less than 6 MiB (%d), the least that an engine takes", limits.MemoryBytes, minMemory)
 		}
 		r.NanoCPUs, r.Memory = limits.NanoCPUs, limits.MemoryBytes
 		if c.maxCPUs > 0 {
@@ -174,6 +181,9 @@ func (c *containerConfig) resources() (container.Resources, error) {
 	}
 	if spec.PidsLimit < -1 {
 		return r, refuse("Spec.Container.PidsLimit", "%d is less than -1, which is no limit", spec.PidsLimit)
+	}
+	if spec.PidsLimit > maxPids {
+		return r, refuse("Spec.Container.PidsLimit", "%d is more than %d, the most that a system counts; 0 is no limit", spec.PidsLimit, maxPids)
 	}
 	if limit := spec.PidsLimit; limit > 0 { // 0 and -1 are the engine's default; on Windows an engine wants the field unset
 		r.PidsLimit = &limit
@@ -266,6 +276,33 @@ func (c *containerConfig) ports() (nat.PortSet, nat.PortMap, error) {
 		bound[port] = append(bound[port], binding)
 	}
 	return exposed, bound, nil
+}
+
+// isIngress reports whether n is the routing mesh's network, which managers
+// attach to every task with an ingress port.
+func isIngress(n *api.Network) bool {
+	_, internal := n.Spec.Annotations.Labels[labelInternal]
+	return n.Spec.Ingress || internal && n.Spec.Annotations.Name == "ingress"
+}
+
+// ingressWarning says what the task does not get without the routing mesh. It is empty
+// if the task needs no routing mesh.
+func (c *containerConfig) ingressWarning() string {
+	var what []string
+	for _, p := range c.endpointPorts() {
+		if p.PublishMode == api.PublishModeIngress {
+			what = append(what, "port "+targetPort(p)+" is not published")
+		}
+	}
+	for _, attachment := range c.task.Networks {
+		if isIngress(attachment.Network) {
+			what = append(what, "network "+attachment.Network.Spec.Annotations.Name+" is not joined")
+		}
+	}
+	if len(what) == 0 {
+		return ""
+	}
+	return "the routing mesh exists only inside a swarm engine: " + strings.Join(what, ", ")
 }
 
 func (c *containerConfig) endpointPorts() []*api.PortConfig {

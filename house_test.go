@@ -35,7 +35,7 @@ var wings = []struct {
 	{"ground", nil, []houseFile{
 		{"classifiers.go", "the words of engines, and what each means"},
 		{"container_state.go", "what an inspect says: has ended, is healthy, is still checked, exit error"},
-		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated; pauses between tries"},
+		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated; waits: pauses between tries, gates, the rate of a log"},
 		{"options.go", "every With…, with its default"},
 		{"scrub.go", "takes secrets out of texts and errors"},
 		{"secrets.go", "which values of a task are secrets, and in which forms a text may quote them"},

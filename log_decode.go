@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"io"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +41,34 @@ type logReader interface {
 	// means that the answer ended after a message, io.ErrUnexpectedEOF that it ended
 	// inside one.
 	next() (api.LogStream, []byte, error)
+}
+
+// logEntry is a message as the engine keeps it: a line, or a piece of one.
+type logEntry struct {
+	stream api.LogStream // unknown: there is no entry
+	at     logTime
+	text   string // with its time
+}
+
+// entryAt returns the entry with which the last n entries begin. There is none if the
+// engine sends nothing, because the log is empty or the n-th last record is damaged.
+func (p *logPublication) entryAt(ctx context.Context, answer container.InspectResponse, n int) (logEntry, error) {
+	options := p.cursor.first
+	options.Follow, options.Since, options.Tail = false, "", strconv.Itoa(n)
+	reader, end, err := p.open(ctx, answer, options)
+	if err != nil {
+		return logEntry{}, err
+	}
+	defer end()
+	stream, message, err := reader.next()
+	if err != nil {
+		if err == io.EOF || logDamaged.matches(err) { //nolint:errorlint // an error that wraps io.EOF is no clean end
+			err = nil
+		}
+		return logEntry{}, p.target.hide(err)
+	}
+	at, _, _ := p.clock.cut(message)
+	return logEntry{stream, at, string(message)}, nil
 }
 
 // frameReader reads the log of a container without a TTY. That log is multiplexed: each
@@ -211,6 +241,14 @@ func logTimeOf(t time.Time) logTime { return logTime{t.Unix(), int32(t.Nanosecon
 
 func (t logTime) time() time.Time { return time.Unix(t.sec, int64(t.nsec)).UTC() }
 
+// text returns nothing for the zero value.
+func (t logTime) text() string {
+	if t == (logTime{}) {
+		return ""
+	}
+	return t.time().Format(time.RFC3339Nano)
+}
+
 func (t logTime) compare(u logTime) int {
 	if c := cmp.Compare(t.sec, u.sec); c != 0 {
 		return c
@@ -323,22 +361,6 @@ func (c *logClock) cut(message []byte) (t logTime, rest []byte, ok bool) {
 		}
 	}
 	return logTime{}, message, false
-}
-
-// hasLogDetails reports whether the container's log driver was told to keep
-// labels, environment or a tag with each message. Details are asked for only then. An
-// engine that does not know the parameter sends none, and the first word of each line
-// would be mistaken for them.
-func hasLogDetails(answer container.InspectResponse) bool {
-	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
-		return false
-	}
-	for _, option := range []string{"labels", "labels-regex", "env", "env-regex", "tag"} {
-		if answer.HostConfig.LogConfig.Config[option] != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // logDetails parses the details between the time and the line: key=value,key=value and

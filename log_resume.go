@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -60,11 +61,213 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if err := p.release(ctx); err != nil {
 		return err
 	}
-	p.gapAfter = p.cursor.gapAfter
-	log.G(p.target.logContext(ctx)).WithField("container.id", p.container).
-		Warnf("log lines after %s and before %s may be missing: the engine no longer has the last one",
-			p.gapAfter.time().Format(time.RFC3339Nano), at.time().Format(time.RFC3339Nano))
+	p.isGap, p.gapAfter = true, p.cursor.gapAfter
+	if p.tail.counts != nil {
+		return nil
+	}
+	from, to := p.gapAfter.text(), at.text()
+	logger := log.G(p.target.logContext(ctx)).WithField("container.id", p.container)
+	if from == "" {
+		logger.Warn("log lines are missing: the engine's file of the log is damaged")
+	} else if p.damage.isAhead {
+		logger.Warnf("log lines after %s and before %s are missing: the engine's file of the log is damaged there", from, to)
+	} else {
+		logger.Warnf("log lines after %s and before %s may be missing: the engine no longer has the last one", from, to)
+	}
 	return nil
+}
+
+// logDamage is what is known of damage to the engine's file of the log. A host or an
+// engine that was killed may leave an incomplete record, or zeros. Engines end every
+// answer there without an error, or leave out a part of the log (20.10). Only an answer
+// to a request for the last entries begins behind it.
+type logDamage struct {
+	isAhead bool // the next request begins behind damage
+	behind  int  // that many of the last entries, or more, are behind the last damage; 0: no damage is known
+	count   int
+}
+
+// entryLimit bounds the number of entries that are asked for.
+const entryLimit = 1 << 28
+
+// tailReserve is how many entries more are asked for, because a container that runs may
+// have logged more since they were counted.
+const tailReserve = 10_000
+
+// readWhole reads the log of a running engine. Such an engine may be asked for more: for
+// so many entries that the tail has whole lines, and for what is behind damage.
+func (p *logPublication) readWhole(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
+	isFirst := p.cursor.last == api.LogStreamUnknown
+	if isFirst && p.tail.lines > 0 {
+		if done, err := p.cutTail(ctx, answer); err != nil {
+			return done, err
+		}
+	}
+	// Of other drivers nobody knows what such requests do. If the driver is "local", and the
+	// file damaged, a request for entries from before the damage crashes engine 20.10.
+	if keepsJSONFile(answer) && (p.cursor.first.Tail != "0" || !isFirst) {
+		if done, err := p.catchUp(ctx, answer, follow); err != nil || !follow {
+			return done, err
+		}
+	}
+	return p.read(ctx, answer, follow, p.damage.behind)
+}
+
+// catchUp reads all that the engine has. The end of an answer is not the end of the log
+// if the engine's file is damaged. So catchUp then asks for the last entry, and goes on
+// if it has not come. Each round brings a new message, or is the last one.
+func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
+	var goal logTime // of the log's last message when the first answer had ended
+	last := 0
+	for {
+		before := p.cursor.newest()
+		done, readErr := p.read(ctx, answer, false, last)
+		isDamaged := readErr != nil && logDamaged.matches(readErr)
+		if readErr != nil && !isDamaged {
+			return done, readErr
+		}
+		if last > 0 && p.damage.isAhead {
+			p.damage = logDamage{behind: p.entries, count: p.damage.count + 1}
+		}
+		newest := p.cursor.newest()
+		if goal != (logTime{}) && newest.compare(goal) >= 0 {
+			return true, nil
+		}
+		latest, err := p.entryAt(ctx, answer, 1)
+		switch {
+		case err != nil && (isPassing(err) || ctx.Err() != nil):
+			return false, engineError(ctx, err, "logs of container %s", p.target.ContainerName())
+		case err != nil, !p.cursor.isNewer(latest):
+			if isDamaged && !follow {
+				return done, readErr
+			} else if isDamaged { // the last record is; what comes behind it can be followed
+				p.damage.behind = max(p.entries, 1)
+			}
+			p.checkEntries(ctx, answer)
+			return true, nil
+		case goal == logTime{}:
+			goal = latest.at
+		}
+		switch {
+		case last == 0 && newest != before: // it may have come meanwhile
+			continue
+		case last > 0 && newest == before:
+			return true, nil
+		}
+		if last, err = p.findBehind(ctx, answer, latest); err != nil {
+			return !isPassing(err), engineError(ctx, err, "logs of container %s", p.target.ContainerName())
+		}
+	}
+}
+
+// checkEntries logs a warning if the last answer had fewer entries than the engine's file
+// has from there on. Engine 20.10 leaves out a part behind damage, and newer ones leave
+// out the rest of a rotated file. A since would leave out entries too; such an answer is
+// not checked.
+func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
+	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
+		return
+	}
+	begin, err := p.entryAt(ctx, answer, p.entries)
+	if err == nil && begin != p.begin && ctx.Err() == nil {
+		log.G(p.target.logContext(ctx)).WithField("container.id", p.container).Warn("log lines are missing: the engine's file of the log is damaged")
+	}
+}
+
+// findBehind returns how many of the last entries are to be asked for, so that the answer
+// begins behind the damage that ended the last one. latest is the last entry.
+//
+// Of the last n entries the first one is newer than all messages that were taken, if n is
+// small. findBehind looks for the greatest such n: by doubling, then by halves. It looks
+// again until n stays, because the container may log meanwhile.
+func (p *logPublication) findBehind(ctx context.Context, answer container.InspectResponse, latest logEntry) (n int, err error) {
+	good, first := 1, latest // the entry with which the last good entries begin
+	var edge logEntry        // the one before; none: it is damaged
+	for range 5 {
+		begin := good
+		bad := 0
+		for step := 1; bad == 0; step *= 2 {
+			entry, err := p.entryAt(ctx, answer, good+step)
+			switch {
+			case err != nil:
+				return 0, err
+			case !p.cursor.isNewer(entry):
+				bad, edge = good+step, entry
+			case entry == first, good+step > entryLimit: // the whole log is newer
+				return good + step, nil
+			default:
+				good, first = good+step, entry
+			}
+		}
+		for bad-good > 1 {
+			middle := good + (bad-good)/2
+			entry, err := p.entryAt(ctx, answer, middle)
+			switch {
+			case err != nil:
+				return 0, err
+			case p.cursor.isNewer(entry):
+				good, first = middle, entry
+			default:
+				bad, edge = middle, entry
+			}
+		}
+		if good == begin {
+			break
+		}
+	}
+	p.damage.isAhead = true
+	if edge.stream == api.LogStreamUnknown {
+		return good, nil
+	}
+	if good > 1 {
+		// Engine 20.10 does not end an answer that begins with a damaged record. It leaves
+		// out a part of the log. Then fewer entries begin with an older one.
+		next, err := p.entryAt(ctx, answer, good-1)
+		if err != nil {
+			return 0, err
+		}
+		if next == first || next.stream != api.LogStreamUnknown && next.at.compare(first.at) < 0 {
+			return good - 1, nil
+		}
+	}
+	p.damage.isAhead = false
+	good++ // with the last message that was taken, so that there is no gap
+	if p.damage.behind > good {
+		good = min(good+tailReserve, p.damage.behind)
+	}
+	return good, nil
+}
+
+// cutTail finds out which entries have the last lines.
+func (p *logPublication) cutTail(ctx context.Context, answer container.InspectResponse) (done bool, err error) {
+	lines := int(min(p.tail.lines, entryLimit))
+	for entries := lines + 16; ; entries = 4 * min(entries, entryLimit) {
+		counting := &logPublication{target: p.target, container: p.container, hasDetails: p.hasDetails, unwanted: p.unwanted}
+		counting.cursor.first = p.cursor.first
+		counting.cursor.first.Since, counting.cursor.first.Tail = "", strconv.Itoa(entries)
+		counts := &tailCounts{}
+		counting.tail.counts = counts
+		if keepsJSONFile(answer) {
+			done, err = counting.catchUp(ctx, answer, false)
+		} else {
+			done, err = counting.read(ctx, answer, false, 0)
+		}
+		if err == nil {
+			err = counting.release(ctx)
+		}
+		if err != nil {
+			return done, err
+		}
+		if isWhole := counts.entries+counting.damage.count < entries; !isWhole && !counts.haveWhole(lines) && entries < entryLimit {
+			continue
+		}
+		if !hasEnded(answer) {
+			entries += tailReserve
+		}
+		p.cursor.first.Since, p.cursor.first.Tail = "", strconv.Itoa(entries)
+		p.tail.from, p.tail.skip, p.tail.since = counts.first, max(counts.lines-lines, 0), p.cursor.since
+		return false, nil
+	}
 }
 
 // logOverlap is how far before the last message a resumed request begins. Messages of
@@ -159,6 +362,22 @@ func (c *logCursor) answered(now time.Time) {
 	}
 }
 
+// newest returns the latest time of all messages taken.
+func (c *logCursor) newest() logTime {
+	if c.streams[0].latest.compare(c.streams[1].latest) < 0 {
+		return c.streams[1].latest
+	}
+	return c.streams[0].latest
+}
+
+// isNewer reports whether there is the entry, and it is newer than all messages taken.
+func (c *logCursor) isNewer(entry logEntry) bool {
+	if c.last == api.LogStreamUnknown {
+		return entry.stream != api.LogStreamUnknown && entry.at.compare(c.since) >= 0
+	}
+	return entry.stream != api.LogStreamUnknown && entry.at.compare(c.newest()) > 0
+}
+
 func (c *logCursor) at(stream api.LogStream) *streamCursor {
 	return &c.streams[stream-api.LogStreamStdout]
 }
@@ -183,7 +402,7 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 		}
 		s.skip = -1
 	}
-	if gap = !c.found; gap {
+	if gap = !c.found; gap && c.last != api.LogStreamUnknown {
 		c.gapAfter = c.at(c.last).at
 	}
 	c.found, c.taken = true, true

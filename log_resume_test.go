@@ -6,17 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	gogotypes "github.com/gogo/protobuf/types"
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
@@ -956,5 +960,340 @@ func TestLogLineOfATTYBeyondTheCap(t *testing.T) {
 		reader := newPlainReader(strings.NewReader(plainTime+strings.Repeat("x", size)+"\n"), false)
 		_, _, err := reader.next()
 		require.EqualError(t, err, "log line of more than 1048576 bytes on a TTY", size)
+	}
+}
+
+// runningEngine is behind a client that is no fake.
+type runningEngine struct{ *fakeClient }
+
+func (runningEngine) Ping(context.Context) (types.Ping, error) {
+	return types.Ping{APIVersion: "1.51"}, nil
+}
+func (runningEngine) NegotiateAPIVersionPing(types.Ping) {}
+func (runningEngine) ClientVersion() string              { return "1.51" }
+func (runningEngine) DaemonHost() string                 { return "unix:///run/docker.sock" }
+
+// loggedBy returns a container whose log a running engine keeps with the driver, and an
+// adapter for it. statuses are those of one inspect after the other.
+func loggedBy(t *testing.T, l *fakeLog, driver string, statuses ...string) (*fakeClient, *ContainerAdapter) {
+	client := newFakeClient(t)
+	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+		answer := logContainer(statuses[0])
+		if len(statuses) > 1 {
+			statuses = statuses[1:]
+		}
+		answer.Config.Tty = l.tty
+		answer.HostConfig = &container.HostConfig{LogConfig: container.LogConfig{Type: driver}}
+		return answer, nil
+	}
+	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+		return l.open(o, -1, nil), nil
+	}
+	adapter, err := NewEngine(runningEngine{client}, WithWrappedClient()).Adapter(nil, plainTask(), nil)
+	require.NoError(t, err)
+	return client, adapter
+}
+
+// numbered are records of the lines from first to last, one each 10 ms.
+func numbered(first, last int) (records []logRecord) {
+	for i := first; i <= last; i++ {
+		records = append(records, record(fmt.Sprintf("%02d.%09d", i/100, i%100*10_000_000), 1, fmt.Sprintf("%d\n", i)))
+	}
+	return records
+}
+
+// runsOf abridges published numbers: "1-42", and "gap TIME" where a gap is marked.
+func runsOf(t *testing.T, sink *logSink) (runs []string) {
+	t.Helper()
+	begin, last := 0, 0
+	end := func() {
+		if begin > 0 {
+			runs = append(runs, fmt.Sprintf("%d-%d", begin, last))
+		}
+	}
+	for _, m := range sink.messages {
+		n, err := strconv.Atoi(strings.TrimSpace(string(m.Data)))
+		require.NoError(t, err)
+		if begin == 0 || n != last+1 || len(m.Attrs) > 0 {
+			end()
+			begin = n
+		}
+		for _, attr := range m.Attrs {
+			runs = append(runs, "gap "+attr.Value)
+		}
+		last = n
+	}
+	end()
+	return runs
+}
+
+// A damaged record ends each answer of the engine without an error. What is behind it
+// comes all the same, and the gap is marked.
+func TestLogBehindADamagedRecord(t *testing.T) {
+	t.Parallel()
+	damaged := logRecord{}
+	const ends20 = -20 // leaves out 20 records, and ends an answer without a tail
+	for _, test := range []struct {
+		name     string
+		records  []logRecord
+		skips    int
+		options  api.LogSubscriptionOptions
+		want     []string
+		warnings int
+		requests int
+	}{
+		{"none", numbered(1, 400), 0, api.LogSubscriptionOptions{}, []string{"1-400"}, 0, 3},
+		{"empty", nil, 0, api.LogSubscriptionOptions{}, nil, 0, 2},
+		{"in the midst", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 400)), 0, api.LogSubscriptionOptions{},
+			[]string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-400"}, 1, 30},
+		{"before the last", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 44)), 0, api.LogSubscriptionOptions{},
+			[]string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-44"}, 1, 8},
+		{"at the end", slices.Concat(numbered(1, 42), []logRecord{damaged}), 0, api.LogSubscriptionOptions{}, []string{"1-42"}, 1, 3},
+		{"at the begin", slices.Concat([]logRecord{damaged}, numbered(2, 400)), 0, api.LogSubscriptionOptions{}, []string{"gap ", "2-400"}, 1, 30},
+		{"three", slices.Concat(numbered(1, 10), []logRecord{damaged, damaged}, numbered(13, 40), []logRecord{damaged}, numbered(42, 99)), 0, api.LogSubscriptionOptions{},
+			[]string{"1-10", "gap 2026-01-02T03:04:00.1Z", "13-40", "gap 2026-01-02T03:04:00.4Z", "42-99"}, 2, 50},
+		{"a since behind it", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 400)), 0,
+			api.LogSubscriptionOptions{Since: &gogotypes.Timestamp{Seconds: 1767323043}}, []string{"300-400"}, 0, 30}, // 03:04:03
+		{"in the tail", slices.Concat(numbered(1, 390), []logRecord{damaged}, numbered(392, 400)), 0, api.LogSubscriptionOptions{Tail: -21},
+			[]string{"380-390", "gap 2026-01-02T03:04:03.9Z", "392-400"}, 1, 30},
+		{"20.10, the answer ends", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 100)), ends20, api.LogSubscriptionOptions{},
+			[]string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-100"}, 1, 30},
+		{"20.10, it goes on", slices.Concat(numbered(1, 42), []logRecord{damaged}, numbered(44, 100)), 20, api.LogSubscriptionOptions{},
+			[]string{"1-42", "64-100"}, 1, 3},
+	} {
+		for _, follow := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, follow %t", test.name, follow), func(t *testing.T) {
+				t.Parallel()
+				l := &fakeLog{records: test.records, skips: max(test.skips, -test.skips), endsWhole: test.skips < 0}
+				_, adapter := loggedBy(t, l, "json-file", "exited")
+				options := test.options
+				options.Follow = follow
+				ctx, logged := logged(t)
+				var sink logSink
+				require.NoError(t, adapter.PublishLogs(ctx, options, &sink))
+				assert.Equal(t, test.want, runsOf(t, &sink))
+				assert.Len(t, logged(logrus.WarnLevel), test.warnings)
+				assert.LessOrEqual(t, len(l.requests), test.requests)
+				for _, body := range l.bodies {
+					assert.Equal(t, 1, body.closed)
+				}
+			})
+		}
+	}
+}
+
+// A container that runs is followed behind the damage, which an engine from 23 on does
+// not do by itself, and after an outage too.
+func TestLogBehindADamagedRecordIsFollowed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &fakeLog{records: slices.Concat(numbered(1, 42), []logRecord{{}}, numbered(44, 60))}
+		client, adapter := loggedBy(t, l, "json-file", "running", "running", "exited")
+		follows, next := 0, 61
+		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+			if !o.Follow {
+				return l.open(o, -1, nil), nil
+			}
+			follows++
+			n, err := strconv.Atoi(o.Tail)
+			assert.NoError(t, err)
+			assert.LessOrEqual(t, n, next-44, "it begins behind the damage")
+			l.records = append(l.records, numbered(next, next+4)...)
+			o.Tail = strconv.Itoa(n + 5)
+			body := l.open(o, -1, io.ErrUnexpectedEOF)
+			l.records = append(l.records, numbered(next+5, next+9)...) // during the outage
+			next += 10
+			return body, nil
+		}
+		ctx, logged := logged(t)
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+		assert.Equal(t, 2, follows)
+		assert.Equal(t, []string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-80"}, runsOf(t, &sink))
+		assert.Equal(t, []string{"log lines after 2026-01-02T03:04:00.42Z and before 2026-01-02T03:04:00.44Z are missing: the engine's file of the log is damaged there",
+			lostWarning, lostWarning}, logged(logrus.WarnLevel))
+	})
+}
+
+// An engine that never sends what it says it has is not asked for ever.
+func TestLogWhoseLastEntryNeverComes(t *testing.T) {
+	t.Parallel()
+	l := &fakeLog{records: numbered(1, 10)}
+	client, adapter := loggedBy(t, l, "json-file", "exited")
+	asked := 0
+	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+		if asked++; o.Tail == "1" {
+			return (&fakeLog{records: numbered(99, 99)}).open(o, -1, nil), nil
+		}
+		return l.open(o, -1, nil), nil
+	}
+	var sink logSink
+	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+	assert.Equal(t, []string{"1-10"}, runsOf(t, &sink))
+	assert.Less(t, asked, 30)
+}
+
+// Whether there is more may stay unknown: then the end of the answer is believed, unless
+// the fault passes.
+func TestLogWhoseEndIsNotKnown(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err       error
+		temporary bool
+	}{{errors.New("forbidden"), false}, {errDown, true}} {
+		l := &fakeLog{records: numbered(1, 10)}
+		client, adapter := loggedBy(t, l, "json-file", "exited")
+		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+			if o.Tail != "" {
+				return nil, test.err
+			}
+			return l.open(o, -1, nil), nil
+		}
+		var sink logSink
+		err := adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink)
+		assert.Equal(t, test.temporary, exec.IsTemporary(err), "%v", err)
+		assert.Equal(t, test.temporary, err != nil)
+		assert.Len(t, sink.messages, 10)
+	}
+}
+
+// Engine 20.10 reports an incomplete record at the end of the file. Where there is more
+// behind it, and where the container runs, that is no end.
+func TestLogWithAnErrorOfDamage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, follow := range []bool{false, true} {
+			l := &fakeLog{records: numbered(1, 10)}
+			client, adapter := loggedBy(t, l, "json-file", "running", "exited")
+			client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+				text := l.answer(o)
+				if o.Follow {
+					assert.Equal(t, "10", o.Tail)
+					l.records = numbered(1, 20)
+					text = l.answer(container.LogsOptions{ShowStdout: true})
+				}
+				if o.Tail == "" && len(l.records) == 10 {
+					text = append(text, frame(3, "Error grabbing logs: unexpected EOF\n")...)
+				}
+				return &fakeBody{text: bytes.NewReader(text), end: io.EOF}, nil
+			}
+			var sink logSink
+			err := adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: follow}, &sink)
+			if follow {
+				require.NoError(t, err)
+				assert.Equal(t, []string{"1-20"}, runsOf(t, &sink))
+			} else {
+				require.EqualError(t, err, "logs of container "+taskName+": Error grabbing logs: unexpected EOF")
+				assert.Equal(t, []string{"1-10"}, runsOf(t, &sink))
+			}
+		}
+	})
+}
+
+// Only a file of the driver json-file is looked at behind the end: such requests may
+// crash engine 20.10 if the driver is "local". A user's fake gets no request more.
+func TestLogIsBelievedToEnd(t *testing.T) {
+	t.Parallel()
+	l := &fakeLog{records: numbered(1, 10)}
+	_, adapter := loggedBy(t, l, "local", "exited")
+	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &logSink{}))
+	assert.Len(t, l.requests, 1)
+}
+
+// Engines count pieces of lines, of both streams; a tail has whole lines of the streams
+// that are wanted.
+func TestTailsHaveWholeLines(t *testing.T) {
+	t.Parallel()
+	long := func(second string, stream byte, name string) []logRecord {
+		return []logRecord{record(second, stream, name+strings.Repeat("x", engineChunk-1)), record(second, stream, strings.Repeat("y", engineChunk)), record(second, stream, name+"\n")}
+	}
+	var rare, pieces, tens []logRecord
+	for _, n := range []string{"1", "2"} {
+		tens = append(tens, slices.Repeat([]logRecord{record("0"+n+".000000000", 1, strings.Repeat("z", engineChunk))}, 9)...)
+		tens = append(tens, record("0"+n+".000000000", 1, n+"\n"))
+	}
+	for i := range 100 {
+		rare = append(rare, record(fmt.Sprintf("20.%09d", i), 1, "often\n"))
+	}
+	for i := range 40 {
+		pieces = append(pieces, long(fmt.Sprintf("30.%09d", i), 1, string(rune('A'+i)))...)
+	}
+	mixed := slices.Concat(long("10.000000000", 1, "a"), long("11.000000000", 2, "b")[:2], long("12.000000000", 1, "c")[:1],
+		long("11.000000000", 2, "b")[2:], long("12.000000000", 1, "c")[1:], []logRecord{record("13.000000000", 1, "d\n")})
+	both, out, stderr := []api.LogStream(nil), []api.LogStream{api.LogStreamStdout}, []api.LogStream{api.LogStreamStderr}
+	line := func(name string) string {
+		return name + strings.Repeat("x", engineChunk-1) + strings.Repeat("y", engineChunk) + name + "\n"
+	}
+	for _, test := range []struct {
+		name    string
+		records []logRecord
+		streams []api.LogStream
+		tail    int64
+		since   int64
+		want    []string
+	}{
+		{"the last line is long", long("10.000000000", 1, "a"), both, -2, 0, []string{"stdout " + line("a")}},
+		{"of two streams, both cut", mixed, both, -3, 0, []string{"stdout " + line("c"), "stdout d\n"}},
+		{"of two streams, three", mixed, both, -4, 0, []string{"stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
+		{"as many as there are, of ten pieces each", tens, both, -3, 0, []string{"stdout " + strings.Repeat("z", 9*engineChunk) + "1\n", "stdout " + strings.Repeat("z", 9*engineChunk) + "2\n"}},
+		{"more than there are", mixed, both, -100, 0, []string{"stdout " + line("a"), "stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
+		{"one stream", mixed, stderr, -2, 0, []string{"stderr " + line("b")}},
+		{"the other one", mixed, out, -3, 0, []string{"stdout " + line("c"), "stdout d\n"}},
+		{"many pieces", pieces, both, -25, 0, nil},
+		{"a rare stream, long ago", slices.Concat([]logRecord{record("01.000000000", 2, "rare\n")}, rare), stderr, -2, 0, []string{"stderr rare\n"}},
+		{"none", mixed, both, -1, 0, nil},
+		{"since", mixed, both, -4, 1767323052, []string{"stdout " + line("c"), "stdout d\n"}}, // 03:04:12
+		{"the least", mixed, both, math.MinInt64, 0, []string{"stdout " + line("a"), "stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
+	} {
+		if test.name == "many pieces" {
+			for i := 16; i < 40; i++ {
+				test.want = append(test.want, "stdout "+line(string(rune('A'+i))))
+			}
+		}
+		for _, driver := range []string{"json-file", "local"} {
+			for _, follow := range []bool{false, true} {
+				if follow && test.tail == -1 { // new lines come then
+					continue
+				}
+				t.Run(fmt.Sprintf("%s, %s, follow %t", test.name, driver, follow), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						statuses := []string{"exited"}
+						if follow {
+							statuses = []string{"running", "exited"}
+						}
+						l := &fakeLog{records: test.records}
+						_, adapter := loggedBy(t, l, driver, statuses...)
+						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
+						if test.since > 0 {
+							options.Since = &gogotypes.Timestamp{Seconds: test.since}
+						}
+						var sink logSink
+						require.NoError(t, adapter.PublishLogs(t.Context(), options, &sink))
+						if got := sink.lines(); !slices.Equal(test.want, got) {
+							assert.Equal(t, abridged(test.want), abridged(got))
+						}
+						assert.LessOrEqual(t, len(l.requests), 12)
+					})
+				})
+			}
+		}
+	}
+}
+
+// A container that logs between the requests moves its last entries.
+func TestTailOfAContainerThatLogs(t *testing.T) {
+	t.Parallel()
+	for _, more := range []int{1, 300} {
+		l := &fakeLog{records: numbered(1, 1000)}
+		client, adapter := loggedBy(t, l, "local", "running")
+		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+			body := l.open(o, -1, nil)
+			l.records = append(l.records, numbered(len(l.records)+1, len(l.records)+more)...)
+			return body, nil
+		}
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: -6}, &sink))
+		assert.Equal(t, []string{fmt.Sprintf("996-%d", 1000+more)}, runsOf(t, &sink))
 	}
 }

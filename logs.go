@@ -12,7 +12,6 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
-	"golang.org/x/time/rate"
 )
 
 // logsOptions translates a log subscription into the engine's options. Without Streams
@@ -56,7 +55,7 @@ const maxLogLine = 1 << 20
 
 // AttrLogGap is the key of an attribute of a log message. It says that messages may be
 // missing right before this message. The value is the time of the last message before the
-// gap, in the form of [time.RFC3339Nano]; see [ContainerAdapter.PublishLogs].
+// gap, in the form of [time.RFC3339Nano], or empty if there was none; see [ContainerAdapter.PublishLogs].
 const AttrLogGap = "com.dockerexec.log.gap"
 
 // logTarget is the container whose log is published.
@@ -73,6 +72,9 @@ type logTarget interface {
 	// checkLogOwner refuses a container that is not the task's.
 	checkLogOwner(answer container.InspectResponse) error
 	openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error)
+	// isReal reports whether there is an engine, and not a user's fake, which need not
+	// know more requests than one for each answer.
+	isReal() bool
 	// hide takes secrets out of an error of the engine.
 	hide(err error) error
 	logMessageContext() api.LogContext
@@ -98,7 +100,15 @@ type logPublication struct {
 	details    logDetails
 	arena      logArena
 	held       [2]heldLine // by stream
-	gapAfter   logTime     // the next message follows a gap after this time; zero: no gap
+	isGap      bool        // the next message follows a gap
+	gapAfter   logTime     // of the last message before the gap; zero: there was none
+
+	unwanted api.LogStream // is asked for, to count entries, but not published; unknown: none
+	entries  int           // messages in the last answer
+	begin    logEntry      // the first one; none: the answer had a since, or there is no engine
+	isPart   bool          // the last request had a since
+	damage   logDamage
+	tail     logTail
 }
 
 // heldLine is the beginning of a line whose other pieces have not come yet.
@@ -115,6 +125,16 @@ func newLogPublication(target logTarget, bytesPerSecond int, first container.Log
 		context:   target.logMessageContext(),
 		limiter:   newLogLimiter(bytesPerSecond),
 		cursor:    logCursor{first: first},
+	}
+	p.tail.lines, _ = strconv.ParseInt(first.Tail, 10, 64)
+	if target.isReal() { // engines count the entries of both streams, also where one is asked for
+		switch {
+		case !first.ShowStdout:
+			p.unwanted = api.LogStreamStdout
+		case !first.ShowStderr:
+			p.unwanted = api.LogStreamStderr
+		}
+		p.cursor.first.ShowStdout, p.cursor.first.ShowStderr = true, true
 	}
 	if since != nil {
 		p.cursor.since = logTime{since.Seconds, since.Nanos}
@@ -154,46 +174,63 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 		// end a followed log before the last lines.
 		follow = false
 	}
-	return p.read(ctx, answer, follow)
+	p.hasDetails = hasLogDetails(answer)
+	if p.target.isReal() {
+		return p.readWhole(ctx, answer, follow)
+	}
+	return p.read(ctx, answer, follow, 0)
 }
 
-// read asks the engine for the log and publishes the answer.
-func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	name := p.target.ContainerName()
-	nameOrID := name
-	if answer.ID != "" && answer.Name != "" && answer.Name != "/"+name { // renamed
+// open asks the engine for the log. The caller must call end.
+func (p *logPublication) open(ctx context.Context, answer container.InspectResponse, options container.LogsOptions) (reader logReader, end func(), err error) {
+	nameOrID := p.target.ContainerName()
+	if answer.ID != "" && answer.Name != "" && answer.Name != "/"+nameOrID { // renamed
 		nameOrID = answer.ID
 	}
-	p.hasDetails = hasLogDetails(answer)
-	options := p.cursor.begin()
-	options.Follow, options.Details = follow, p.hasDetails
-
+	options.Details = p.hasDetails
 	body, err := p.target.openLogs(ctx, nameOrID, options)
 	if err != nil {
-		if p.cursor.first.Follow && (isContainerGone(err) || logOfDying.matches(err)) {
-			return true, nil
-		}
-		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)
+		return nil, nil, err
 	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { // so that a blocked read ends with ctx
 		defer close(closed)
 		body.Close()
 	})
-	defer func() {
+	end = func() {
 		if stop() {
 			body.Close()
 		} else {
 			<-closed
 		}
-	}()
+	}
+	if answer.Config != nil && answer.Config.Tty {
+		return newPlainReader(body, p.hasDetails), end, nil
+	}
+	return newFrameReader(body), end, nil
+}
+
+// read asks the engine for the log and publishes the answer. If last is above 0, it asks
+// for at most that many of the last entries.
+func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool, last int) (done bool, err error) {
+	name := p.target.ContainerName()
+	options := p.cursor.begin()
+	options.Follow = follow
+	if last > 0 {
+		options.Tail = strconv.Itoa(last)
+		p.cursor.found = p.cursor.found && !p.damage.isAhead
+	}
+	p.entries, p.begin, p.isPart = 0, logEntry{}, options.Since != ""
+	reader, end, err := p.open(ctx, answer, options)
+	if err != nil {
+		if p.cursor.first.Follow && (isContainerGone(err) || logOfDying.matches(err)) {
+			return true, nil
+		}
+		return !isPassing(err), engineError(ctx, err, "logs of container %s", name)
+	}
+	defer end()
 	p.cursor.answered(time.Now())
 	p.noteRestored(ctx)
-
-	var reader logReader = newFrameReader(body)
-	if answer.Config != nil && answer.Config.Tty {
-		reader = newPlainReader(body, p.hasDetails)
-	}
 	readErr, err := p.publishAll(ctx, reader)
 	switch {
 	case err != nil:
@@ -224,11 +261,18 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 			at = previous
 		}
 		previous = at
+		if p.entries++; p.entries == 1 && !p.isPart && p.target.isReal() {
+			p.begin = logEntry{stream, at, string(message)}
+		}
+		if p.tail.isBefore(stream, at, message, p.entries == 1) {
+			continue
+		}
 		taken, gap := p.cursor.take(stream, at)
 		if !taken {
 			continue
 		}
 		p.advanced = true
+		p.tail.note(stream, at, message)
 		var attrs []api.LogAttr
 		if p.hasDetails && ok {
 			attrs, line = p.details.cut(line)
@@ -237,6 +281,9 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 			if err := p.noteGap(ctx, at); err != nil {
 				return nil, err
 			}
+		}
+		if stream == p.unwanted {
+			continue
 		}
 		if err := p.add(ctx, stream, at, attrs, line); err != nil {
 			return nil, err
@@ -249,53 +296,61 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, line []byte) error {
 	held := &p.held[stream-api.LogStreamStdout]
 	if len(held.data) > 0 && (held.at != at || len(held.data)+len(line) > maxLogLine) {
-		if err := p.flush(ctx, stream); err != nil {
+		if err := p.flush(ctx, stream, held.at != at); err != nil {
 			return err
 		}
 	}
 	whole := len(line) > 0 && line[len(line)-1] == '\n'
 	if whole && len(held.data) == 0 {
-		return p.publish(ctx, stream, at, attrs, p.arena.clone(line))
+		return p.publish(ctx, stream, at, attrs, line, true, true)
 	}
 	if len(held.data) == 0 {
 		held.at, held.attrs = at, attrs
 	}
 	held.data = append(held.data, line...)
 	if whole {
-		return p.flush(ctx, stream)
+		return p.flush(ctx, stream, true)
 	}
 	return nil
 }
 
-// flush publishes the line that is held for stream.
-func (p *logPublication) flush(ctx context.Context, stream api.LogStream) error {
+// flush publishes what is held for stream. ends says whether the line ends there.
+func (p *logPublication) flush(ctx context.Context, stream api.LogStream, ends bool) error {
 	held := &p.held[stream-api.LogStreamStdout]
 	line := *held
 	*held = heldLine{}
 	if len(line.data) == 0 {
 		return nil
 	}
-	return p.publish(ctx, stream, line.at, line.attrs, line.data)
+	return p.publish(ctx, stream, line.at, line.attrs, line.data, false, ends)
 }
 
 // release publishes the lines that are held for both streams.
 func (p *logPublication) release(ctx context.Context) error {
-	if err := p.flush(ctx, api.LogStreamStdout); err != nil {
+	if err := p.flush(ctx, api.LogStreamStdout, true); err != nil {
 		return err
 	}
-	return p.flush(ctx, api.LogStreamStderr)
+	return p.flush(ctx, api.LogStreamStderr, true)
 }
 
 // publish hands one message to the publisher, which may keep data: the caller must not
-// use it again.
-func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte) error {
+// use it again, unless isShared says that publish must take a copy. ends says whether
+// the message ends a line.
+func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte, isShared, ends bool) error {
+	if p.tail.leavesOut(stream, at, ends) {
+		p.isGap = false
+		return nil
+	}
+	if isShared {
+		data = p.arena.clone(data)
+	}
 	if err := p.limiter.wait(ctx, len(data)); err != nil {
 		return err
 	}
-	if p.gapAfter != (logTime{}) {
-		attrs = append(attrs, api.LogAttr{Key: AttrLogGap, Value: p.gapAfter.time().Format(time.RFC3339Nano)})
+	if p.isGap {
+		attrs = append(attrs, api.LogAttr{Key: AttrLogGap, Value: p.gapAfter.text()})
 		sortLogAttrs(attrs)
-		p.gapAfter = logTime{}
+		p.isGap = false
 	}
 	err := p.publisher.Publish(ctx, api.LogMessage{
 		Context:   p.context,
@@ -310,38 +365,81 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	return err
 }
 
-// logLimiter spreads bytes over time. A nil logLimiter has no limit.
-type logLimiter struct {
-	limiter *rate.Limiter
-	owed    int // bytes that went out and have not been waited for yet
-	slice   int // owed must reach this number of bytes before there is a wait
+// logTail cuts the last entries of a log to whole lines: engines count entries, and keep
+// a line of more than 16 KiB in several. No line is kept in memory for it. The lines of
+// an answer are counted first; then the answer is asked for again, and the lines before
+// the tail are left out.
+type logTail struct {
+	lines  int64       // how many are wanted; 0: there is no tail
+	from   logEntry    // messages before this one are not read; none: all are
+	skip   int         // how many lines from there on are before the tail
+	since  logTime     // older lines are not published
+	counts *tailCounts // nil: lines are published, not counted
 }
 
-func newLogLimiter(bytesPerSecond int) *logLimiter {
-	if bytesPerSecond <= 0 {
-		return nil
-	}
-	return &logLimiter{
-		limiter: rate.NewLimiter(rate.Limit(bytesPerSecond), bytesPerSecond),
-		slice:   min(max(bytesPerSecond/16, 1), 64<<10), // asking the limiter for each line would cost more than the line itself
-	}
+type tailCounts struct {
+	entries int
+	first   logEntry
+	lines   int
+	firstOf [2]int     // by stream: the number of its first line, from 1; 0: it has none
+	at      [2]logTime // of that line
 }
 
-// wait returns when n bytes more may go out, or ctx has ended.
-func (p *logLimiter) wait(ctx context.Context, n int) error {
-	if p == nil {
-		return nil
-	}
-	p.owed += n
-	for p.owed >= p.slice {
-		take := min(p.owed, p.limiter.Burst())
-		p.owed -= take
-		// WaitN would fail at once if the deadline of ctx is earlier.
-		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
-			if err := sleep(ctx, delay); err != nil {
-				return err
-			}
+// haveWhole reports whether the last n lines are whole. The first line of each stream may
+// not be, unless it is so much younger than the first entry that no piece of it can lie
+// before that.
+func (c *tailCounts) haveWhole(n int) bool {
+	for i, number := range c.firstOf {
+		if number > c.lines-n && c.at[i].compare(c.first.at.add(logOverlap)) <= 0 {
+			return false
 		}
 	}
-	return nil
+	return c.lines >= n
+}
+
+// isBefore reports whether a message is before the one with which the reading begins.
+// isFirst says that it is the first one of an answer.
+func (t *logTail) isBefore(stream api.LogStream, at logTime, message []byte, isFirst bool) bool {
+	switch {
+	case t.from.stream == api.LogStreamUnknown:
+		return false
+	case stream == t.from.stream && at == t.from.at && string(message) == t.from.text:
+		t.from = logEntry{}
+		return false
+	case isFirst && at.compare(t.from.at) > 0: // it does not come: the container has logged more than tailReserve since
+		t.from, t.skip = logEntry{}, 0
+		return false
+	}
+	return true
+}
+
+// note counts a message.
+func (t *logTail) note(stream api.LogStream, at logTime, message []byte) {
+	if t.counts == nil {
+		return
+	}
+	if t.counts.entries++; t.counts.entries == 1 {
+		t.counts.first = logEntry{stream, at, string(message)}
+	}
+}
+
+// leavesOut reports whether a message is not published. ends says whether it ends a line.
+func (t *logTail) leavesOut(stream api.LogStream, at logTime, ends bool) bool {
+	switch {
+	case t.counts != nil:
+		i := stream - api.LogStreamStdout
+		if ends {
+			t.counts.lines++
+			if t.counts.firstOf[i] == 0 {
+				t.counts.firstOf[i], t.counts.at[i] = t.counts.lines, at
+			}
+		}
+		return true
+	case t.skip > 0:
+		if ends {
+			t.skip--
+		}
+		return true
+	}
+	return at.compare(t.since) < 0
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,8 +74,11 @@ var consistencies = map[api.Mount_MountConsistency]mount.Consistency{
 	api.MountConsistencyDelegated: mount.ConsistencyDelegated,
 }
 
+// propagations leaves rprivate to the engine: a task cannot say whether it asks for it or
+// for nothing, and rprivate is the engine's own choice. It makes another one for a source
+// that its own folder lies in, and refuses rprivate there.
 var propagations = map[api.Mount_BindOptions_MountPropagation]mount.Propagation{
-	api.MountPropagationRPrivate: mount.PropagationRPrivate,
+	api.MountPropagationRPrivate: "",
 	api.MountPropagationPrivate:  mount.PropagationPrivate,
 	api.MountPropagationRShared:  mount.PropagationRShared,
 	api.MountPropagationShared:   mount.PropagationShared,
@@ -100,9 +104,7 @@ func checkMount(path string, m *api.Mount) error {
 	}
 	switch m.Type {
 	case api.MountTypeBind:
-		if !isAbsolute(m.Source) {
-			return refuse(path+".Source", "%q is not an absolute path", m.Source)
-		}
+		return checkBind(path, m)
 	case api.MountTypeNamedPipe:
 		if m.Source == "" {
 			return refuse(path+".Source", "is empty")
@@ -117,6 +119,22 @@ func checkMount(path string, m *api.Mount) error {
 	return nil
 }
 
+func checkBind(path string, m *api.Mount) error {
+	if !isAbsolute(m.Source) {
+		return refuse(path+".Source", "%q is not an absolute path", m.Source)
+	}
+	path += ".BindOptions"
+	switch o := cmp.Or(m.BindOptions, &api.Mount_BindOptions{}); {
+	case o.ReadOnlyForceRecursive && !m.ReadOnly:
+		return refuse(path+".ReadOnlyForceRecursive", "the mount is not ReadOnly")
+	case o.ReadOnlyNonRecursive && !m.ReadOnly:
+		return refuse(path+".ReadOnlyNonRecursive", "the mount is not ReadOnly")
+	case o.ReadOnlyForceRecursive && o.ReadOnlyNonRecursive:
+		return refuse(path+".ReadOnlyForceRecursive", "contradicts ReadOnlyNonRecursive")
+	}
+	return nil
+}
+
 func checkVolume(path string, m *api.Mount) error {
 	if isAbsolute(m.Source) {
 		return refuse(path+".Source", "%q is a path, not the name of a volume", m.Source)
@@ -124,7 +142,14 @@ func checkVolume(path string, m *api.Mount) error {
 	if m.ReadOnly && m.Source == "" {
 		return refuse(path+".ReadOnly", "a volume without a name is empty and must be writable")
 	}
-	if m.VolumeOptions == nil || m.VolumeOptions.Subpath == "" {
+	if m.VolumeOptions == nil {
+		return nil
+	}
+	// The name of an existing volume of another driver may have any form.
+	if d := m.VolumeOptions.DriverConfig; d != nil && d.Name == "local" && m.Source != "" && !restrictedName(m.Source+"x") {
+		return refuse(path+".Source", "%q is no volume name for the driver local: letters, digits and then _.- are allowed", m.Source)
+	}
+	if m.VolumeOptions.Subpath == "" {
 		return nil
 	}
 	if m.Source == "" {
@@ -139,6 +164,9 @@ func checkVolume(path string, m *api.Mount) error {
 func checkTmpfs(path string, m *api.Mount) error {
 	if m.Source != "" {
 		return refuse(path+".Source", "a mount of type %s has none", m.Type)
+	}
+	if !strings.HasPrefix(m.Target, "/") {
+		return refuse(path+".Target", "%q is a path of Windows, which has no mounts of type %s", m.Target, m.Type)
 	}
 	if o := m.TmpfsOptions; o != nil {
 		if o.Options != "" && m.Consistency != api.MountConsistencyDefault {
@@ -211,10 +239,31 @@ func tmpfsOptions(path string, m *api.Mount) (string, error) {
 			return "", refuse(path+".Options", "mode is given in Mode too")
 		case (name == "rw" || name == "ro") && m.ReadOnly != (name == "ro"):
 			return "", refuse(path+".Options", "%s contradicts ReadOnly", name)
+		case !isTmpfsOption(option):
+			return "", refuse(path+".Options", "%q has no valid value", option)
 		}
 		options = append(options, option)
 	}
 	return strings.Join(options, ","), nil
+}
+
+// The values of some options, as Linux reads them.
+var (
+	tmpfsNumber = regexp.MustCompile(`^(?:[0-9]+|0[xX][0-9a-fA-F]+)$`)
+	tmpfsSize   = regexp.MustCompile(`^(?:[0-9]+|0[xX][0-9a-fA-F]+)(?:[kKmMgGtTpPeE]?|%)$`)
+	tmpfsValues = map[string]*regexp.Regexp{
+		"size": tmpfsSize, "nr_blocks": tmpfsSize, "nr_inodes": tmpfsSize,
+		"mode": regexp.MustCompile("^[0-7]+$"),
+		"uid":  tmpfsNumber, "gid": tmpfsNumber,
+	}
+)
+
+// isTmpfsOption reports whether the value of a well-known option is one. An engine knows
+// the options of its version; so any other option passes.
+func isTmpfsOption(option string) bool {
+	name, value, _ := strings.Cut(option, "=")
+	valid := tmpfsValues[name]
+	return valid == nil || valid.MatchString(value)
 }
 
 // splitTmpfsOptions understands both encodings in use. The engine's own service API
@@ -283,6 +332,51 @@ func (c *containerConfig) translateVolumes() ([]volume.CreateOptions, error) {
 	}
 	slices.SortFunc(volumes, func(a, b volume.CreateOptions) int { return cmp.Compare(a.Name, b.Name) })
 	return volumes, nil
+}
+
+// volumePath returns the path of the mount that a volume is made for.
+func (c *containerConfig) volumePath(name string) string {
+	return mountPath(slices.IndexFunc(c.spec().Mounts, func(m api.Mount) bool {
+		return m.Type == api.MountTypeVolume && m.Source == name && m.VolumeOptions != nil && m.VolumeOptions.DriverConfig != nil
+	}))
+}
+
+// volumeDifference says how the volume that an engine answered with differs from the
+// wanted one. It names options and labels, and shows no value: a value may be a password.
+// It is empty if the volume does not differ, or if a fake answered without a volume.
+//
+// An engine may add options or labels of nobody's asking to a new volume (a plugin, for
+// example). So labels count only if the task asks for them. Options count both ways: a
+// volume with options is another one than a volume without.
+func volumeDifference(wanted volume.CreateOptions, found volume.Volume) string {
+	if found.Name == "" {
+		return ""
+	}
+	var options, labels []string
+	for _, name := range slices.Sorted(maps.Keys(wanted.DriverOpts)) {
+		if value, is := found.Options[name]; !is || value != wanted.DriverOpts[name] {
+			options = append(options, name)
+		}
+	}
+	for name := range found.Options {
+		if _, is := wanted.DriverOpts[name]; !is {
+			options = append(options, name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted.Labels)) {
+		if value, is := found.Labels[name]; !is || value != wanted.Labels[name] {
+			labels = append(labels, name)
+		}
+	}
+	slices.Sort(options)
+	var differences []string
+	if len(options) > 0 {
+		differences = append(differences, "driver options "+strings.Join(options, ", "))
+	}
+	if len(labels) > 0 {
+		differences = append(differences, "labels "+strings.Join(labels, ", "))
+	}
+	return strings.Join(differences, "; ")
 }
 
 func sameVolume(a, b *api.Mount_VolumeOptions) bool {

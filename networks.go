@@ -111,33 +111,6 @@ func (c *containerConfig) translateNetworks() ([]networkConfig, error) {
 	return networks, nil
 }
 
-// isIngress reports whether n is the routing mesh's network, which managers
-// attach to every task with an ingress port.
-func isIngress(n *api.Network) bool {
-	_, internal := n.Spec.Annotations.Labels[labelInternal]
-	return n.Spec.Ingress || internal && n.Spec.Annotations.Name == "ingress"
-}
-
-// ingressWarning says what the task does not get without the routing mesh. It is empty
-// if the task needs no routing mesh.
-func (c *containerConfig) ingressWarning() string {
-	var what []string
-	for _, p := range c.endpointPorts() {
-		if p.PublishMode == api.PublishModeIngress {
-			what = append(what, "port "+targetPort(p)+" is not published")
-		}
-	}
-	for _, attachment := range c.task.Networks {
-		if isIngress(attachment.Network) {
-			what = append(what, "network "+attachment.Network.Spec.Annotations.Name+" is not joined")
-		}
-	}
-	if len(what) == 0 {
-		return ""
-	}
-	return "the routing mesh exists only inside a swarm engine: " + strings.Join(what, ", ")
-}
-
 // predefinedDrivers has the networks that every engine has, with their drivers. The
 // network nat of Windows is not among them, because on Linux a user may take that name.
 // It is recognised by its label.
@@ -294,9 +267,31 @@ func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAtta
 		if *to != "" {
 			return endpoint, refuse(path, "%s is a second %s address; an engine gives one", ip, family)
 		}
+		if !n.mayHave(ip) {
+			return endpoint, refuse(path, "%s is in no subnet of network %s", ip, n.name)
+		}
 		*to = ip.String()
 	}
 	return endpoint, nil
+}
+
+// mayHave reports whether an engine may give an address in n. It gives those of the
+// subnets, if there are any of the address's family. Another IPAM driver than the
+// engine's own decides for itself.
+func (n networkConfig) mayHave(ip netip.Addr) bool {
+	ipam := n.options.IPAM
+	if ipam == nil || ipam.Driver != "" && ipam.Driver != "default" {
+		return true
+	}
+	none := true
+	for _, c := range ipam.Config {
+		subnet := netip.MustParsePrefix(c.Subnet) // checked by translateIPAM
+		if subnet.Contains(ip) {
+			return true
+		}
+		none = none && subnet.Addr().Is6() != ip.Is6()
+	}
+	return none
 }
 
 func translateIPAM(path string, ipam *api.IPAMOptions, ipv6 bool) (*network.IPAM, error) {
@@ -375,13 +370,15 @@ func (c *containerConfig) sysctls() (plain map[string]string, option string, err
 		if name == "" {
 			return nil, "", refuse("Spec.Container.Sysctls", "has a value without a name")
 		}
+		if len(networks) == 1 && networks[0].isHost() && strings.HasPrefix(strings.ReplaceAll(name, "/", "."), "net.") {
+			return nil, "", refuse(path, "network %s has the host's own settings", networks[0].name)
+		}
 		if parts := interfaceSysctl(name); parts != nil {
 			switch {
 			case len(networks) > 1:
 				return nil, "", refuse(path, "which of several networks has the interface %s is not known beforehand; set %s in Networks.DriverAttachmentOpts", parts[3], optionSysctls)
 			case len(networks) == 1 && networks[0].isNone():
 				return nil, "", refuse(path, "network %s has no interface %s", networks[0].name, parts[3])
-			case len(networks) == 1 && networks[0].isHost(): // the engine itself refuses the host's settings
 			case parts[3] != "eth0":
 				return nil, "", refuse(path, "the task has no interface %s, only eth0", parts[3])
 			case !c.oldSysctls:

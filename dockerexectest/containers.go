@@ -108,6 +108,9 @@ var nameChars = regexp.MustCompile(`^/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
 // createContainer is POST /containers/create.
 func createContainer(e *Engine, r *request) (answer, error) {
+	if e.givesUp(r) {
+		return answer{}, internal("", "context canceled")
+	}
 	var body container.CreateRequest
 	if err := e.decode(r, &body); err != nil {
 		return answer{}, err
@@ -120,7 +123,11 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name := strings.TrimPrefix(r.query.Get("name"), "/")
+	name := r.query.Get("name")
+	if e.dialect == PodmanV4 && strings.HasPrefix(name, "/") {
+		return answer{}, internal("invalid argument", "container create: running container create option: names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument")
+	}
+	name = strings.TrimPrefix(name, "/")
 	if name != "" && !nameChars.MatchString(name) {
 		return answer{}, badRequest("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
@@ -142,7 +149,7 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	}
 	if n := body.NetworkingConfig; e.dialect == PodmanV4 && body.HostConfig.NetworkMode == "" && n != nil {
 		if _, wants := n.EndpointsConfig["bridge"]; wants {
-			return answer{}, e.dialect.noSuchNetwork("bridge")
+			return answer{}, e.dialect.noNetworkToCreate("bridge")
 		}
 	}
 	c := e.newContainer(name, image, *body.Config, *body.HostConfig)
@@ -202,11 +209,14 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 	if h.NanoCPUs > int64(e.info.NCPU)*1e9 && e.dialect != PodmanV4 {
 		return e.dialect.tooManyCPUs(e.info.NCPU)
 	}
+	if h.Memory > 0 && h.Memory < 6<<20 && e.dialect != PodmanV4 {
+		return badRequest("Minimum memory limit allowed is 6MB")
+	}
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return badRequest("can't create 'AutoRemove' container with restart policy")
 	}
 	if err := container.ValidateRestartPolicy(h.RestartPolicy); err != nil && e.dialect != PodmanV4 {
-		return e.dialect.say(http.StatusBadRequest, fmt.Sprintf("invalid restart policy '%s'", h.RestartPolicy.Name), err.Error())
+		return e.dialect.say(http.StatusBadRequest, restartPolicy20(h.RestartPolicy), err.Error())
 	}
 	if driver := h.LogConfig.Type; driver != "" && driver != "none" && !slices.Contains(e.info.Plugins.Log, driver) {
 		return badRequest("error looking up logging plugin %s: plugin %q not found", driver, driver)
@@ -226,6 +236,12 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		if m.Target == "" {
 			return badRequest("invalid mount config for type %q: field Target must not be empty", m.Type)
 		}
+		if m.Type == mount.TypeTmpfs && m.Source != "" {
+			return badRequest("invalid mount config for type %q: field Source must not be specified", m.Type)
+		}
+		if m.Target == "/" {
+			return badRequest("invalid mount config for type %q: invalid specification: destination can't be '/'", m.Type)
+		}
 		if m.Type == mount.TypeBind && m.Source == "" {
 			return badRequest("invalid mount config for type %q: field Source must not be empty", m.Type)
 		}
@@ -234,6 +250,17 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		}
 	}
 	return nil
+}
+
+// restartPolicy20 is what Docker 20.10 says of a policy that it does not take.
+func restartPolicy20(p container.RestartPolicy) string {
+	switch {
+	case p.IsNone() || p.IsAlways() || p.IsUnlessStopped():
+		return fmt.Sprintf("maximum retry count cannot be used with restart policy '%s'", p.Name)
+	case p.IsOnFailure():
+		return "maximum retry count cannot be negative"
+	}
+	return fmt.Sprintf("invalid restart policy '%s'", p.Name)
 }
 
 func noSuchHostPath(path string) *apiError {

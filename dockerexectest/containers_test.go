@@ -34,7 +34,7 @@ func TestCreateIsRefused(t *testing.T) {
 			}},
 			{"x", "example/web:1", nil, [3]string{
 				"Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", "Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", "Invalid container name (x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"}},
-			{"web", "nosuch", nil, [3]string{"No such image: nosuch:latest", "No such image: nosuch:latest", "nosuch:latest: image not known"}},
+			{"web", "nosuch", nil, [3]string{"No such image: nosuch:latest", "No such image: nosuch:latest", "no such image: docker.io/library/nosuch:latest: image not known"}},
 			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) { h.NanoCPUs = 3e9 }, [3]string{
 				"range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", ""}},
 			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) {
@@ -162,7 +162,8 @@ func TestList(t *testing.T) {
 			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "x"))}, []string{"/ended"}},
 			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "x=2"))}, nil},
 			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", "empty="))}, []string{"/ended"}},
-			{container.ListOptions{Filters: filters.NewArgs(filters.Arg("exited", "4"))}, []string{"/ended"}},
+			{container.ListOptions{Filters: filters.NewArgs(filters.Arg("exited", "4"))}, nil},
+			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("exited", "4"))}, []string{"/ended"}},
 			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("name", "e"), filters.Arg("ancestor", "example/runs:1"))}, []string{"/created"}},
 			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("before", "ended"))}, []string{"/runs"}},
 			{container.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("since", "ended"))}, []string{"/created"}},

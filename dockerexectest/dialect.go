@@ -3,7 +3,9 @@ package dockerexectest
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types/events"
 )
@@ -174,7 +176,10 @@ func (d Dialect) removeRunning(name string, c *Container) *apiError {
 
 func (d Dialect) noSuchImage(ref string) *apiError {
 	if d == PodmanV4 {
-		return notFound("%s: image not known", ref)
+		if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+			ref = named.String()
+		}
+		return notFound("no such image: %s: image not known", ref)
 	}
 	return notFound("No such image: %s", ref)
 }
@@ -184,6 +189,13 @@ func (d Dialect) noSuchNetwork(name string) *apiError {
 		return internal("network not found", "unable to find network with name or ID %s: network not found", name)
 	}
 	return notFound("network %s not found", name)
+}
+
+// noNetworkToCreate is what Podman says of the network of a container to create.
+func (d Dialect) noNetworkToCreate(name string) *apiError {
+	why := d.noSuchNetwork(name)
+	why.message = "container create: " + why.message
+	return why
 }
 
 // startNetworking is what went wrong with the networks of a start.
@@ -215,9 +227,18 @@ func (d Dialect) networkInUse(n *networkState, endpoints string) *apiError {
 
 func (d Dialect) noSuchVolume(name string) *apiError {
 	if d == PodmanV4 {
-		return notFound("no volume with name %q found: no such volume", name)
+		return notFound("volume with name %s not found: no such volume", name)
 	}
 	return notFound("get %s: no such volume", name)
+}
+
+// badReference is what a reference is refused with that is none.
+func (d Dialect) badReference(status20 int, err error) *apiError {
+	text, _, _ := strings.Cut(err.Error(), " (")
+	if strings.Contains(err.Error(), ") must be lowercase") {
+		text += " must be lowercase"
+	}
+	return d.say(status20, text, err.Error())
 }
 
 // tooManyCPUs is what a create is refused with that wants more than there are.
@@ -257,7 +278,7 @@ func (d Dialect) portTaken(c *Container, endpointID, port string) *apiError {
 func (d Dialect) tellsEnd(stops bool) []events.Action {
 	switch {
 	case d == PodmanV4:
-		return []events.Action{events.ActionDie, "cleanup"}
+		return []events.Action{events.ActionDie, "cleanup"} // engines tell of the latter once, twice, or not at all
 	case d == DockerV29 && stops:
 		return []events.Action{events.ActionStop, events.ActionDie}
 	default:
@@ -290,9 +311,9 @@ func (d Dialect) badFilter(err error) *apiError {
 }
 
 // badTime is what a time is refused with. field has its quotes.
-func (d Dialect) badTime(field, text string) *apiError {
-	return d.say(http.StatusInternalServerError, fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", text),
-		fmt.Sprintf("invalid value for %s: invalid timestamp %q: invalid seconds %q: invalid syntax", field, text, text))
+func (d Dialect) badTime(field, text, seconds string) *apiError {
+	return d.say(http.StatusInternalServerError, fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", seconds),
+		fmt.Sprintf("invalid value for %s: invalid timestamp %q: invalid seconds %q: invalid syntax", field, text, seconds))
 }
 
 // badNumber is what a number is refused with.

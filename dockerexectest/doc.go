@@ -46,11 +46,12 @@
 //
 // # What it answers
 //
-// It answers as a [Dialect]: Docker 29 by default, Docker 20.10, Podman 4. Order
-// of events, exit codes, words of errors, streams of pulls and logs are those that
-// running engines were seen to send. Where engines have two orders by chance, it
-// has one always: no two events, and no two lines of a log, have the same time;
-// an event stream begins before its request is answered.
+// It answers as a [Dialect]: Docker 29 by default, Docker 20.10, Podman 4. The
+// table of package [github.com/dockerexec/dockerexec/dockerexectest/conformance]
+// says what that is; it holds for running engines too, those of Docker. Where
+// engines do one of two things by chance, it does one always: no two events, and no
+// two lines of a log, have the same time; an event stream begins before its request
+// is answered; a start whose client leaves during it is carried out.
 //
 // It serves containers, images, networks, volumes, events, info, version, plugins
 // and ping. It does not serve exec, attach, copies, builds, updates, statistics,
@@ -58,7 +59,9 @@
 // parameter that it does not know, so that no option is ignored in silence.
 //
 // A request is carried out once its body has been read, also if its client has
-// left by then; a pull ends with its client. There are no files of a host: every
-// path for a bind mount exists, unless [Engine.RemoveHostPath] was called. A
-// paused program stands still when it prints or ends; what it computes goes on.
+// left by then. A pull ends with its client, and Docker 29 does not begin a create
+// or a start whose client has left, unless the request is [Slow]. There are no files
+// of a host: every path for a bind mount exists, unless [Engine.RemoveHostPath] was
+// called. A paused program stands still when it prints or ends; what it computes
+// goes on.
 package dockerexectest

@@ -98,6 +98,9 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 			settings = &network.EndpointSettings{}
 		}
 		if n, err := e.findNetwork(name); err == nil {
+			if e.dialect == DockerV29 && settings.IPAMConfig != nil && !n.holds(settings.IPAMConfig.IPv4Address) {
+				return badRequest("invalid config for network %s: %s", name, outside29(settings.IPAMConfig.IPv4Address))
+			}
 			name = n.Name
 		}
 		c.endpoints = append(c.endpoints, &endpoint{network: name, settings: *settings})
@@ -115,8 +118,8 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 	}
 	if e.dialect == PodmanV4 {
 		for _, p := range c.endpoints {
-			if n, err := e.findNetwork(p.network); n == nil {
-				return err
+			if n, _ := e.findNetwork(p.network); n == nil {
+				return e.dialect.noNetworkToCreate(p.network)
 			}
 		}
 	}
@@ -126,6 +129,9 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 // joinNetworks is what a start does with the networks. The caller holds mu.
 func (e *Engine) joinNetworks(c *Container) *apiError {
 	if err := e.publishPorts(c); err != nil {
+		if e.dialect == DockerV29 {
+			c.endpoints = nil // it starts without networks from then on
+		}
 		return err
 	}
 	for _, p := range c.endpoints {
@@ -193,17 +199,12 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 		}
 	}
 	if wanted != "" {
-		isInside := len(n.IPAM.Config) == 0
 		for _, config := range n.IPAM.Config {
-			prefix, prefixErr := netip.ParsePrefix(config.Subnet)
-			addr, addrErr := netip.ParseAddr(wanted)
-			isInside = isInside || prefixErr == nil && addrErr == nil && prefix.Contains(addr)
 			taken[gatewayOf(config)] = true
 		}
 		switch {
-		case !isInside:
-			return "", e.dialect.say(http.StatusInternalServerError, "Invalid address "+wanted+": It does not belong to any of this network's subnets",
-				"invalid endpoint settings:\nno configured subnet contains IP address "+wanted)
+		case !n.holds(wanted):
+			return "", e.dialect.say(http.StatusInternalServerError, "Invalid address "+wanted+": It does not belong to any of this network's subnets", outside29(wanted))
 		case taken[wanted]:
 			return "", forbidden("Address already in use")
 		}
@@ -224,6 +225,20 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 		return "", nil
 	}
 	return "", forbidden("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
+}
+
+// holds reports whether a subnet of the network has an address, which may be empty.
+func (n *networkState) holds(address string) bool {
+	return address == "" || len(n.IPAM.Config) == 0 || slices.ContainsFunc(n.IPAM.Config, func(config network.IPAMConfig) bool {
+		prefix, prefixErr := netip.ParsePrefix(config.Subnet)
+		addr, addrErr := netip.ParseAddr(address)
+		return prefixErr == nil && addrErr == nil && prefix.Contains(addr)
+	})
+}
+
+// outside29 is what Docker 29 says of an address that no subnet has.
+func outside29(address string) string {
+	return "invalid endpoint settings:\nno configured subnet contains IP address " + address
 }
 
 // gatewayOf is the subnet's gateway, also where an inspect does not name it.
@@ -320,12 +335,14 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n, networkErr := e.findNetwork(r.name)
-	if networkErr != nil {
-		return answer{}, networkErr
-	}
 	c, err := e.find(body.Container)
-	if err != nil {
+	switch {
+	case networkErr != nil && (err != nil || c.running || e.dialect == PodmanV4):
+		return answer{}, networkErr
+	case err != nil:
 		return answer{}, err
+	case networkErr != nil: // looked for when the container starts
+		n = &networkState{Inspect: network.Inspect{Name: r.name}}
 	}
 	if c.removing || c.dead {
 		return answer{}, forbidden("Container %s is marked for removal and cannot be connected or disconnected to the network", c.id)
@@ -338,8 +355,11 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 		switch {
 		case p.network == n.Name && p.joined != nil:
 			return answer{}, forbidden("endpoint with name %s already exists in network %s", c.name, n.Name)
-		case p.network == n.Name:
+		case p.network == n.Name && !c.running:
 			return answer{status: http.StatusOK}, nil
+		case p.network == n.Name: // from a connect that was refused
+			p.settings = settings
+			return answer{status: http.StatusOK}, orNil(e.join(c, p, n))
 		case p.network == "host":
 			return answer{}, badRequest("container sharing network namespace with another container or host cannot be connected to any other network")
 		case p.network == "none" || n.Driver == "null":
@@ -351,14 +371,24 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 			"cannot connect container to host network - container must be created in host network mode")
 	}
 	p := &endpoint{network: n.Name, settings: settings}
+	isSound := settings.IPAMConfig == nil || n.holds(settings.IPAMConfig.IPv4Address)
+	var refused *apiError
 	if c.running {
-		if err := e.join(c, p, n); err != nil {
-			return answer{}, err
-		}
+		refused = e.join(c, p, n)
 	}
-	c.endpoints = append(c.endpoints, p)
-	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.network, b.network) })
-	return answer{status: http.StatusOK}, nil
+	if refused == nil || e.dialect == DockerV20 || e.dialect == DockerV29 && isSound { // kept also if it is refused
+		c.endpoints = append(c.endpoints, p)
+		slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.network, b.network) })
+	}
+	return answer{status: http.StatusOK}, orNil(refused)
+}
+
+// orNil is an error that is nil if there is none.
+func orNil(err *apiError) error {
+	if err == nil {
+		return nil
+	}
+	return err
 }
 
 // disconnectNetwork is POST /networks/{id}/disconnect.
@@ -379,7 +409,7 @@ func disconnectNetwork(e *Engine, r *request) (answer, error) {
 	}
 	at := slices.IndexFunc(c.endpoints, func(p *endpoint) bool { return p.network == n.Name })
 	if at < 0 {
-		return answer{}, internal("", "container %s is not connected to network %s", c.id, n.Name)
+		return answer{}, internal("", "container %s is not connected to the network %s", c.id, n.Name)
 	}
 	c.endpoints[at].leave()
 	c.endpoints = slices.Delete(c.endpoints, at, at+1)

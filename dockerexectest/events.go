@@ -23,6 +23,7 @@ const (
 // eventLog is the engine's past events, and who follows.
 type eventLog struct {
 	ring      []events.Message
+	last      int64 // time of the latest, in nanoseconds
 	followers map[*follower]bool
 }
 
@@ -36,10 +37,12 @@ type follower struct {
 
 // emit has an event happen. The caller holds mu.
 func (e *Engine) emit(kind events.Type, action events.Action, id string, attributes map[string]string) {
+	e.lastStamp = max(e.lastStamp, e.events.last+999) // events are so far apart that rounded times differ
 	now := e.now()
 	if e.isMute {
 		return
 	}
+	e.events.last = now.UnixNano()
 	m := events.Message{Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes},
 		Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano()}
 	switch { // what older clients read
@@ -71,6 +74,12 @@ func (e *Engine) emit(kind events.Type, action events.Action, id string, attribu
 // with engines. The caller holds mu.
 func (c *Container) emit(action events.Action, attributes map[string]string) {
 	all := map[string]string{}
+	if c.engine.dialect == PodmanV4 {
+		all["podId"], all["containerExitCode"] = "", "0"
+		if code, isEnd := attributes["exitCode"]; isEnd {
+			all["containerExitCode"] = code
+		}
+	}
 	maps.Copy(all, attributes)
 	maps.Copy(all, c.config.Labels)
 	if c.config.Image != "" {
@@ -143,13 +152,17 @@ func (e *Engine) sendEvents(w io.Writer, r *request, f *follower, until time.Tim
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	encoder := json.NewEncoder(w)
+	encode := func(m events.Message) error { return encoder.Encode(m) }
+	if e.dialect == DockerV29 && !r.atLeast("1.52") {
+		encode = func(m events.Message) error { return encodeRounded(encoder, m) }
+	}
 	for {
 		e.mu.Lock()
 		queue, arrived := f.queue, f.arrived.wait()
 		f.queue, f.taken = nil, time.Now()
 		e.mu.Unlock()
 		for _, m := range queue {
-			if err := encoder.Encode(m); err != nil {
+			if err := encode(m); err != nil {
 				return err
 			}
 		}
@@ -167,6 +180,21 @@ func (e *Engine) sendEvents(w io.Writer, r *request, f *follower, until time.Tim
 			return r.ctx.Err()
 		}
 	}
+}
+
+// encodeRounded encodes an event as Docker 29 does for API versions below 1.52: it
+// adds the fields of older clients, and where there are any, times lose their last
+// digits by it.
+func encodeRounded(encoder *json.Encoder, m events.Message) error {
+	text, err := json.Marshal(m)
+	if err != nil || m.Type != events.ContainerEventType && m.Type != events.ImageEventType {
+		return encoder.Encode(m)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return err
+	}
+	return encoder.Encode(fields)
 }
 
 // passes reports whether a filter lets an event through.
@@ -223,19 +251,17 @@ func withoutTag(ref string) string {
 	return reference.FamiliarName(named)
 }
 
-// timeOf reads a query parameter that is "SECONDS.NANOSECONDS" or RFC 3339. ""
-// and "0" differ: only "" is the zero time. quoted is its name in an error.
+// timeOf reads a query parameter that is "SECONDS.NANOSECONDS". "" and "0" differ:
+// only "" is the zero time. quoted is its name in an error.
 func (e *Engine) timeOf(r *request, name, quoted string) (time.Time, error) {
 	text := r.query.Get(name)
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-		return t, nil
-	}
 	seconds, nanos, err := timetypes.ParseTimestamps(text, 0)
 	if err != nil {
-		return time.Time{}, e.dialect.badTime(quoted, text)
+		whole, _, _ := strings.Cut(text, ".")
+		return time.Time{}, e.dialect.badTime(quoted, text, whole)
 	}
 	return time.Unix(seconds, nanos), nil
 }

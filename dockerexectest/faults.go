@@ -122,7 +122,7 @@ func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
 	case kind == drop:
 		panic(http.ErrAbortHandler)
 	case kind == refuse:
-		return e.refusal(&apiError{status: r.fault.status, message: r.fault.message}), true
+		return e.refusal(r, &apiError{status: r.fault.status, message: r.fault.message}), true
 	case kind == slow && r.method != http.MethodDelete: // a removal takes its time itself
 		if !e.sleep(r.fault.wait, r.life) {
 			panic(http.ErrAbortHandler)

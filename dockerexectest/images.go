@@ -213,7 +213,7 @@ func (e *Engine) imageToRun(ref, platform string) (*localImage, error) {
 		if named, err := parseRef(ref); err == nil {
 			ref = reference.FamiliarString(named)
 		} else {
-			return nil, badRequest("%v", err)
+			return nil, e.dialect.badReference(http.StatusBadRequest, err)
 		}
 		return nil, e.dialect.noSuchImage(ref)
 	}
@@ -313,6 +313,9 @@ func inspectImage(e *Engine, r *request) (answer, error) {
 		if e.dialect == DockerV20 {
 			err.message = "no such image: " + r.name + ": " + err.message
 		}
+		if named, parseErr := parseRef(r.name); e.dialect == PodmanV4 && parseErr == nil {
+			err.message = fmt.Sprintf("failed to find image %s: %s: No such image", r.name, named)
+		}
 		return answer{}, err
 	}
 	parts := strings.SplitN(i.platform+"//", "/", 4)
@@ -354,6 +357,30 @@ func listImages(e *Engine, r *request) (answer, error) {
 	return answer{status: http.StatusOK, body: list}, nil
 }
 
+// tagImage is POST /images/{name}/tag.
+func tagImage(e *Engine, r *request) (answer, error) {
+	named, err := reference.ParseNormalizedNamed(r.query.Get("repo"))
+	if err == nil && r.query.Get("tag") != "" {
+		named, err = reference.WithTag(reference.TrimNamed(named), r.query.Get("tag"))
+	}
+	if err != nil {
+		return answer{}, e.dialect.badReference(http.StatusInternalServerError, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := e.findImage(r.name)
+	if i == nil {
+		return answer{}, e.dialect.noSuchImage(familiarOf(r.name))
+	}
+	tag := reference.FamiliarString(reference.TagNameOnly(named))
+	for _, other := range e.images {
+		other.tags = slices.DeleteFunc(other.tags, func(known string) bool { return known == tag })
+	}
+	i.tags = append(i.tags, tag)
+	e.emit(events.ImageEventType, events.ActionTag, i.id, map[string]string{"name": tag})
+	return answer{status: http.StatusCreated}, nil
+}
+
 // removeImage is DELETE /images/{name}.
 func removeImage(e *Engine, r *request) (answer, error) {
 	e.mu.Lock()
@@ -390,6 +417,11 @@ func removeImage(e *Engine, r *request) (answer, error) {
 	}
 	if len(i.tags) == 0 && (user < 0 || e.dialect == DockerV20) {
 		e.images = slices.DeleteFunc(e.images, func(other *localImage) bool { return other == i })
+		if e.dialect == DockerV20 {
+			for _, digest := range i.digests {
+				gone = append(gone, image.DeleteResponse{Untagged: digest})
+			}
+		}
 		gone = append(gone, image.DeleteResponse{Deleted: i.id})
 		e.emit(events.ImageEventType, events.ActionDelete, i.id, map[string]string{"name": i.id})
 	}

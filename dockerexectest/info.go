@@ -72,6 +72,7 @@ func serveInfo(e *Engine, _ *request) (answer, error) {
 			info.ContainersPaused++
 		case c.running:
 			info.ContainersRunning++
+		case c.startedAt.IsZero() && e.dialect == PodmanV4: // counted nowhere
 		default:
 			info.ContainersStopped++
 		}
@@ -105,9 +106,17 @@ func serveVersion(e *Engine, _ *request) (answer, error) {
 }
 
 // servePing is GET and HEAD /_ping.
-func servePing(*Engine, *request) (answer, error) {
-	return answer{status: http.StatusOK, body: "OK", header: map[string]string{
-		"Content-Type": "text/plain; charset=utf-8", "Builder-Version": "2", "Swarm": "inactive", "Cache-Control": "no-cache, no-store, must-revalidate"}}, nil
+func servePing(e *Engine, _ *request) (answer, error) {
+	header := map[string]string{"Content-Type": "text/plain; charset=utf-8",
+		"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
+	switch e.dialect {
+	case DockerV29:
+		header["Builder-Version"], header["Swarm"] = "2", "inactive"
+	case PodmanV4:
+		header["Cache-Control"] = "no-cache"
+	case DockerV20:
+	}
+	return answer{status: http.StatusOK, body: "OK", header: header}, nil
 }
 
 // servePlugins is GET /plugins: those that are plugins, not drivers of the engine.

@@ -48,7 +48,18 @@ func (c *Container) inspect() container.InspectResponse {
 	for _, p := range c.endpoints {
 		settings.Networks[p.network] = p.report(c)
 	}
-	return container.InspectResponse{ContainerJSONBase: base, Config: &config, Mounts: slices.Clone(c.mounts), NetworkSettings: settings}
+	return container.InspectResponse{ContainerJSONBase: base, Config: &config, Mounts: c.mountPoints(), NetworkSettings: settings}
+}
+
+// mountPoints are the mounts as an inspect has them. The caller holds mu.
+func (c *Container) mountPoints() []container.MountPoint {
+	mounts := slices.Clone(c.mounts)
+	for i, m := range mounts {
+		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // a bind of a path alone
+			mounts[i].Name = ""
+		}
+	}
+	return mounts
 }
 
 // listContainers is GET /containers/json.
@@ -77,7 +88,7 @@ func listContainers(e *Engine, r *request) (answer, error) {
 			return answer{}, e.dialect.badNumber(err)
 		}
 	}
-	all := r.flag("all") || args.Contains("status") || args.Contains("exited") || limit > 0
+	all := r.flag("all") || args.Contains("status") || limit > 0
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -85,7 +96,7 @@ func listContainers(e *Engine, r *request) (answer, error) {
 	for _, name := range slices.Concat(since, before) {
 		if _, err := e.find(name); err != nil {
 			if e.dialect == DockerV20 {
-				err = notFound("no such container %s", name)
+				err = internal("", "no such container %s", name)
 			}
 			return answer{}, err
 		}
@@ -95,11 +106,17 @@ func listContainers(e *Engine, r *request) (answer, error) {
 		if limit > 0 && len(list) == limit {
 			break
 		}
-		if (all || c.running || c.restarting) && e.passesList(c, args, since, before) {
+		if (all || c.isListed()) && e.passesList(c, args, since, before) {
 			list = append(list, c.summary())
 		}
 	}
 	return answer{status: http.StatusOK, body: list}, nil
+}
+
+// isListed reports whether a list has the container that is not one of all. The
+// caller holds mu.
+func (c *Container) isListed() bool {
+	return (c.running || c.restarting) && !(c.paused && c.engine.dialect == PodmanV4)
 }
 
 func (e *Engine) passesList(c *Container, args filters.Args, since, before []string) bool {
@@ -132,7 +149,7 @@ func (e *Engine) passesList(c *Container, args filters.Args, since, before []str
 		}) &&
 		anyOf("network", func(v string) bool {
 			return slices.ContainsFunc(c.endpoints, func(p *endpoint) bool {
-				return p.network == v || p.joined != nil && strings.HasPrefix(p.joined.ID, v)
+				return p.network == v || p.known != "" && strings.HasPrefix(p.known, v)
 			})
 		})
 }
@@ -142,9 +159,12 @@ func (c *Container) summary() container.Summary {
 	s := container.Summary{
 		ID: c.id, Names: []string{"/" + c.name}, Image: c.config.Image, ImageID: c.image.id, Created: c.created.Unix(),
 		Command: strings.Join(slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd)), " "),
-		Labels:  labels(c.config.Labels), State: c.status(), Status: c.statusText(), Mounts: slices.Clone(c.mounts),
+		Labels:  labels(c.config.Labels), State: c.status(), Status: c.statusText(), Mounts: c.mountPoints(),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: map[string]*network.EndpointSettings{}},
 		Ports:           c.portList(),
+	}
+	if c.engine.dialect == PodmanV4 {
+		s.Command = strings.Join(c.config.Cmd, " ")
 	}
 	s.HostConfig.NetworkMode = string(c.hostConfig.NetworkMode)
 	if i := c.engine.findImage(c.config.Image); c.image.id != "" && i != c.image {

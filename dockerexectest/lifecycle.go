@@ -12,6 +12,7 @@ import (
 
 // startContainer is POST /containers/{name}/start.
 func startContainer(e *Engine, r *request) (answer, error) {
+	givesUp := e.givesUp(r)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)
@@ -24,8 +25,19 @@ func startContainer(e *Engine, r *request) (answer, error) {
 	case c.running:
 		return answer{}, notModified
 	}
+	if givesUp {
+		why := internal("", "Canceled: context canceled")
+		c.errorText, c.exitCode = why.message, 128
+		return answer{}, why
+	}
 	c.restarting = false
 	return answer{}, c.start()
+}
+
+// givesUp reports whether the client of a create or a start has left already:
+// Docker 29 does neither then.
+func (e *Engine) givesUp(r *request) bool {
+	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
 }
 
 // start starts the container. The caller holds mu.
@@ -87,6 +99,9 @@ func (c *Container) start() error {
 	c.startedAt = e.now()
 	r.started = c.startedAt
 	c.startHealth()
+	if e.dialect == PodmanV4 {
+		c.emit("init", nil)
+	}
 	c.emit(events.ActionStart, nil)
 	c.changed.raise()
 	return nil
@@ -206,7 +221,9 @@ func (c *Container) send(s syscall.Signal) {
 		c.restarting = false
 		return
 	}
-	c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
+	if c.engine.dialect != PodmanV4 { // which tells of kills alone that are asked for
+		c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
+	}
 	if isStop && c.paused {
 		c.setPaused(false)
 	}
@@ -253,6 +270,9 @@ func killContainer(e *Engine, r *request) (answer, error) {
 	}
 	if c.run == nil {
 		return answer{}, e.dialect.killFailed(r.name, e.dialect.notRunning(c))
+	}
+	if e.dialect == PodmanV4 {
+		c.emit(events.ActionKill, nil)
 	}
 	c.send(s)
 	return answer{}, nil
@@ -308,6 +328,9 @@ func stopContainer(e *Engine, r *request) (answer, error) {
 		return answer{}, err
 	}
 	if !c.running && !c.restarting {
+		if e.dialect == PodmanV4 && c.startedAt.IsZero() {
+			return answer{}, nil
+		}
 		return answer{}, notModified
 	}
 	s, grace, err := c.stopOptions(r)
@@ -404,35 +427,4 @@ func (c *Container) resumeAfterRestart() {
 	case c.hostConfig.AutoRemove && !c.startedAt.IsZero():
 		c.remove(true)
 	}
-}
-
-// restartContainer is POST /containers/{name}/restart.
-func restartContainer(e *Engine, r *request) (answer, error) {
-	if err := e.checkGrace(r); err != nil {
-		return answer{}, err
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c, err := e.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
-	s, grace, err := c.stopOptions(r)
-	if err != nil {
-		return answer{}, err
-	}
-	autoRemove := c.hostConfig.AutoRemove
-	c.hostConfig.AutoRemove = false
-	if c.running {
-		c.stop(s, grace, r.life)
-	}
-	c.hostConfig.AutoRemove = autoRemove
-	if c.isRemoved || c.run != nil {
-		panic(http.ErrAbortHandler)
-	}
-	if err := c.start(); err != nil {
-		return answer{}, err
-	}
-	c.emit(events.ActionRestart, nil)
-	return answer{}, nil
 }

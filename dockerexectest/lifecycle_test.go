@@ -135,18 +135,18 @@ func TestEventsOfALife(t *testing.T) {
 			return stop()
 		}
 		assert.Equal(t, [][]events.Action{
-			{"create", "start", "die", "destroy"}, {"create", "start", "die", "destroy"}, {"create", "start", "die", "cleanup", "remove"},
+			{"create", "start", "die", "destroy"}, {"create", "start", "die", "destroy"}, {"create", "init", "start", "die", "cleanup", "remove"},
 		}[d], life(func() { e.Container("web").Exit(3) }))
 		assert.Equal(t, [][]events.Action{
 			{"create", "start", "kill", "stop", "die", "destroy"}, {"create", "start", "kill", "die", "stop", "destroy"},
-			{"create", "start", "kill", "die", "cleanup", "remove"},
+			{"create", "init", "start", "die", "cleanup", "remove"},
 		}[d], life(func() { require.NoError(t, c.ContainerStop(t.Context(), "web", container.StopOptions{})) }))
 		assert.Equal(t, [][]events.Action{
 			{"create", "start", "kill", "die", "destroy"}, {"create", "start", "kill", "die", "destroy"},
-			{"create", "start", "kill", "die", "cleanup", "remove"},
+			{"create", "init", "start", "die", "cleanup", "remove"},
 		}[d], life(func() {})) // by the removal
 		assert.Equal(t, [][]events.Action{
-			{"create", "start", "oom", "die", "destroy"}, {"create", "start", "oom", "die", "destroy"}, {"create", "start", "die", "cleanup", "remove"},
+			{"create", "start", "oom", "die", "destroy"}, {"create", "start", "oom", "die", "destroy"}, {"create", "init", "start", "die", "cleanup", "remove"},
 		}[d], life(func() {
 			e.Container("web").OOM()
 			assert.Equal(t, d != dockerexectest.PodmanV4, state(t, c, "web").OOMKilled)
@@ -235,7 +235,7 @@ func TestAStopUnpauses(t *testing.T) {
 		e.Container("web").Pause()
 		stop := told(t, c)
 		require.NoError(t, c.ContainerStop(t.Context(), "web", container.StopOptions{Timeout: &grace}))
-		assert.Equal(t, [][]events.Action{{"kill", "unpause", "stop", "die"}, {"kill", "unpause", "die", "stop"}, {"kill", "unpause", "die", "cleanup"}}[d], stop())
+		assert.Equal(t, [][]events.Action{{"kill", "unpause", "stop", "die"}, {"kill", "unpause", "die", "stop"}, {"unpause", "die", "cleanup"}}[d], stop())
 	})
 }
 
@@ -294,7 +294,7 @@ func TestRestartRequest(t *testing.T) {
 		stop := told(t, c)
 		require.NoError(t, c.ContainerRestart(t.Context(), "web", container.StopOptions{Timeout: &grace}))
 		assert.Equal(t, [][]events.Action{
-			{"kill", "stop", "die", "start", "restart"}, {"kill", "die", "stop", "start", "restart"}, {"kill", "die", "cleanup", "start", "restart"},
+			{"kill", "stop", "die", "start", "restart"}, {"kill", "die", "stop", "start", "restart"}, {"die", "cleanup", "init", "start", "restart"},
 		}[d], stop())
 		assert.True(t, state(t, c, "web").Running)
 	})

@@ -50,7 +50,10 @@ func serveLogs(e *Engine, r *request) (answer, error) {
 		q.follow = false
 	}
 	a := answer{stream: e.logStream(r, c, c.run, q), contentType: "application/vnd.docker.raw-stream"}
-	if !c.config.Tty && r.atLeast("1.42") {
+	switch {
+	case e.dialect == DockerV20:
+		a.contentType = noContentType
+	case !c.config.Tty && r.atLeast("1.42"):
 		a.contentType = "application/vnd.docker.multiplexed-stream"
 	}
 	return a, nil

@@ -61,7 +61,11 @@ func (e *Engine) findNetwork(term string) (*networkState, *apiError) {
 	case len(byName) == 1:
 		return byName[0], nil
 	case len(byName) > 1:
-		return nil, badRequest("network %s is ambiguous (%d matches found on name)", term, len(byName))
+		how := "on name"
+		if e.dialect == DockerV20 {
+			how = "based on name"
+		}
+		return nil, badRequest("network %s is ambiguous (%d matches found %s)", term, len(byName), how)
 	case len(byPrefix) == 1:
 		return byPrefix[0], nil
 	case len(byPrefix) > 1:
@@ -199,7 +203,7 @@ func (e *Engine) reportNetwork(n *networkState) network.Inspect {
 	report.Containers = map[string]network.EndpointResource{}
 	for _, c := range e.order {
 		for _, p := range c.endpoints {
-			if p.joined == n {
+			if p.joined == n || e.dialect == PodmanV4 && p.known == n.ID { // there also one that has ended
 				report.Containers[c.id] = network.EndpointResource{Name: c.name, EndpointID: p.id, MacAddress: p.mac, IPv4Address: p.cidr()}
 			}
 		}
@@ -240,7 +244,7 @@ func removeNetwork(e *Engine, r *request) (answer, error) {
 	n, err := e.findNetwork(r.name)
 	if err != nil {
 		if e.dialect == PodmanV4 {
-			err = notFound("%s", err.message)
+			err = notFound("network not found")
 		}
 		return answer{}, err
 	}

@@ -49,7 +49,7 @@ func TestNetworkIsRefused(t *testing.T) {
 			require.EqualError(t, err, "Error response from daemon: "+test.want)
 		}
 		require.EqualError(t, c.NetworkRemove(t.Context(), "host"), "Error response from daemon: host is a pre-defined network and cannot be removed")
-		require.ErrorContains(t, c.NetworkRemove(t.Context(), "nosuch"), each(d, "network nosuch not found", "network nosuch not found", "nosuch"))
+		require.ErrorContains(t, c.NetworkRemove(t.Context(), "nosuch"), each(d, "network nosuch not found", "network nosuch not found", "network not found"))
 		assert.Equal(t, []string{"net"}, e.Networks())
 	})
 }
@@ -126,7 +126,7 @@ func TestSeveralNetworks(t *testing.T) {
 		assert.Equal(t, two, answer.NetworkSettings.Networks["two"].NetworkID)
 		require.EqualError(t, c.NetworkConnect(t.Context(), "two", "web", nil), "Error response from daemon: endpoint with name web already exists in network two")
 		require.NoError(t, c.NetworkDisconnect(t.Context(), "two", "web", false))
-		require.ErrorContains(t, c.NetworkDisconnect(t.Context(), "two", "web", false), "is not connected to network two")
+		require.ErrorContains(t, c.NetworkDisconnect(t.Context(), "two", "web", false), "is not connected to the network two")
 		require.EqualError(t, c.NetworkConnect(t.Context(), "one", e.AddContainer("other", nil).ID(), &network.EndpointSettings{IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: "10.1.2.3"}}),
 			"Error response from daemon: Address already in use")
 		require.EqualError(t, c.NetworkConnect(t.Context(), "host", "web", nil), "Error response from daemon: cannot connect container to host network - container must be created in host network mode")
@@ -148,7 +148,7 @@ func TestNetworksOfOneName(t *testing.T) {
 		assert.Equal(t, 201, post(t, c, "/v1.41/networks/create", `{"Name":"net"}`))
 		_, err = c.NetworkInspect(t.Context(), "net", network.InspectOptions{})
 		require.EqualError(t, err, "Error response from daemon: 2 matches found based on name: network net is ambiguous")
-		require.EqualError(t, c.NetworkRemove(t.Context(), "net"), "Error response from daemon: network net is ambiguous (2 matches found on name)")
+		require.EqualError(t, c.NetworkRemove(t.Context(), "net"), "Error response from daemon: network net is ambiguous (2 matches found based on name)")
 		list, err := c.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("name", "net"))})
 		require.NoError(t, err)
 		require.Len(t, list, 2)
@@ -185,7 +185,7 @@ func TestPorts(t *testing.T) {
 		running(t, e, c, "web", dockerexectest.UntilStopped(0), change)
 		first := each(d, "32768", "49153", "32768")
 		want := nat.PortMap{"80/tcp": {{HostIP: "0.0.0.0", HostPort: "8080"}}, "81/tcp": nil, "82/udp": {{HostIP: "0.0.0.0", HostPort: first}}}
-		if d == dockerexectest.DockerV20 {
+		if d != dockerexectest.PodmanV4 {
 			want["80/tcp"] = append(want["80/tcp"], nat.PortBinding{HostIP: "::", HostPort: "8080"})
 			want["82/udp"] = append(want["82/udp"], nat.PortBinding{HostIP: "::", HostPort: first})
 		}
@@ -197,6 +197,9 @@ func TestPorts(t *testing.T) {
 		require.NoError(t, c.ContainerKill(t.Context(), "web", ""))
 		assert.Empty(t, e.Container("web").Inspect().NetworkSettings.Ports)
 		start(t, c, "other")
+		if d == dockerexectest.DockerV29 {
+			want = nat.PortMap{} // it has lost its networks
+		}
 		assert.Equal(t, want, e.Container("other").Inspect().NetworkSettings.Ports)
 	})
 }
@@ -212,7 +215,7 @@ func TestVolumes(t *testing.T) {
 		_, err = c.VolumeCreate(t.Context(), volume.CreateOptions{Name: "data", Driver: "nosuch"})
 		require.EqualError(t, err, `Error response from daemon: create data: error looking up volume plugin nosuch: plugin "nosuch" not found`)
 		_, err = c.VolumeInspect(t.Context(), "nosuch")
-		require.EqualError(t, err, "Error response from daemon: "+each(d, "get nosuch: no such volume", "get nosuch: no such volume", `no volume with name "nosuch" found: no such volume`))
+		require.EqualError(t, err, "Error response from daemon: "+each(d, "get nosuch: no such volume", "get nosuch: no such volume", "volume with name nosuch not found: no such volume"))
 
 		e.LocalImage("example/web:1", nil, dockerexectest.WithVolumes("/cache"))
 		id := create(t, c, "web", "example/web:1", func(_ *container.Config, h *container.HostConfig) { h.Binds = []string{"data:/data:ro", "made:/made"} })

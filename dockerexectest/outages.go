@@ -35,7 +35,7 @@ func (e *Engine) Hang() {
 }
 
 // Resume ends what [Engine.Hang] began. What was asked meanwhile is carried out,
-// also for clients that have left.
+// also for clients that have left. Docker 29 gives up their creates and starts.
 func (e *Engine) Resume() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -2,11 +2,44 @@ package dockerexectest
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 )
+
+// restartContainer is POST /containers/{name}/restart.
+func restartContainer(e *Engine, r *request) (answer, error) {
+	if err := e.checkGrace(r); err != nil {
+		return answer{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, err := e.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	s, grace, err := c.stopOptions(r)
+	if err != nil {
+		return answer{}, err
+	}
+	autoRemove := c.hostConfig.AutoRemove
+	c.hostConfig.AutoRemove = false
+	if c.running {
+		c.stop(s, grace, r.life)
+	}
+	c.hostConfig.AutoRemove = autoRemove
+	if c.isRemoved || c.run != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if err := c.start(); err != nil {
+		return answer{}, err
+	}
+	c.emit(events.ActionRestart, nil)
+	return answer{}, nil
+}
 
 // pauseContainer is POST /containers/{name}/pause.
 func pauseContainer(e *Engine, r *request) (answer, error) {
@@ -66,6 +99,9 @@ func waitContainer(e *Engine, r *request) (answer, error) {
 	defer e.mu.Unlock()
 	c, err := e.find(r.name)
 	if err != nil {
+		if e.dialect == PodmanV4 {
+			err = notFound("no such container")
+		}
 		return answer{}, err
 	}
 	condition := container.WaitCondition(r.query.Get("condition"))
@@ -93,6 +129,15 @@ func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.
 			isOver, code, changed := over() || c.isRemoved, c.exitCode, c.changed.wait()
 			e.mu.Unlock()
 			if isOver {
+				switch e.dialect {
+				case DockerV29:
+				case PodmanV4:
+					_, err := fmt.Fprintf(w, "{\"StatusCode\":%d,\"Error\":null}\n", code)
+					return err
+				case DockerV20:
+					_, err := fmt.Fprintf(w, "{\"Error\":null,\"StatusCode\":%d}\n", code)
+					return err
+				}
 				return json.NewEncoder(w).Encode(container.WaitResponse{StatusCode: int64(code)})
 			}
 			select {

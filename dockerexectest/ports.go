@@ -24,7 +24,7 @@ const (
 
 // publishPorts gives the container that starts its ports. The caller holds mu.
 func (e *Engine) publishPorts(c *Container) *apiError {
-	if c.hostConfig.NetworkMode.IsHost() || c.hostConfig.NetworkMode.IsNone() || c.hostConfig.NetworkMode.IsContainer() {
+	if !c.hasPorts() {
 		return nil
 	}
 	wanted := nat.PortMap{}
@@ -60,7 +60,7 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 			ips := []string{binding.HostIP}
 			if binding.HostIP == "" {
 				ips = []string{"0.0.0.0"}
-				if e.dialect == DockerV20 {
+				if e.dialect != PodmanV4 { // with the engine's own proxy, as by default
 					ips = append(ips, "::")
 				}
 			}
@@ -70,6 +70,13 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 		}
 	}
 	return nil
+}
+
+// hasPorts reports whether the container's networks have ports of their own. The
+// caller holds mu.
+func (c *Container) hasPorts() bool {
+	mode := c.hostConfig.NetworkMode
+	return len(c.endpoints) > 0 && !mode.IsHost() && !mode.IsNone() && !mode.IsContainer()
 }
 
 // freePorts takes the container's ports back. The caller holds mu.
@@ -98,7 +105,7 @@ func sortedPorts(m nat.PortMap) []nat.Port {
 // for one that is not published. The caller holds mu.
 func (c *Container) portMap() nat.PortMap {
 	m := nat.PortMap{}
-	if !c.running {
+	if !c.running || !c.hasPorts() {
 		return m
 	}
 	for port := range c.config.ExposedPorts {

@@ -37,7 +37,7 @@ func (e *Engine) Pull(ref string, messages ...string) {
 func pullImage(e *Engine, r *request) (answer, error) {
 	named, err := pullRef(r.query.Get("fromImage"), r.query.Get("tag"))
 	if err != nil {
-		return answer{}, badRequest("%v", err)
+		return answer{}, e.dialect.badReference(http.StatusBadRequest, err)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -97,7 +97,7 @@ func (e *Engine) inRegistry(named reference.Named, platform string) (*registryIm
 			return from, c
 		}
 	}
-	if len(from.contents) == 1 && e.dialect == DockerV20 { // a single manifest is not asked for its platform
+	if len(from.contents) == 1 && e.dialect != PodmanV4 { // a single manifest is not asked for its platform
 		return from, from.contents[0]
 	}
 	return from, nil
@@ -253,7 +253,11 @@ type errorDetail struct {
 }
 
 func (p *pull) begins() pullMessage {
-	return pullMessage{Status: "Pulling from " + reference.Path(p.named), ID: p.tag()}
+	id := p.tag()
+	if _, isDigest := p.named.(reference.Digested); isDigest {
+		id = p.familiar
+	}
+	return pullMessage{Status: "Pulling from " + reference.Path(p.named), ID: id}
 }
 
 // saysError is a stream that ends in an error.

@@ -212,7 +212,7 @@ func TestImages(t *testing.T) {
 		require.Len(t, list, 1)
 		assert.Equal(t, []string{"example/web:1"}, list[0].RepoTags)
 		_, err = c.ImageInspect(t.Context(), "nosuch")
-		require.EqualError(t, err, "Error response from daemon: "+each(d, "No such image: nosuch:latest", "no such image: nosuch: No such image: nosuch:latest", "nosuch:latest: image not known"))
+		require.EqualError(t, err, "Error response from daemon: "+each(d, "No such image: nosuch:latest", "no such image: nosuch: No such image: nosuch:latest", "failed to find image nosuch: docker.io/library/nosuch:latest: No such image"))
 		_, err = c.ImageRemove(t.Context(), "example/web:1", image.RemoveOptions{})
 		require.ErrorContains(t, err, "is using its referenced image")
 		require.NoError(t, c.ContainerRemove(t.Context(), "web", container.RemoveOptions{}))

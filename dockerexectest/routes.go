@@ -43,6 +43,7 @@ func init() { // in a variable it would refer to itself
 		{post, "/images/create", "", "fromImage tag platform", pullImage},
 		{get, "/images/json", "", "all filters", listImages},
 		{get, "/images/", "/json", "", inspectImage},
+		{post, "/images/", "/tag", "repo tag", tagImage},
 		{del, "/images/", "", "force noprune", removeImage},
 
 		{get, "/networks", "", "filters", listNetworks},

@@ -91,6 +91,9 @@ type answer struct {
 	ended func()
 }
 
+// noContentType is that of an answer without one.
+const noContentType = "-"
+
 var versionPrefix = regexp.MustCompile(`^/v([0-9]+\.[0-9]+)(/.*)$`)
 
 // serve answers one request.
@@ -134,7 +137,9 @@ func (e *Engine) serve(w http.ResponseWriter, hr *http.Request) {
 
 	header := w.Header()
 	header.Set("Api-Version", newest)
-	header.Set("Ostype", "linux")
+	if e.dialect != PodmanV4 {
+		header.Set("Ostype", "linux")
+	}
 	header.Set("Server", e.dialect.server())
 	e.send(w, r, e.carryOut(r, newest, oldest))
 }
@@ -146,36 +151,36 @@ func (e *Engine) carryOut(r *request, newest, oldest string) answer {
 	}
 	switch {
 	case versions.LessThan(r.version, oldest):
-		return e.refusal(badRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", r.version, oldest))
+		return e.refusal(r, badRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", r.version, oldest))
 	case versions.GreaterThan(r.version, newest):
-		return e.refusal(badRequest("client version %s is too new. Maximum supported API version is %s", r.version, newest))
+		return e.refusal(r, badRequest("client version %s is too new. Maximum supported API version is %s", r.version, newest))
 	}
 	found := findRoute(r)
 	if found == nil {
-		return e.unserved(r.method + " " + r.path + " is not served")
+		return e.unserved(r, r.method+" "+r.path+" is not served")
 	}
 	known := strings.Fields(found.query)
 	for _, name := range slices.Sorted(maps.Keys(r.query)) {
 		if !slices.Contains(known, name) {
-			return e.unserved(r.method + " " + r.path + " is not served with the query parameter " + name)
+			return e.unserved(r, r.method+" "+r.path+" is not served with the query parameter "+name)
 		}
 	}
 	a, err := found.does(e, r)
 	if err != nil {
-		return e.refusal(err)
+		return e.refusal(r, err)
 	}
 	return a
 }
 
 // unserved fails the test.
-func (e *Engine) unserved(what string) answer {
+func (e *Engine) unserved(r *request, what string) answer {
 	e.mu.Lock()
 	isClosed := e.isClosed
 	e.mu.Unlock()
 	if !isClosed {
 		e.failf("dockerexectest: %s", what)
 	}
-	return e.refusal(&apiError{status: http.StatusNotImplemented, message: "dockerexectest: " + what})
+	return e.refusal(r, &apiError{status: http.StatusNotImplemented, message: "dockerexectest: " + what})
 }
 
 // send writes the answer, as far as faults let it.
@@ -204,7 +209,11 @@ func (e *Engine) send(w http.ResponseWriter, r *request, a answer) {
 	}
 	if a.stream != nil {
 		w.Header().Set("Content-Type", "application/json")
-		if a.contentType != "" {
+		switch a.contentType {
+		case "":
+		case noContentType:
+			w.Header()["Content-Type"] = nil // none is guessed
+		default:
 			w.Header().Set("Content-Type", a.contentType)
 		}
 		w.WriteHeader(http.StatusOK)
@@ -242,14 +251,18 @@ func (e *Engine) wasCut(r *request) bool {
 	return r.isCut
 }
 
-// refusal is the answer that says an error.
-func (e *Engine) refusal(err error) answer {
+// refusal is the answer that says an error: the oldest API versions have it as
+// plain text.
+func (e *Engine) refusal(r *request, err error) answer {
 	refused, ok := err.(*apiError) //nolint:errorlint // handlers return it bare
 	if !ok {
 		refused = &apiError{status: http.StatusInternalServerError, message: err.Error()}
 	}
 	if refused.status == http.StatusNotModified {
 		return answer{status: refused.status}
+	}
+	if e.dialect != PodmanV4 && !r.atLeast("1.24") {
+		return answer{status: refused.status, body: refused.message + "\n", header: map[string]string{"Content-Type": "text/plain; charset=utf-8"}}
 	}
 	return answer{status: refused.status, body: e.dialect.errorBody(refused)}
 }

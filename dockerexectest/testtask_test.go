@@ -67,6 +67,25 @@ func testtaskOne(p *dockerexectest.Process, args []string) int {
 				return 137
 			}
 		}
+	case "linger":
+		fmt.Fprintln(p.Stdout, "ready")
+		d, _ := time.ParseDuration(arg(1, "0s"))
+		var end <-chan time.Time
+		for {
+			select {
+			case s := <-p.Signals:
+				if s == syscall.SIGTERM {
+					fmt.Fprintln(p.Stdout, "signal")
+					if end == nil {
+						end = time.After(d)
+					}
+				}
+			case <-end:
+				return 0
+			case <-p.Killed:
+				return 137
+			}
+		}
 	case "ignore-term":
 		fmt.Fprintln(p.Stdout, "ready")
 		<-p.Killed

@@ -40,6 +40,9 @@ func (e *Engine) makeVolume(name, driver string, options, own map[string]string)
 		if driver != "" && driver != v.Driver {
 			return nil, conflict("create %s: driver '%s' already has volume '%s': volume name must be unique", name, v.Driver, name)
 		}
+		if e.dialect == DockerV20 {
+			e.emit(events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": v.Driver})
+		}
 		return v, nil // whatever its options are
 	}
 	if driver == "" {
@@ -71,11 +74,19 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 		return nil
 	}
 	for _, bind := range c.hostConfig.Binds {
-		parts := strings.SplitN(bind, ":", 3)
-		if len(parts) < 2 {
-			return nil, badRequest("invalid volume specification: '%s'", bind)
+		parts := strings.Split(bind, ":")
+		if len(parts) == 1 { // a volume without a name
+			parts = []string{"", bind, "z"}
 		}
 		mode := strings.Join(parts[2:], "")
+		switch {
+		case len(parts) > 3:
+			return nil, internal("", "invalid volume specification: '%s'", bind)
+		case !strings.HasPrefix(parts[1], "/"):
+			return nil, internal("", "invalid volume specification: '%s': invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute", bind, parts[1])
+		case mode != "" && slices.ContainsFunc(strings.Split(mode, ","), func(m string) bool { return !slices.Contains(bindModes, m) }):
+			return nil, internal("", "invalid mode: %s", mode)
+		}
 		isWritable := mode == "" || !slices.Contains(strings.Split(mode, ","), "ro")
 		if strings.HasPrefix(parts[0], "/") {
 			c.mounts = append(c.mounts, container.MountPoint{Type: mount.TypeBind, Source: parts[0], Destination: parts[1], Mode: mode, RW: isWritable, Propagation: mount.PropagationRPrivate})
@@ -118,6 +129,9 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 	}
 	return warnings, nil
 }
+
+// bindModes are the words that may follow a bind.
+var bindModes = strings.Fields("ro rw z Z nocopy shared rshared slave rslave private rprivate consistent cached delegated")
 
 // emitMounts has the events of all volumes of a container happen. The caller
 // holds mu.
@@ -220,6 +234,9 @@ func removeVolume(e *Engine, r *request) (answer, error) {
 	if v == nil {
 		if r.flag("force") && e.dialect != PodmanV4 {
 			return answer{}, nil
+		}
+		if e.dialect == PodmanV4 {
+			return answer{}, notFound("no volume with name %q found: no such volume", r.name)
 		}
 		return answer{}, e.dialect.noSuchVolume(r.name)
 	}

@@ -104,11 +104,10 @@ wait "$visitor" || true
 heading 'What was seen'
 [[ $status == 0 ]] || fail "runtask exits with $status instead of 0"
 shows out '^pull .*[0-9]+ of [0-9]+ layers' 'progress of the pull, with credentials'
-shows out '^event create$' 'the event create'
-shows out '^event start$' 'the event start'
-shows out '^event health_status: healthy$' 'the health check, as an event'
-shows out '^event die$' 'the event die'
-shows out '^event destroy$' 'the event destroy'
+shows out '^state preparing$' 'the state preparing'
+shows out '^state starting$' 'the state starting, until the task is healthy'
+shows out '^state running$' 'the state running'
+shows out '^state complete$' 'the state complete'
 shows out "^log \\| env DEMO_TASK=demo\\.1 on $(hostname)\$" 'the environment template, filled in'
 shows out '^log \| step 10 of 10$' 'log lines'
 shows out '^log ! job ends with 0$' 'the log of the standard error'
@@ -134,7 +133,8 @@ heading 'What was seen'
 [[ $status == 125 ]] || fail "runtask exits with $status instead of 125"
 checked 'exit code 125: runtask itself has failed'
 shows out "^runtask: .*$image.*(unauthorized|denied|authentication|basic auth)" 'an error that names the image and the cause'
-if grep -q '^event' out; then fail 'a container was made'; fi
+shows out '^state rejected$' 'the state rejected'
+if grep -Eq '^(state starting|log )' out; then fail 'a container was made'; fi
 no_password out
 nothing_left
 

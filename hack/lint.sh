@@ -56,8 +56,8 @@ go_line() {
 packages() {
 	local packages
 	packages=$(go list -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./... | paste -sd ' ') || return
-	[[ $packages == 'github.com/dockerexec/dockerexec github.com/dockerexec/dockerexec/dockerexectest' ]] ||
-		{ echo "want the package and dockerexectest, have: $packages" && return 1; }
+	[[ $packages == 'github.com/dockerexec/dockerexec github.com/dockerexec/dockerexec/dockerexectest github.com/dockerexec/dockerexec/dockerexectest/conformance' ]] ||
+		{ echo "want the package, dockerexectest and conformance, have: $packages" && return 1; }
 	packages=$(go list -deps ./dockerexectest) || return
 	! grep -x github.com/dockerexec/dockerexec <<<"$packages" || { echo 'dockerexectest stands on the package' && return 1; }
 }

@@ -1,7 +1,7 @@
 // Command runtask runs one SwarmKit task on a Docker Engine and exits with the
-// exit code of its container. It is an executor as small as one can be, on the
-// adapter of package dockerexec: task.go makes the task, run.go runs it, and
-// output.go prints what happens. Run it with -h for its flags.
+// exit code of its container. It is Engine.Run of package dockerexec with flags:
+// task.go makes the task, run.go runs it, and output.go prints what happens. Run
+// it with -h for its flags.
 package main
 
 import (
@@ -24,14 +24,16 @@ import (
 const ownFailure = 125
 
 func main() {
-	code, err := runtask(os.Args[1:], os.Stdout, os.Stderr)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	code, err := runtask(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "runtask:", err)
 	}
 	os.Exit(code)
 }
 
-func runtask(args []string, stdout, stderr io.Writer) (int, error) {
+func runtask(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	o, err := parseFlags(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0, nil
@@ -62,30 +64,5 @@ func runtask(args []string, stdout, stderr io.Writer) (int, error) {
 		return ownFailure, err
 	}
 	defer client.Close()
-
-	first, second, stop := interrupts()
-	defer stop()
-	r := &runner{client: client, task: task, out: newPrinter(stdout), keepVolumes: o.keepVolumes, patience: o.patience}
-	return r.run(first, second)
-}
-
-// interrupts returns a context that ends with the first Ctrl-C or SIGTERM, which
-// is its cause, and one that ends with the second. A third ends the program at
-// once.
-func interrupts() (first, second context.Context, stop func()) {
-	first, endFirst := context.WithCancelCause(context.Background())
-	second, endSecond := context.WithCancelCause(context.Background())
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		for _, end := range []context.CancelCauseFunc{endFirst, endSecond} {
-			select {
-			case s := <-signals:
-				end(fmt.Errorf("on signal %v", s))
-			case <-second.Done():
-			}
-		}
-		signal.Stop(signals)
-	}()
-	return first, second, func() { endSecond(nil); endFirst(nil) }
+	return run(ctx, client, task, newPrinter(stdout), o.keepVolumes)
 }

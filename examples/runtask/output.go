@@ -12,13 +12,12 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/dockerexec/dockerexec"
-	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 )
 
 // printer prints one line for each thing that happens; the first word says
-// which kind: pull, event, log, retry, stop, kill, exit. On a terminal the
-// progress of a pull is a bar instead of lines.
+// which kind: state, pull, log, exit. On a terminal the progress of a pull is a
+// bar instead of lines.
 type printer struct {
 	mu       sync.Mutex
 	w        io.Writer
@@ -106,15 +105,17 @@ func share(p dockerexec.PullProgress, of int64) int {
 	return int(min(max(p.BytesDone, 0), p.BytesTotal) * of / p.BytesTotal)
 }
 
-// log prints the container's log, from its begin to its end, until ctx ends.
-func (r *runner) log(ctx context.Context) error {
-	return r.adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true},
-		exec.LogPublisherFunc(func(_ context.Context, message api.LogMessage) error {
-			mark := "|"
-			if message.Stream == api.LogStreamStderr {
-				mark = "!"
-			}
-			r.out.line("log %s %s", mark, bytes.TrimRight(message.Data, "\r\n"))
-			return nil
-		}))
+// status prints each state of the task.
+func (p *printer) status(_ context.Context, status api.TaskStatus) {
+	p.line("state %s", strings.ToLower(status.State.String()))
+}
+
+// Publish prints the container's log.
+func (p *printer) Publish(_ context.Context, message api.LogMessage) error {
+	mark := "|"
+	if message.Stream == api.LogStreamStderr {
+		mark = "!"
+	}
+	p.line("log %s %s", mark, bytes.TrimRight(message.Data, "\r\n"))
+	return nil
 }

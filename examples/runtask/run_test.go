@@ -3,298 +3,174 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
-	"slices"
-	"strings"
-	"sync"
+	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/volume"
-	engineapi "github.com/docker/docker/client"
-	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/dockerexec/dockerexec"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// fakeEngine runs one container, which ends by itself unless it sleeps.
-type fakeEngine struct {
-	engineapi.APIClient
+const webImage = "registry.test/web:1"
 
-	pullErr    error
-	hasImage   bool
-	createErr  error
-	sleeps     bool   // runs until it is stopped
-	stubborn   bool   // and even then, until it is killed
-	sick       bool   // its health check fails
-	exitCode   int    // of a container that ends by itself
-	log        []byte // multiplexed
-	started    chan struct{}
-	mu         sync.Mutex
-	calls      []string
-	labels     map[string]string
-	state      *container.State // nil: no container
-	messages   chan events.Message
-	volumeName string
+// outcome is what is seen of a run.
+type outcome struct {
+	code   int
+	err    error
+	output string
+	engine *dockerexectest.Engine
 }
 
-func newFakeEngine() *fakeEngine {
-	return &fakeEngine{started: make(chan struct{}), messages: make(chan events.Message, 8)}
-}
-
-func (f *fakeEngine) called(call string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls = append(f.calls, call)
-}
-
-// become puts the container into another state and says so as an event.
-func (f *fakeEngine) become(status string, code int, action events.Action) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.state = &container.State{Status: status, ExitCode: code}
-	f.messages <- events.Message{Type: events.ContainerEventType, Action: action,
-		Actor: events.Actor{ID: "c1", Attributes: f.labels}, TimeNano: time.Now().UnixNano()}
-}
-
-func (f *fakeEngine) ImagePull(context.Context, string, image.PullOptions) (io.ReadCloser, error) {
-	f.called("pull")
-	return io.NopCloser(strings.NewReader(`{"status":"Pulling from web","id":"1"}` + "\n")), f.pullErr
-}
-
-func (f *fakeEngine) ImageInspect(context.Context, string, ...engineapi.ImageInspectOption) (image.InspectResponse, error) {
-	if !f.hasImage {
-		return image.InspectResponse{}, cerrdefs.ErrNotFound
-	}
-	return image.InspectResponse{}, nil
-}
-
-func (f *fakeEngine) NetworkCreate(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
-	f.called("create network " + name)
-	return network.CreateResponse{ID: "n1"}, nil
-}
-
-func (f *fakeEngine) NetworkInspect(context.Context, string, network.InspectOptions) (network.Inspect, error) {
-	return network.Inspect{}, cerrdefs.ErrNotFound
-}
-
-func (f *fakeEngine) NetworkRemove(_ context.Context, id string) error {
-	f.called("remove network " + id)
-	return nil
-}
-
-func (f *fakeEngine) VolumeCreate(_ context.Context, options volume.CreateOptions) (volume.Volume, error) {
-	f.called("create volume " + options.Name)
-	f.volumeName = options.Name
-	return volume.Volume{}, nil
-}
-
-func (f *fakeEngine) VolumeList(_ context.Context, options volume.ListOptions) (volume.ListResponse, error) {
-	if f.volumeName == "" || !slices.Equal(options.Filters.Get("label"), []string{"runtask.task=task1"}) {
-		return volume.ListResponse{}, nil
-	}
-	return volume.ListResponse{Volumes: []*volume.Volume{{Name: f.volumeName}}}, nil
-}
-
-func (f *fakeEngine) VolumeRemove(_ context.Context, name string, _ bool) error {
-	f.called("remove volume " + name)
-	return nil
-}
-
-func (f *fakeEngine) ContainerCreate(_ context.Context, config *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, name string) (container.CreateResponse, error) {
-	f.called("create " + name)
-	if f.createErr != nil {
-		return container.CreateResponse{}, f.createErr
-	}
-	f.mu.Lock()
-	f.labels = map[string]string{"name": name}
-	for k, v := range config.Labels {
-		f.labels[k] = v
-	}
-	f.mu.Unlock()
-	f.become(container.StateCreated, 0, events.ActionCreate)
-	return container.CreateResponse{ID: "c1"}, nil
-}
-
-func (f *fakeEngine) ContainerStart(context.Context, string, container.StartOptions) error {
-	f.called("start")
-	f.become(container.StateRunning, 0, events.ActionStart)
-	close(f.started)
-	if f.sick {
-		f.become(container.StateRunning, 0, events.ActionHealthStatusUnhealthy)
-	}
-	if !f.sleeps {
-		f.become(container.StateExited, f.exitCode, events.ActionDie)
-	}
-	return nil
-}
-
-func (f *fakeEngine) ContainerInspect(_ context.Context, name string) (container.InspectResponse, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.state == nil {
-		return container.InspectResponse{}, cerrdefs.ErrNotFound
-	}
-	state := *f.state
-	return container.InspectResponse{
-		ContainerJSONBase: &container.ContainerJSONBase{ID: "c1", Name: "/" + name, State: &state},
-		Config:            &container.Config{Labels: f.labels},
-	}, nil
-}
-
-func (f *fakeEngine) ContainerStop(ctx context.Context, _ string, options container.StopOptions) error {
-	f.called("stop")
-	if options.Timeout == nil || *options.Timeout != 7 {
-		return errors.New("the grace period is not the task's")
-	}
-	if f.stubborn {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	f.become(container.StateExited, 143, events.ActionDie)
-	return nil
-}
-
-func (f *fakeEngine) ContainerKill(context.Context, string, string) error {
-	f.called("kill")
-	f.become(container.StateExited, 137, events.ActionDie)
-	return nil
-}
-
-func (f *fakeEngine) ContainerRemove(context.Context, string, container.RemoveOptions) error {
-	f.called("remove")
-	f.mu.Lock()
-	there := f.state != nil
-	f.mu.Unlock()
-	if !there {
-		return cerrdefs.ErrNotFound
-	}
-	f.become(container.StateDead, 0, events.ActionDestroy)
-	return nil
-}
-
-func (f *fakeEngine) ContainerLogs(context.Context, string, container.LogsOptions) (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(f.log)), nil
-}
-
-func (f *fakeEngine) Events(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) {
-	return f.messages, make(chan error)
-}
-
-// runOn runs a task with a network and a volume on the fake engine.
-func runOn(t *testing.T, first, second context.Context, f *fakeEngine) (code int, output string, err error) {
+// runOn runs a task with a network and two volumes, one of which exists before, on
+// an engine for tests, whose faults set up sets. It expects that nothing is left.
+func runOn(t *testing.T, ctx context.Context, p dockerexectest.Program, setUp func(*dockerexectest.Engine), flags ...string) (o outcome) {
 	t.Helper()
+	o.engine = dockerexectest.New(t)
+	o.engine.Image(webImage, p)
+	if setUp != nil {
+		setUp(o.engine)
+	}
+	client := o.engine.Client()
 	file := write(t, `{"id": "task1"}`)
-	o, err := parseFlags([]string{"-f", file, "-image", "registry.test/web:1", "-name", "web", "-volume", "data:/data", "-network", "net", "-grace", "7s"}, io.Discard)
+	parsed, err := parseFlags(append([]string{"-f", file, "-image", webImage, "-name", "web", "-volume", "data:/data", "-network", "net", "-grace", "7s"}, flags...), io.Discard)
 	require.NoError(t, err)
-	task, err := o.task()
+	task, err := parsed.task()
 	require.NoError(t, err)
 	var out bytes.Buffer
-	r := &runner{client: f, task: task, out: newPrinter(&out)}
-	code, err = r.run(first, second)
-	return code, out.String(), err
+	o.code, o.err = run(ctx, client, task, newPrinter(&out), parsed.keepVolumes)
+	o.output = out.String()
+	assert.Empty(t, o.engine.Containers())
+	assert.NotContains(t, o.engine.Networks(), "net")
+	return o
 }
 
-var all = []string{"pull", "create network net", "create volume data", "create web.1.task1", "start",
-	"remove", "remove network n1", "remove volume data"}
+// inBubble runs a test in fake time.
+func inBubble(t *testing.T, test func(t *testing.T)) { t.Helper(); synctest.Test(t, test) }
 
 func TestRunGivesTheContainersExitCode(t *testing.T) {
-	f := newFakeEngine()
-	f.exitCode = 3
-	var log bytes.Buffer
-	stdcopy.NewStdWriter(&log, stdcopy.Stdout).Write([]byte("2026-01-02T03:04:05.000000006Z hello world\n"))
-	stdcopy.NewStdWriter(&log, stdcopy.Stderr).Write([]byte("2026-01-02T03:04:06Z oops\n"))
-	f.log = log.Bytes()
-
-	code, output, err := runOn(t, t.Context(), t.Context(), f)
-	assert.Equal(t, 3, code)
-	assert.EqualError(t, err, "task: non-zero exit (3)")
-	assert.Equal(t, all, f.calls)
-	for _, line := range []string{"event create", "event start", "event die", "event destroy", "log | hello world", "log ! oops", "exit code 3"} {
-		assert.Contains(t, output, "\n"+line+"\n")
-	}
+	inBubble(t, func(t *testing.T) {
+		o := runOn(t, t.Context(), func(p *dockerexectest.Process) int {
+			io.WriteString(p.Stdout, "hello world\n")
+			io.WriteString(p.Stderr, "oops\n")
+			p.Sleep(time.Minute)
+			return 3
+		}, nil)
+		assert.Equal(t, 3, o.code)
+		require.EqualError(t, o.err, "task: non-zero exit (3)")
+		for _, line := range []string{"state starting", "state running", "log | hello world", "log ! oops", "state failed", "exit code 3"} {
+			assert.Contains(t, o.output, "\n"+line+"\n")
+		}
+		assert.Empty(t, o.engine.Volumes())
+	})
 }
 
 func TestRunOfATaskThatSucceeds(t *testing.T) {
-	code, _, err := runOn(t, t.Context(), t.Context(), newFakeEngine())
+	inBubble(t, func(t *testing.T) {
+		o := runOn(t, t.Context(), dockerexectest.Exit(0), nil, "-keep-volumes")
+		require.NoError(t, o.err)
+		assert.Zero(t, o.code)
+		assert.Equal(t, []string{"data"}, o.engine.Volumes())
+	})
+}
+
+// A volume that was there before is somebody else's.
+func TestRunKeepsVolumesThatItDidNotMake(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		o := runOn(t, t.Context(), dockerexectest.Exit(0), func(e *dockerexectest.Engine) {
+			code, err := runtaskOn(t, e, "-image", webImage, "-volume", "data:/data", "-keep-volumes")
+			require.NoError(t, err)
+			require.Zero(t, code)
+		})
+		require.NoError(t, o.err)
+		assert.Equal(t, []string{"data"}, o.engine.Volumes())
+	})
+}
+
+func runtaskOn(t *testing.T, e *dockerexectest.Engine, flags ...string) (int, error) {
+	t.Helper()
+	o, err := parseFlags(flags, io.Discard)
 	require.NoError(t, err)
-	assert.Zero(t, code)
-}
-
-func TestPullFailsWithoutTheImage(t *testing.T) {
-	f := newFakeEngine()
-	f.pullErr = cerrdefs.ErrPermissionDenied
-	code, _, err := runOn(t, t.Context(), t.Context(), f)
-	assert.Equal(t, 125, code)
-	require.ErrorIs(t, err, cerrdefs.ErrPermissionDenied)
-	assert.Equal(t, []string{"pull"}, f.calls)
-}
-
-func TestPullFailsWithTheImageOnTheEngine(t *testing.T) {
-	f := newFakeEngine()
-	f.pullErr, f.hasImage = cerrdefs.ErrPermissionDenied, true
-	code, output, err := runOn(t, t.Context(), t.Context(), f)
+	task, err := o.task()
 	require.NoError(t, err)
-	assert.Zero(t, code)
-	assert.Contains(t, output, "pull not needed, the image is on the engine: ")
+	return run(t.Context(), e.Client(), task, newPrinter(io.Discard), o.keepVolumes)
 }
 
-func TestAllIsRemovedWhenTheCreateFails(t *testing.T) {
-	f := newFakeEngine()
-	f.createErr = cerrdefs.ErrInvalidArgument
-	code, _, err := runOn(t, t.Context(), t.Context(), f)
-	assert.Equal(t, 125, code)
-	require.ErrorIs(t, err, cerrdefs.ErrInvalidArgument)
-	assert.Equal(t, slices.DeleteFunc(slices.Clone(all), func(c string) bool { return c == "start" }), f.calls)
+func TestRunSaysWhichVolumeStays(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		o := runOn(t, t.Context(), dockerexectest.Exit(0), func(e *dockerexectest.Engine) {
+			e.FailNext("DELETE /volumes/data", dockerexectest.Refuse(http.StatusInternalServerError, "no"))
+		})
+		assert.Equal(t, 125, o.code)
+		require.ErrorContains(t, o.err, "remove volume data: ")
+	})
+}
+
+func TestTaskThatIsNotStarted(t *testing.T) {
+	for name, fail := range map[string]string{"pull": "POST /images/create", "create": "POST /containers/create", "start": "POST /containers/*/start"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				o := runOn(t, t.Context(), dockerexectest.Exit(0), func(e *dockerexectest.Engine) {
+					e.FailAll(fail, dockerexectest.Refuse(http.StatusBadRequest, "this cannot be"))
+				})
+				assert.Equal(t, 125, o.code)
+				require.ErrorContains(t, o.err, "this cannot be")
+				assert.Contains(t, o.output, "state rejected\n")
+				assert.NotContains(t, o.output, "exit code")
+				assert.Empty(t, o.engine.Volumes())
+			})
+		})
+	}
 }
 
 func TestInterruptStopsTheContainer(t *testing.T) {
-	f := newFakeEngine()
-	f.sleeps = true
-	first, interrupt := context.WithCancel(t.Context())
-	go func() { <-f.started; interrupt() }()
-	code, _, err := runOn(t, first, t.Context(), f)
-	assert.Equal(t, 143, code)
-	assert.EqualError(t, err, "task: non-zero exit (143)")
-	assert.Equal(t, slices.Insert(slices.Clone(all), 5, "stop"), f.calls)
-}
-
-func TestSecondInterruptKillsTheContainer(t *testing.T) {
-	f := newFakeEngine()
-	f.sleeps, f.stubborn = true, true
-	first, interrupt := context.WithCancel(t.Context())
-	second, again := context.WithCancel(t.Context())
-	go func() { <-f.started; interrupt(); again() }()
-	code, _, err := runOn(t, first, second, f)
-	assert.Equal(t, 137, code)
-	assert.EqualError(t, err, "task: non-zero exit (137)")
-	assert.Contains(t, f.calls, "kill")
-	assert.Equal(t, all[5:], f.calls[len(f.calls)-3:])
+	for name, tt := range map[string]struct {
+		program dockerexectest.Program
+		code    int
+		err     string // empty: nil
+	}{
+		"it ends with 0":            {dockerexectest.UntilStopped(time.Second), 0, ""},
+		"it does not heed the stop": {dockerexectest.IgnoreStop(), 137, "task: non-zero exit (137): context canceled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				first, interrupt := context.WithCancel(t.Context())
+				time.AfterFunc(time.Minute, interrupt)
+				o := runOn(t, first, tt.program, nil)
+				assert.Equal(t, tt.code, o.code)
+				if tt.err == "" {
+					require.NoError(t, o.err)
+				} else {
+					require.EqualError(t, o.err, tt.err)
+				}
+				assert.Contains(t, o.output, "\nstate shutdown\n")
+			})
+		})
+	}
 }
 
 func TestInterruptBeforeTheStart(t *testing.T) {
-	f := newFakeEngine()
-	f.pullErr = context.Canceled
-	first, interrupt := context.WithCancel(t.Context())
-	interrupt()
-	code, _, err := runOn(t, first, t.Context(), f)
-	assert.Equal(t, 125, code)
-	assert.EqualError(t, err, "interrupted before the task had started")
+	inBubble(t, func(t *testing.T) {
+		first, interrupt := context.WithCancel(t.Context())
+		interrupt()
+		o := runOn(t, first, dockerexectest.Exit(0), nil)
+		assert.Equal(t, 125, o.code)
+		require.EqualError(t, o.err, "interrupted before the task had started: context canceled")
+	})
 }
 
 func TestUnhealthyContainerIsStopped(t *testing.T) {
-	f := newFakeEngine()
-	f.sleeps, f.sick = true, true
-	code, output, err := runOn(t, t.Context(), t.Context(), f)
-	assert.Equal(t, 143, code)
-	require.ErrorIs(t, err, dockerexec.ErrContainerUnhealthy)
-	assert.Contains(t, output, "\nevent health_status: unhealthy\n")
+	inBubble(t, func(t *testing.T) {
+		o := runOn(t, t.Context(), dockerexectest.UntilStopped(0), func(e *dockerexectest.Engine) {
+			e.Image(webImage, dockerexectest.UntilStopped(0), dockerexectest.WithProbe(dockerexectest.Exit(1)),
+				dockerexectest.WithHealthcheck(container.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Second, Retries: 2}))
+		})
+		assert.Equal(t, 125, o.code, "its own code is 0")
+		require.ErrorIs(t, o.err, dockerexec.ErrContainerUnhealthy)
+		assert.Contains(t, o.output, "\nstate failed\n")
+	})
 }

@@ -20,12 +20,12 @@ import (
 
 // options are the flags as they were given.
 type options struct {
-	file, image, name, health       string
-	env, volumes, ports, networks   list
-	args                            []string
-	grace, healthInterval, patience time.Duration
-	user, passwordFile, host        string
-	keepVolumes, debug              bool
+	file, image, name, health     string
+	env, volumes, ports, networks list
+	args                          []string
+	grace, healthInterval         time.Duration
+	user, passwordFile, host      string
+	keepVolumes, debug            bool
 }
 
 // list is a flag that may be given more than once.
@@ -38,8 +38,10 @@ const usage = `usage: runtask -f FILE [FLAG...] [-- ARG...]
        runtask -image IMAGE [FLAG...] [-- ARG...]
 
 Runs one SwarmKit task and exits with its container's exit code, or with 125 for
-a failure of its own. Flags come on top of the task in the file. Values may hold
-templates such as {{.Service.Name}}, {{.Task.Slot}} and {{.Node.Hostname}}.
+a failure of its own. It waits while the engine is away. Ctrl-C stops the task
+within its grace period, and removes it. Flags come on top of the task in the
+file. Values may hold templates such as {{.Service.Name}}, {{.Task.Slot}} and
+{{.Node.Hostname}}.
 
 `
 
@@ -64,7 +66,6 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.user, "user", os.Getenv("RUNTASK_USER"), "`NAME` of the user at the registry (default $RUNTASK_USER)")
 	fs.StringVar(&o.passwordFile, "password-file", "", "`FILE` that holds the user's password (default: the password is $RUNTASK_PASSWORD)")
 	fs.StringVar(&o.host, "host", "", "`ADDRESS` of the engine, such as unix:///run/docker.sock (default $DOCKER_HOST)")
-	fs.DurationVar(&o.patience, "patience", 10*time.Second, "how long to go on trying while the engine is away")
 	fs.BoolVar(&o.keepVolumes, "keep-volumes", false, "keep the volumes that the task made")
 	fs.BoolVar(&o.debug, "debug", false, "log what the package does to the standard error")
 	if err := fs.Parse(args); err != nil {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/registry"
 	gogotypes "github.com/gogo/protobuf/types"
@@ -166,7 +165,6 @@ func TestRegistryAuth(t *testing.T) {
 func TestFlagsHaveDefaults(t *testing.T) {
 	o, err := parseFlags([]string{"-image", "web"}, io.Discard)
 	require.NoError(t, err)
-	assert.Equal(t, 10*time.Second, o.patience)
 	task, err := o.task()
 	require.NoError(t, err)
 	assert.Equal(t, "runtask", task.ServiceAnnotations.Name)

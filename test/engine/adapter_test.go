@@ -3,16 +3,19 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"strings"
 	"testing"
 
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/dockerexec/dockerexec"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/identity"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -176,4 +179,81 @@ func TestEngineStopsWithinTheGracePeriod(t *testing.T) {
 	ended, err := adapter.Wait(ctx)
 	require.NoError(t, err)
 	assert.Equal(t, 137, ended.State.ExitCode)
+}
+
+// What the package refuses beforehand no engine carries out: it refuses the create or
+// the start, or the program cannot be run.
+func TestEngineRefusesWhatIsRefusedBeforehand(t *testing.T) {
+	client := engineClient(t)
+	warmImage(t, client)
+	long := strings.Repeat("x", 65)
+	no := int64(4194305)
+	tmpfs := func(options string) func(*container.Config, *container.HostConfig) {
+		return func(_ *container.Config, h *container.HostConfig) { h.Tmpfs = map[string]string{"/t": options} }
+	}
+	config := func(change func(*container.Config)) func(*container.Config, *container.HostConfig) {
+		return func(c *container.Config, _ *container.HostConfig) { change(c) }
+	}
+	for name, change := range map[string]func(*container.Config, *container.HostConfig){
+		"hostname":          config(func(c *container.Config) { c.Hostname = long }),
+		"hostname in bytes": config(func(c *container.Config) { c.Hostname = strings.Repeat("ä", 33) }),
+		"hostname with NUL": config(func(c *container.Config) { c.Hostname = "a\x00" }),
+		"variable with NUL": config(func(c *container.Config) { c.Env = []string{"A=\x00"} }),
+		"command with NUL":  config(func(c *container.Config) { c.Entrypoint = []string{"/testtask\x00"} }),
+		"argument with NUL": config(func(c *container.Config) { c.Cmd = []string{"exit", "0", "\x00"} }),
+		"user with NUL":     config(func(c *container.Config) { c.User = "0\x00" }),
+		"folder with NUL":   config(func(c *container.Config) { c.WorkingDir = "/\x00" }),
+		"empty command":     config(func(c *container.Config) { c.Entrypoint = []string{"", "/testtask"} }),
+		"folder":            config(func(c *container.Config) { c.WorkingDir = "work" }),
+		"signal":            config(func(c *container.Config) { c.StopSignal = "SIGSTOPP" }),
+		"signal 0":          config(func(c *container.Config) { c.StopSignal = "0" }),
+		"real-time signal":  config(func(c *container.Config) { c.StopSignal = "SIGRTMIN+16" }),
+		"group":             func(_ *container.Config, h *container.HostConfig) { h.GroupAdd = []string{""} },
+		"group with NUL":    func(_ *container.Config, h *container.HostConfig) { h.GroupAdd = []string{"0\x00"} },
+		"memory":            func(_ *container.Config, h *container.HostConfig) { h.Memory = 6<<20 - 1 },
+		"pids":              func(_ *container.Config, h *container.HostConfig) { h.PidsLimit = &no },
+		"sysctl of the host": func(_ *container.Config, h *container.HostConfig) {
+			h.NetworkMode, h.Sysctls = "host", map[string]string{"net.core.somaxconn": "1024"}
+		},
+		"size":  tmpfs("size=1mb"),
+		"mode":  tmpfs("mode=789"),
+		"owner": tmpfs("uid=tester"),
+		"tmpfs on Windows": func(_ *container.Config, h *container.HostConfig) {
+			h.Mounts = []mount.Mount{{Type: mount.TypeTmpfs, Target: `C:\t`}}
+		},
+		"volume name": func(_ *container.Config, h *container.HostConfig) {
+			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "a/b", Target: "/t", VolumeOptions: &mount.VolumeOptions{DriverConfig: &mount.Driver{Name: "local"}}}}
+		},
+	} {
+		c, h := &container.Config{Image: fromHarness(t, "DOCKEREXEC_TEST_IMAGE"), Cmd: []string{"exit", "0"}}, &container.HostConfig{}
+		change(c, h)
+		made, err := client.ContainerCreate(t.Context(), c, h, nil, nil, "")
+		if err != nil {
+			continue
+		}
+		err = client.ContainerStart(t.Context(), made.ID, container.StartOptions{})
+		if err == nil && name == "argument with NUL" {
+			ended, errs := client.ContainerWait(t.Context(), made.ID, container.WaitConditionNotRunning)
+			select {
+			case answer := <-ended:
+				assert.NotZero(t, answer.StatusCode, name)
+			case err := <-errs:
+				assert.NoError(t, err, name)
+			}
+		} else {
+			assert.Error(t, err, name)
+		}
+		require.NoError(t, client.ContainerRemove(t.Context(), made.ID, container.RemoveOptions{Force: true}))
+	}
+
+	// The longest host name, the least memory and the most processes.
+	task := engineTask(t, "exit", "0")
+	spec(task).Hostname, spec(task).PidsLimit = long[:64], no-1
+	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 6 << 20}}
+	require.NoError(t, engineAdapter(t, client, task).Create(t.Context()))
+	task = task.Copy()
+	task.ID, task.Spec.Resources = identity.NewID(), nil // that is too little for some runtimes
+	adapter := engineAdapter(t, client, task)
+	require.NoError(t, adapter.Create(t.Context()))
+	require.NoError(t, adapter.Start(t.Context()))
 }

@@ -172,3 +172,31 @@ func TestEngineAPruneWithinPrepare(t *testing.T) {
 	require.NoError(t, ctlr.Remove(context.WithoutCancel(t.Context())))
 	assert.Empty(t, leftOfTask(t, client, task))
 }
+
+// A container that the kernel kills for its memory says so in its task's status, and its
+// exit code stays in front.
+func TestEngineNamesAKillForMemory(t *testing.T) {
+	client := engineClient(t)
+	info, err := client.Info(t.Context())
+	require.NoError(t, err)
+	if !info.MemoryLimit {
+		skip(t, "this kernel limits no memory")
+	}
+	executor := dockerexec.NewExecutor(client, nil)
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"too much":     {[]string{"oom", "200"}, "task: non-zero exit (137): out of memory"},
+		"little":       {[]string{"oom", "2"}, ""},
+		"another code": {[]string{"exit", "137"}, "task: non-zero exit (137)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			task := taskAt(engineTask(t, test.args...), api.TaskStateAccepted)
+			task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{MemoryBytes: 48 << 20}, SwapBytes: &gogotypes.Int64Value{}}
+			ctlr := engineController(t, executor, task)
+			drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+			assert.Equal(t, test.want, task.Status.Err)
+		})
+	}
+}

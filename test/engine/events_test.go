@@ -5,7 +5,13 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"io"
+	"log"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -354,3 +360,36 @@ func TestEngineRename(t *testing.T) {
 	over.check(t, 6, died, 5*time.Second)
 	require.NoError(t, client.ContainerRemove(ctx, "dockerexec-renamed", container.RemoveOptions{Force: true}))
 }
+
+// A proxy holds back the header of /events. The end of a container is seen all the same.
+func TestEngineEventsWhoseHeaderIsHeldBack(t *testing.T) {
+	transport := engineTransport(t)
+	t.Cleanup(transport.CloseIdleConnections)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
+		Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/events") {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return transport.RoundTrip(r)
+		}),
+		ErrorLog: log.New(io.Discard, "", 0),
+	})
+	t.Cleanup(proxy.Close)
+	client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://" + proxy.Listener.Addr().String()))
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, client.Close()) })
+	warmImage(t, engineClient(t))
+	adapter := startedTask(t, dockerexec.NewEngine(client), "sleep", "7s")
+	began := time.Now()
+	ended, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, ended.State.ExitCode)
+	assert.GreaterOrEqual(t, time.Since(began), 5*time.Second)
+	assert.LessOrEqual(t, time.Since(began), 20*time.Second)
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (do roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return do(r) }

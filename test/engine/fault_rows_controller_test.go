@@ -365,7 +365,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Logs: logs", target: "GET containers/*/logs", untimed: true,
-			ends:  once.but(outcomes{faultEmpty: believed, fault404: believed}),
+			ends:  once.but(outcomes{faultEmpty: repeated, fault404: believed}),
 			setup: func(c *faultCell) { c.share(c.bench.logged); c.control(api.TaskStateRunning) }, op: controllerLogs, done: allPublished,
 		},
 	}

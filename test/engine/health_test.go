@@ -62,7 +62,7 @@ func TestEngineHealth(t *testing.T) {
 		require.NoError(t, os.Remove(inspected.Mounts[0].Source+"/ok"))
 		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
 		assert.Equal(t, api.TaskStateFailed, task.Status.State)
-		assert.Equal(t, "task: non-zero exit (0): dockerexec: unhealthy container", task.Status.Err)
+		assert.Equal(t, "task: ended with exit code 0: dockerexec: unhealthy container", task.Status.Err)
 	})
 }
 
@@ -129,7 +129,7 @@ func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
 		state  api.TaskState
 		err    string
 	}{
-		{container.Unhealthy, nil, api.TaskStateFailed, "task: non-zero exit (0): dockerexec: unhealthy container"},
+		{container.Unhealthy, nil, api.TaskStateFailed, "task: ended with exit code 0: dockerexec: unhealthy container"},
 		{container.Healthy, []string{"write", "/tmp/ok", "1", "--"}, api.TaskStateCompleted, ""},
 	} {
 		t.Run(test.health, func(t *testing.T) {

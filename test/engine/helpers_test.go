@@ -271,3 +271,12 @@ func testSeed(t testing.TB) uint64 {
 	})
 	return seed
 }
+
+func (l logLines) warnings() (texts []string) {
+	for _, entry := range l.AllEntries() {
+		if entry.Level == logrus.WarnLevel {
+			texts = append(texts, entry.Message)
+		}
+	}
+	return texts
+}

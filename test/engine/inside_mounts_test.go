@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/volume"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -38,6 +39,8 @@ func (in *insider) testMounts(t *testing.T) {
 		bind("/private", &api.Mount_BindOptions{Propagation: api.MountPropagationPrivate}),
 		bind("/flat", &api.Mount_BindOptions{NonRecursive: true}),
 		{Source: outer, Target: "/ro", ReadOnly: true},
+		{Source: "/", Target: "/host", BindOptions: &api.Mount_BindOptions{NonRecursive: true}},
+		{Source: in.rootDir(t), Target: "/engine", BindOptions: &api.Mount_BindOptions{}},
 	}
 	// A line of mountinfo: flags are empty for a private mount.
 	propagated := func(target, flags string) string {
@@ -55,6 +58,8 @@ func (in *insider) testMounts(t *testing.T) {
 		{"bind, private", propagated("private", "")},
 		{"bind, not recursive", propagated("flat", "")},
 		{"bind, not recursive, without what is mounted in it", `!.* /flat/inner .*`},
+		{"bind of the root folder", `.* /host rw.*`},
+		{"bind of the engine's own folder", `.* /engine rw.*`},
 		{"bind, read-only", `failed: write /ro/x 1: .*read-only file system`},
 		{"bind, written to", `done: write /plain/x 1`},
 	}
@@ -85,6 +90,14 @@ func (in *insider) testMounts(t *testing.T) {
 		in.seen++
 	}
 	in.see(t, in.run(t, func(task *api.Task) { spec(task).Mounts = mounts }, strings.Fields(asks)...), sees)
+}
+
+// rootDir is the engine's own folder.
+func (in *insider) rootDir(t *testing.T) string {
+	t.Helper()
+	info, err := in.client.Info(t.Context())
+	require.NoError(t, err)
+	return info.DockerRootDir
 }
 
 // testVolumes has one task fill volumes and another one look at them.
@@ -143,4 +156,41 @@ func (in *insider) testVolumes(t *testing.T) {
 
 func withMount(m api.Mount) func(*api.Task) {
 	return func(task *api.Task) { spec(task).Mounts = []api.Mount{m} }
+}
+
+// A volume that exists is used, and a warning names what differs. Nothing of its options
+// is shown. The engine itself refuses another driver.
+func TestEngineVolumeThatExistsWithOtherOptions(t *testing.T) {
+	client := engineClient(t)
+	const name = "dockerexec-other-options"
+	_, err := client.VolumeCreate(t.Context(), volume.CreateOptions{Name: name, Labels: map[string]string{"team": "a"},
+		DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, client.VolumeRemove(context.WithoutCancel(t.Context()), name, true)) })
+	asks := func(labels, options map[string]string) *api.Task {
+		task := engineTask(t, "exit", "0")
+		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: name, Target: "/data",
+			VolumeOptions: &api.Mount_VolumeOptions{Labels: labels, DriverConfig: &api.Driver{Name: "local", Options: options}}}}
+		return task
+	}
+	same := map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+	for _, test := range []struct {
+		task *api.Task
+		want []string
+	}{
+		{asks(map[string]string{"team": "a"}, same), nil},
+		{asks(map[string]string{"team": "b"}, map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=2m,password=Sup3rS3cret"}),
+			[]string{"task field Spec.Container.Mounts[0].VolumeOptions: volume " + name + " exists and differs: driver options o; labels team; it is used as it is"}},
+		{asks(nil, nil),
+			[]string{"task field Spec.Container.Mounts[0].VolumeOptions: volume " + name + " exists and differs: driver options device, o, type; it is used as it is"}},
+	} {
+		ctx, lines := logged(t)
+		adapter := engineAdapter(t, client, test.task)
+		require.NoError(t, adapter.CreateVolumes(ctx))
+		require.NoError(t, adapter.CreateVolumes(ctx))
+		assert.Equal(t, test.want, lines.warnings())
+	}
+	other := asks(nil, nil)
+	spec(other).Mounts[0].VolumeOptions.DriverConfig.Name = "nosuch"
+	require.ErrorContains(t, engineAdapter(t, client, other).CreateVolumes(t.Context()), "create volume "+name+" with driver nosuch: ")
 }

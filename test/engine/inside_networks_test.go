@@ -143,3 +143,41 @@ func TestEngineSysctlsOfAnInterface(t *testing.T) {
 	}
 	require.Positive(t, tried)
 }
+
+// On a bridge that tasks share, the names of their containers resolve, and the aliases
+// that the tasks ask for. The name of their service does not: an alias takes its place.
+func TestEngineNamesOnASharedNetwork(t *testing.T) {
+	client := engineClient(t)
+	warmImage(t, client)
+	in := &insider{client: client, engine: dockerexec.NewEngine(client)}
+	const service = "dockerexec-names"
+	join := func(slot uint64, aliases ...string) func(*api.Task) {
+		return func(task *api.Task) {
+			task.ServiceAnnotations.Name, task.Slot = service, slot
+			attach(task, "dockerexec-names-net", "10.213.18.0/24")
+			task.Networks[0].Aliases = aliases
+			task.Networks[0].Addresses = []string{fmt.Sprintf("10.213.18.%d/24", 10+slot)}
+			spec(task).DNSConfig = &api.ContainerSpec_DNSConfig{Options: []string{"timeout:1", "attempts:1"}} // nobody else answers
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		aliases []string
+		sees    sight
+	}{
+		{"without an alias", nil, sight{"no name of the service", "failed: resolve " + service + ": .*"}},
+		{"with an alias", []string{service}, sight{"an alias for both tasks", `10\.213\.18\.11\n10\.213\.18\.12`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var names []string
+			for slot := range uint64(2) {
+				server := in.start(t, join(slot+1, test.aliases...), "serve", ":8080")
+				in.untilReady(t, server, "serving on")
+				names = append(names, server.ContainerName())
+			}
+			in.see(t, in.run(t, join(3), "resolve", names[0], "--", "resolve", names[1], "--", "try", "resolve", service), []sight{
+				{"the tasks' containers", `10\.213\.18\.11\n10\.213\.18\.12`}, test.sees,
+			})
+		})
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -258,4 +260,172 @@ func (c *breakingClient) ContainerLogs(ctx context.Context, name string, options
 		ends = io.MultiReader(ends, iotest.ErrReader(io.ErrUnexpectedEOF))
 	}
 	return io.NopCloser(ends), err
+}
+
+// damagedLog starts a container that logs 400 lines, and damages the engine's file of
+// them with damage, which gets the records of the lines.
+func damagedLog(t *testing.T, tty bool, damage func(records [][]byte) []byte) (*api.Task, *dockerexec.ContainerAdapter) {
+	t.Helper()
+	task := engineTask(t, "lines", "400", "90", "0")
+	spec(task).TTY = tty
+	task.Spec.LogDriver = &api.Driver{Name: "json-file"}
+	adapter := startLogging(t, engineClient(t), task)
+	answer, err := adapter.Wait(t.Context())
+	require.NoError(t, err)
+	kept, err := os.ReadFile(answer.LogPath)
+	require.NoError(t, err)
+	records := bytes.SplitAfter(kept, []byte("\n"))
+	require.Len(t, records, 401)
+	require.NoError(t, os.WriteFile(answer.LogPath, damage(records[:400]), 0o640))
+	return task, adapter
+}
+
+// numbersOf returns the numbers of the lines, in runs, and "gap" for each that is marked.
+func numbersOf(t *testing.T, sink *logSink) (runs []string) {
+	t.Helper()
+	begin, last := 0, 0
+	end := func() {
+		if begin > 0 {
+			runs = append(runs, fmt.Sprintf("%d-%d", begin, last))
+		}
+	}
+	for i, line := range sink.lines() {
+		var n int
+		_, err := fmt.Sscanf(line, "stdout %d", &n)
+		require.NoError(t, err)
+		isGap := len(sink.messages[i].Attrs) > 0
+		if begin == 0 || n != last+1 || isGap {
+			end()
+			begin = n
+		}
+		if isGap {
+			assert.Equal(t, dockerexec.AttrLogGap, sink.messages[i].Attrs[0].Key)
+			runs = append(runs, "gap")
+		}
+		last = n
+	}
+	end()
+	return runs
+}
+
+// A record that was torn as the host was killed, and the one that was written behind it,
+// cannot be read. All others come, and where some are missing is marked.
+func TestEngineLogOfADamagedFile(t *testing.T) {
+	torn := func(at int, records [][]byte) { records[at] = records[at][:50] } // with the next record behind it
+	for _, test := range []struct {
+		name   string
+		tty    bool
+		damage func(records [][]byte)
+		tail   int64
+		want   []string
+	}{
+		{name: "torn", damage: func(r [][]byte) { torn(42, r) }, want: []string{"1-42", "gap", "45-400"}},
+		{name: "torn-TTY", tty: true, damage: func(r [][]byte) { torn(42, r) }, want: []string{"1-42", "gap", "45-400"}},
+		{name: "torn-near-the-end", damage: func(r [][]byte) { torn(397, r) }, want: []string{"1-397", "gap", "400-400"}},
+		{name: "torn-twice", damage: func(r [][]byte) { torn(42, r); torn(300, r) }, want: []string{"1-42", "gap", "45-300", "gap", "303-400"}},
+		{name: "torn-a-tail-behind-it", damage: func(r [][]byte) { torn(42, r) }, tail: -6, want: []string{"396-400"}},
+		{name: "torn-within-the-tail", damage: func(r [][]byte) { torn(390, r) }, tail: -21, want: []string{"379-390", "gap", "393-400"}},
+		{name: "zeros", damage: func(r [][]byte) { r[100] = append(make([]byte, 1000), r[100]...) }, want: []string{"1-100", "gap", "102-400"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, adapter := damagedLog(t, test.tty, func(records [][]byte) []byte {
+				test.damage(records)
+				return bytes.Join(records, nil)
+			})
+			for _, follow := range []bool{false, true} {
+				var sink logSink
+				ctx, warned := logged(t)
+				require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: follow, Tail: test.tail}, &sink))
+				got := numbersOf(t, &sink)
+				warnings := strings.Join(warned.at(logrus.WarnLevel), "\n")
+				if !slices.Equal(test.want, got) && !atLeast(engineClient(t).ClientVersion(), "1.42") {
+					// It leaves out more behind the damage, and goes on; that is warned of.
+					assert.Equal(t, test.want[0], got[0])
+					assert.Regexp(t, "-400$", got[len(got)-1])
+				} else {
+					assert.Equal(t, test.want, got, "follow %t", follow)
+				}
+				assert.Equal(t, len(test.want) > 1, strings.Contains(warnings, "missing: the engine's file of the log is damaged"), warnings)
+			}
+		})
+	}
+}
+
+// The engine is killed as it writes a record, and the container logs on. A follower that
+// comes later gets all lines that can be read, and those that the container logs then.
+func TestEngineLogsBehindATornRecordAreFollowed(t *testing.T) {
+	fromHarness(t, "DOCKEREXEC_TEST_ENGINE")
+	client := engineClient(t)
+	task := engineTask(t, "lines", "100", "90", "0", "--", "lines", "40", "90", "10")
+	task.Spec.LogDriver = &api.Driver{Name: "json-file"}
+	adapter := startLogging(t, client, task)
+	answer, err := adapter.Inspect(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(keptLines(t, answer.LogPath)) > 110 }, 10*time.Second, 10*time.Millisecond)
+	controlEngine(t, "kill")
+	text, err := os.ReadFile(answer.LogPath)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(answer.LogPath, int64(len(text)-20)))
+	controlEngine(t, "start")
+	require.Eventually(t, func() bool {
+		kept, err := os.ReadFile(answer.LogPath)
+		return err == nil && bytes.Count(kept, []byte("\n")) > bytes.Count(text, []byte("\n"))+2
+	}, 10*time.Second, 10*time.Millisecond)
+
+	var sink logSink
+	ctx, _ := logged(t)
+	require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+	got := sink.lines()
+	want := keptLines(t, answer.LogPath)
+	assert.Equal(t, want, got)
+	gaps := 0
+	for _, m := range sink.messages {
+		gaps += len(m.Attrs)
+	}
+	assert.Equal(t, 1, gaps)
+}
+
+// The last lines are lines, and not the pieces in which an engine keeps a long one.
+func TestEngineTailsHaveWholeLines(t *testing.T) {
+	client := engineClient(t)
+	for _, driver := range []string{"json-file", "local"} {
+		for _, tty := range []bool{false, true} {
+			for _, size := range []int{20, 40_000, 300_000} {
+				if size > 16<<10 && tty && driver == "local" && !atLeast(client.ClientVersion(), "1.42") {
+					continue // nothing parts such lines there: 20.10 keeps no newline of them
+				}
+				task := engineTask(t, "lines", "5", fmt.Sprint(size), "0")
+				spec(task).TTY = tty
+				task.Spec.LogDriver = &api.Driver{Name: driver}
+				adapter := startLogging(t, client, task)
+				_, err := adapter.Wait(t.Context())
+				require.NoError(t, err)
+				for tail, want := range map[int64][]string{-1: nil, -2: {"5-5"}, -3: {"4-5"}, -5: {"2-5"}, -6: {"1-5"}, -100: {"1-5"}} {
+					for _, follow := range []bool{false, true} {
+						var sink logSink
+						require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: tail, Follow: follow}, &sink))
+						assert.Equal(t, want, numbersOf(t, &sink), "%s, TTY %t, %d bytes, tail %d, follow %t", driver, tty, size, tail, follow)
+						for _, m := range sink.messages {
+							assert.GreaterOrEqual(t, len(m.Data), size-1) // as above
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// The last lines of one stream are not those of both.
+func TestEngineTailOfOneStream(t *testing.T) {
+	client := engineClient(t)
+	task := engineTask(t, "print", "3", "before", "--", "lines", "300", "50", "0", "--", "sleep", "3s")
+	adapter := startLogging(t, client, task)
+	answer, err := adapter.Inspect(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(keptLines(t, answer.LogPath)) == 305 }, 10*time.Second, 10*time.Millisecond)
+	for _, follow := range []bool{false, true} {
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: -2, Streams: []api.LogStream{api.LogStreamStderr}, Follow: follow}, &sink))
+		assert.Equal(t, []string{"stderr before on stderr\n"}, sink.lines())
+	}
 }

@@ -100,3 +100,30 @@ func TestEnginePlatformOfAnImageThatIsThere(t *testing.T) {
 		}
 	}
 }
+
+// What the engine says at a create that it will not do, is a warning with the field.
+func TestEngineWarnsAtACreate(t *testing.T) {
+	client := engineClient(t)
+	image := loadImage(t, client, "s390x", "")
+	for name, test := range map[string]struct {
+		change func(*api.Task)
+		want   string
+	}{
+		"an image of another platform": {func(task *api.Task) { spec(task).Image = image },
+			"task field Spec.Placement.Platforms: the engine warns: The requested image's platform (linux/s390x) does not match the detected host platform ("},
+		"ports in the network host": {func(task *api.Task) {
+			attachTo(task, "host")
+			task.Endpoint = &api.Endpoint{Ports: []*api.PortConfig{{TargetPort: 18091, PublishedPort: 18091, PublishMode: api.PublishModeHost}}}
+		}, "task field Endpoint.Ports: the engine warns: Published ports are discarded when using host network mode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			warmImage(t, client)
+			task := engineTask(t, "exit", "0")
+			test.change(task)
+			ctx, lines := logged(t)
+			require.NoError(t, engineAdapter(t, client, task).Create(ctx))
+			require.Len(t, lines.warnings(), 1)
+			assert.Contains(t, lines.warnings()[0], test.want)
+		})
+	}
+}
