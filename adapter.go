@@ -47,8 +47,10 @@ type ContainerAdapter struct {
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 	stops        stops
 
-	isPrepared atomic.Bool // the last Create found the container: an earlier process may have started it
-	isStarted  atomic.Bool // this adapter has started the container, or sent a start that got no answer
+	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
+	isStarted  atomic.Bool   // this adapter has started the container, or sent a start that got no answer
+	starts     atomic.Int64  // how many starts that this adapter has sent have ended
+	starting   chan struct{} // see passGate; its holder sends a start
 
 	// A call of this adapter got no answer: the engine may still carry it out.
 	createLost, networkLost atomic.Bool
@@ -78,7 +80,7 @@ func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, 
 }
 
 func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAdapter {
-	return &ContainerAdapter{taskIdentity: of, engine: e, fullTask: full}
+	return &ContainerAdapter{taskIdentity: of, engine: e, fullTask: full, starting: make(chan struct{}, 1)}
 }
 
 func (a *ContainerAdapter) handle() *Engine { return a.engine }
@@ -207,6 +209,8 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 		if _, err := a.awaitLostStart(ctx); err != nil {
 			return err
 		}
+	}
+	if !a.nameTaken.Load() { // by what the wait has found
 		if err := a.removeContainer(ctx); err != nil {
 			return err
 		}
@@ -342,7 +346,7 @@ func (a *ContainerAdapter) askCredentials(ctx context.Context) (header string, e
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil:
-		return "", errors.Wrapf(err, "pull image %s: ask for its credentials", a.image)
+		return "", errors.Wrapf(a.hide(err), "pull image %s: ask for its credentials", a.image)
 	case given == (registry.AuthConfig{}):
 		return "", nil
 	}

@@ -1,6 +1,7 @@
 package dockerexec
 
 import (
+	"cmp"
 	"context"
 	stderrors "errors"
 	"fmt"
@@ -165,14 +166,14 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 		config := config.forVersion(version)
 		wanted, host := config.config(), config.hostConfig()
 		if refusal = a.callCreateHook(ctx, config.task, wanted, host); refusal != nil {
-			return container.CreateResponse{}, errHook
+			return container.CreateResponse{}, cmp.Or(ctx.Err(), errHook)
 		}
 		sent = true
 		return a.engine.client.ContainerCreate(ctx, wanted, host,
 			firstNetworks(config, version), config.platform(), config.name())
 	})
 	switch {
-	case refusal != nil:
+	case stderrors.Is(err, errHook):
 		return made, version, refusal
 	case err == nil:
 		a.createLost.Store(false)
@@ -193,16 +194,13 @@ func (a *ContainerAdapter) callCreateHook(ctx context.Context, task *api.Task, w
 	}
 	before := maps.Clone(wanted.Labels)
 	err := hook(ctx, task.Copy(), wanted, host)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
 	for _, label := range []string{LabelTaskID, LabelNodeID, labelTask} {
 		if err == nil && wanted.Labels[label] != before[label] {
 			err = errors.Errorf("it changed the label %s, by which the container is found", label)
 		}
 	}
 	if err != nil {
-		return hookError{"create container " + a.name + ": the create hook failed", err}
+		return hookError{"create container " + a.name + ": the create hook failed", a.hide(err)}
 	}
 	return nil
 }
@@ -280,7 +278,9 @@ func (a *ContainerAdapter) awaitLostCreate(ctx context.Context) (found bool, err
 		switch {
 		case err == nil:
 			a.createLost.Store(false)
-			return a.checkOwner(answer) == nil, nil
+			found = a.checkOwner(answer) == nil
+			a.nameTaken.Store(!found)
+			return found, nil
 		case !isContainerGone(err):
 			return false, err
 		case time.Since(began) >= lostCreateTime:

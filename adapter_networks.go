@@ -186,6 +186,9 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 			}
 			found, err = a.findNetwork(ctx, name)
 		}
+		if err == nil && found == nil {
+			a.networkLost.Store(false)
+		}
 		if err != nil && err != errNetworkUnseen { //nolint:errorlint // bare
 			return err
 		}

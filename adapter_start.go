@@ -1,10 +1,10 @@
 package dockerexec
 
 import (
+	"cmp"
 	"context"
-	"net/http/httptrace"
+	stderrors "errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -32,24 +32,34 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if _, _, err := a.ready(ctx); err != nil {
 		return err
 	}
+	starts := a.starts.Load()
 	if a.isPrepared.Load() || a.isStarted.Load() {
-		answer, err := a.Inspect(ctx)
-		switch {
-		case isContainerGone(err): // the answer to the start will say so
-		case err != nil:
+		if mayStart, err := a.lookBeforeStart(ctx); !mayStart {
 			return err
-		case a.checkOwner(answer) != nil:
-			return a.checkOwner(answer)
-		case runsUnknownToEngine(answer):
-			return a.endLostStart(ctx, a.Shutdown)
-		case isUnstarted(answer):
-		case a.isStarted.Load():
-			return nil
-		default:
-			return exec.ErrTaskStarted
 		}
 	}
-	return a.resolveStart(ctx, a.sendStart(ctx), a.Shutdown)
+	return a.resolveStart(ctx, a.sendStart(ctx, starts), a.Shutdown)
+}
+
+// lookBeforeStart reports whether a start may be sent. If not, err is the result of Start.
+func (a *ContainerAdapter) lookBeforeStart(ctx context.Context) (mayStart bool, err error) {
+	answer, err := a.Inspect(ctx)
+	switch {
+	case isContainerGone(err):
+		return true, nil // the answer to the start says so
+	case err != nil:
+		return false, err
+	case a.checkOwner(answer) != nil:
+		return false, a.checkOwner(answer)
+	case runsUnknownToEngine(answer):
+		return false, a.endLostStart(ctx, a.Shutdown)
+	case isUnstarted(answer):
+		return true, nil
+	case a.isStarted.Load():
+		return false, nil
+	default:
+		return false, exec.ErrTaskStarted
+	}
 }
 
 // resolveStart returns the error of a start that ended with err. If err says that the engine
@@ -69,11 +79,22 @@ func (a *ContainerAdapter) resolveStart(ctx context.Context, err error, stop fun
 	return err
 }
 
-// sendStart sends one start request. It notes whether the start may be lost.
-func (a *ContainerAdapter) sendStart(ctx context.Context) error {
+// sendStart sends one start request. It notes whether the start may be lost. starts is the
+// number of starts that had ended when the caller looked at the container. If another one
+// has ended since, sendStart looks again.
+func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
+	}
+	if err := passGate(ctx, a.starting, a.engine.options.requestTimeout); err != nil {
+		return engineError(ctx, err, "start container %s: another call to start it comes first", a.name)
+	}
+	defer leaveGate(a.starting)
+	if a.starts.Load() != starts {
+		if mayStart, err := a.lookBeforeStart(ctx); !mayStart {
+			return err
+		}
 	}
 	if a.nameTaken.Load() {
 		return errors.Errorf("start container %s: a container that is not this task's has its name; create it first", a.name)
@@ -81,22 +102,27 @@ func (a *ContainerAdapter) sendStart(ctx context.Context) error {
 	if err := a.provideMissing(ctx, config.files); err != nil {
 		return err
 	}
-	var options container.StartOptions
-	if hook := a.engine.options.startHook; hook != nil {
-		if err := hook(ctx, config.task.Copy(), &options); ctx.Err() != nil {
-			return ctx.Err()
-		} else if err != nil {
-			return hookError{"start container " + a.name + ": the start hook failed", err}
-		}
-	}
 	sent := false
+	var refusal error // of the hook
 	err = a.onContainer(ctx, func(nameOrID string) error {
 		return do(ctx, a, 0, func(ctx context.Context) error {
+			var options container.StartOptions
+			if hook := a.engine.options.startHook; hook != nil {
+				if refusal = hook(ctx, config.task.Copy(), &options); refusal != nil {
+					return cmp.Or(ctx.Err(), errHook)
+				}
+			}
 			sent = true
 			a.startedAt.Store(nil)
 			return a.engine.client.ContainerStart(ctx, nameOrID, options)
 		})
 	})
+	if stderrors.Is(err, errHook) {
+		return hookError{"start container " + a.name + ": the start hook failed", a.hide(refusal)}
+	}
+	if sent {
+		defer a.starts.Add(1) // once it is known what came of it
+	}
 	switch {
 	case err == nil:
 		a.isStarted.Store(true)
@@ -107,6 +133,8 @@ func (a *ContainerAdapter) sendStart(ctx context.Context) error {
 		a.startLost.Store(true)
 	case isLostStart(err):
 		a.startLost.Store(true)
+	case sent && err != nil && !isAnswer(err):
+		a.isStarted.Store(true) // an answer that cannot be read: it may have been done
 	case IsUnknownContainer(err):
 		_ = a.removeFiles() // the start's error counts
 	}
@@ -419,25 +447,4 @@ func (a *ContainerAdapter) kill(ctx context.Context) error {
 		return nil
 	}
 	return engineError(ctx, err, "kill container %s", a.name)
-}
-
-// connectionTrace tells whether a request may have been sent. The client's error does not
-// tell that: it says "Cannot connect" also after some time-outs.
-type connectionTrace struct{ wanted, got atomic.Bool }
-
-func (t *connectionTrace) follow(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// A transport that wants a second connection has sent nothing on the first.
-		GetConn: func(string) { t.wanted.Store(true); t.got.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { t.got.Store(true) },
-	})
-}
-
-// failed reports whether the request that ended with err got no connection. If the
-// transport is not Go's own, or the client is a fake, then only err can tell.
-func (t *connectionTrace) failed(err error) bool {
-	if t.wanted.Load() {
-		return !t.got.Load()
-	}
-	return saysNoConnection(err)
 }

@@ -713,3 +713,48 @@ func TestWhatIsMadeTooLateIsRemoved(t *testing.T) {
 		}
 	}
 }
+
+// Two calls at the same time start the container once.
+func TestCallsAtOnceStartAContainerOnce(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*ContainerAdapter) func(context.Context) error{
+		"adapter": func(a *ContainerAdapter) func(context.Context) error { return a.Start },
+		"controller": func(a *ContainerAdapter) func(context.Context) error {
+			return newController(a, api.TaskStatePreparing).Start
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, adapter := onFakeEngine(t, dockerexectest.Exit(0))
+				a := adapter()
+				require.NoError(t, a.Create(t.Context()))
+				engine.FailNext(startRequest, dockerexectest.Slow(time.Second))
+				call := start(a)
+				first := asynchronously(func() error { return call(t.Context()) })
+				second := asynchronously(func() error { return call(t.Context()) })
+				require.NoError(t, first())
+				require.NoError(t, second())
+				assert.Equal(t, 1, engine.Container(taskName).Starts())
+			})
+		})
+	}
+}
+
+// A create that got no answer may have found the name taken. What has the name then is
+// looked at, and left alone if it is not the task's.
+func TestRemoveAfterALostCreateLeavesAStrangersContainer(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine, _ := onFakeEngine(t, dockerexectest.Exit(0))
+		engine.AddContainer("database", nil)
+		task := plainTask()
+		task.Annotations.Name = "database"
+		adapter, err := NewEngine(engine.Client()).Adapter(nil, task, nil)
+		require.NoError(t, err)
+		engine.FailNext("POST /containers/create", dockerexectest.Drop())
+		require.Error(t, adapter.Create(t.Context()))
+		require.NoError(t, adapter.Remove(t.Context()))
+		assert.NotNil(t, engine.Container("database"))
+	})
+}

@@ -71,7 +71,7 @@ func (c *controller) findPrepared(ctx context.Context) error {
 		return nil // Create reports a container that is not the task's
 	}
 	if err != nil {
-		return err
+		return tryAgain(ctx, err) // the container may run
 	}
 	err = c.repaired(ctx, func(ctx context.Context) error {
 		config, version, err := c.adapter.ready(ctx)
@@ -130,6 +130,7 @@ func (c *controller) Start(ctx context.Context) error {
 		if err := c.waitIdle(ctx); err != nil {
 			return err
 		}
+		starts := c.adapter.starts.Load()
 		answer, err := c.inspect(ctx)
 		if err != nil {
 			return err
@@ -150,7 +151,7 @@ func (c *controller) Start(ctx context.Context) error {
 			}
 			return exec.ErrTaskStarted
 		}
-		if err := c.repaired(ctx, c.adapter.sendStart); err != nil {
+		if err := c.repaired(ctx, func(ctx context.Context) error { return c.adapter.sendStart(ctx, starts) }); err != nil {
 			return c.adapter.resolveStart(ctx, err, c.persistEnd)
 		}
 		if !hasHealthcheck(answer) {

@@ -3,9 +3,11 @@ package dockerexec
 import (
 	"context"
 	"io"
+	"net/http/httptrace"
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"weak"
 
@@ -296,4 +298,25 @@ func (t *versionsByClient) dropEngine(key any) {
 		delete(t.engines, key)
 		delete(t.byClient, key)
 	}
+}
+
+// connectionTrace tells whether a request may have been sent. The client's error does not
+// tell that: it says "Cannot connect" also after some time-outs.
+type connectionTrace struct{ wanted, got atomic.Bool }
+
+func (t *connectionTrace) follow(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		// A transport that wants a second connection has sent nothing on the first.
+		GetConn: func(string) { t.wanted.Store(true); t.got.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { t.got.Store(true) },
+	})
+}
+
+// failed reports whether the request that ended with err got no connection. If the
+// transport is not Go's own, or the client is a fake, then only err can tell.
+func (t *connectionTrace) failed(err error) bool {
+	if t.wanted.Load() {
+		return !t.got.Load()
+	}
+	return saysNoConnection(err)
 }

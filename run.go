@@ -21,7 +21,8 @@ type RunOptions struct {
 	// Deps hands out secrets and configs, as for [Engine.Adapter]. It may be nil.
 	Deps exec.DependencyGetter
 	// Logs gets the container's log, from its first line to its last. If another process
-	// has begun the task, the lines from before come again. Nil: the log is not read. Run
+	// has begun the task, the lines from before come again. Nil: the log is not read. Its
+	// calls and those of OnStatus may come at the same time. Run
 	// returns only after the publisher's last call has returned.
 	Logs exec.LogPublisher
 	// OnStatus is called for each change of the task's state, one call after the other:
@@ -42,8 +43,8 @@ type RunResult struct {
 	//   - FAILED: it exited with another code, was unhealthy, or nobody knows how it ended:
 	//     it was removed, or the engine has lost its start.
 	//   - REJECTED: the container was never started.
-	//   - SHUTDOWN: the caller's context ended first. If Started is zero, the container was
-	//     never started.
+	//   - SHUTDOWN: the caller's context ended first. If Started is zero, nobody
+	//     knows of a start.
 	State    api.TaskState
 	ExitCode int // 0 also if the container did not end
 	// OOMKilled: the kernel ended a process of the container because memory ran out.
@@ -89,7 +90,11 @@ func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResu
 		return r.result, err
 	}
 	// From PREPARING on, a controller first looks for what an earlier process has made.
-	r.adapter, r.controller = adapter, newController(adapter, api.TaskStatePreparing)
+	state := max(task.Status.State, api.TaskStatePreparing)
+	if state > api.TaskStateRunning {
+		state = api.TaskStatePreparing
+	}
+	r.adapter, r.controller = adapter, newController(adapter, state)
 	defer r.controller.Close()
 
 	overtime := runOvertime
@@ -98,11 +103,17 @@ func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResu
 	}
 	longer, cancel := outlive(ctx, overtime)
 	defer cancel()
-	err = r.live(ctx, longer)
-	if o.KeepContainer && !r.result.Finished.IsZero() {
+	// The caller's functions end before the removal must.
+	callers, cancelCallers := outlive(ctx, overtime-runOvertime/2)
+	defer cancelCallers()
+	err = r.live(ctx, longer, callers)
+	if o.KeepContainer && r.ended {
 		return r.result, err
 	}
 	if removeErr := r.repeat(longer, r.controller.Remove); removeErr != nil {
+		if longer.Err() != nil {
+			removeErr = errors.Errorf("not removed within %v after the end of the context", overtime)
+		}
 		left := errors.Wrapf(removeErr, "container %s, its networks or the files of its secrets may be left on the engine", adapter.name)
 		err = stderrors.Join(err, left)
 	}
@@ -125,18 +136,21 @@ type run struct {
 	adapter    *ContainerAdapter
 	controller *controller
 	result     RunResult
+	ended      bool // the container has ended
 }
 
-// live takes the task to its end, and fills the result. longer ends later than ctx.
-func (r *run) live(ctx, longer context.Context) error {
+// live takes the task to its end, and fills the result. longer and callers end later than
+// ctx; callers is for the caller's functions.
+func (r *run) live(ctx, longer, callers context.Context) error {
 	endLog := func(bool) {}
-	err := r.steps(ctx, func() { endLog = r.followLog(longer) })
+	err := r.steps(ctx, func() { endLog = r.followLog(callers) })
 	stopped := err != nil && err == ctx.Err() //nolint:errorlint // bare
 	if stopped {
 		stopped, err = r.stop(ctx, longer)
 	}
 	answer := r.look(longer)
 	if answer != nil {
+		r.ended = hasEnded(*answer)
 		r.result.Started, r.result.Finished = timeOf(answer.State.StartedAt), timeOf(answer.State.FinishedAt)
 		r.result.ExitCode, r.result.OOMKilled = answer.State.ExitCode, answer.State.OOMKilled
 	}
@@ -145,7 +159,7 @@ func (r *run) live(ctx, longer context.Context) error {
 		err = ExitError(*answer, ctx.Err())
 	}
 	endLog(answer != nil && !isUnstarted(*answer))
-	r.say(longer, answer, err)
+	r.say(callers, answer, err)
 	return err
 }
 
@@ -187,8 +201,11 @@ func (r *run) repeat(ctx context.Context, step func(context.Context) error) erro
 	var pauses backoff
 	for warned := false; ; warned = true {
 		err := step(ctx)
-		if err == nil || ctx.Err() != nil || !exec.IsTemporary(err) {
+		if err == nil || !exec.IsTemporary(err) {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		if !warned {
 			log.G(r.adapter.logContext(ctx)).WithError(err).Warn("the task waits for the engine")
@@ -204,7 +221,9 @@ func (r *run) repeat(ctx context.Context, step func(context.Context) error) erro
 func (r *run) look(ctx context.Context) *container.InspectResponse {
 	var answer container.InspectResponse
 	err := r.repeat(ctx, func(ctx context.Context) (err error) {
-		answer, err = r.adapter.Inspect(ctx)
+		if answer, err = r.adapter.Inspect(ctx); err != nil && !isContainerGone(err) {
+			err = tryAgain(ctx, err)
+		}
 		return err
 	})
 	if err != nil || r.adapter.checkOwner(answer) != nil {
@@ -230,6 +249,8 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, "the container was removed: nobody knows how it ended"
 	case stderrors.Is(err, ErrContainerUnhealthy):
 		r.result.State, r.result.Reason = api.TaskStateFailed, "unhealthy"
+	case stderrors.Is(err, errUnseenRun):
+		r.result.State, r.result.Reason = api.TaskStateFailed, errUnseenRun.Error()
 	case isExit && r.result.OOMKilled:
 		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
 	case isExit:

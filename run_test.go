@@ -364,7 +364,8 @@ func TestRunGivesUpOnAnEngineThatStaysAway(t *testing.T) {
 		j.run(ctx)
 		assert.InDelta(t, 190, time.Since(began).Seconds(), 5)
 		require.ErrorIs(t, j.err, context.DeadlineExceeded)
-		require.ErrorContains(t, j.err, "container web.1.taskid, its networks or the files of its secrets may be left on the engine")
+		require.ErrorContains(t, j.err, "container web.1.taskid, its networks or the files of its secrets may be left on the engine: not removed within 2m10s after the end of the context")
+		require.NotErrorIs(t, j.err, context.Canceled)
 		assert.Equal(t, api.TaskStateShutdown, j.result.State)
 		j.engine.Up()
 	})
@@ -639,4 +640,109 @@ func TestHooksThatFail(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A look that fails once does not end a job that an earlier process has begun.
+func TestRunTakesAJobOverInSpiteOfOddAnswers(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]dockerexectest.Fault{
+		"500": dockerexectest.Refuse(http.StatusInternalServerError, "odd"), "garbled": dockerexectest.Garble(),
+	} {
+		for nth := range 4 {
+			t.Run(fmt.Sprint(name, " ", nth), func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T) {
+					j := newJob(t, dockerexectest.ExitAfter(time.Minute, 3))
+					first, err := j.client.Adapter(nil, j.task, nil)
+					require.NoError(t, err)
+					require.NoError(t, first.CreateNetworks(t.Context()))
+					require.NoError(t, first.PullImage(t.Context()))
+					require.NoError(t, first.Create(t.Context()))
+					require.NoError(t, first.Start(t.Context()))
+					j.engine.FailNext("GET /containers/*/json", fault)
+					for range nth {
+						j.engine.FailNext("GET /containers/*/json", fault)
+					}
+					j.run(t.Context())
+					require.EqualError(t, j.err, "task: non-zero exit (3)")
+					assert.Equal(t, "exit code 3", j.result.Reason)
+					j.assertNothingLeft(t)
+				})
+			})
+		}
+	}
+}
+
+// The end of the context counts, also beside a fault that would have been waited out.
+func TestRunIsStoppedInTheMiddleOfAPassingFault(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		j := newJob(t, dockerexectest.Exit(0), WithCredentials(func(context.Context, string) (registry.AuthConfig, error) {
+			cancel()
+			return registry.AuthConfig{}, exec.MakeTemporary(errors.New("vault is sealed"))
+		}))
+		j.run(ctx)
+		require.ErrorIs(t, j.err, context.Canceled)
+		assert.Equal(t, api.TaskStateShutdown, j.result.State)
+		j.assertNothingLeft(t)
+	})
+}
+
+// What the caller's functions quote of the task's secrets is not shown.
+func TestErrorsOfTheCallersFunctionsShowNoSecret(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2-very-secret"
+	leak := errors.New("cannot use " + secret)
+	for name, option := range map[string]Option{
+		"create": WithCreateHook(func(context.Context, *api.Task, *container.Config, *container.HostConfig) error { return leak }),
+		"start":  WithStartHook(func(context.Context, *api.Task, *container.StartOptions) error { return leak }),
+		"credentials": WithCredentials(func(context.Context, string) (registry.AuthConfig, error) {
+			return registry.AuthConfig{}, leak
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Exit(0), option)
+				spec(j.task).Env = []string{"PASSWORD=" + secret}
+				j.run(t.Context())
+				require.ErrorContains(t, j.err, "cannot use")
+				assert.NotContains(t, j.err.Error()+j.result.Reason+j.last.Err, secret)
+			})
+		})
+	}
+}
+
+// A publisher that blocks until its context ends leaves time for the removal.
+func TestRunRemovesInSpiteOfAPublisherThatBlocks(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Print(dockerexectest.UntilStopped(0), "one"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := j.client.Run(ctx, j.task, RunOptions{Logs: exec.LogPublisherFunc(func(ctx context.Context, _ api.LogMessage) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})})
+		require.Equal(t, context.DeadlineExceeded, err)
+		j.assertNothingLeft(t)
+	})
+}
+
+// A start hook that waits for its context ends with the request time-out.
+func TestAStartHookThatHangsEndsWithTheRequestTimeOut(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Exit(0), WithStartHook(func(ctx context.Context, _ *api.Task, _ *container.StartOptions) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		j.run(ctx)
+		require.ErrorIs(t, j.err, context.DeadlineExceeded)
+		assert.Equal(t, api.TaskStateShutdown, j.result.State)
+		j.assertNothingLeft(t)
+	})
 }
