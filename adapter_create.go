@@ -389,8 +389,8 @@ func (a *ContainerAdapter) inspectAs(ctx context.Context, nameOrID string) (cont
 
 // findByLabel returns the ID of the container that has the task's label, and notes the ID.
 // The ID is empty if no container has the label, or several have it. known is the ID that
-// the task's container had, or empty. If known is not empty, that container is gone, and
-// a container that has the task's name is not the task's.
+// the task's container had, or empty. If it is set, findByLabel skips two containers: the
+// one with that ID, which is gone, and one with the task's name, which is not the task's.
 //
 // Skipped for fakes, which need not implement ContainerList.
 func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id string, err error) {

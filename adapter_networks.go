@@ -25,8 +25,9 @@ import (
 // task names one, and IPv6 only if the task asks for it. IPv4 subnets count only if the
 // task names an IPv4 subnet. The same holds for IPv6 subnets. If the network differs,
 // the error says how. The engine's own networks (bridge, host, none) are used and never
-// created. Networks made here carry the label [LabelNetwork];
-// [ContainerAdapter.RemoveNetworks] recognises them by it.
+// created. Networks made here carry the label [LabelNetwork], except those with a
+// ConfigFrom. [ContainerAdapter.RemoveNetworks] recognises them by the label. Only adapters
+// of the same Engine recognise a network without it.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {

@@ -37,9 +37,10 @@ import (
 // may break within a second of its opening. After two such breaks in a row, an opening
 // causes an inspect at most every ten seconds. If the engine, or a proxy in front of
 // it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
-// then make ten requests a second. It does so too while the stream's request is not
-// answered within five seconds. Once the stream has been lost for a minute, an answer
-// such as 503, or none in time, counts as a refusal too.
+// then make ten requests a second. If the stream's request has no answer after five
+// seconds, Wait inspects every ten seconds too, until there is an answer. Once the stream
+// has been lost for a minute, an answer such as 503, or no answer in time, counts as a
+// refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -256,7 +257,7 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // publisher is an error.
 //
 // The options: Streams names stdout, stderr or both; empty means both. Lines that are
-// older than Since are left out; if Since is nil, no line is. A Tail of 0 is the whole
+// older than Since are left out; nil: lines of any age are published. A Tail of 0 is the whole
 // log. A Tail of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the
 // last n lines of these streams. An engine counts entries, and keeps long lines in several.
 // So PublishLogs first reads the entries to count their lines, without a limit of rate,
@@ -272,8 +273,8 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // and only the last one has the newline. Attrs are the labels and variables that the
 // container's log options ask for, sorted. The publisher may keep the message.
 //
-// Without Follow, PublishLogs returns nil at the end of the log. A container that has
-// not been started has none; a container that does not exist is an error, see
+// Without Follow, PublishLogs returns nil at the end of the log. The log of a container that
+// has not been started is empty; a container that does not exist is an error, see
 // [IsUnknownContainer]. With Follow it waits for the container to be created and
 // started, and returns nil once the container has ended and all its lines are
 // published, or once it is gone. A passing fault of the engine does not end it: it

@@ -88,7 +88,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 			ping.APIVersion = newestVersion
 		}
 	case isAnswer(err):
-		return failed(errors.New(err.Error())) // without its class: it would look like the answer to the caller's own request
+		return failed(errors.New(err.Error())) // the class is dropped: with it, the error would look like the answer to the caller's own request
 	case err != nil:
 		return failed(err)
 	case ping.APIVersion == "":
@@ -202,8 +202,9 @@ type clientVersion struct {
 	mu      sync.Mutex
 	version string
 	known   bool // version is set
-	// raised says that the version was set by the client's WithVersion. Nothing else can
-	// raise it. From then on the client ignores pings, as if its user had fixed the version.
+	// raised says that this package has set the version with engineapi.WithVersion: only
+	// that can raise a version. From then on the client ignores pings, as if its user had
+	// fixed the version.
 	raised bool
 	fixed  bool // the client's user has fixed the version
 	calls  map[*versionedCall]struct{}
@@ -379,7 +380,7 @@ func (s *clientVersion) whyFixed() string {
 // the change failed and may be tried again, set returns err.
 func (s *clientVersion) set(ctx context.Context, client engineapi.APIClient, wanted string) (why string, err error) {
 	if _, isReal := client.(*engineapi.Client); !isReal && versions.GreaterThan(wanted, s.current()) {
-		return onlyRealGoesUp, nil // without holding any request
+		return onlyRealGoesUp, nil // change is not called: it makes other requests wait
 	}
 	err = s.change(ctx, func() {
 		why = s.setLocked(client, wanted)

@@ -121,7 +121,7 @@ type missingError struct{ cause error }
 func (e missingError) Error() string { return e.cause.Error() }
 
 // sureSecrets adapts a getter to SwarmKit's wrappers. They do not expect nil without an
-// error. They write to the secret that they get, so each gets a copy.
+// error. They write to the secret that they get, so Get returns a copy.
 type sureSecrets struct{ getter exec.SecretGetter }
 
 func (s sureSecrets) Get(id string) (*api.Secret, error) {

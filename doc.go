@@ -36,10 +36,10 @@ calls. They end with the last one. Close the client yourself, after all have ret
 
 On a *client.Client, an Engine pings once, before its first other request. Unless
 you have fixed the client's version, it then negotiates one. That sets the version
-for all users of the client. A failed ping is a temporary error. If another engine
-refuses the version later, the Engine agrees on another one and makes the call again:
-see "Upgrades" in docs/operations.md. If the version lacks a field that the task sets,
-each method that pulls, creates or starts something refuses the task.
+for all users of the client. A failed ping is a temporary error. If the engine is
+replaced and refuses the version, the Engine agrees on another one and makes the call
+again: see "Upgrades" in docs/operations.md. If the version lacks a field that the
+task sets, each method that pulls, creates or starts something refuses the task.
 
 Any other implementation of the client's interface counts as a fake of the newest
 version, and is not pinged. For a real client inside another type, use the option

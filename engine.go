@@ -78,8 +78,8 @@ type optionalRequests struct {
 	refused map[string]bool
 }
 
-// without logs that a request was refused, and what is done instead. It logs each
-// request once, until answered is called.
+// without is called when a request was refused. It logs the refusal, and what is done
+// instead. It logs each request once, until answered is called.
 func (o *optionalRequests) without(ctx context.Context, request string, err error, instead string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -247,8 +247,8 @@ type versionsByClient struct {
 	mu sync.Mutex
 	// By the weak pointer to a *client.Client, or by a wrapped client itself.
 	byClient map[any]*clientVersion
-	// engines counts the Engines of each wrapped client: nothing points weakly to a
-	// client whose type is not known.
+	// engines counts the Engines of each wrapped client, to find out when the entry can be
+	// dropped. Go has no weak pointer to a value whose type is not known.
 	engines map[any]int
 }
 

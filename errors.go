@@ -421,7 +421,7 @@ func (p *logLimiter) wait(ctx context.Context, n int) error {
 	for p.owed >= p.slice {
 		take := min(p.owed, p.limiter.Burst())
 		p.owed -= take
-		// WaitN would fail at once if the deadline of ctx is earlier.
+		// WaitN is not used: it fails at once if ctx would end before the pause does.
 		if delay := p.limiter.ReserveN(time.Now(), take).Delay(); delay > 0 {
 			if err := sleep(ctx, delay); err != nil {
 				return err

@@ -77,7 +77,7 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 	}
 	openCtx, cancel := context.WithCancel(ctx) // ends with ctx at the latest
 	late := time.AfterFunc(timeout, cancel)
-	silent := time.AfterFunc(answerWindow, unanswered) // a fake makes no connection
+	silent := time.AfterFunc(answerWindow, unanswered) // begins now, because a fake makes no connection; a connection restarts it
 	defer silent.Stop()
 	var asked, answered atomic.Bool
 	openCtx = httptrace.WithClientTrace(openCtx, &httptrace.ClientTrace{

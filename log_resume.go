@@ -94,8 +94,9 @@ const entryLimit = 1 << 28
 // have logged more since they were counted.
 const tailReserve = 10_000
 
-// readWhole reads the log of an engine, not of a fake. It makes requests that a fake need not
-// know: for so many entries that the tail has whole lines, and for what is behind damage.
+// readWhole reads the log of an engine, not of a fake. It makes two kinds of requests that a
+// fake need not know. One asks for enough entries, so that all lines of the tail are whole.
+// The other asks for what is behind damage.
 func (p *logPublication) readWhole(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
 	isFirst := p.cursor.last == api.LogStreamUnknown
 	if isFirst && p.tail.lines > 0 {
@@ -225,9 +226,10 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		return good, nil
 	}
 	if good > 1 {
-		// Engine 20.10 does not end an answer that begins with a damaged record. It leaves
-		// out a part of the log. Then an answer to a request for one entry less begins with
-		// the same entry or an older one.
+		// Engine 20.10 may have left out a part of the log: it does so if an answer begins
+		// with a damaged record, and does not end the answer there. To find out, ask for one
+		// entry less. If a part was left out, that answer begins with the same entry or an
+		// older one.
 		next, err := p.entryAt(ctx, answer, good-1)
 		if err != nil {
 			return 0, err

@@ -371,7 +371,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 // the tail are left out.
 type logTail struct {
 	lines  int64       // how many are wanted; 0: there is no tail
-	from   logEntry    // messages before this one are skipped; none: no message is
+	from   logEntry    // messages before this one are skipped; none: nothing is skipped
 	skip   int         // how many lines to leave out from that message on
 	since  logTime     // older lines are not published
 	counts *tailCounts // nil: lines are published, not counted
@@ -386,8 +386,8 @@ type tailCounts struct {
 }
 
 // haveWhole reports whether there are n lines, and the last n are whole. A stream's first
-// line may have pieces before the first entry. It has none if it is more than logOverlap
-// younger than that entry.
+// line may have pieces before the first entry. There are no such pieces if the line is more
+// than logOverlap younger than that entry.
 func (c *tailCounts) haveWhole(n int) bool {
 	for i, number := range c.firstOf {
 		if number > c.lines-n && c.at[i].compare(c.first.at.add(logOverlap)) <= 0 {

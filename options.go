@@ -185,10 +185,10 @@ func WithStartHook(hook func(context.Context, *api.Task, *container.StartOptions
 // then a create or start that the engine never answers blocks its controller's later
 // calls. A negative value is an error (see [Option]).
 //
-// A stop or a removal may take 20 seconds more, if the engine shows the container as never
-// started although a start got no answer, or although an earlier process left the task in
-// STARTING or RUNNING. Such a start may be lost, and its process may still appear. See
-// "Lost starts" in docs/operations.md.
+// A stop or a removal may take 20 seconds more if a start may be lost. That is so if the
+// engine shows the container as never started, and one of two things has happened: a start
+// got no answer, or an earlier process left the task in STARTING or RUNNING. The container's
+// process may then still appear. See "Lost starts" in docs/operations.md.
 func WithRequestTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {
