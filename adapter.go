@@ -329,8 +329,8 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	}))
 }
 
-// askCredentials asks the function of [WithCredentials], and returns the engine's header.
-// It is empty if there are none.
+// askCredentials asks the function of [WithCredentials], and returns the credentials as a
+// header for the engine. The header is empty if there are no credentials.
 func (a *ContainerAdapter) askCredentials(ctx context.Context) (header string, err error) {
 	ask := a.engine.options.credentials
 	if ask == nil {

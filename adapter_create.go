@@ -128,7 +128,7 @@ func (a *ContainerAdapter) passOn(ctx context.Context, config *containerConfig, 
 
 const (
 	longestWarning = 1000 // bytes; a warning is a sentence
-	mostWarnings   = 50   // different ones, a task; an engine has some twenty
+	mostWarnings   = 50   // different warnings for one task; an engine has some twenty
 )
 
 // saidTexts are the warnings that came once already.
@@ -153,7 +153,7 @@ func (s *saidTexts) first(text string) bool {
 }
 
 // create sends one create request. It returns the API version of the request, which may
-// not be the one that ready has seen.
+// differ from the one that ready returned.
 func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) (made container.CreateResponse, version string, err error) {
 	var refusal error // of the hook
 	sent := false
@@ -267,8 +267,8 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 }
 
 // lostCreateTime is how long a removal looks for a container or a network whose create got
-// no answer, with lostCreatePause between two looks. An engine shows such a container only when it has filled the volumes from the
-// image.
+// no answer, with lostCreatePause between two looks. An engine shows such a
+// container only once it has filled the container's volumes.
 const lostCreateTime, lostCreatePause = 5 * time.Second, time.Second
 
 // awaitLostCreate looks for the container of a create that got no answer, for at most

@@ -100,9 +100,9 @@ func (a *ContainerAdapter) checkFiles(ctx context.Context, files []taskFile) err
 	return nil
 }
 
-// fileEngine returns where the task's files are or are to be made. Its engineID is the
-// one that the engine had when the task's container was made, if that is known. files are
-// the task's. fileEngine refuses the task if tasks on this engine cannot have files.
+// fileEngine returns where the task's files belong. The engineID in the result is the ID
+// that the engine had when the task's container was made, if that is known. files are the
+// task's. fileEngine refuses the task if tasks on this engine cannot have files.
 func (a *ContainerAdapter) fileEngine(ctx context.Context, files []taskFile) (fileHost, error) {
 	host, err := a.engine.fileHost(ctx, a)
 	if err == nil && host.refusal != "" {
@@ -343,7 +343,7 @@ type taskFolder struct{ engineID, taskID string }
 
 // taskFolders lists the folders of the engine's tasks. The note in a folder decides: the
 // engine may have had another ID when the folder was made, and two engines may have the
-// same one. A folder without a note was made by an older version of this package. It is
+// same ID. A folder without a note was made by an older version of this package. It is
 // the engine's if it is under the engine's ID.
 func (e *Engine) taskFolders(host fileHost) (folders []taskFolder, err error) {
 	engines, err := e.files.engines()

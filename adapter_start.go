@@ -19,11 +19,12 @@ import (
 // that is not this task's.
 //
 // A container that has been started is not started again, whether it runs or has ended.
-// Then Start returns nil if this adapter has sent that start, also if that start got no
-// answer. It returns [exec.ErrTaskStarted], bare, if an earlier process has. Start asks the
-// engine for that only if it may be so: if the last Create returned [exec.ErrTaskPrepared],
-// or after an earlier Start. So a second process must call Create first. A start that the
-// engine refused does not count: the next Start sends it again.
+// If this adapter has sent the start of the container, Start returns nil, also if that start
+// got no answer. If an earlier process has sent it, Start returns [exec.ErrTaskStarted],
+// bare. Start inspects the container first in two cases only: the last Create returned
+// [exec.ErrTaskPrepared], or this adapter has already sent a start. So a second process must
+// call Create first. A start that the engine refused does not count: the next Start sends it
+// again.
 //
 // If the engine ends within a start, the container may run without network and log. Such a
 // container is stopped, and the error says so.
@@ -34,7 +35,7 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	if a.isPrepared.Load() || a.isStarted.Load() {
 		answer, err := a.Inspect(ctx)
 		switch {
-		case isContainerGone(err): // the start's answer says so
+		case isContainerGone(err): // the answer to the start will say so
 		case err != nil:
 			return err
 		case a.checkOwner(answer) != nil:
@@ -51,8 +52,9 @@ func (a *ContainerAdapter) Start(ctx context.Context) error {
 	return a.resolveStart(ctx, a.sendStart(ctx), a.Shutdown)
 }
 
-// resolveStart returns the error of a start that ended with err. If the start is lost, it
-// waits until it is certain what became of it. stop ends a container that runs.
+// resolveStart returns the error of a start that ended with err. If err says that the engine
+// lost an earlier start, resolveStart waits until it is known whether the container runs. If
+// the container runs, resolveStart stops it with stop.
 func (a *ContainerAdapter) resolveStart(ctx context.Context, err error, stop func(context.Context) error) error {
 	if !isLostStart(err) {
 		return err
@@ -155,8 +157,8 @@ func (a *ContainerAdapter) awaitLostStart(ctx context.Context) (runs bool, err e
 	return false, nil
 }
 
-// endLostStart stops a container whose start was lost. It returns the error of the
-// stop; if the stop succeeds, an error which says that the start has failed.
+// endLostStart stops a container whose start was lost. If the stop fails, it returns the
+// error of the stop. Otherwise it returns an error which says that the start has failed.
 func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.Context) error) error {
 	log.G(a.logContext(ctx)).Debug("a container whose start was lost runs, stopping it")
 	if err := stop(ctx); err != nil {
@@ -174,8 +176,8 @@ const defaultGrace = 10 * time.Second
 const killDelay = 2 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds. If the task sets none, the image's counts, and then the
-// engine's own. A container that is gone or does not run is no error.
+// rounded up to whole seconds. If the task sets none, the engine uses that of the image,
+// or its own default. A container that is gone or does not run is no error.
 //
 // Shutdown may be called again, also while it runs: the container gets one stop signal.
 // If a stop that was sent has failed, or has got no answer, then the next call sends
@@ -214,7 +216,7 @@ func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	}
 }
 
-// stop is the one stop of one run of the container.
+// stop is a stop of the container. A run of the container has at most one.
 type stop struct {
 	startedAt string // when the run began, as last seen before the stop; empty: not known
 
@@ -251,7 +253,7 @@ func (a *ContainerAdapter) joinStop() (s *stop, isNew bool) {
 	return s, true
 }
 
-// forgetStop ends the stop s: the next Shutdown sends another one.
+// forgetStop forgets the stop s: the next Shutdown sends a new one.
 func (a *ContainerAdapter) forgetStop(s *stop) {
 	stops := &a.engine.stops
 	stops.mu.Lock()
@@ -261,7 +263,7 @@ func (a *ContainerAdapter) forgetStop(s *stop) {
 	}
 }
 
-// forgetStops ends every stop. It is for a container that is new, gone, or started again.
+// forgetStops forgets any stop. Call it if the container is new, gone, or started again.
 func (a *ContainerAdapter) forgetStops() {
 	stops := &a.engine.stops
 	stops.mu.Lock()

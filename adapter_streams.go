@@ -280,11 +280,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // continues where the stream broke off, without losing or repeating a line. If the
 // engine has dropped the last line by then (log rotation), lines after it may be missing
 // too. Then there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. The same is done
-// where the engine's file of the log is damaged (log driver json-file), with Follow or
-// without: PublishLogs goes on behind the damage. If the engine's
-// clock was set back too, new lines may be missing until the clock has passed the times
-// of all lines that were published before.
+// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If in addition
+// the engine's clock was set back, new lines may be missing until the clock has passed the
+// times of all lines that were published before. If the engine's file of the log is damaged
+// (log driver json-file), PublishLogs goes on behind the damage, with Follow or without. It
+// reports this gap in the same way.
 //
 // If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
 // unchanged. Without Follow, a passing fault of the engine is a temporary error. All

@@ -124,7 +124,8 @@ func checkNUL(spec *api.ContainerSpec) error {
 	return nil
 }
 
-// signals are the names of Linux, without SIG and those of real time.
+// signals are the names of signals on Linux, without the prefix SIG. The real-time signals
+// are in realTimeSignal.
 var signals = strings.Fields("ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT " +
 	"SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ EMT")
 

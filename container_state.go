@@ -112,8 +112,8 @@ const (
 )
 
 const (
-	// missedChecks is how many intervals and time-outs of a check may pass without one.
-	// Then the engine does not check the container any more.
+	// If no check has run for missedChecks times the interval plus the time-out,
+	// the engine does not check the container any more.
 	missedChecks = 3
 	// leastSilence is how long checks must be missing at least: a busy engine may be
 	// late.
@@ -147,8 +147,8 @@ func checkSilence(answer container.InspectResponse) time.Duration {
 }
 
 // checkRecord tells whether an engine still runs the health checks of a container. An
-// engine of 20.10 with live-restore that restarts forgets them. The container's health
-// never changes then. The zero value has seen nothing.
+// engine of 20.10 with live-restore forgets the checks when it restarts. From then on the
+// container's health never changes. The zero value has seen nothing.
 //
 // The time of the last check is never compared with this host's clock, because the
 // engine may have another clock. What counts is whether that time changes from one
@@ -170,10 +170,12 @@ type checkMark struct {
 
 // look notes the engine's latest answer. now is the time on a clock that stands still
 // while the engine is away. look returns how long no check has run, and whether that
-// means that checks have stopped. A container that is not checked has no such time.
+// means that checks have stopped. For a container that does not run or has no check, it
+// returns 0 and false. So it does for a fake that shows neither a check nor a start time.
 func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) (silence time.Duration, stopped bool) {
 	health := answer.State.Health
-	if answer.State.Status != container.StateRunning || health == nil || !hasHealthcheck(answer) {
+	started, _ := isSet(answer.State.StartedAt)
+	if answer.State.Status != container.StateRunning || health == nil || !hasHealthcheck(answer) || len(health.Log) == 0 && !started {
 		r.forget()
 		return 0, false
 	}
@@ -191,8 +193,9 @@ func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) 
 // forget makes the record begin anew.
 func (r *checkRecord) forget() { *r = checkRecord{} }
 
-// errUnseenRun is the cause of the exit error of a container that hasEnded finds ended,
-// although it is created. Engines show exit code 0 also if its program never ran.
+// errUnseenRun is the cause of the exit error of a container that has ended, but that the
+// engine shows as created with exit code 0 (see hasEnded). Engines show 0 also if the
+// container's program never ran.
 var errUnseenRun = errors.New("the engine ended within the start: nobody knows whether the program ran to its end")
 
 // ExitError returns the error that a SwarmKit controller's Wait reports for a container
@@ -204,7 +207,7 @@ var errUnseenRun = errors.New("the engine ended within the start: nobody knows w
 // cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
 // errors.Cause find it behind the error. With a cause the error is never nil, whatever
 // the exit code. If cause is nil, the engine's own error is the cause, if there is one.
-// If the kernel killed the container for its memory, the text says "out of memory".
+// If the kernel killed the container because memory ran out, the text says "out of memory".
 // If ended has no State, nobody knows how the container ended: the result is an error
 // without an exit code.
 func ExitError(ended container.InspectResponse, cause error) error {
@@ -223,13 +226,13 @@ func ExitError(ended container.InspectResponse, cause error) error {
 	return &exitError{code: ended.State.ExitCode, oom: ended.State.OOMKilled, cause: cause, status: containerStatus(ended)}
 }
 
-// killedCode is the exit code after a SIGKILL, such as that of a kernel without memory.
+// killedCode is the exit code after a SIGKILL. The kernel sends one if memory runs out.
 const killedCode = 137
 
 // exitError is the error of a task whose container failed.
 type exitError struct {
 	code   int
-	oom    bool // a process of the container was killed for its memory
+	oom    bool // the kernel killed a process of the container because memory ran out
 	cause  error
 	status *api.ContainerStatus
 }
@@ -241,7 +244,7 @@ var (
 
 func (e *exitError) Error() string {
 	text := fmt.Sprintf("task: non-zero exit (%d)", e.code)
-	if e.code == 0 { // the cause has ended it
+	if e.code == 0 { // only the cause makes this an error
 		text = "task: ended with exit code 0"
 	}
 	switch {

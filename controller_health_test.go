@@ -792,7 +792,9 @@ func TestStartDoesNotWaitForChecksThatHaveStopped(t *testing.T) {
 			for _, fresh := range []bool{false, true} {
 				bubble(t, func(t *testing.T) {
 					sim, ctlr, task := starting(t)
-					sim.started = func(c *simContainer) { c.state.Health = test.health() }
+					sim.started = func(c *simContainer) {
+						c.state.Health, c.state.StartedAt = test.health(), time.Now().UTC().Format(time.RFC3339Nano)
+					}
 					test.check.Test = []string{"CMD", "check"}
 					sim.with(taskName, func(c *simContainer) { c.config.Healthcheck = &test.check })
 					want := error(nil)
@@ -909,7 +911,7 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 			time.Sleep(time.Second)
 			sim.fails(fault)
 			sim.cutEvents()
-			time.Sleep(2 * time.Hour)
+			time.Sleep(20 * time.Minute)
 			sim.fails(nil)
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(11*time.Hour, cancel)
@@ -1039,22 +1041,33 @@ func TestWaitWarnsOfChecksThatHaveStopped(t *testing.T) {
 	}
 }
 
-// An engine that has not checked yet may show no log at all. Only a fake's is left out.
+// An engine that has not checked yet may show no log. A fake may show no time at all.
 func TestChecksWithoutALog(t *testing.T) {
 	t.Parallel()
-	for isFake, want := range map[bool]int{true: 0, false: 1} {
-		ctlr := newSimController(t, newSimEngine(t), taskAt(plainTask(), api.TaskStateStarting))
-		ctlr.adapter.engine.api.isFake = isFake
+	empty, check := []*container.HealthcheckResult{}, []*container.HealthcheckResult{{}}
+	for _, test := range []struct {
+		startedAt string
+		log       []*container.HealthcheckResult
+		want      bool
+	}{
+		{"2000-01-01T00:00:00Z", nil, true},
+		{"2000-01-01T00:00:00Z", empty, true},
+		{"2000-01-01T00:00:00Z", check, true},
+		{"", check, true},
+		{"", nil, false},
+		{"", empty, false},
+		{"0001-01-01T00:00:00Z", empty, false},
+	} {
 		answer := inspected("c1", container.StateRunning, ofThisTask)
 		answer.Config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}}
-		answer.State.Health = &container.Health{Status: container.Starting}
-		ctx, lines := logged(t)
+		answer.State.StartedAt = test.startedAt
+		answer.State.Health = &container.Health{Status: container.Starting, Log: test.log}
 		var checks checkRecord
-		for _, now := range []time.Duration{0, 3*time.Minute - 1, 3 * time.Minute} {
-			ctlr.noteChecks(ctx, &checks, answer, now)
-		}
-		assert.Len(t, lines(logrus.WarnLevel), want)
-		assert.Equal(t, !isFake, ctlr.haveChecksStopped())
+		checks.look(answer, 0)
+		_, early := checks.look(answer, 3*time.Minute-1)
+		assert.False(t, early, test)
+		_, stopped := checks.look(answer, 3*time.Minute)
+		assert.Equal(t, test.want, stopped, test)
 	}
 }
 

@@ -110,12 +110,13 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 }
 
 // Start starts the container. If the container has a health check, it waits until the
-// container is healthy. It returns [exec.ErrTaskStarted] if the container was started
-// before; a container that runs must be healthy first. An unhealthy container is
-// stopped: the error has its exit code, and [ErrContainerUnhealthy] as its cause. If the
-// engine has ceased to check the container, Start does not wait for its health.
+// container is healthy. If the container was started before, Start returns
+// [exec.ErrTaskStarted]; if that container still runs, Start first waits until it is
+// healthy. An unhealthy container is stopped: the error has its exit code, and
+// [ErrContainerUnhealthy] as its cause. If the engine no longer checks the container,
+// Start does not wait for its health.
 //
-// If the container ends before it was healthy, its exit code counts. Any code but 0
+// If the container ends before it is healthy, its exit code counts. Any code but 0
 // fails the task. With 0 the container has done its work: the answer is
 // [exec.ErrTaskStarted], and the Wait that follows completes the task.
 //
@@ -169,9 +170,9 @@ func (c *controller) inspect(ctx context.Context) (container.InspectResponse, er
 	return answer, err
 }
 
-// finish returns the exit error of a container that has ended. If it has not ended, it
-// is unhealthy: finish stops it and waits for the end. Another process may have stopped
-// it for its health. failedChecks finds that out from the engine's record of the checks.
+// finish returns the exit error of a container that has ended or is unhealthy. It stops an
+// unhealthy container and waits for its end. If another process has stopped the container
+// for its health, failedChecks finds that out from the engine's record of the checks.
 func (c *controller) finish(ctx context.Context, answer container.InspectResponse) error {
 	if !hasEnded(answer) {
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).Debug("container unhealthy, stopping it")
@@ -227,12 +228,9 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 }
 
 // noteChecks logs a warning, once, if the engine no longer runs the container's health
-// checks. checks is what was seen of them before, and now is the time on its clock. A
-// nil log of the checks comes from a fake, or from an engine that has not checked yet.
+// checks. checks is the record of the answers before this one. now is a time for
+// [checkRecord.look].
 func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer container.InspectResponse, now time.Duration) {
-	if health := answer.State.Health; health != nil && health.Log == nil && c.adapter.engine.api.isFake {
-		return // a fake that has only a status
-	}
 	silence, stopped := checks.look(answer, now)
 	if !stopped {
 		return

@@ -3,20 +3,21 @@ Package dockerexec runs SwarmKit tasks as containers on a Docker Engine, through
 the engine's API client.
 
 It replaces SwarmKit's own package swarmd/dockerexec, here called the reference. A
-swarm agent switches by changing one import. You can also build a runner of your own
-on the container adapter, and test it with a fake client in place of an engine.
+swarm agent switches by changing one import. You can also build an executor of your
+own, and test it with the engine of package dockerexectest, or with a fake client.
 
 # Usage
 
-A swarm agent calls [NewExecutor]. The executor has an Engine of its own, and makes a
-controller for each task.
-
-For a runner of your own, make one [Engine] for each client, and from it an
-adapter for each task:
+For an executor of your own, make one [Engine] for each client. [Engine.Run] takes a
+task from its pull to its removal:
 
 	engine := dockerexec.NewEngine(client)
+	result, err := engine.Run(ctx, task, dockerexec.RunOptions{Logs: publisher})
+
+A swarm agent calls [NewExecutor]. The executor has an Engine of its own, and makes a
+controller for each task. Who decides about each step makes an adapter for each task:
+
 	adapter, err := engine.Adapter(node, task, nil)
-	…
 	err = adapter.PullImage(ctx)
 	err = adapter.CreateNetworks(ctx)
 	err = adapter.CreateVolumes(ctx)
@@ -27,10 +28,9 @@ adapter for each task:
 	err = adapter.Remove(ctx)
 	err = adapter.RemoveNetworks(ctx)
 
-Neither an Engine nor an adapter has anything to close. Background work ends with
-the contexts of the calls that started it. The event stream may serve several calls,
-and so may a pull; it ends with the last of these calls. Close the client yourself,
-after the last call has returned.
+Neither an Engine nor an adapter has anything to close. Background work ends with the
+contexts of the calls that started it. The event stream and a pull may serve several
+calls. They end with the last one. Close the client yourself, after all have returned.
 
 # API version
 

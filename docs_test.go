@@ -20,11 +20,19 @@ import (
 func TestReadmeHasTheCodeOfTheExamples(t *testing.T) {
 	t.Parallel()
 	readme := readText(t, "README.md")
-	for function, file := range map[string]string{"run": "example_test.go", "startAgain": "example_more_test.go"} {
+	for function, file := range map[string]string{"run": "example_test.go"} {
 		code := regexp.MustCompile(`(?ms)^func ` + function + `\(.*?^}$`).FindString(readText(t, file))
 		require.NotEmpty(t, code, function)
 		assert.Contains(t, readme, code, "func %s of %s", function, file)
 	}
+}
+
+// Who reads the README's program sees that an executor is short.
+func TestReadmeProgramIsShort(t *testing.T) {
+	t.Parallel()
+	program := regexp.MustCompile("(?s)```go\npackage main\n.*?\n(func main\\(\\).*?)```").FindStringSubmatch(readText(t, "README.md"))
+	require.NotNil(t, program)
+	assert.LessOrEqual(t, strings.Count(strings.TrimSpace(program[1]), "\n")+1, 25, "lines beside the imports")
 }
 
 // A page that grows for ever is not read.

@@ -311,7 +311,7 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 // refusal means that something answers, and may answer inspects too. A request without
 // a connection, or one that opened the stream, was not refused. Until requests
 // have failed for refusedAfter, a passing fault is no refusal: the engine may be
-// restarting behind a proxy, or busy. After an answer that was late already, it is one.
+// restarting behind a proxy, or busy. It is a refusal at once if the answer was late.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false

@@ -64,8 +64,8 @@ type openedEvents struct {
 // without an answer. Then it has failed for certain, and only its error is missing. So
 // settle is much longer then.
 //
-// It calls unanswered, from another goroutine, if there was no answer within answerWindow
-// of the connection. Without a connection the engine is away, and nothing answers.
+// openEvents calls unanswered, from another goroutine, if no answer came within answerWindow
+// after the connection was made. Without a connection the engine is away.
 func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string, unanswered func()) (openedEvents, error) {
 	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
 	for _, action := range eventActions {
@@ -144,7 +144,7 @@ type streamRun struct {
 	open   chan struct{} // closed while the stream is open; a new one when it is lost
 	isOpen bool
 	lostAt time.Time     // when the stream was lost; zero: it is open, was never open, or is refused
-	away   time.Duration // how long it had been lost before that, in all
+	away   time.Duration // how long all earlier losses of the stream took together
 	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
 	// It is replaced when that ends.
 	refused   chan struct{}

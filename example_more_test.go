@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -15,12 +16,14 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/agent/secrets"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/api/genericresource"
 
 	"github.com/dockerexec/dockerexec"
 )
@@ -147,6 +150,110 @@ func ExampleNewEngine() {
 	// Output:
 	// HEAD /_ping
 	// POST /v1.47/containers/web.1.t1/start
+}
+
+// Run does what a task needs, from its pull to its removal. The result says how it ended.
+func ExampleEngine_Run() {
+	engine := dockerexec.NewEngine(&fakeEngine{exitCode: 3})
+
+	result, err := engine.Run(context.Background(), task(), dockerexec.RunOptions{
+		OnStatus: func(_ context.Context, s api.TaskStatus) {
+			fmt.Println(s.State) // the last one can be written down here: nothing is removed yet
+		},
+	})
+	fmt.Println(result.State, result.ExitCode, result.Reason)
+	fmt.Println(err)
+	// Output:
+	// PREPARING
+	// STARTING
+	// RUNNING
+	// FAILED
+	// FAILED 3 exit code 3
+	// task: non-zero exit (3)
+}
+
+// A label of the task names a device, for which SwarmKit's task has no field.
+func ExampleWithCreateHook_device() {
+	client := &fakeEngine{}
+	engine := dockerexec.NewEngine(client, dockerexec.WithCreateHook(
+		func(_ context.Context, task *api.Task, _ *container.Config, host *container.HostConfig) error {
+			if path := task.Spec.GetContainer().Labels["com.example.device"]; path != "" {
+				host.Devices = append(host.Devices, container.DeviceMapping{PathOnHost: path, PathInContainer: path, CgroupPermissions: "rw"})
+			}
+			return nil
+		}))
+
+	task := task()
+	task.Spec.GetContainer().Labels = map[string]string{"com.example.device": "/dev/ttyUSB0"}
+	if err := run(context.Background(), engine, task); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client.host.Devices)
+	// Output: [{/dev/ttyUSB0 /dev/ttyUSB0 rw}]
+}
+
+// A scheduler hands out GPUs as a generic resource, by the names that the agent got in
+// genericResources. The container gets those of its task.
+func ExampleWithCreateHook_gpus() {
+	client := &fakeEngine{}
+	engine := dockerexec.NewEngine(client, dockerexec.WithCreateHook(
+		func(_ context.Context, task *api.Task, _ *container.Config, host *container.HostConfig) error {
+			gpus := container.DeviceRequest{Driver: "nvidia", Capabilities: [][]string{{"gpu"}}}
+			for _, resource := range task.AssignedGenericResources {
+				if named := resource.GetNamedResourceSpec(); named != nil && named.Kind == "gpu" {
+					gpus.DeviceIDs = append(gpus.DeviceIDs, named.Value)
+				}
+			}
+			if len(gpus.DeviceIDs) > 0 { // without IDs the container would get all of them
+				host.DeviceRequests = append(host.DeviceRequests, gpus)
+			}
+			return nil
+		}))
+
+	task := task()
+	task.AssignedGenericResources = genericresource.NewSet("gpu", "GPU-0aa1", "GPU-0aa2")
+	if err := run(context.Background(), engine, task); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client.host.DeviceRequests[0].DeviceIDs)
+	// Output: [GPU-0aa1 GPU-0aa2]
+}
+
+// A label of the task names a checkpoint, from which an experimental engine starts it.
+func ExampleWithStartHook() {
+	client := &fakeEngine{}
+	engine := dockerexec.NewEngine(client, dockerexec.WithStartHook(
+		func(_ context.Context, task *api.Task, options *container.StartOptions) error {
+			options.CheckpointID = task.Spec.GetContainer().Labels["com.example.checkpoint"]
+			return nil
+		}))
+
+	task := task()
+	task.Spec.GetContainer().Labels = map[string]string{"com.example.checkpoint": "before-lunch"}
+	if err := run(context.Background(), engine, task); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(client.start.CheckpointID)
+	// Output: before-lunch
+}
+
+// The function is asked for a task that brings no credentials of its own. With
+// github.com/docker/cli/cli/config, those of docker's own configuration and of its
+// helpers are one line: examples/runtask has it.
+//
+//	auth, err := config.LoadDefaultConfigFile(os.Stderr).GetAuthConfig("registry.example.com")
+func ExampleWithCredentials() {
+	client := &fakeEngine{}
+	engine := dockerexec.NewEngine(client, dockerexec.WithCredentials(
+		func(_ context.Context, image string) (registry.AuthConfig, error) {
+			fmt.Println("asked for", image)
+			return registry.AuthConfig{Username: "me", Password: os.Getenv("REGISTRY_PASSWORD")}, nil
+		}))
+
+	if err := run(context.Background(), engine, task()); err != nil {
+		log.Fatal(err)
+	}
+	// Output: asked for example/web:1
 }
 
 // startAgain starts the container, and tries again while the engine is away.
@@ -317,6 +424,35 @@ type dependencies struct{ secrets exec.SecretGetter }
 func (d dependencies) Secrets() exec.SecretGetter { return d.secrets }
 func (d dependencies) Configs() exec.ConfigGetter { return nil }
 func (d dependencies) Volumes() exec.VolumeGetter { return nil }
+
+// steps runs a task on the adapter. It does not try again, and does not watch the health.
+func steps(ctx context.Context, adapter *dockerexec.ContainerAdapter) (err error) {
+	defer func() {
+		if removeErr := adapter.Remove(context.WithoutCancel(ctx)); err == nil {
+			err = removeErr
+		}
+	}()
+	for _, step := range []func(context.Context) error{adapter.PullImage, adapter.Create, adapter.Start} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	ended, err := adapter.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	return dockerexec.ExitError(ended, nil)
+}
+
+// An adapter is for a runner that decides itself about each step.
+func ExampleEngine_Adapter() {
+	adapter, err := dockerexec.NewEngine(&fakeEngine{exitCode: 3}).Adapter(nil, task(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(steps(context.Background(), adapter))
+	// Output: task: non-zero exit (3)
+}
 
 // A task's secrets come from the getter that the adapter is given. Create asks it for
 // them, and for no others.

@@ -35,6 +35,8 @@ type fakeEngine struct {
 	mu       sync.Mutex
 	name     string // of the container
 	config   *container.Config
+	host     *container.HostConfig
+	start    container.StartOptions
 	state    *container.State // nil: there is no container
 	messages chan events.Message
 }
@@ -43,16 +45,17 @@ func (f *fakeEngine) ImagePull(context.Context, string, image.PullOptions) (io.R
 	return io.NopCloser(strings.NewReader(`{"status":"Downloaded newer image"}`)), nil
 }
 
-func (f *fakeEngine) ContainerCreate(_ context.Context, config *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, name string) (container.CreateResponse, error) {
+func (f *fakeEngine) ContainerCreate(_ context.Context, config *container.Config, host *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, name string) (container.CreateResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.name, f.config, f.state = name, config, &container.State{Status: container.StateCreated}
+	f.name, f.config, f.host, f.state = name, config, host, &container.State{Status: container.StateCreated}
 	return container.CreateResponse{ID: "0123456789ab"}, nil
 }
 
-func (f *fakeEngine) ContainerStart(context.Context, string, container.StartOptions) error {
+func (f *fakeEngine) ContainerStart(_ context.Context, _ string, options container.StartOptions) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.start = options
 	if len(f.startErr) > 0 {
 		err := f.startErr[0]
 		f.startErr = f.startErr[1:]
@@ -139,35 +142,15 @@ func task() *api.Task {
 	}
 }
 
-// run runs a task to its end, prints its log, and removes its container.
-func run(ctx context.Context, engine *dockerexec.Engine, task *api.Task) (err error) {
-	adapter, err := engine.Adapter(nil, task, nil)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if removeErr := adapter.Remove(context.WithoutCancel(ctx)); err == nil {
-			err = removeErr
-		}
-	}()
-	for _, step := range []func(context.Context) error{adapter.PullImage, adapter.Create, adapter.Start} {
-		if err := step(ctx); err != nil {
+// run runs a task to its end, prints its log, and leaves nothing but named volumes.
+func run(ctx context.Context, engine *dockerexec.Engine, task *api.Task) error {
+	_, err := engine.Run(ctx, task, dockerexec.RunOptions{
+		Logs: exec.LogPublisherFunc(func(_ context.Context, m api.LogMessage) error {
+			_, err := fmt.Print(string(m.Data))
 			return err
-		}
-	}
-	err = adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true},
-		exec.LogPublisherFunc(func(_ context.Context, m api.LogMessage) error {
-			fmt.Print(string(m.Data))
-			return nil
-		}))
-	if err != nil {
-		return err
-	}
-	ended, err := adapter.Wait(ctx)
-	if err != nil {
-		return err
-	}
-	return dockerexec.ExitError(ended, nil)
+		}),
+	})
+	return err
 }
 
 // A small executor, tested with a fake client. On a real engine the client is

@@ -346,8 +346,8 @@ var fields = []field{
 	{"Spec.Container.Mounts.TmpfsOptions.Options", mapped, "", "HostConfig.Tmpfs, where every engine takes them"},
 }
 
-// warnedFields says which field an engine's warning at a create is about, by its words in
-// lower case. They are those of Docker 20.10 to 29.
+// warnedFields says which field an engine's warning at a create is about. words are a part of
+// the warning in lower case, as Docker 20.10 to 29 write it.
 var warnedFields = []struct{ words, path string }{
 	{"memory swappiness", "Spec.Resources.MemorySwappiness"},
 	{"memory limited without swap", "Spec.Resources.SwapBytes"},
@@ -368,7 +368,7 @@ func (c *containerConfig) warnedField(warning string) string {
 			continue
 		}
 		if resources := c.task.Spec.Resources; f.path == "Spec.Resources.SwapBytes" && (resources == nil || resources.SwapBytes == nil) {
-			return "Spec.Resources.Limits.MemoryBytes" // an engine limits swap beside memory, asked or not
+			return "Spec.Resources.Limits.MemoryBytes" // with a memory limit an engine also limits swap, even if the task does not ask for it
 		}
 		return f.path
 	}

@@ -280,7 +280,7 @@ func (s fileStore) tasks(engineID string) (ids []string, err error) {
 	return ids, errors.Wrapf(err, "list the tasks with files of secrets and configs in %s", filepath.Join(s.dir, engineID))
 }
 
-// list lists the folders in the one that open opens, sorted by their names.
+// list lists the folders in the folder that open(names...) opens, sorted by their names.
 func (s fileStore) list(names ...string) (folders []fs.FileInfo, err error) {
 	folder, err := s.open(names...)
 	if errors.Is(err, fs.ErrNotExist) {

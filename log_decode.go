@@ -112,7 +112,7 @@ func (f *frameReader) next() (api.LogStream, []byte, error) {
 	return 0, nil, errors.Errorf("log frame of %d bytes on the unknown stream %d", size, kind)
 }
 
-// payload reads the size bytes behind the header, which is still in the buffer.
+// payload reads the message behind the header, which is still in the buffer. size is in bytes.
 func (f *frameReader) payload(size int) ([]byte, error) {
 	if whole := logFrameHeader + size; whole <= f.in.Size() {
 		frame, err := f.in.Peek(whole)

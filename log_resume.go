@@ -13,7 +13,7 @@ import (
 )
 
 // awaitStart is a pass that reads no log. It returns when the container may have been
-// started, or was removed after an earlier pass had seen it. The next pass finds out.
+// started, or was removed after an earlier pass had seen it. The next pass finds out which.
 func (p *logPublication) awaitStart(ctx context.Context) (done bool, err error) {
 	started, err := p.target.awaitStart(ctx, p.container)
 	p.advanced = started
@@ -79,12 +79,12 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 
 // logDamage is what is known of damage to the engine's file of the log. A host or an
 // engine that was killed may leave an incomplete record, or zeros. Engines end every
-// answer there without an error, or leave out a part of the log (20.10). Only an answer
-// to a request for the last entries begins behind it.
+// answer there, mostly without an error. Engine 20.10 may leave out a part of the log
+// instead. Only an answer to a request for the last entries begins behind the damage.
 type logDamage struct {
 	isAhead bool // the next request begins behind damage
-	behind  int  // that many of the last entries, or more, are behind the last damage; 0: no damage is known
-	count   int
+	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
+	count   int  // how many damaged places were passed
 }
 
 // entryLimit bounds the number of entries that are asked for.
@@ -94,8 +94,8 @@ const entryLimit = 1 << 28
 // have logged more since they were counted.
 const tailReserve = 10_000
 
-// readWhole reads the log of a running engine. Such an engine may be asked for more: for
-// so many entries that the tail has whole lines, and for what is behind damage.
+// readWhole reads the log of an engine, not of a fake. It makes requests that a fake need not
+// know: for so many entries that the tail has whole lines, and for what is behind damage.
 func (p *logPublication) readWhole(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
 	isFirst := p.cursor.last == api.LogStreamUnknown
 	if isFirst && p.tail.lines > 0 {
@@ -103,8 +103,9 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 			return done, err
 		}
 	}
-	// Of other drivers nobody knows what such requests do. If the driver is "local", and the
-	// file damaged, a request for entries from before the damage crashes engine 20.10.
+	// With other log drivers it is not known what the requests of catchUp do. With the driver
+	// "local" and a damaged file, a request for entries from before the damage crashes engine
+	// 20.10.
 	if keepsJSONFile(answer) && (p.cursor.first.Tail != "0" || !isFirst) {
 		if done, err := p.catchUp(ctx, answer, follow); err != nil || !follow {
 			return done, err
@@ -113,12 +114,13 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 	return p.read(ctx, answer, follow, p.damage.behind)
 }
 
-// catchUp reads all that the engine has. The end of an answer is not the end of the log
-// if the engine's file is damaged. So catchUp then asks for the last entry, and goes on
-// if it has not come. Each round brings a new message, or is the last one.
+// catchUp reads all that the engine has. If the engine's file is damaged, the end of an
+// answer is not the end of the log. So after each answer catchUp asks for the log's last
+// entry. If no answer has brought that entry yet, catchUp goes on behind the damage. Each
+// round behind damage brings a new message, or is the last round.
 func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	var goal logTime // of the log's last message when the first answer had ended
-	last := 0
+	var goal logTime // the time of the log's last entry after the first answer; zero: not asked for yet
+	last := 0        // how many of the last entries to ask for; 0: all
 	for {
 		before := p.cursor.newest()
 		done, readErr := p.read(ctx, answer, false, last)
@@ -140,7 +142,7 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 		case err != nil, !p.cursor.isNewer(latest):
 			if isDamaged && !follow {
 				return done, readErr
-			} else if isDamaged { // the last record is; what comes behind it can be followed
+			} else if isDamaged { // the log's last record is damaged; what comes behind it can be followed
 				p.damage.behind = max(p.entries, 1)
 			}
 			p.checkEntries(ctx, answer)
@@ -149,7 +151,7 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 			goal = latest.at
 		}
 		switch {
-		case last == 0 && newest != before: // it may have come meanwhile
+		case last == 0 && newest != before: // the container may have logged the last entry only now
 			continue
 		case last > 0 && newest == before:
 			return true, nil
@@ -161,9 +163,9 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 }
 
 // checkEntries logs a warning if the last answer had fewer entries than the engine's file
-// has from there on. Engine 20.10 leaves out a part behind damage, and newer ones leave
-// out the rest of a rotated file. A since would leave out entries too; such an answer is
-// not checked.
+// has from the answer's first entry on. Engine 20.10 leaves out a part behind damage, and
+// newer ones leave out the rest of a rotated file. A request with Since leaves out entries
+// too, so its answer is not checked.
 func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
 	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
 		return
@@ -174,15 +176,18 @@ func (p *logPublication) checkEntries(ctx context.Context, answer container.Insp
 	}
 }
 
-// findBehind returns how many of the last entries are to be asked for, so that the answer
-// begins behind the damage that ended the last one. latest is the last entry.
+// findBehind returns how many of the last entries to ask for, so that the next answer begins
+// behind the damage at which the last answer ended. latest is the log's last entry.
 //
-// Of the last n entries the first one is newer than all messages that were taken, if n is
-// small. findBehind looks for the greatest such n: by doubling, then by halves. It looks
-// again until n stays, because the container may log meanwhile.
+// If n is small, the first of the last n entries is newer than all messages that were taken.
+// findBehind looks for the greatest such n: it doubles n, and then halves the range. The
+// container may log meanwhile. So findBehind looks again until n stays the same, at most
+// five times.
 func (p *logPublication) findBehind(ctx context.Context, answer container.InspectResponse, latest logEntry) (n int, err error) {
-	good, first := 1, latest // the entry with which the last good entries begin
-	var edge logEntry        // the one before; none: it is damaged
+	// good is a number n that is small enough, and first is the first of the last n entries.
+	// edge is the entry before first; none: that entry is damaged.
+	good, first := 1, latest
+	var edge logEntry
 	for range 5 {
 		begin := good
 		bad := 0
@@ -221,7 +226,8 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 	}
 	if good > 1 {
 		// Engine 20.10 does not end an answer that begins with a damaged record. It leaves
-		// out a part of the log. Then fewer entries begin with an older one.
+		// out a part of the log. Then an answer to a request for one entry less begins with
+		// the same entry or an older one.
 		next, err := p.entryAt(ctx, answer, good-1)
 		if err != nil {
 			return 0, err
@@ -231,7 +237,7 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		}
 	}
 	p.damage.isAhead = false
-	good++ // with the last message that was taken, so that there is no gap
+	good++ // ask for the last message taken too, so that there is no gap
 	if p.damage.behind > good {
 		good = min(good+tailReserve, p.damage.behind)
 	}
@@ -370,7 +376,8 @@ func (c *logCursor) newest() logTime {
 	return c.streams[0].latest
 }
 
-// isNewer reports whether there is the entry, and it is newer than all messages taken.
+// isNewer reports whether the entry exists and is newer than all messages taken. If none was
+// taken, it must not be older than c.since.
 func (c *logCursor) isNewer(entry logEntry) bool {
 	if c.last == api.LogStreamUnknown {
 		return entry.stream != api.LogStreamUnknown && entry.at.compare(c.since) >= 0

@@ -65,15 +65,15 @@ type logTarget interface {
 	// inspectPinned inspects the container with the ID pinned. If pinned is empty, it
 	// becomes the ID of the container that has the task's name now.
 	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
-	// awaitStart waits until the container has been started. seen is the ID of a
-	// container that was seen before; empty: none was. If one was, awaitStart also
-	// returns once that one is gone.
+	// awaitStart waits until the container has been started. seen is the ID of the task's
+	// container if the caller has seen it before, or empty. If seen is set, awaitStart also
+	// returns once that container is gone.
 	awaitStart(ctx context.Context, seen string) (started bool, err error)
 	// checkLogOwner refuses a container that is not the task's.
 	checkLogOwner(answer container.InspectResponse) error
 	openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error)
-	// isReal reports whether there is an engine, and not a user's fake, which need not
-	// know more requests than one for each answer.
+	// isReal reports whether the client is a real one, and not a user's fake. With a fake,
+	// each pass makes only one request for the log.
 	isReal() bool
 	// hide takes secrets out of an error of the engine.
 	hide(err error) error
@@ -105,8 +105,8 @@ type logPublication struct {
 
 	unwanted api.LogStream // is asked for, to count entries, but not published; unknown: none
 	entries  int           // messages in the last answer
-	begin    logEntry      // the first one; none: the answer had a since, or there is no engine
-	isPart   bool          // the last request had a since
+	begin    logEntry      // the first of them; not set for a request with Since, and for a fake
+	isPart   bool          // the last request had Since
 	damage   logDamage
 	tail     logTail
 }
@@ -127,7 +127,7 @@ func newLogPublication(target logTarget, bytesPerSecond int, first container.Log
 		cursor:    logCursor{first: first},
 	}
 	p.tail.lines, _ = strconv.ParseInt(first.Tail, 10, 64)
-	if target.isReal() { // engines count the entries of both streams, also where one is asked for
+	if target.isReal() { // engines count the entries of both streams, even if only one stream is asked for
 		switch {
 		case !first.ShowStdout:
 			p.unwanted = api.LogStreamStdout
@@ -142,8 +142,8 @@ func newLogPublication(target logTarget, bytesPerSecond int, first container.Log
 	return p
 }
 
-// pass inspects the container and reads one answer of the engine. done means that no
-// more messages will come, or that err is final.
+// pass inspects the container and publishes what the engine has of its log. done means that
+// no more messages will come, or that err is final.
 func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	p.advanced = false
 	follow := p.cursor.first.Follow
@@ -371,8 +371,8 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 // the tail are left out.
 type logTail struct {
 	lines  int64       // how many are wanted; 0: there is no tail
-	from   logEntry    // messages before this one are not read; none: all are
-	skip   int         // how many lines from there on are before the tail
+	from   logEntry    // messages before this one are skipped; none: no message is
+	skip   int         // how many lines to leave out from that message on
 	since  logTime     // older lines are not published
 	counts *tailCounts // nil: lines are published, not counted
 }
@@ -385,9 +385,9 @@ type tailCounts struct {
 	at      [2]logTime // of that line
 }
 
-// haveWhole reports whether the last n lines are whole. The first line of each stream may
-// not be, unless it is so much younger than the first entry that no piece of it can lie
-// before that.
+// haveWhole reports whether there are n lines, and the last n are whole. A stream's first
+// line may have pieces before the first entry. It has none if it is more than logOverlap
+// younger than that entry.
 func (c *tailCounts) haveWhole(n int) bool {
 	for i, number := range c.firstOf {
 		if number > c.lines-n && c.at[i].compare(c.first.at.add(logOverlap)) <= 0 {
@@ -397,8 +397,8 @@ func (c *tailCounts) haveWhole(n int) bool {
 	return c.lines >= n
 }
 
-// isBefore reports whether a message is before the one with which the reading begins.
-// isFirst says that it is the first one of an answer.
+// isBefore reports whether a message comes before the message t.from. isFirst says that the
+// message is the first one of an answer.
 func (t *logTail) isBefore(stream api.LogStream, at logTime, message []byte, isFirst bool) bool {
 	switch {
 	case t.from.stream == api.LogStreamUnknown:
@@ -406,7 +406,7 @@ func (t *logTail) isBefore(stream api.LogStream, at logTime, message []byte, isF
 	case stream == t.from.stream && at == t.from.at && string(message) == t.from.text:
 		t.from = logEntry{}
 		return false
-	case isFirst && at.compare(t.from.at) > 0: // it does not come: the container has logged more than tailReserve since
+	case isFirst && at.compare(t.from.at) > 0: // t.from does not come: the container has logged more than tailReserve entries since
 		t.from, t.skip = logEntry{}, 0
 		return false
 	}

@@ -74,9 +74,10 @@ var consistencies = map[api.Mount_MountConsistency]mount.Consistency{
 	api.MountConsistencyDelegated: mount.ConsistencyDelegated,
 }
 
-// propagations leaves rprivate to the engine: a task cannot say whether it asks for it or
-// for nothing, and rprivate is the engine's own choice. It makes another one for a source
-// that its own folder lies in, and refuses rprivate there.
+// propagations does not name rprivate, the zero value: a task that asks for rprivate looks
+// like a task that asks for nothing. Without a name the engine chooses rprivate itself. For
+// a source that holds the engine's own folder, the engine chooses another propagation and
+// refuses rprivate.
 var propagations = map[api.Mount_BindOptions_MountPropagation]mount.Propagation{
 	api.MountPropagationRPrivate: "",
 	api.MountPropagationPrivate:  mount.PropagationPrivate,
@@ -258,8 +259,8 @@ var (
 	}
 )
 
-// isTmpfsOption reports whether the value of a well-known option is one. An engine knows
-// the options of its version; so any other option passes.
+// isTmpfsOption reports whether the value of a well-known option is valid. Any other option
+// passes: an engine knows the options of its version.
 func isTmpfsOption(option string) bool {
 	name, value, _ := strings.Cut(option, "=")
 	valid := tmpfsValues[name]
@@ -345,9 +346,9 @@ func (c *containerConfig) volumePath(name string) string {
 // wanted one. It names options and labels, and shows no value: a value may be a password.
 // It is empty if the volume does not differ, or if a fake answered without a volume.
 //
-// An engine may add options or labels of nobody's asking to a new volume (a plugin, for
-// example). So labels count only if the task asks for them. Options count both ways: a
-// volume with options is another one than a volume without.
+// An engine or a plugin may add labels that nobody asked for to a new volume. So labels
+// count only if the task asks for them. Options always count: a volume with options is
+// another one than a volume without.
 func volumeDifference(wanted volume.CreateOptions, found volume.Volume) string {
 	if found.Name == "" {
 		return ""

@@ -275,9 +275,9 @@ func translateEndpoint(path string, n networkConfig, attachment *api.NetworkAtta
 	return endpoint, nil
 }
 
-// mayHave reports whether an engine may give an address in n. It gives those of the
-// subnets, if there are any of the address's family. Another IPAM driver than the
-// engine's own decides for itself.
+// mayHave reports whether an engine may give the address ip in n. If n has subnets of the
+// family of ip, one of them must contain ip. An IPAM driver other than the engine's own
+// decides for itself.
 func (n networkConfig) mayHave(ip netip.Addr) bool {
 	ipam := n.options.IPAM
 	if ipam == nil || ipam.Driver != "" && ipam.Driver != "default" {

@@ -33,9 +33,9 @@ const (
 //   - [Engine.Controller], and an executor's Controller, for a task whose state is
 //     below PREPARING.
 //
-// For a task that has reached PREPARING they return a controller, so that no running
-// task is lost. Its Prepare and Start fail with that error, as a temporary one. Its
-// Wait, Shutdown and Remove work.
+// For a task that has reached PREPARING, [Engine.Controller] and an executor's Controller
+// return a controller, so that no running task is lost. Its Prepare and Start fail with
+// that error, as a temporary one. Its Wait, Shutdown and Remove work.
 type Option func(*options)
 
 type options struct {
@@ -97,8 +97,8 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 //
 // Some phases have a longer limit. Extractions, and layers that the engine has queued,
 // have at least an hour. A layer has at least 20 seconds to begin. An engine with the
-// containerd image store reports a download only for each whole MiB. There a MiB has at
-// least twice the time that the MiB before took, but this never raises the limit above 40
+// containerd image store reports a download only for each whole MiB. With such an engine,
+// a MiB may take at least twice as long as the MiB before. This rule allows at most 40
 // seconds.
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) {
@@ -185,9 +185,10 @@ func WithStartHook(hook func(context.Context, *api.Task, *container.StartOptions
 // then a create or start that the engine never answers blocks its controller's later
 // calls. A negative value is an error (see [Option]).
 //
-// A controller's stop or removal may take 20 seconds more, if an earlier process left
-// the task in STARTING and the container was never started. That start may be lost, and
-// its process may still appear. See "Lost starts" in docs/operations.md.
+// A stop or a removal may take 20 seconds more, if the engine shows the container as never
+// started although a start got no answer, or although an earlier process left the task in
+// STARTING or RUNNING. Such a start may be lost, and its process may still appear. See
+// "Lost starts" in docs/operations.md.
 func WithRequestTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {
@@ -221,11 +222,12 @@ func WithLogRate(bytesPerSecond int) Option {
 // is /run/dockerexec/secrets: on hosts with systemd, /run is a tmpfs, and the engine
 // keeps its own secrets there.
 //
-// Executors of one user may share the directory. An executor that starts removes the
-// files of tasks that have no container, unless they were written in the last ten
-// minutes. If another executor's create takes longer than that, it may fail with a
-// temporary error. After a change of the directory, older containers start only if
-// their files are still in the old one. Those files stay until the host restarts.
+// Executors of one user may share the directory. Before its first task with secrets or
+// configs, an executor removes the files of its engine's tasks that have no container,
+// unless the files were written in the last ten minutes. If another executor's create takes
+// longer than ten minutes, that create may fail with a temporary error. After a change of
+// the directory, older containers start only if their files are still in the old directory.
+// Those files stay until the host restarts.
 func WithSecretsDir(dir string) Option {
 	return func(o *options) {
 		switch {

@@ -39,17 +39,17 @@ type RunResult struct {
 	// State is one of these:
 	//
 	//   - COMPLETE: the container exited with 0.
-	//   - FAILED: it exited with another code, was unhealthy, or is gone, so that nobody
-	//     knows how it ended.
+	//   - FAILED: it exited with another code, was unhealthy, or nobody knows how it ended:
+	//     it was removed, or the engine has lost its start.
 	//   - REJECTED: the container was never started.
 	//   - SHUTDOWN: the caller's context ended first. If Started is zero, the container was
 	//     never started.
 	State    api.TaskState
 	ExitCode int // 0 also if the container did not end
-	// OOMKilled: the kernel ended a process of the container for want of memory.
+	// OOMKilled: the kernel ended a process of the container because memory ran out.
 	OOMKilled bool
-	// Reason says it in words, for a person: "exit code 3", "out of memory", "unhealthy",
-	// "stopped". For a task that was rejected it is the text of the error.
+	// Reason says for a person how the task ended: "exit code 3", "out of memory",
+	// "unhealthy", "stopped". For a task that was rejected it is the text of the error.
 	Reason string
 	// Started and Finished are the engine's times. Zero: the container has not started, or
 	// has not ended, as far as is known.
@@ -65,13 +65,14 @@ const runOvertime = 2 * time.Minute
 // process has begun the task, Run goes on from there; a container that has ended is not
 // started again, its result is returned. Do not run the same task twice at the same time.
 //
-// Like that of an [os/exec.Cmd], the error is nil only if the container exited with 0. For
-// another code it is that of [ExitError], an [exec.ExitCoder]. The error of a task that
-// never started says why. Run does not change the task.
+// The error is nil only if the container exited with 0, as for an [os/exec.Cmd]. If the
+// container exited with another code, Run returns the error of [ExitError], which is an
+// [exec.ExitCoder]. The error of a task that never started says why. Run does not change
+// the task.
 //
 // When ctx ends, Run stops the container within its grace period, and returns the error of
-// ctx; if the container then exits with another code than 0, an exit error whose cause is
-// the error of ctx. A container that had ended before keeps its own result.
+// ctx. But if the container then exits with another code than 0, Run returns an exit error
+// whose cause is the error of ctx. A container that had ended before keeps its own result.
 //
 // At its end, Run removes the container, its anonymous volumes, its networks and the files
 // of its secrets and configs. Named volumes and the image stay. After the end of ctx all of
@@ -87,7 +88,7 @@ func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResu
 		r.say(ctx, nil, err)
 		return r.result, err
 	}
-	// From this state on, a controller looks first for what an earlier process has made.
+	// From PREPARING on, a controller first looks for what an earlier process has made.
 	r.adapter, r.controller = adapter, newController(adapter, api.TaskStatePreparing)
 	defer r.controller.Close()
 
@@ -143,7 +144,7 @@ func (r *run) live(ctx, longer context.Context) error {
 	if stopped && answer != nil && hasEnded(*answer) && answer.State.ExitCode != 0 {
 		err = ExitError(*answer, ctx.Err())
 	}
-	endLog(!r.result.Started.IsZero())
+	endLog(answer != nil && !isUnstarted(*answer))
 	r.say(longer, answer, err)
 	return err
 }
@@ -168,7 +169,8 @@ func (r *run) steps(ctx context.Context, beforeStart func()) error {
 }
 
 // stop stops the container because ctx has ended. If the container has ended by itself
-// before, stopped is false, and err is that of its end. Otherwise err is that of ctx.
+// before, stopped is false, and err is the result of Wait. Otherwise err is the error of
+// ctx.
 func (r *run) stop(ctx, longer context.Context) (stopped bool, err error) {
 	if answer := r.look(longer); answer != nil && hasEnded(*answer) {
 		return false, r.repeat(longer, r.controller.Wait)
@@ -179,7 +181,8 @@ func (r *run) stop(ctx, longer context.Context) (stopped bool, err error) {
 	return true, ctx.Err()
 }
 
-// repeat makes one step of the task, again and again while its fault is a passing one.
+// repeat makes one step of the task. While the step fails with a temporary error, repeat
+// makes it again.
 func (r *run) repeat(ctx context.Context, step func(context.Context) error) error {
 	var pauses backoff
 	for warned := false; ; warned = true {
@@ -196,8 +199,8 @@ func (r *run) repeat(ctx context.Context, step func(context.Context) error) erro
 	}
 }
 
-// look inspects the container. It returns nil if there is none that is the task's, or if
-// nobody can tell.
+// look inspects the container. It returns nil if the task has no container, or if the
+// engine does not show it.
 func (r *run) look(ctx context.Context) *container.InspectResponse {
 	var answer container.InspectResponse
 	err := r.repeat(ctx, func(ctx context.Context) (err error) {
@@ -231,7 +234,7 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
 	case isExit:
 		r.result.State, r.result.Reason = api.TaskStateFailed, fmt.Sprintf("exit code %d", exit.ExitCode())
-	case answer == nil || isUnstarted(*answer):
+	case !r.adapter.isStarted.Load() && r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
 		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
 	default:
 		r.result.State, r.result.Reason = api.TaskStateFailed, err.Error()
@@ -259,8 +262,9 @@ func (r *run) say(ctx context.Context, answer *container.InspectResponse, err er
 	r.options.OnStatus(ctx, status)
 }
 
-// followLog begins to publish the container's log. end returns once that has ended. If
-// wait is set, it waits for the log's last line.
+// followLog begins to publish the container's log. end returns once the publishing has
+// ended. If wait is set, end waits for the log's last line; otherwise it cancels the
+// publishing.
 func (r *run) followLog(ctx context.Context) (end func(wait bool)) {
 	if r.options.Logs == nil {
 		return func(bool) {}

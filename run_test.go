@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/registry"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
@@ -126,6 +127,23 @@ func TestRunTellsHowATaskEnded(t *testing.T) {
 			result: RunResult{State: api.TaskStateRejected}, err: "exec: no such program", exitCode: -1,
 			states: append(lifeOfATask[:2:2], api.TaskStateRejected),
 		},
+		"the engine ends within the start and loses it": {
+			program: dockerexectest.Exit(0), before: func(e *dockerexectest.Engine) {
+				e.FailNext(startRequest, dockerexectest.Drop())
+				e.FailNext(startRequest, dockerexectest.Refuse(http.StatusInternalServerError, "id already in use"))
+			},
+			result: RunResult{State: api.TaskStateFailed, Reason: "start container web.1.taskid: Error response from daemon: id already in use"}, err: "id already in use", exitCode: -1,
+			states: append(lifeOfATask[:2:2], api.TaskStateFailed),
+		},
+		"the engine refuses to show it": {
+			program: dockerexectest.UntilStopped(0), before: func(e *dockerexectest.Engine) {
+				time.AfterFunc(time.Minute, func() {
+					e.FailAll("GET /containers/*/json", dockerexectest.Refuse(http.StatusForbidden, "forbidden by a proxy"))
+				})
+			},
+			result: RunResult{State: api.TaskStateFailed, Reason: "inspect container web.1.taskid: Error response from daemon: forbidden by a proxy"}, err: "forbidden by a proxy", exitCode: -1,
+			states: append(lifeOfATask[:3:3], api.TaskStateFailed),
+		},
 		"somebody removes the container": {
 			program: dockerexectest.UntilStopped(0), before: func(e *dockerexectest.Engine) {
 				time.AfterFunc(time.Minute, func() { e.Container(taskName).RemoveByHand() })
@@ -169,6 +187,37 @@ func TestRunTellsHowATaskEnded(t *testing.T) {
 			})
 		})
 	}
+}
+
+// noTimes is a fake that does not say when its container started, and whose log takes a
+// second to begin.
+type noTimes struct{ engineapi.APIClient }
+
+func (c noTimes) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	answer, err := c.APIClient.ContainerInspect(ctx, name)
+	if err == nil {
+		answer.State.StartedAt, answer.State.FinishedAt = "", ""
+	}
+	return answer, err
+}
+
+func (c noTimes) ContainerLogs(ctx context.Context, name string, o container.LogsOptions) (io.ReadCloser, error) {
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return c.APIClient.ContainerLogs(ctx, name, o)
+}
+
+func TestRunWaitsForTheLogOfAFakeWithoutTimes(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Print(dockerexectest.Exit(3), "one"))
+		j.client = NewEngine(noTimes{j.engine.Client()})
+		j.run(t.Context())
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+	})
 }
 
 // A task that is refused is rejected before anything is asked of the engine.

@@ -284,7 +284,7 @@ func rawError(err error) error {
 	return err
 }
 
-// rawText returns the text of err with the secrets that hide has taken out. It is for
+// rawText returns the text of err as it was before hide took out the secrets. It is for
 // classifiers and must not be shown.
 func rawText(err error) string {
 	text := err.Error()

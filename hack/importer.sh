@@ -75,6 +75,69 @@ save() {
 	' "$root/README.md"
 }
 
+# The program's engine is one in memory, behind a socket. At its end it prints what is left there.
+cat >engine.go <<'END'
+package main
+
+import (
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
+)
+
+func main() {
+	engine := dockerexectest.New(nil)
+	engine.Image("hello-world", dockerexectest.Print(nil, "Hello from the engine"))
+	engine.Image("endless", dockerexectest.Print(dockerexectest.UntilStopped(0), "ready"))
+	listener, err := net.Listen("unix", os.Args[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	go http.Serve(listener, engine.Handler())
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	<-stop
+	fmt.Println("created:", engine.Requests().Count("POST /containers/create"), "left:", len(engine.Containers()))
+}
+END
+
+# run_program: runs the README's program to its end, and another time until Ctrl-C.
+run_program() {
+	local engine status=0
+	mkdir "$dir/engine"
+	cp "$dir/engine.go" "$dir/engine/main.go"
+	cp go.mod go.sum "$dir/engine"
+	sed -i "s|=> .*|=> $root|" "$dir/engine/go.mod"
+	go -C "$dir/engine" build -o "$dir/engine/engine" .
+	"$dir/engine/engine" "$dir/engine/socket" >"$dir/engine/left" &
+	engine=$!
+	trap 'kill "$engine" 2>/dev/null; rm -rf "$dir"' EXIT
+	until [[ -S $dir/engine/socket ]]; do kill -0 "$engine" && sleep 0.05; done
+	export DOCKER_HOST=unix://$dir/engine/socket
+
+	"$dir/program" | tee "$dir/log"
+	[[ $(<"$dir/log") == 'Hello from the engine' ]] || fail "the README's program does not print the log"
+
+	"$dir/program" -image endless >"$dir/log" 2>&1 &
+	until grep -q ready "$dir/log"; do kill -0 $! && sleep 0.05; done
+	kill -INT $!
+	wait $! || status=$?
+	cat "$dir/log"
+	[[ $status == 1 && $(<"$dir/log") == *'context canceled' ]] || fail "the README's program ends with $status after Ctrl-C"
+
+	kill "$engine"
+	wait "$engine"
+	trap 'rm -rf "$dir"' EXIT
+	[[ $(<"$dir/engine/left") == 'created: 2 left: 0' ]] || fail "after the README's program: $(<"$dir/engine/left")"
+	unset DOCKER_HOST
+}
+
 go_line() {
 	local lines
 	lines=$(grep -E '^(go|toolchain) ' go.mod)
@@ -108,7 +171,10 @@ for line in "${commands[@]}"; do
 		quiet "${line#??}"
 		go mod edit -go=1.25.0 # whatever Go this is: see go_line
 		;;
-	'$ go run .'*) go build -o "$dir/program" . ;; # it needs an engine
+	'$ go run .'*)
+		go build -o "$dir/program" .
+		run_program
+		;;
 	'$ go test .')
 		go test -v . | tee "$dir/log"
 		grep -q '^--- PASS: TestRunReportsTheExitCode' "$dir/log"

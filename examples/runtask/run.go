@@ -8,7 +8,10 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/distribution/reference"
+	"github.com/docker/cli/cli/config"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec"
@@ -25,7 +28,7 @@ const (
 func run(ctx context.Context, client engineapi.APIClient, task *api.Task, out *printer, keepVolumes bool) (int, error) {
 	labelVolumes(task)
 	// A program that runs many tasks makes one Engine for all of them.
-	engine := dockerexec.NewEngine(client, dockerexec.WithPullObserver(out.pull))
+	engine := dockerexec.NewEngine(client, dockerexec.WithPullObserver(out.pull), dockerexec.WithCredentials(dockerLogin))
 	result, err := engine.Run(ctx, task, dockerexec.RunOptions{Node: nodeDescription(), Logs: out, OnStatus: out.status})
 
 	code, ended := ownFailure, !result.Finished.IsZero()
@@ -49,6 +52,22 @@ func run(ctx context.Context, client engineapi.APIClient, task *api.Task, out *p
 		}
 	}
 	return code, err
+}
+
+// dockerLogin returns what "docker login" has stored, in docker's own configuration or
+// in a helper. It is asked if the task brings no credentials.
+func dockerLogin(_ context.Context, image string) (registry.AuthConfig, error) {
+	auth, err := config.LoadDefaultConfigFile(os.Stderr).GetAuthConfig(registryKey(image))
+	return registry.AuthConfig{Username: auth.Username, Password: auth.Password, ServerAddress: auth.ServerAddress, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken}, err
+}
+
+// registryKey is the name under which docker stores the credentials of an image.
+func registryKey(image string) string {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil || reference.Domain(ref) == "docker.io" {
+		return "https://index.docker.io/v1/"
+	}
+	return reference.Domain(ref)
 }
 
 // labelVolumes marks the volumes that the task will make. An engine gives labels

@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/docker/cli/cli/config"
 	"github.com/docker/docker/api/types/container"
 	"github.com/dockerexec/dockerexec"
 	"github.com/dockerexec/dockerexec/dockerexectest"
@@ -76,6 +80,19 @@ func TestRunOfATaskThatSucceeds(t *testing.T) {
 		assert.Zero(t, o.code)
 		assert.Equal(t, []string{"data"}, o.engine.Volumes())
 	})
+}
+
+func TestRunLogsInAsDockerDoes(t *testing.T) {
+	config.SetDir(t.TempDir())
+	auth := base64.StdEncoding.EncodeToString([]byte("alice:secret"))
+	require.NoError(t, os.WriteFile(filepath.Join(config.Dir(), "config.json"), []byte(`{"auths": {"registry.test": {"auth": "`+auth+`"}}}`), 0o600))
+	inBubble(t, func(t *testing.T) {
+		o := runOn(t, t.Context(), dockerexectest.Exit(0), func(e *dockerexectest.Engine) {
+			e.Image(webImage, dockerexectest.Exit(0), dockerexectest.WithCredentials("alice", "secret"))
+		})
+		require.NoError(t, o.err)
+	})
+	assert.Equal(t, "https://index.docker.io/v1/", registryKey("nginx:alpine"))
 }
 
 // A volume that was there before is somebody else's.
