@@ -227,7 +227,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	})
 	if err == nil || isContainerGone(err) {
 		a.isRemoved.Store(true)
-		a.forgetStops()
+		a.forgetStop(nil)
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)

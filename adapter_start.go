@@ -101,7 +101,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context) error {
 	case err == nil:
 		a.isStarted.Store(true)
 		a.startLost.Store(false)
-		a.forgetStops() // they were for an earlier run
+		a.forgetStop(nil) // they were for an earlier run
 	case sent && mayBeDone(ctx, err):
 		a.isStarted.Store(true)
 		a.startLost.Store(true)
@@ -253,22 +253,15 @@ func (a *ContainerAdapter) joinStop() (s *stop, isNew bool) {
 	return s, true
 }
 
-// forgetStop forgets the stop s: the next Shutdown sends a new one.
+// forgetStop forgets the stop s, if it is still the task's: the next Shutdown sends another
+// one. If s is nil, it forgets any stop: the container is new, gone, or started again.
 func (a *ContainerAdapter) forgetStop(s *stop) {
 	stops := &a.engine.stops
 	stops.mu.Lock()
 	defer stops.mu.Unlock()
-	if stops.byTask[a.taskID] == s {
+	if s == nil || stops.byTask[a.taskID] == s {
 		delete(stops.byTask, a.taskID)
 	}
-}
-
-// forgetStops forgets any stop. Call it if the container is new, gone, or started again.
-func (a *ContainerAdapter) forgetStops() {
-	stops := &a.engine.stops
-	stops.mu.Lock()
-	defer stops.mu.Unlock()
-	delete(stops.byTask, a.taskID)
 }
 
 var (
