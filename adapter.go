@@ -291,9 +291,9 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // If the registry refuses the credentials, the text contains "denied". No error contains
 // credentials. No error contains the user or the query of a URL.
 //
-// The observer of [WithPullObserver] is called from the engine's first message on.
-// After the pull's end it is called once more, with the last state. PullImage waits for
-// that call, which begins up to a tenth of a second after the end. When ctx ends,
+// The observer of [WithPullObserver] is called from the engine's first message on. If it
+// has not seen the last state when the pull ends, it is called once more. PullImage waits
+// for that call, which begins up to a tenth of a second after the end. When ctx ends,
 // PullImage returns within a second, even if the observer or the client is still busy. It
 // does not call the observer again.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {

@@ -282,9 +282,9 @@ func (a *ContainerAdapter) grace() time.Duration {
 	return time.Duration(*a.stopTimeout) * time.Second
 }
 
-// sendStop sends the stop s. A container that has ended or is gone is no error. If the
-// engine has not answered killDelay after the grace period, the error is errNoStopAnswer,
-// bare.
+// sendStop sends the stop s. A container that has ended or is gone is no error. sendStop
+// waits for the engine's answer for the grace period and killDelay. If there is no answer
+// by then, the error is errNoStopAnswer, bare.
 func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	grace := a.grace()
 	var connection connectionTrace

@@ -38,8 +38,8 @@ import (
 // causes an inspect at most every ten seconds. If the engine, or a proxy in front of
 // it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
 // then make ten requests a second. It does so too while the stream's request is not
-// answered within five seconds. Once the stream has been lost for a minute, a passing
-// fault counts as a refusal too.
+// answered within five seconds. Once the stream has been lost for a minute, an answer
+// such as 503, or none in time, counts as a refusal too.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }

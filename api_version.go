@@ -62,7 +62,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	if v.agreed.Load() {
 		return v.shared.current(), nil
 	}
-	pingCtx, cancel := withTimeout(ctx, timeout) // bounds the wait for another call's ping, too
+	pingCtx, cancel := withTimeout(ctx, timeout) // its time begins here: the wait for another call's ping counts too
 	defer cancel()
 	failed := func(err error) (string, error) {
 		if ctx.Err() != nil {

@@ -81,7 +81,7 @@ func checkProcess(spec *api.ContainerSpec) error {
 	if n := len(spec.Hostname); n > longestHostname {
 		return refuse(path+"Hostname", "has %d bytes, a system takes %d", n, longestHostname)
 	}
-	if len(spec.Command) > 1 && spec.Command[0] == "" { // alone, it takes the image's entrypoint away
+	if len(spec.Command) > 1 && spec.Command[0] == "" { // one empty word and no other is allowed: it takes the image's entrypoint away
 		return refuse(path+"Command[0]", "is empty")
 	}
 	if dir := spec.Dir; dir != "" && !isAbsolute(dir) && !strings.HasPrefix(dir, `\`) {

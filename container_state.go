@@ -112,8 +112,9 @@ const (
 )
 
 const (
-	// If no check has run for missedChecks times the interval plus the time-out,
-	// the engine does not check the container any more.
+	// missedChecks is how many checks must be missing before the engine counts as one
+	// that does not check the container any more. One check takes up to the sum of the
+	// interval and the time-out.
 	missedChecks = 3
 	// leastSilence is how long checks must be missing at least: a busy engine may be
 	// late.

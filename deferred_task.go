@@ -171,8 +171,8 @@ func (l *secretList) addNetwork(n *api.Network) {
 	}
 }
 
-// taskSecrets makes the scrubber of a task: when the first error comes, and again once
-// more is known.
+// taskSecrets makes the scrubber of a task when the first error comes. When more secrets
+// of the task are known, it makes a new one.
 type taskSecrets struct {
 	mu      sync.Mutex
 	learned secretList // what the task itself does not hold

@@ -15,7 +15,7 @@ task from its pull to its removal:
 	result, err := engine.Run(ctx, task, dockerexec.RunOptions{Logs: publisher})
 
 A swarm agent calls [NewExecutor]. The executor has an Engine of its own, and makes a
-controller for each task. Who decides about each step makes an adapter for each task:
+controller for each task. To decide each step yourself, make an adapter for each task:
 
 	adapter, err := engine.Adapter(node, task, nil)
 	err = adapter.PullImage(ctx)
@@ -65,8 +65,8 @@ and slot is therefore the same task. The label com.docker.swarm.task.id
 label counts as the task's if its name contains the task's ID, but Create never
 takes it over.
 
-Networks that this package makes have the label com.dockerexec.network
-([LabelNetwork]). Only such networks are removed, by the last task that uses them.
+Networks that this package makes have the label com.dockerexec.network, see
+[LabelNetwork]. Only they are removed, by the last task that uses them.
 Secrets and configs are read-only files in the container, on a memory file system
 of this host. docs/operations.md has the details of both.
 
@@ -74,15 +74,15 @@ of this host. docs/operations.md has the details of both.
 
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
-more than an adapter: they stop a container whose health check failed, or whose
-start the engine lost. They repeat a failed removal, and a failed stop for health.
-Their methods:
+more than an adapter: they stop a container whose health check failed. They repeat
+a failed removal, and a failed stop of a container whose health check failed or whose
+start the engine lost. Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
     Start returns exec.ErrTaskStarted if it has been started already. If the pull
     fails, Prepare uses an image that is on the engine, with a warning.
   - Wait returns the result of [ExitError]: nil if the container exited with 0 and
-    was not stopped for its health.
+    its health check had not failed.
   - Shutdown, Terminate and Remove return nil for a container that does not exist.
   - ContainerStatus returns nil without an error if there is no container of the
     task or the engine is away: the agent then keeps the status that it has.

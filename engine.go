@@ -120,9 +120,12 @@ func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
 // refuses that version, it agrees on another one and makes the call again. Each try may
 // take the request time-out plus extra. The error is the client's own, without secrets:
 // classifiers still find what the engine said. The function that calls request classifies
-// the error and then passes it to engineError. Only two errors are not the client's: after
-// a time-out the error is requestTimeoutError. After a call that was cut short for a change
-// of the version it is versionCutError.
+// the error and then passes it to engineError. These errors are not the client's own:
+//
+//   - The error of get, if no version could be agreed on.
+//   - requestTimeoutError, after a time-out.
+//   - versionCutError, after a call that was cut short for a change of the version.
+//   - An error that the function call itself makes, such as the refusal of a hook.
 func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	e := by.handle()
 	timeout := e.options.requestTimeout

@@ -373,7 +373,7 @@ func (m *eventMemory) add(key eventKey) {
 //
 // Anybody can put a task's label on a container. So an event with a label belongs to
 // the task only if its container also has the task's container name, or the ID that
-// inspect has seen. An engine always sends the label, because the filter asks for it.
+// inspect has seen. An engine sends all labels of a container with each of its events.
 // The reference's fakes send the name alone.
 func (r *streamRun) dispatch(m events.Message) {
 	name := m.Actor.Attributes["name"]

@@ -61,8 +61,8 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //
 //   - Describe asks the engine. The caller may change the description. Its plugins are
 //     sorted. An engine without a plugin API, or one that refuses it, counts as one
-//     without plugins. After a first description, what the engine refuses to say stays
-//     as it was. Errors are as for [ContainerAdapter].
+//     without managed plugins. After a first description, what the engine refuses to say
+//     stays as it was. Errors are as for [ContainerAdapter].
 //   - Configure notes the node's hostname, which the agent may have overridden. From
 //     then on {{.Node.Hostname}} in a task is that name. Before that it is the
 //     engine's hostname. If the agent starts while the engine is away, neither name is
@@ -97,8 +97,9 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 // container. Then the controller's Prepare and Start return the error instead. A
 // container that runs is waited for, stopped and removed like any other. The same goes
 // for an option whose value is impossible; Prepare and Start then return it as a
-// temporary error (see [Option]). A nil client and a nil task are always errors of
-// Controller itself.
+// temporary error (see [Option]). These are always errors of Controller itself: a nil
+// client, a nil task, and a task that can have no container, because it has no image,
+// another runtime, or a name or an ID that no container can have.
 //
 // The controller is safe for concurrent use. The caller must call its Close, which
 // ends the calls that run. It implements SwarmKit's optional interfaces

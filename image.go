@@ -141,9 +141,9 @@ func runsOn(answer image.InspectResponse, allowed []ocispec.Platform) bool {
 	return len(allowed) == 0 || slices.ContainsFunc(allowed, func(p ocispec.Platform) bool { return fits(p, has) })
 }
 
-// fits reports whether an image for the platform has may be used where the platform
-// wanted is asked for. An empty part of wanted matches anything, as for SwarmKit's
-// scheduler. Everything else is compared as engines do at a create. An image without a
+// fits reports whether an image may be used for a task. has is the platform of the image.
+// wanted is a platform that the task allows. An empty part of wanted matches anything, as
+// for SwarmKit's scheduler. All else is compared as engines do at a create. An image without a
 // variant fits, and so does an older variant. An image of the older architecture (386 for
 // amd64, arm for arm64) fits too. An engine with the containerd image store refuses that
 // one at the create.

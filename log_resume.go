@@ -55,8 +55,8 @@ func (p *logPublication) noteRestored(ctx context.Context) {
 	}
 }
 
-// noteGap reports that messages may be missing before the message with the time at. It
-// first publishes the lines that are held: their other pieces may be missing too.
+// noteGap reports that messages may be missing before a message. at is the time of that
+// message. First it publishes the lines that are held: their other pieces may be missing too.
 func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if err := p.release(ctx); err != nil {
 		return err

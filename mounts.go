@@ -303,7 +303,8 @@ func splitTmpfsOptions(s string) ([]string, error) {
 }
 
 // volumes returns the volumes to create before the container, sorted by name: those that
-// have a name and a driver. The engine makes the others with the container.
+// have a name and a driver configuration, even one that names no driver. The engine makes
+// the others with the container.
 func (c *containerConfig) volumes() []volume.CreateOptions {
 	volumes, _ := c.translateVolumes() // checked by newContainerConfig
 	return volumes

@@ -13,8 +13,8 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 )
 
-// LabelNetwork is the label of every network that this package makes. Its value is
-// the swarm's ID of the network, or the network's name if it has no ID.
+// LabelNetwork is the label of each network that this package makes, unless its Spec.Network
+// is set. The value is the swarm's ID of the network, or the network's name if it has no ID.
 const LabelNetwork = "com.dockerexec.network"
 
 const (

@@ -98,8 +98,8 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 // Some phases have a longer limit. Extractions, and layers that the engine has queued,
 // have at least an hour. A layer has at least 20 seconds to begin. An engine with the
 // containerd image store reports a download only for each whole MiB. With such an engine,
-// a MiB may take at least twice as long as the MiB before. This rule allows at most 40
-// seconds.
+// the limit for a MiB is the longer of two times: timeout, and twice the time that the MiB
+// before took (40 seconds at most).
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {

@@ -288,7 +288,7 @@ type layer struct {
 }
 
 // advance updates the layer with a message. It reports whether the layer advanced: by a
-// byte, or to a phase that it has not been in.
+// byte, or to a phase that is later than all its phases before.
 func (l *layer) advance(now time.Time, phase layerPhase, m *pullMessage) (advanced bool) {
 	again := phase == layerDownloading && l.phase == phase
 	if !again && l.phase != layerPending {

@@ -243,7 +243,7 @@ func (c *faultCell) underFault() (next error) {
 
 	got := c.outcomeOf(ctx, err, seen)
 	c.got = got
-	trusting := c.want == believed && (got == success || got == repeated)
+	trusting := (c.want == believed || c.want == either) && (got == success || got == repeated)
 	if got != c.want && !trusting && !(c.want == unreadable && got == temporary) {
 		c.Errorf("ended as %q, want %q: %v (%T)\nafter %v; requests %q %s", got, c.want, err, err, took, seen, where)
 	}

@@ -24,6 +24,7 @@ const (
 	success    outcome = 's'
 	repeated   outcome = 'r'
 	believed   outcome = 'b'
+	either     outcome = 'i'
 	prepared   outcome = 'p'
 	started    outcome = 'S'
 	destroyed  outcome = 'd'
@@ -43,6 +44,7 @@ const outcomesExplained = `  t  a temporary error
   s  success
   r  success, after it had asked again by itself
   b  wanted instead of s or r, where the engine's answer says that there is nothing to do
+  i  wanted instead of s or r, where an inspect may tell before it asks again
   p  exec.ErrTaskPrepared     S  exec.ErrTaskStarted     d  ErrContainerDestroyed
   n  no status and no error: the agent keeps what it knows
   e  an error of the raw reader
@@ -69,6 +71,10 @@ var once = always(temporary).but(outcomes{faultGarbled: final, fault403: final, 
 // stoppedOnce is how an operation ends that stops a container and waits for its end. It
 // asks again only if the request got no connection.
 var stoppedOnce = always(success).but(outcomes{faultRefused: repeated})
+
+// unlessInspected is how an operation ends that waits for events. While there is no
+// stream, or no answer to the request for it, inspects tell as well.
+var unlessInspected = always(repeated).but(outcomes{fault403: either, faultNever: either, faultSlow: either})
 
 // but returns the same outcomes except for some.
 func (o outcomes) but(others outcomes) outcomes {

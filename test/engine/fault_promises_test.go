@@ -125,7 +125,11 @@ func (c *faultCell) stoppedOnce() {
 	}, 20*time.Second, 10*time.Millisecond, "no event tells that the container is gone")
 	assert.LessOrEqual(c, signals, 1, "stop signals")
 	const slow = 3 * time.Second // the machine may be
-	assert.Less(c, ended.Sub(c.proxy.firstAsked("POST containers/*/stop")), stopGrace+2*time.Second+slow, "from the stop to the end")
+	stopped := c.proxy.firstAsked("POST containers/" + c.id + "/stop")
+	if stopped.IsZero() { // an adapter that has not seen the container names it
+		stopped = c.proxy.firstAsked("POST containers/*/stop")
+	}
+	assert.Less(c, ended.Sub(stopped), stopGrace+2*time.Second+slow, "from the stop to the end")
 }
 
 func isGone(c *faultCell) { assert.Empty(c, c.seen().State.Status) }

@@ -163,13 +163,13 @@ func adapterFaultRows() []*faultRow {
 		},
 		{
 			name: "Shutdown, renamed: list", target: "GET containers/json",
-			ends:  once.but(outcomes{fault404: believed}),
+			ends:  once.but(outcomes{fault403: believed, fault404: believed}),
 			setup: (*faultCell).useRenamed, done: isStopped, stops: true,
 			op: onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 		},
 		{
 			name: "Shutdown, renamed: inspect image", target: "GET images/*",
-			ends:  once.but(outcomes{faultGarbled: believed, fault404: believed, fault409: believed, fault500: believed}),
+			ends:  once.but(outcomes{faultGarbled: believed, fault403: believed, fault404: believed, fault409: believed, fault500: believed}),
 			setup: (*faultCell).useRenamed, done: isStopped, stops: true,
 			op: onAdapter((*dockerexec.ContainerAdapter).Shutdown),
 		},

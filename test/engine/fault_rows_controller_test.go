@@ -181,7 +181,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start, health: events", target: "GET events", endless: true, sample: anEvent,
-			ends:  always(repeated),
+			ends:  unlessInspected,
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController(exec.Controller.Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
@@ -215,7 +215,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Wait: events", target: "GET events", endless: true, sample: anEvent,
-			ends:  always(repeated),
+			ends:  unlessInspected,
 			setup: func(c *faultCell) { c.useStarted(); c.control(api.TaskStateRunning); c.awaitLook() }, op: controllerWait, onHit: killOnceLooked,
 		},
 		{
@@ -317,7 +317,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Remove, anew: inspect for a lost start", target: "GET containers/*/json", nth: 2,
-			ends:  always(repeated).but(outcomes{fault403: final, fault404: repeated}),
+			ends:  always(repeated),
 			setup: (*faultCell).controlAnew, op: onController(exec.Controller.Remove), done: allGone,
 			says: map[fault]string{fault404: noContainer},
 		},

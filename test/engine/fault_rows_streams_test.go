@@ -22,7 +22,7 @@ func streamFaultRows() []*faultRow {
 		},
 		{
 			name: "Wait: events", target: "GET events", endless: true, sample: anEvent,
-			ends:  always(repeated),
+			ends:  unlessInspected,
 			setup: func(c *faultCell) { c.useStarted(); c.awaitLook() }, op: waitFor137, onHit: killOnceLooked,
 		},
 		{
@@ -91,7 +91,7 @@ func streamFaultRows() []*faultRow {
 		},
 		{
 			name: "PublishLogs, followed: events", target: "GET events", endless: true, sample: anEvent,
-			ends:  always(repeated),
+			ends:  unlessInspected,
 			setup: func(c *faultCell) { spec(c.task).Args = []string{"print", "5", "line"}; c.use() }, op: publishLogs(true), done: allPublished,
 			onHit: func(c *faultCell) {
 				adapter := c.fresh()
