@@ -45,7 +45,6 @@ type ContainerAdapter struct {
 	isRemoved    atomic.Bool            // this adapter has removed that container
 	mountedUnder atomic.Pointer[string] // the engine's ID in the path of the files that the container mounts; nil: not known
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
-	stops        stops
 
 	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool   // this adapter has started the container, or sent a start that got no answer
@@ -232,7 +231,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	})
 	if err == nil || isContainerGone(err) {
 		a.isRemoved.Store(true)
-		a.forgetStops()
+		a.forgetStop(nil)
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)

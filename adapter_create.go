@@ -402,9 +402,9 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 	})
 	switch {
 	case err == nil:
-	case ctx.Err() == nil && (isRefusal(err) || cerrdefs.IsNotFound(err)):
+	case ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)):
 		a.unlistedOnce.Do(func() {
-			log.G(a.logContext(ctx)).WithError(err).Warn("containers are not listed: a container that has another name is not found")
+			log.G(a.logContext(ctx)).WithError(err).Warn("containers are not listed (GET /containers/json): a container that has another name is not found")
 		})
 		return "", nil
 	default:

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
@@ -304,8 +306,9 @@ func TestARenamedContainerWithoutAList(t *testing.T) {
 		{"ContainerList", io.ErrUnexpectedEOF, true, nil},
 		{"ContainerList", simError{"busy", cerrdefs.ErrUnavailable}, true, nil},
 		{"ContainerList", errFinal, true, nil},
-		{"ContainerList", errRefused, false, []string{"containers are not listed: a container that has another name is not found"}},
-		{"ContainerList", notFound("page not found"), false, []string{"containers are not listed: a container that has another name is not found"}},
+		{"ContainerList", errRefused, false, []string{"containers are not listed (GET /containers/json): a container that has another name is not found"}},
+		{"ContainerList", simError{"Method Not Allowed", errhttp.ToNative(http.StatusMethodNotAllowed)}, false, []string{"containers are not listed (GET /containers/json): a container that has another name is not found"}},
+		{"ContainerList", notFound("page not found"), false, []string{"containers are not listed (GET /containers/json): a container that has another name is not found"}},
 		{"ImageInspect", errAway, true, nil},
 		{"ImageInspect", errRefused, false, nil},
 		{"ImageInspect", errFinal, false, nil},

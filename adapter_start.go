@@ -127,7 +127,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	case err == nil:
 		a.isStarted.Store(true)
 		a.startLost.Store(false)
-		a.forgetStops() // they were for an earlier run
+		a.forgetStop(nil) // they were for an earlier run
 	case sent && mayBeDone(ctx, err):
 		a.isStarted.Store(true)
 		a.startLost.Store(true)
@@ -254,41 +254,42 @@ type stop struct {
 	over     bool      // the engine says that the container has ended
 }
 
-// stops holds the stop that is under way, if there is one.
+// stops holds the stops that are under way. The adapters of one Engine share them: a task
+// may have got another adapter since its stop was sent. The zero value is ready for use.
 type stops struct {
-	mu      sync.Mutex
-	current *stop // nil: none
+	mu     sync.Mutex
+	byTask map[string]*stop // by the task's ID
 }
 
 // joinStop returns the stop that is under way. If there is none, it begins one: the
 // caller must send it.
 func (a *ContainerAdapter) joinStop() (s *stop, isNew bool) {
-	a.stops.mu.Lock()
-	defer a.stops.mu.Unlock()
-	if a.stops.current == nil {
-		a.stops.current = &stop{answered: make(chan struct{})}
-		if at := a.startedAt.Load(); at != nil {
-			a.stops.current.startedAt = *at
-		}
-		isNew = true
+	stops := &a.engine.stops
+	stops.mu.Lock()
+	defer stops.mu.Unlock()
+	if s = stops.byTask[a.taskID]; s != nil {
+		return s, false
 	}
-	return a.stops.current, isNew
+	s = &stop{answered: make(chan struct{})}
+	if at := a.startedAt.Load(); at != nil {
+		s.startedAt = *at
+	}
+	if stops.byTask == nil {
+		stops.byTask = map[string]*stop{}
+	}
+	stops.byTask[a.taskID] = s
+	return s, true
 }
 
-// forgetStop forgets the stop s: the next Shutdown sends a new one.
+// forgetStop forgets the stop s, if it is still the task's: the next Shutdown sends another
+// one. If s is nil, it forgets any stop: the container is new, gone, or started again.
 func (a *ContainerAdapter) forgetStop(s *stop) {
-	a.stops.mu.Lock()
-	defer a.stops.mu.Unlock()
-	if a.stops.current == s {
-		a.stops.current = nil
+	stops := &a.engine.stops
+	stops.mu.Lock()
+	defer stops.mu.Unlock()
+	if s == nil || stops.byTask[a.taskID] == s {
+		delete(stops.byTask, a.taskID)
 	}
-}
-
-// forgetStops forgets any stop. Call it if the container is new, gone, or started again.
-func (a *ContainerAdapter) forgetStops() {
-	a.stops.mu.Lock()
-	defer a.stops.mu.Unlock()
-	a.stops.current = nil
 }
 
 var (

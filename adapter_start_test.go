@@ -245,6 +245,31 @@ func TestAContainerThatMayTakeForEverIsNotKilled(t *testing.T) {
 	})
 }
 
+// A task may have got another adapter since its stop was sent.
+func TestAllAdaptersOfATaskShareItsStop(t *testing.T) {
+	t.Parallel()
+	for _, ending := range []time.Duration{8 * time.Second, time.Hour} {
+		bubble(t, func(t *testing.T) {
+			sim := newSimEngine(t)
+			sim.ending = ending
+			_, task := runningTask(t, sim, graceTask())
+			engine := NewEngine(sim)
+			time.Sleep(time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			assert.Equal(t, context.DeadlineExceeded, adapterOf(t, engine, task).Shutdown(ctx))
+			require.NoError(t, adapterOf(t, engine, task).Shutdown(t.Context()))
+			want := []string{"TERM 1m0s"}
+			if ending > time.Minute {
+				want = append(want, "KILL 1m15s")
+			}
+			assert.Equal(t, want, sim.signals(taskName))
+			assert.Equal(t, 1, sim.count("ContainerStop"))
+			assert.Empty(t, engine.stops.byTask)
+		})
+	}
+}
+
 // Several calls at once send one stop. Each returns when the container has ended, or with
 // its own context.
 func TestManyStopsAtOnceAreOne(t *testing.T) {

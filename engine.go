@@ -34,6 +34,7 @@ type Engine struct {
 	files    fileStore
 	hosts    fileHosts
 	optional optionalRequests
+	stops    stops
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. It never closes

@@ -102,6 +102,7 @@ var upward = map[string]string{
 	"engine.go: fileHosts":      "the adapters of an Engine share what they know of the host; only adapter files use it",
 	"engine.go: newFileHosts":   "as fileHosts",
 	"engine.go: sharedNetworks": "the adapters of an Engine share which tasks use a network; only adapter files use it",
+	"engine.go: stops":          "the adapters of an Engine share the stop of a task; only adapter files use it",
 }
 
 // More references upward than this, and the wings are not the right ones any more.

@@ -85,6 +85,7 @@ var finalFaults = []struct {
 	{phrase{"29", "authorization failed"}, cerrdefs.ErrUnauthenticated},
 	{phrase{"20.10 to 29", "unauthorized"}, cerrdefs.ErrUnauthenticated},
 	{phrase{"20.10 to 28", "authentication required"}, cerrdefs.ErrUnauthenticated},
+	{phrase{"a proxy's words for 401, in 20.10 to 29", "authorization required"}, cerrdefs.ErrUnauthenticated},
 	{phrase{"Docker Hub", "incorrect username or password"}, cerrdefs.ErrUnauthenticated},
 	{phrase{"20.10 to 29", "denied"}, cerrdefs.ErrPermissionDenied},
 
@@ -118,9 +119,12 @@ var (
 	rateLimitSays = regexp.MustCompile(`toomanyrequests|rate limit`)
 	// The first phrase is from 20.10 to 28, the others are from 29.
 	damageSays = regexp.MustCompile(`verification failed for digest|unexpected commit (?:digest|size)|failed size validation`)
+	// No connection was made. What follows is the operating system's reason: a firewall
+	// says "permission denied", a resolver "not found". No registry has answered.
+	dialSays = regexp.MustCompile(`\bdial (?:tcp|udp|unix)\b`)
 	// The names of what carries the request (TCP, TLS, HTTP, gRPC), and words for a
 	// connection that ended.
-	transportSays = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp|unix)\b|\b(?:http2|net/http|tls|stream error|unavailable): |` +
+	transportSays = regexp.MustCompile(`\b(?:read|write) (?:tcp|udp|unix)\b|\b(?:http2|net/http|tls|stream error|unavailable): |` +
 		`\beof\b|\btime(?:d )?-?out\b|\bdeadline exceeded\b|\bcode = unavailable\b|\bconnection (?:refused|reset by peer)\b|\bbroken pipe\b|` +
 		`\bclosed? (?:network|idle) connection\b|\bno route to host\b`)
 )
@@ -217,6 +221,9 @@ func (w wording) fault(text string) (known, passing bool, class error) {
 	}
 	if class := classOfStatus(statusIn(text)); class != nil {
 		return true, !isFinalClass(class), class
+	}
+	if dialSays.MatchString(text) {
+		return true, true, cerrdefs.ErrUnavailable
 	}
 	for _, fault := range finalFaults {
 		if fault.in(text) {

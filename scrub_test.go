@@ -67,6 +67,8 @@ func TestAnEnginesErrorShowsNoOptionOfAVolume(t *testing.T) {
 		"a user in the device": {map[string]string{"type": "davfs", "device": "https://alice:Sup3rS3cret@dav.example/x"},
 			"mount https://alice:Sup3rS3cret@dav.example/x:/y failed for Sup3rS3cret",
 			"mount https://dav.example/x:/y failed for xxxxx"},
+		"in XML, with both names of the quotes": {map[string]string{"secret-access-key": `wJalr&F<M'I"/K7`},
+			"<Message>the key wJalr&amp;F&lt;M&#39;I&#34;/K7 is not valid</Message>, wJalr&amp;F&lt;M&apos;I&quot;/K7", "<Message>the key xxxxx is not valid</Message>, xxxxx"},
 		"another driver, quoted": {map[string]string{"passphrase": `pa"ss\w`, "bucket": "private-bucket-1"},
 			`VolumeDriver.Create: bad options map[bucket:private-bucket-1 passphrase:pa"ss\w], {"Opts":{"passphrase":"pa\"ss\\w"}}, -o 'pa"ss\w', -o pa\"ss\\w, passphrase=pa%22ss%5Cw`,
 			`VolumeDriver.Create: bad options map[bucket:xxxxx passphrase:xxxxx], {"Opts":{"passphrase":"xxxxx"}}, -o 'xxxxx', -o xxxxx, passphrase=xxxxx`},
@@ -92,7 +94,8 @@ func TestAnEnginesErrorShowsNoVariable(t *testing.T) {
 	spec(task).Env = []string{
 		"LEVEL=error", "HOST=localhost", "PEER=localhost:5432", "IP=10.20.30.40", "MODE=production", "NAME=web.1.taskid",
 		"SHORT=abc1234", "TOKEN=abc12345", "DSN=postgres://app:s3cr3t-pw@db/x?sslmode=off", "OPTS=a=1,key=opensesame", `JSON={"a":"b c"}`,
-		"EMPTY=", "UNSET",
+		"EMPTY=", "UNSET", "SCOPE=connection", "DRIVER=journald",
+		"PEM=first line of it\nc2VjcmV0LW9uZQ==\nlast", "KEYS=a2V5LW9uZS4=,a2V5LXR3by4uLg==", "AMQP=amqp://u:Tr0ub4d%263@mq",
 	}
 	attach(task, "backend-net", "10.1.0.0/24")
 	client := newFakeClient(t)
@@ -101,6 +104,10 @@ func TestAnEnginesErrorShowsNoVariable(t *testing.T) {
 		"error: dial tcp localhost:5432: lookup localhost":          "error: dial tcp localhost:5432: lookup localhost",
 		"no route to 10.20.30.40 in production":                     "no route to 10.20.30.40 in production",
 		"network backend-net of web.1.taskid: abc1234":              "network backend-net of web.1.taskid: abc1234",
+		"connection refused by journald":                            "connection refused by journald",
+		"line 2 is c2VjcmV0LW9uZQ==":                                "line 2 is xxxxx",
+		"neither a2V5LW9uZS4= nor a2V5LXR3by4uLg== is known":        "neither xxxxx nor xxxxx is known",
+		"Tr0ub4d%263, which is Tr0ub4d&3":                           "xxxxx, which is xxxxx",
 		"invalid environment variable: TOKEN=abc12345":              "invalid environment variable: TOKEN=xxxxx",
 		`env ["TOKEN=abc12345" "HOST=localhost"]`:                   `env ["TOKEN=xxxxx" "HOST=localhost"]`,
 		"it was abc12345.":                                          "it was xxxxx.",

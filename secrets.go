@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
+	"html"
 	"net"
 	"net/url"
 	"regexp"
@@ -216,7 +217,7 @@ func (m *scrubberMaker) addOption(key, value string) {
 func (m *scrubberMaker) addPieces(key, value string, add func(key, value string)) {
 	add(key, value)
 	for _, piece := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }) {
-		if name, rest, is := strings.Cut(piece, "="); is {
+		if name, rest, is := strings.Cut(piece, "="); is && !isPadded(piece) {
 			add(name, rest)
 		} else if piece != value && !isFlag.MatchString(piece) {
 			add("", piece)
@@ -230,7 +231,16 @@ func (m *scrubberMaker) addPieces(key, value string, add func(key, value string)
 	for _, user := range userOfURL.FindAllStringSubmatch(value, -1) {
 		add("user", user[1])
 		add("password", user[2])
+		if password, err := url.PathUnescape(user[2]); err == nil && password != user[2] {
+			add("password", password) // as whoever reads the URL takes it
+		}
 	}
+}
+
+// isPadded reports whether piece is base64 that ends in padding, and so no pair.
+func isPadded(piece string) bool {
+	_, err := decodeBase64(piece)
+	return err == nil && strings.HasSuffix(piece, "=") && len(piece)%4 == 0
 }
 
 // addPayload adds the payload of a secret or config, and its parts.
@@ -283,15 +293,16 @@ func (m *scrubberMaker) isReadable(value string) bool {
 // ordinaryWords are words of at least eight characters. Engines use them in their own
 // texts, and people use them as values of variables and options.
 var ordinaryWords = []string{
-	"container", "containers", "credentials", "database", "developer", "development", "directory", "disabled", "endpoint",
-	"external", "filesystem", "internal", "json-file", "manifest", "mountpoint", "non-blocking", "operation", "password",
-	"permission", "platform", "postgres", "production", "propagation", "read-only", "readonly", "registry", "repository",
-	"required", "resource", "response", "username",
+	"argument", "authentication", "available", "connection", "container", "containers", "credentials", "database", "deadline",
+	"developer", "development", "directory", "disabled", "endpoint", "exceeded", "external", "filesystem", "internal",
+	"journald", "json-file", "manifest", "mountpoint", "non-blocking", "operation", "overlay2", "password", "permission",
+	"platform", "postgres", "production", "propagation", "protocol", "read-only", "readonly", "registry", "repository",
+	"required", "resource", "response", "terminated", "unauthorized", "unavailable", "unexpected", "username",
 }
 
 // quotedForms returns the forms in which a text may show secret. These are secret itself,
-// secret in a URL, and secret within the quotes of Go, of a shell, and of JSON with and
-// without escapes for HTML. Each of these forms may also stand within Go's quotes, and may
+// secret in a URL, in HTML and XML, and secret within the quotes of Go, of a shell, and of
+// JSON with and without escapes for HTML. Each of these forms may also stand within Go's quotes, and may
 // have its percent escapes in lower case.
 func quotedForms(secret string) []string {
 	withinQuotes := func(text string) string { return text[1 : len(text)-1] }
@@ -301,6 +312,7 @@ func quotedForms(secret string) []string {
 		escaped, strings.ReplaceAll(escaped, "+", "%20"), url.PathEscape(secret), strings.TrimPrefix(url.UserPassword("", secret).String(), ":"),
 		strings.ReplaceAll(secret, `'`, `'\''`), strings.ReplaceAll(secret, `'`, `'"'"'`),
 		shellSpecial.ReplaceAllString(secret, `\$0`), shellSpecialInQuotes.ReplaceAllString(secret, `\$0`),
+		html.EscapeString(secret), namedQuotes.Replace(html.EscapeString(secret)),
 	}
 	if utf8.ValidString(secret) { // JSON can hold no other text
 		for _, forHTML := range []bool{true, false} {
@@ -322,6 +334,7 @@ var (
 	shellSpecial         = regexp.MustCompile(`[^\w./:=@%+,-]`)
 	shellSpecialInQuotes = regexp.MustCompile("[\"$`\\\\]")
 	percentEncoded       = regexp.MustCompile(`%[[:xdigit:]]{2}`)
+	namedQuotes          = strings.NewReplacer("&#34;", "&quot;", "&#39;", "&apos;")
 )
 
 // decodeBase64 decodes base64 in the standard or the URL alphabet, with or without padding

@@ -69,6 +69,14 @@ func TestCreateIsRefused(t *testing.T) {
 			require.EqualError(t, err, "Error response from daemon: image with reference example/web:1 was found but does not "+each(d,
 				"provide the specified platform (linux/arm64)", "match the specified platform: wanted linux/arm64, actual: linux/amd64", ""))
 			require.True(t, cerrdefs.IsNotFound(err))
+			e.LocalImage("example/arm:1", nil, dockerexectest.WithPlatforms("linux/arm"))
+			for _, fits := range []struct {
+				image    string
+				platform ocispec.Platform
+			}{{"example/web:1", ocispec.Platform{Architecture: "amd64"}}, {"example/arm:1", ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}}} {
+				_, err := c.ContainerCreate(t.Context(), &container.Config{Image: fits.image}, nil, nil, &fits.platform, "")
+				require.NoError(t, err, fits.image)
+			}
 		}
 	})
 }

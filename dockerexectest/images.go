@@ -206,6 +206,15 @@ func (e *Engine) findImage(ref string) *localImage {
 	return nil
 }
 
+// fullPlatform completes a platform as engines do: one name alone is an architecture, of
+// the engine's own system.
+func fullPlatform(platform string) string {
+	if platform == "" || strings.Contains(platform, "/") {
+		return platform
+	}
+	return "linux/" + platform
+}
+
 // imageToRun is what a create does to find its image. The caller holds mu.
 func (e *Engine) imageToRun(ref, platform string) (*localImage, error) {
 	found := e.findImage(ref)
@@ -217,7 +226,8 @@ func (e *Engine) imageToRun(ref, platform string) (*localImage, error) {
 		}
 		return nil, e.dialect.noSuchImage(ref)
 	}
-	if platform != "" && platform != found.platform {
+	platform = fullPlatform(platform)
+	if platform != "" && platform != found.platform && !strings.HasPrefix(platform, found.platform+"/") { // an image without a variant fits
 		if e.dialect == DockerV29 {
 			return nil, notFound("image with reference %s was found but does not provide the specified platform (%s)", ref, platform)
 		}

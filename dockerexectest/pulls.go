@@ -78,7 +78,7 @@ func pullRef(name, tag string) (reference.Named, error) {
 // inRegistry returns what a reference names there, and its content for a platform
 // (empty: the engine's own), or nil. The caller holds mu.
 func (e *Engine) inRegistry(named reference.Named, platform string) (*registryImage, *content) {
-	if platform == "" {
+	if platform = fullPlatform(platform); platform == "" {
 		platform = "linux/amd64"
 	}
 	from := e.registry[named.String()]

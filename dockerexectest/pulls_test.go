@@ -127,6 +127,7 @@ func TestPullIsRefused(t *testing.T) {
 				"no matching manifest for linux/arm64 in the manifest list entries: no match for platform in manifest: not found",
 				"no matching manifest for linux/arm64 in the manifest list entries",
 				"choosing image instance: no image found in image index for architecture linux/arm64"}},
+			{"registry.test/multi:1", image.PullOptions{Platform: "amd64"}, [3]string{}},
 			{"registry.test/multi:1", image.PullOptions{Platform: "linux/s390x"}, [3]string{}},
 		} {
 			stream, err := pull(t, c, test.ref, test.options)
