@@ -199,8 +199,7 @@ func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.C
 // task nor the image sets a time.
 const defaultGrace = 10 * time.Second
 
-// killDelay is how long after its grace period a container is killed, if the engine has
-// not answered its stop.
+// killDelay after its grace period a container is killed, if its stop has no answer.
 const killDelay = 2 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
