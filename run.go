@@ -64,7 +64,8 @@ const runOvertime = 2 * time.Minute
 // Run runs one task once, from its pull to its removal. It waits out faults that pass, such
 // as an engine that is away: bound it with ctx. The container is started once. If an earlier
 // process has begun the task, Run goes on from there; a container that has ended is not
-// started again, its result is returned. Do not run the same task twice at the same time.
+// started again, its result is returned. A container that somebody removes before its start
+// is made again. Do not run the same task twice at the same time.
 //
 // The error is nil only if the container exited with 0, as for an [os/exec.Cmd]. If the
 // container exited with another code, Run returns the error of [ExitError], which is an
@@ -143,7 +144,7 @@ type run struct {
 // ctx; callers is for the caller's functions.
 func (r *run) live(ctx, longer, callers context.Context) error {
 	endLog := func(bool) {}
-	err := r.steps(ctx, func() { endLog = r.followLog(callers) })
+	err := r.steps(ctx, func() { endLog(false); endLog = r.followLog(callers) })
 	stopped := err != nil && err == ctx.Err() //nolint:errorlint // bare
 	if stopped {
 		stopped, err = r.stop(ctx, longer)
@@ -163,19 +164,26 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 	return err
 }
 
-// steps takes the task from its pull to its end. beforeStart is called once the container
-// exists.
+// steps takes the task from its pull to its end. beforeStart is called each time the
+// container exists and is started next.
 func (r *run) steps(ctx context.Context, beforeStart func()) error {
-	r.result.State = api.TaskStatePreparing
-	r.say(ctx, nil, nil)
-	if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
-		return err
-	}
-	r.result.State = api.TaskStateStarting
-	r.say(ctx, nil, nil)
-	beforeStart()
-	if err := r.repeat(ctx, r.controller.Start); err != nil && err != exec.ErrTaskStarted { //nolint:errorlint // bare
-		return err
+	for tries := 0; ; tries++ {
+		r.result.State = api.TaskStatePreparing
+		r.say(ctx, nil, nil)
+		if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+			return err
+		}
+		r.result.State = api.TaskStateStarting
+		r.say(ctx, nil, nil)
+		beforeStart()
+		err := r.repeat(ctx, r.controller.Start)
+		if err == nil || err == exec.ErrTaskStarted { //nolint:errorlint // bare
+			break
+		}
+		// Somebody has removed the container before its start: it is made again.
+		if !isContainerGone(err) || r.adapter.isStarted.Load() || tries == mostRepairs {
+			return err
+		}
 	}
 	r.result.State = api.TaskStateRunning
 	r.say(ctx, nil, nil)

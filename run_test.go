@@ -746,3 +746,32 @@ func TestAStartHookThatHangsEndsWithTheRequestTimeOut(t *testing.T) {
 		j.assertNothingLeft(t)
 	})
 }
+
+// Somebody removes the created container before its start. It is made again, and its log is
+// whole.
+func TestRunMakesAContainerAgainThatVanishesBeforeItsStart(t *testing.T) {
+	t.Parallel()
+	for vanishes, want := range map[int]api.TaskState{1: api.TaskStateCompleted, 3: api.TaskStateCompleted, 4: api.TaskStateRejected} {
+		t.Run(fmt.Sprint(vanishes), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 0), "one"))
+				times := 0
+				result, err := j.client.Run(t.Context(), j.task, RunOptions{Logs: &j.log, OnStatus: func(_ context.Context, s api.TaskStatus) {
+					if s.State == api.TaskStateStarting && times < vanishes {
+						times++
+						j.engine.Container(taskName).RemoveByHand()
+					}
+				}})
+				assert.Equal(t, want, result.State)
+				if want == api.TaskStateCompleted {
+					require.NoError(t, err)
+					assert.Equal(t, []string{"one\n"}, j.log.text)
+				} else {
+					require.ErrorContains(t, err, "No such container")
+				}
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
