@@ -125,7 +125,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare, again: inspect", target: "GET containers/*/json",
-			ends:  once.but(outcomes{fault404: prepared}),
+			ends:  always(temporary).but(outcomes{fault403: final, fault404: prepared}),
 			setup: func(c *faultCell) { c.useCreated(); c.control(api.TaskStatePreparing) },
 			op:    onController(exec.Controller.Prepare), done: isPrepared,
 			unmade: exec.ErrTaskPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
