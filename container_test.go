@@ -798,3 +798,13 @@ func TestExitErrorNamesAKillForMemory(t *testing.T) {
 	require.EqualError(t, ExitError(ended(0, ""), ErrContainerUnhealthy), "task: ended with exit code 0: a process of the container ran out of memory: dockerexec: unhealthy container")
 	require.NoError(t, ExitError(ended(0, ""), nil), "the container has done its work")
 }
+
+// A brace pair that shall stay is a template of its own.
+func TestABracePairCanBeEscaped(t *testing.T) {
+	t.Parallel()
+	task := plainTask()
+	spec(task).Env = []string{`FORMAT={{"{{"}}.Names}}`}
+	config, err := newContainerConfig(nil, task)
+	require.NoError(t, err)
+	assert.Contains(t, config.config().Env, "FORMAT={{.Names}}")
+}

@@ -275,8 +275,12 @@ func expandTemplates(node *api.NodeDescription, known bool, task *api.Task) erro
 		if !found {
 			continue
 		}
-		if err := x.expandHidden(fmt.Sprintf("Spec.Container.Env[%d]", i), &value); err != nil {
+		path := fmt.Sprintf("Spec.Container.Env[%d]", i)
+		switch err := x.expand(path, &value); {
+		case err == errNodeUnknown: //nolint:errorlint // bare
 			return err
+		case err != nil:
+			return refuse(path, "the template of variable %s cannot be expanded (the value is not shown); write {{ in a value as {{\"{{\"}}", name)
 		}
 		spec.Env[i] = name + "=" + value
 	}

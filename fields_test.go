@@ -266,9 +266,9 @@ func TestRefusals(t *testing.T) {
 
 		{"env empty", func(task *api.Task) { spec(task).Env = []string{"A=1", ""} }, "Spec.Container.Env[1]: names no variable"},
 		{"env without name", func(task *api.Task) { spec(task).Env = []string{"=secret"} }, "Spec.Container.Env[0]: names no variable"},
-		{"env template", func(task *api.Task) { spec(task).Env = []string{"A=secret{{.No"} }, "Spec.Container.Env[0]: its template cannot be expanded (the value is not shown)"},
-		{"env template field", func(task *api.Task) { spec(task).Env = []string{"A={{.Secret}}"} }, "Spec.Container.Env[0]: its template cannot be expanded (the value is not shown)"},
-		{"env template not UTF-8", func(task *api.Task) { spec(task).Env = []string{`A={{"\xff"}}`} }, "Spec.Container.Env[0]: its template cannot be expanded (the value is not shown)"},
+		{"env template", func(task *api.Task) { spec(task).Env = []string{"A=secret{{.No"} }, "Spec.Container.Env[0]: the template of variable A cannot be expanded (the value is not shown); write {{ in a value as {{\"{{\"}}"},
+		{"env template field", func(task *api.Task) { spec(task).Env = []string{"A={{.Secret}}"} }, "Spec.Container.Env[0]: the template of variable A cannot be expanded (the value is not shown); write {{ in a value as {{\"{{\"}}"},
+		{"env template not UTF-8", func(task *api.Task) { spec(task).Env = []string{`A={{"\xff"}}`} }, "Spec.Container.Env[0]: the template of variable A cannot be expanded (the value is not shown); write {{ in a value as {{\"{{\"}}"},
 		{"hostname template not UTF-8", func(task *api.Task) { spec(task).Hostname = `{{"\xff"}}` }, "Spec.Container.Hostname: its template expands to what is not valid UTF-8"},
 		{"hostname template", func(task *api.Task) { spec(task).Hostname = "{{" }, "Spec.Container.Hostname: its template cannot be expanded: template: expansion:1: unclosed action"},
 		{"mount source template", withMount(api.Mount{Source: "{{", Target: "/a"}), "Spec.Container.Mounts[0].Source: its template cannot be expanded: template: expansion:1: unclosed action"},
