@@ -181,7 +181,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Start, health: events", target: "GET events", endless: true, sample: anEvent,
-			ends:  unlessInspected,
+			ends:  always(either),
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController(exec.Controller.Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
