@@ -127,7 +127,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	case err == nil:
 		a.isStarted.Store(true)
 		a.startLost.Store(false)
-		a.forgetStop(nil) // they were for an earlier run
+		a.forgetStop(nil) // a stop was for an earlier run
 	case sent && mayBeDone(ctx, err):
 		a.isStarted.Store(true)
 		a.startLost.Store(true)

@@ -81,7 +81,8 @@ const runOvertime = 2 * time.Minute
 // this may take the grace period and two minutes more. What is left then, or cannot be
 // removed, is named in the error, beside the error of the task: errors.As finds both.
 //
-// Run has no background work after its return. It is safe for concurrent use.
+// After its return, Run has no background work, with one exception: a call to the engine
+// that has no answer yet goes on until [WithRequestTimeout]. Run is safe for concurrent use.
 func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResult, error) {
 	r := &run{options: o}
 	adapter, err := e.Adapter(o.Node, task, o.Deps)
@@ -318,9 +319,9 @@ func (r *run) followLog(ctx context.Context) (end func(wait bool)) {
 
 // timeOf reads a time in an engine's answer. It is zero if the time is not set.
 func timeOf(text string) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if set, _ := isSet(text); err != nil || !set {
+	if set, _ := isSet(text); !set {
 		return time.Time{}
 	}
+	t, _ := time.Parse(time.RFC3339Nano, text) // isSet has parsed it
 	return t
 }
