@@ -254,11 +254,9 @@ func TestEngineStartsAContainerWhoseFilesAreGone(t *testing.T) {
 	assert.Empty(t, tree(t, dir))
 }
 
-// A task that ran while its process was away has its files, and one that is gone
-// has not.
-func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
-	client, dir := engineClient(t), secretsDir(t)
-	made := func(args ...string) (*dockerexec.ContainerAdapter, *api.Task) {
+// makesWithASecret returns a function that creates a container with one secret.
+func makesWithASecret(t *testing.T, client *engineapi.Client, dir string) func(args ...string) (*dockerexec.ContainerAdapter, *api.Task) {
+	return func(args ...string) (*dockerexec.ContainerAdapter, *api.Task) {
 		task := engineTask(t, args...)
 		spec(task).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "s1", Mode: 0o400})}
 		adapter := filesAdapter(t, client, dir, task, filesDeps())
@@ -266,6 +264,13 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 		require.NoError(t, adapter.Create(t.Context()))
 		return adapter, task
 	}
+}
+
+// A task that ran while its process was away has its files, and one that is gone
+// has not.
+func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
+	client, dir := engineClient(t), secretsDir(t)
+	made := makesWithASecret(t, client, dir)
 	_, created := made("exit", "0")
 	runs, running := made("sleep", "1h")
 	require.NoError(t, runs.Start(t.Context()))
@@ -300,14 +305,7 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 // theirs anew after an upgrade. The files are found under the ID from before.
 func TestEngineThatChangesItsIDLeavesNoFiles(t *testing.T) {
 	client, dir := engineClient(t), secretsDir(t)
-	made := func(args ...string) (*dockerexec.ContainerAdapter, *api.Task) {
-		task := engineTask(t, args...)
-		spec(task).Secrets = []*api.SecretReference{secretFile("s1", &api.FileTarget{Name: "s1", Mode: 0o400})}
-		adapter := filesAdapter(t, client, dir, task, filesDeps())
-		require.NoError(t, adapter.PullImage(t.Context()))
-		require.NoError(t, adapter.Create(t.Context()))
-		return adapter, task
-	}
+	made := makesWithASecret(t, client, dir)
 	runs, running := made("sleep", "1h")
 	require.NoError(t, runs.Start(t.Context()))
 	_, created := made("cat", "/run/secrets/s1")
