@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -758,8 +759,15 @@ func TestCallsAtOnceStartAContainerOnce(t *testing.T) {
 				call := start(a)
 				first := asynchronously(func() error { return call(t.Context()) })
 				second := asynchronously(func() error { return call(t.Context()) })
-				require.NoError(t, first())
-				require.NoError(t, second())
+				results := []error{first(), second()}
+				if name == "controller" {
+					// The call that comes later may already see that the container was started.
+					results = slices.DeleteFunc(results, func(err error) bool { return err == exec.ErrTaskStarted }) //nolint:errorlint // bare
+					require.NotEmpty(t, results)
+				}
+				for _, err := range results {
+					require.NoError(t, err)
+				}
 				assert.Equal(t, 1, engine.Container(taskName).Starts())
 			})
 		})
