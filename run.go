@@ -4,6 +4,8 @@ import (
 	"context"
 	stderrors "errors"
 	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -23,7 +25,10 @@ type RunOptions struct {
 	// Logs gets the container's log, from its first line to its last. If another process
 	// has begun the task, the lines from before come again. Nil: the log is not read. Its
 	// calls and those of OnStatus may come at the same time. Run
-	// returns only after the publisher's last call has returned.
+	// returns only after the publisher's last call has returned. It does not wait for ever
+	// for a log that hangs: once the container has ended, a request for the log that brings
+	// nothing for as long as [WithRequestTimeout] is made again, once. If that happens a
+	// second time, there is a warning, and Run goes on without the rest of the log.
 	Logs exec.LogPublisher
 	// OnStatus is called for each change of the task's state, one call after the other:
 	// PREPARING, STARTING, RUNNING, and the state of the result. The call for the last state
@@ -301,20 +306,109 @@ func (r *run) followLog(ctx context.Context) (end func(wait bool)) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	target := &runLog{ContainerAdapter: r.adapter}
 	go func() {
 		defer close(done)
-		err := r.controller.Logs(ctx, r.options.Logs, api.LogSubscriptionOptions{Follow: true})
+		err := r.adapter.publishLogsOf(ctx, target, api.LogSubscriptionOptions{Follow: true}, r.options.Logs)
 		if err != nil && ctx.Err() == nil {
 			log.G(r.adapter.logContext(ctx)).WithError(err).Warn("the log of the container is not read to its end")
 		}
 	}()
 	return func(wait bool) {
-		if !wait {
-			cancel()
+		if wait {
+			target.awaitEnd(done, r.adapter.engine.options.requestTimeout)
 		}
-		<-done
 		cancel()
+		<-done
 	}
+}
+
+// runLog is the container's log, as one Run reads it. No time-out applies to a request for a
+// log, because a container may be silent for days. But once the container has ended, the
+// engine has no reason to be silent.
+type runLog struct {
+	*ContainerAdapter
+
+	mu    sync.Mutex
+	since time.Time               // since when a request, or a read of its answer, has brought nothing; zero: none is under way
+	cut   context.CancelCauseFunc // cuts it
+	cuts  int                     // how many requests were cut
+}
+
+// awaitEnd waits until the publishing is done. The container has ended. A request that brings
+// nothing for as long as the time-out is cut, once: then the log goes on with a new request.
+// When that happens a second time, the publishing fails. 0 is no time-out.
+func (l *runLog) awaitEnd(done <-chan struct{}, timeout time.Duration) {
+	if timeout == 0 {
+		<-done
+		return
+	}
+	for ended := time.Now(); ; {
+		select {
+		case <-done:
+			return
+		case <-time.After(timeout / 4):
+		}
+		l.mu.Lock()
+		if !l.since.IsZero() && time.Since(l.since) >= timeout && time.Since(ended) >= timeout {
+			var err error = requestTimeoutError(timeout)
+			if l.cuts++; l.cuts == 2 {
+				err = errors.Errorf("the engine has sent nothing for %v, twice", timeout)
+			}
+			l.cut(err)
+			l.since = time.Time{}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *runLog) waits(cut context.CancelCauseFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since, l.cut = time.Now(), cut
+}
+
+// got notes that the engine has answered, or that err has ended the request whose context is
+// ctx. If the request was cut, got returns the reason.
+func (l *runLog) got(ctx context.Context, err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since = time.Time{}
+	if cause := context.Cause(ctx); err != nil && cause != nil && cause != ctx.Err() { //nolint:errorlint // the same value
+		return cause
+	}
+	return err
+}
+
+func (l *runLog) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
+	ctx, cut := context.WithCancelCause(ctx)
+	l.waits(cut)
+	body, err := l.ContainerAdapter.openLogs(ctx, nameOrID, options)
+	if err = l.got(ctx, err); err != nil || body == nil {
+		cut(nil)
+		return body, err
+	}
+	context.AfterFunc(ctx, func() { body.Close() }) // so that a blocked read ends
+	return &runLogBody{body, ctx, cut, l}, nil
+}
+
+// runLogBody is an answer with a log.
+type runLogBody struct {
+	io.ReadCloser
+	ctx context.Context // of its request
+	cut context.CancelCauseFunc
+	log *runLog
+}
+
+func (b *runLogBody) Read(p []byte) (int, error) {
+	b.log.waits(b.cut)
+	n, err := b.ReadCloser.Read(p)
+	return n, b.log.got(b.ctx, err)
+}
+
+func (b *runLogBody) Close() error {
+	defer b.cut(nil)
+	return b.ReadCloser.Close()
 }
 
 // timeOf reads a time in an engine's answer. It is zero if the time is not set.

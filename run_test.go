@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,11 +41,13 @@ type job struct {
 
 // lines keeps what is published.
 type lines struct {
-	mu   sync.Mutex
-	text []string
+	takes time.Duration // for each line
+	mu    sync.Mutex
+	text  []string
 }
 
 func (l *lines) Publish(_ context.Context, m api.LogMessage) error {
+	time.Sleep(l.takes)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, string(m.Data))
@@ -771,4 +774,144 @@ func TestRunMakesAContainerAgainThatVanishesBeforeItsStart(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The requests for the log get no answer, and the context never ends. The result is known,
+// so Run ends without the log.
+func TestRunEndsWithoutALogThatHangs(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one"), WithRequestTimeout(time.Minute))
+		j.engine.FailAll("GET /containers/*/logs", dockerexectest.Slow(1000*time.Hour))
+		began := time.Now()
+		j.run(ctx)
+		assert.InDelta(t, 3.3, time.Since(began).Minutes(), 0.4, "a minute of the job, and two silences")
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, "exit code 3", j.result.Reason)
+		assert.Equal(t, []string{"log stream lost; it will be resumed", "the log of the container is not read to its end"}, warned(logrus.WarnLevel))
+		j.assertNothingLeft(t)
+	})
+}
+
+// While the container runs, a log that is silent is no log that hangs. Nor is the log of an
+// engine that is away.
+func TestRunWaitsForASilentLog(t *testing.T) {
+	t.Parallel()
+	const logs = "GET /containers/*/logs"
+	for name, disturb := range map[string]func(j *job){
+		"the container is silent": func(*job) {},
+		"the engine is away": func(j *job) {
+			time.AfterFunc(59*time.Minute, j.engine.Down)
+			time.AfterFunc(70*time.Minute, j.engine.Up)
+		},
+		"the engine hangs": func(j *job) {
+			time.AfterFunc(59*time.Minute, j.engine.Hang)
+			time.AfterFunc(70*time.Minute, j.engine.Resume)
+		},
+		"an answer takes one minute": func(j *job) { j.engine.FailAll(logs, dockerexectest.Slow(time.Minute)) },
+		"there is no time-out": func(j *job) {
+			j.client = NewEngine(j.engine.Client(), WithRequestTimeout(0))
+			j.engine.FailNext(logs, dockerexectest.Slow(9*time.Hour))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, func(p *dockerexectest.Process) int {
+					fmt.Fprintln(p.Stdout, "one")
+					p.Sleep(time.Hour)
+					fmt.Fprintln(p.Stdout, "two")
+					fmt.Fprintln(p.Stdout, "three")
+					return 3
+				})
+				disturb(j)
+				j.run(t.Context())
+				require.EqualError(t, j.err, "task: non-zero exit (3)")
+				assert.Equal(t, []string{"one\n", "two\n", "three\n"}, j.log.text)
+			})
+		})
+	}
+}
+
+// A publisher may take longer for each line than a request may take. Nothing is read
+// meanwhile, so no log hangs.
+func TestRunWaitsForASlowPublisher(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.Exit(3), slices.Repeat([]string{strings.Repeat("x", 4000)}, 40)...),
+			WithRequestTimeout(time.Minute))
+		j.log.takes = time.Hour
+		j.run(ctx)
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Len(t, j.log.text, 40)
+		assert.Empty(t, warned(logrus.WarnLevel))
+	})
+}
+
+// stuckLogs is an engine whose answers with a log stand still after some bytes.
+type stuckLogs struct {
+	engineapi.APIClient
+	after int64
+	all   bool // false: only those with a log that is followed
+}
+
+func (c stuckLogs) ContainerLogs(ctx context.Context, name string, o container.LogsOptions) (io.ReadCloser, error) {
+	body, err := c.APIClient.ContainerLogs(ctx, name, o)
+	if err != nil || !o.Follow && !c.all {
+		return body, err
+	}
+	reader, writer := io.Pipe()
+	go func() { _, _ = io.Copy(writer, io.LimitReader(body, c.after)) }()
+	return struct {
+		io.Reader
+		io.Closer
+	}{reader, closers{reader, body}}, nil
+}
+
+type closers []io.Closer
+
+func (all closers) Close() error {
+	for _, c := range all {
+		c.Close()
+	}
+	return nil
+}
+
+// An answer that is followed stands still, and never ends. The container's end shows that no
+// more must come; a new request brings the rest of the log, and no line twice.
+func TestRunReadsTheRestOfALogThatStandsStill(t *testing.T) {
+	t.Parallel()
+	for _, after := range []int64{1, 20, 60, 1 << 20} {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one", "two", "three"))
+				j.client = NewEngine(stuckLogs{j.engine.Client(), after, false}, WithRequestTimeout(time.Minute))
+				began := time.Now()
+				j.run(t.Context())
+				assert.Less(t, time.Since(began), 4*time.Minute)
+				require.EqualError(t, j.err, "task: non-zero exit (3)")
+				assert.Equal(t, []string{"one\n", "two\n", "three\n"}, j.log.text)
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
+
+// Each answer brings the log's first line again, and then stands still.
+func TestRunEndsWithoutTheRestOfALogThatStandsStill(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one", "two", "three"))
+		j.client = NewEngine(stuckLogs{j.engine.Client(), 50, true}, WithRequestTimeout(time.Minute))
+		began := time.Now()
+		j.run(ctx)
+		assert.InDelta(t, 3.3, time.Since(began).Minutes(), 0.4)
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+		assert.Equal(t, []string{"log stream lost; it will be resumed", "the log of the container is not read to its end"}, warned(logrus.WarnLevel))
+	})
 }
