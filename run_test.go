@@ -11,11 +11,16 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/registry"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
@@ -913,5 +918,50 @@ func TestRunEndsWithoutTheRestOfALogThatStandsStill(t *testing.T) {
 		require.EqualError(t, j.err, "task: non-zero exit (3)")
 		assert.Equal(t, []string{"one\n"}, j.log.text)
 		assert.Equal(t, []string{"log stream lost; it will be resumed", "the log of the container is not read to its end"}, warned(logrus.WarnLevel))
+	})
+}
+
+// What docs/engine-calls.md says that a fake needs for Run, and nothing else.
+func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		state := "" // of the container; empty: there is none
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			if state == "" {
+				return container.InspectResponse{}, cerrdefs.ErrNotFound
+			}
+			return inspected("c0", state, map[string]string{LabelTaskID: "taskid"}), nil
+		}
+		client.imagePull = func(context.Context, string, image.PullOptions) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("")), nil
+		}
+		client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+			state = container.StateCreated
+			return container.CreateResponse{ID: "c0"}, nil
+		}
+		client.containerStart = func(context.Context, string, container.StartOptions) error {
+			state = container.StateExited
+			return nil
+		}
+		client.events = func(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) { return nil, nil }
+		client.containerStop = func(context.Context, string, container.StopOptions) error { return nil }
+		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
+			state = ""
+			return nil
+		}
+		result, err := NewEngine(client).Run(t.Context(), plainTask(), RunOptions{})
+		require.NoError(t, err)
+		assert.Equal(t, api.TaskStateCompleted, result.State)
+		var called []string
+		for _, call := range client.called() {
+			name, _, _ := strings.Cut(call, " ")
+			if !slices.Contains(called, name) {
+				called = append(called, name)
+			}
+		}
+		assert.Equal(t, []string{
+			"ContainerInspect", "ImagePull", "ContainerCreate", "ContainerStart", "Events", "ContainerStop", "ContainerRemove",
+		}, called)
 	})
 }
