@@ -3,7 +3,6 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -249,10 +248,10 @@ func (r *run) look(ctx context.Context) *container.InspectResponse {
 // conclude fills in how the task has ended. answer is the last look at its container; err
 // is the error of its last step.
 func (r *run) conclude(answer *container.InspectResponse, stopped bool, err error) {
-	var exit exec.ExitCoder
+	var exit *exitError // not any exec.ExitCoder: the error of a hook may be one
 	isExit := stderrors.As(err, &exit)
 	if isExit {
-		r.result.ExitCode = exit.ExitCode()
+		r.result.ExitCode = exit.code
 	}
 	switch {
 	case stopped:
@@ -265,10 +264,8 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, "unhealthy"
 	case stderrors.Is(err, errUnseenRun):
 		r.result.State, r.result.Reason = api.TaskStateFailed, errUnseenRun.Error()
-	case isExit && r.result.OOMKilled:
-		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
 	case isExit:
-		r.result.State, r.result.Reason = api.TaskStateFailed, fmt.Sprintf("exit code %d", exit.ExitCode())
+		r.result.State, r.result.Reason = api.TaskStateFailed, exit.reason()
 	case !r.adapter.isStarted.Load() && r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
 		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
 	default:

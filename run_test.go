@@ -214,6 +214,48 @@ func (c noTimes) ContainerLogs(ctx context.Context, name string, o container.Log
 	return c.APIClient.ContainerLogs(ctx, name, o)
 }
 
+// odd is a client whose container has ended oddly.
+type odd struct {
+	engineapi.APIClient
+	change func(*container.State)
+}
+
+func (c odd) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	answer, err := c.APIClient.ContainerInspect(ctx, name)
+	if err == nil && answer.State.Status == container.StateExited {
+		c.change(answer.State)
+	}
+	return answer, err
+}
+
+// The reason says no more than is known: the kernel may have killed a child of the program
+// only, and a code of 0 is no reason to fail.
+func TestRunTellsAReasonThatIsTrue(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		code   int
+		change func(*container.State)
+		reason string
+	}{
+		"a child is killed":        {2, func(s *container.State) { s.OOMKilled = true }, "exit code 2: a process of the container ran out of memory"},
+		"the program is killed":    {137, func(s *container.State) { s.OOMKilled = true }, "out of memory"},
+		"the engine has an error":  {0, func(s *container.State) { s.Error = "disk is full" }, "task: ended with exit code 0: disk is full"},
+		"that, and a code":         {3, func(s *container.State) { s.Error = "disk is full" }, "exit code 3"},
+		"a child is killed, and 0": {0, func(s *container.State) { s.OOMKilled = true }, "exit code 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Exit(test.code))
+				j.client = NewEngine(odd{j.engine.Client(), test.change})
+				j.run(t.Context())
+				assert.Equal(t, test.reason, j.result.Reason)
+				assert.Equal(t, test.code, j.result.ExitCode)
+			})
+		})
+	}
+}
+
 func TestRunWaitsForTheLogOfAFakeWithoutTimes(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -645,6 +687,22 @@ func TestHooksThatFail(t *testing.T) {
 			})
 		})
 	}
+}
+
+// commandFailed is the error of a program that a hook has run. It has an exit code, and that
+// is not the container's.
+type commandFailed struct{}
+
+func (commandFailed) Error() string { return "exit status 4" }
+func (commandFailed) ExitCode() int { return 4 }
+
+func TestAnExitCodeOfAHookIsNotTheContainers(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Exit(0), WithStartHook(func(context.Context, *api.Task, *container.StartOptions) error { return commandFailed{} }))
+		j.run(t.Context())
+		assert.Equal(t, RunResult{State: api.TaskStateRejected, Reason: "start container web.1.taskid: the start hook failed: exit status 4"}, j.result)
+	})
 }
 
 // A look that fails once does not end a job that an earlier process has begun.
