@@ -164,7 +164,7 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 	if stopped && answer != nil && hasEnded(*answer) && answer.State.ExitCode != 0 {
 		err = ExitError(*answer, ctx.Err())
 	}
-	endLog(answer != nil && !isUnstarted(*answer))
+	endLog(answer != nil && hasEnded(*answer))
 	r.say(callers, answer, err)
 	return err
 }

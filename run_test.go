@@ -1023,3 +1023,22 @@ func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
 		}, called)
 	})
 }
+
+// One refused look ends the task, and its container runs on. Run does not wait for the rest of
+// its log.
+func TestRunDoesNotWaitForTheLogOfAContainerThatRuns(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(10*time.Hour, 0), "one"))
+		time.AfterFunc(time.Minute, func() {
+			j.engine.FailNext("GET /containers/*/json", dockerexectest.Refuse(http.StatusForbidden, "forbidden by a proxy"))
+		})
+		began := time.Now()
+		j.run(t.Context())
+		assert.Less(t, time.Since(began), 7*time.Minute, "a look comes at least every five minutes and a half")
+		require.ErrorContains(t, j.err, "forbidden by a proxy")
+		assert.Equal(t, api.TaskStateFailed, j.result.State)
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+		j.assertNothingLeft(t)
+	})
+}
