@@ -151,7 +151,7 @@ func (a *ContainerAdapter) removeFiles() error {
 	return a.engine.files.removeTask(a.taskID)
 }
 
-// explain adds to an engine's error what it means for the task's files.
+// explain adds to an engine's error what the error means for the task's files.
 func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if err == nil {
 		return nil
@@ -341,10 +341,10 @@ func (e *Engine) sweepFiles(ctx context.Context, by caller, host fileHost) (youn
 // taskFolder is the folder of a task's files.
 type taskFolder struct{ engineID, taskID string }
 
-// taskFolders lists the folders of the engine's tasks. The note in a folder decides: the
-// engine may have had another ID when the folder was made, and two engines may have the
-// same ID. A folder without a note was made by an older version of this package. It is
-// the engine's if it is under the engine's ID.
+// taskFolders lists the folders of the engine's tasks. The note in a folder says which
+// engine the folder belongs to. The ID in the path does not: the engine may have had
+// another ID when the folder was made, and two engines may have the same ID. A folder
+// without a note was made by an older version of this package: only there the ID decides.
 func (e *Engine) taskFolders(host fileHost) (folders []taskFolder, err error) {
 	engines, err := e.files.engines()
 	for _, id := range engines {

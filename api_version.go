@@ -117,8 +117,8 @@ func (v *apiVersion) enter(ctx context.Context) (callCtx context.Context, versio
 	return v.shared.enter(ctx)
 }
 
-// refusesVersion reports whether the engine does not speak the API version of the
-// request that failed with err. It has not carried out such a request.
+// refusesVersion reports whether a request failed with err because the engine does not
+// speak the request's API version. The engine has not carried out that request.
 func refusesVersion(err error) bool { return tooNewClient.matches(err) || tooOldClient.matches(err) }
 
 // newestVersion is the newest API version that the client speaks.
@@ -319,7 +319,7 @@ func (s *clientVersion) change(ctx context.Context, write func()) error {
 }
 
 // awaitIdleLocked waits until no request is under way, at most for limit. It reports
-// whether none is. While it waits, it unlocks s.mu.
+// false if a request is still under way. While it waits, it unlocks s.mu.
 func (s *clientVersion) awaitIdleLocked(ctx context.Context, limit time.Duration) bool {
 	if len(s.calls) == 0 {
 		return true

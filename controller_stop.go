@@ -88,8 +88,8 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 // is final. Remove stops the container and then removes it. A stop that succeeded is not
 // repeated. A second call of Remove does what the first call left undone.
 //
-// After a create without an answer, it looks for the container for five seconds. If a
-// start may be lost, it first watches for up to 20 seconds whether the container begins
+// After a create without an answer, Remove looks for the container for five seconds. If a
+// start may be lost, Remove first watches for up to 20 seconds whether the container begins
 // to run: without a stop, the engine would forget the container and leave its process.
 // A container that is not proven to be the task's is left alone.
 func (c *controller) Remove(ctx context.Context) error {

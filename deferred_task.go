@@ -212,7 +212,7 @@ func (s *taskSecrets) scrubber(given secretList, full fullTask) scrubber {
 }
 
 // fullTask returns what the task's container is made from, or why nothing can be made
-// now. Every call returns the same once there is no error.
+// now. After the first call without an error, every call returns the same.
 type fullTask func() (*containerConfig, payloads, error)
 
 // makesNothing is the full task of a refused task: no container is made from it.
@@ -316,7 +316,7 @@ func templateNode(node *api.NodeDescription) *api.NodeDescription {
 	if node == nil {
 		return nil
 	}
-	platform := &api.Platform{} // SwarmKit's templates dereference it
+	platform := &api.Platform{} // SwarmKit's templates would panic at a nil platform
 	if node.Platform != nil {
 		platform = node.Platform.Copy()
 	}

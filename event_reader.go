@@ -35,7 +35,7 @@ const (
 	rememberedEvents = 256
 )
 
-// errStreamEnded is the end of a stream without an error. Only fakes do that.
+// errStreamEnded is the end of a stream without an error. Only a fake's stream ends so.
 var errStreamEnded = errors.New("the event stream ended without an error")
 
 // eventReader is what the goroutine of a run keeps from one request to the next.
@@ -309,9 +309,9 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 
 // refusedBy reports whether the current request, which ended with err, was refused. A
 // refusal means that something answers, and may answer inspects too. A request without
-// a connection, or one that opened the stream, was not refused. Until requests
-// have failed for refusedAfter, a passing fault is no refusal: the engine may be
-// restarting behind a proxy, or busy. It is a refusal at once if the answer was late.
+// a connection, or one that opened the stream, was not refused. A time-out, or an answer
+// such as 503, is a refusal in two cases: requests have failed for refusedAfter, or the
+// answer was late. Otherwise the engine may be restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false

@@ -146,7 +146,7 @@ type streamRun struct {
 	lostAt time.Time     // when the stream was lost; zero: it is open, was never open, or is refused
 	away   time.Duration // how long all earlier losses of the stream took together
 	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
-	// It is replaced when that ends.
+	// After that a new channel replaces it.
 	refused   chan struct{}
 	isRefused bool
 
