@@ -72,7 +72,7 @@ func (s scrubber) hideIn(text, ownURL string) string {
 	if !strings.ContainsAny(text, "/?=") { // neither a URL, nor a query, nor an option
 		return text
 	}
-	// A volume that exists may have another password than the task's, which is not known.
+	// A volume that exists may have a password that is not the task's, and so is not in s.secrets.
 	text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
 		key, value, _ := strings.Cut(pair, "=")
 		if strings.Trim(value, "*") == "" { // the engine shows only asterisks
