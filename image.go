@@ -84,9 +84,9 @@ func (c *containerConfig) platform() *ocispec.Platform {
 	}
 	p := allowed[0]
 	switch {
-	case p.Architecture == "": // an engine would read it as its own architecture, the scheduler as any
+	case p.Architecture == "": // an engine would take its own architecture, the scheduler takes any
 		return nil
-	case p.Architecture == "arm" && p.Variant == "": // an engine would read it as v7, even on a machine of another variant
+	case p.Architecture == "arm" && p.Variant == "": // an engine would take v7, even on a machine of another variant
 		return nil
 	case p.OS == "" && p.Variant != "": // an engine would take the architecture for the system
 		return nil
@@ -159,5 +159,5 @@ func fits(wanted, has ocispec.Platform) bool {
 	case wanted.Architecture != has.Architecture:
 		return false
 	}
-	return wanted.Variant == "" || has.Variant <= wanted.Variant // v5, v6, v7
+	return wanted.Variant == "" || has.Variant <= wanted.Variant // the order of the texts is v5, v6, v7
 }

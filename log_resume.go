@@ -163,10 +163,9 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 	}
 }
 
-// checkEntries logs a warning if the last answer had fewer entries than the engine's file
-// has from the answer's first entry on. Engine 20.10 leaves out a part behind damage, and
-// newer ones leave out the rest of a rotated file. A request with Since leaves out entries
-// too, so its answer is not checked.
+// checkEntries logs a warning if the last answer left out entries after its first entry.
+// Engine 20.10 leaves out a part behind damage, and newer engines leave out the rest of a
+// rotated file. An answer to a request with Since is not checked: it leaves out old entries.
 func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
 	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
 		return
@@ -226,10 +225,9 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		return good, nil
 	}
 	if good > 1 {
-		// Engine 20.10 may have left out a part of the log: it does so if an answer begins
-		// with a damaged record, and does not end the answer there. To find out, ask for one
-		// entry less. If a part was left out, that answer begins with the same entry or an
-		// older one.
+		// If an answer begins with a damaged record, engine 20.10 may leave out a part of the
+		// log and go on. To find out, ask for one entry less. If a part was left out, the
+		// answer begins with the same entry as before, or with an older one.
 		next, err := p.entryAt(ctx, answer, good-1)
 		if err != nil {
 			return 0, err
@@ -246,7 +244,8 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 	return good, nil
 }
 
-// cutTail finds out which entries have the last lines.
+// cutTail finds the entries that hold the wanted last lines. It sets p.cursor.first and
+// p.tail.
 func (p *logPublication) cutTail(ctx context.Context, answer container.InspectResponse) (done bool, err error) {
 	lines := int(min(p.tail.lines, entryLimit))
 	for entries := lines + 16; ; entries = 4 * min(entries, entryLimit) {

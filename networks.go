@@ -39,9 +39,9 @@ func (c *containerConfig) networks() []networkConfig {
 	return networks
 }
 
-// networkMode returns the name of the task's network if the task has only one, and if
-// that is predefined or sysctlsNeedMode says so. Otherwise it returns "", and the
-// container joins the networks of EndpointsConfig.
+// networkMode returns the name of the task's only network, if that network is predefined or
+// sysctlsNeedMode says so. In all other cases it returns "". Then the container joins the
+// networks of EndpointsConfig.
 func (c *containerConfig) networkMode() container.NetworkMode {
 	networks := c.networks()
 	if len(networks) != 1 {
@@ -160,8 +160,8 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 		Labels:     cloneMap(spec.Annotations.Labels),
 	}
 	if from := spec.GetNetwork(); from != "" {
-		// An engine takes no labels here. So only the Engine that made the network
-		// recognises it. After a restart of the agent nobody removes it.
+		// With ConfigFrom an engine takes no labels. So only the Engine value that made the
+		// network recognises it. After a restart of the agent nobody removes the network.
 		if err := checkConfigured(path, n, from); err != nil {
 			return config, err
 		}

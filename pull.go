@@ -196,7 +196,7 @@ func (s *pulls) tryJoin(logCtx context.Context, key pullKey, target pullTarget) 
 }
 
 // start starts a pull with one waiter. It needs s.mu. The pull keeps the values of the
-// first waiter's context, such as its log fields, but does not end with it.
+// first waiter's context, such as the log fields, but does not end with that context.
 func (s *pulls) start(logCtx context.Context, key pullKey, target pullTarget) *sharedPull {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(logCtx))
 	p := &sharedPull{

@@ -61,8 +61,8 @@ func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 	}
 }
 
-// run makes attempts until one succeeds or fails for good, or was the last one allowed.
-// An attempt that stalls fails for good.
+// run makes attempts until one succeeds, one fails for good, or no more are allowed. An
+// attempt that stalls fails for good.
 func (r *pullRun) run(ctx context.Context) pullResult {
 	started := time.Now()
 	pauses := backoff{first: pullFirstPause, longest: pullLongestPause, atLeastHalf: true}

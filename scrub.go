@@ -71,7 +71,7 @@ func (s scrubber) hideIn(text, ownURL string) string {
 	}
 	// The regular expressions are slow on a long text, such as one with a stack trace.
 	if strings.Contains(text, "=") {
-		// A volume that exists may have another password than the task's, which is not known.
+		// A volume that exists may have a password that is not the task's, and so is not in s.secrets.
 		text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
 			key, value, _ := strings.Cut(pair, "=")
 			if strings.Trim(value, "*") == "" { // the engine shows only asterisks
