@@ -33,7 +33,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		return nil, nil, err
 	}
 	var credential []byte
-	if d, _ := whole.credentialConfig(); d != nil { // checked by newContainerConfig
+	if d, _ := whole.credentialConfig(); d != nil { // checked by translateTask
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}

@@ -129,8 +129,9 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 
 // connectRest connects the container id to the task's networks that it has not joined.
 // joined holds the networks of a container that existed before, perhaps made with an
-// older API version. For a new container, joined is nil. If joined has no networks, the
-// answer comes from a fake, and the container's networks are not known.
+// older API version. For a new container, joined is nil. If joined is not nil and lists no
+// networks, a fake has answered the inspect. Then it is not known which networks the
+// container has joined.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, joined *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := joined == nil || len(joined.Networks) == 0

@@ -30,7 +30,7 @@ import (
 // version that an older engine refuses. And it never raises a version.
 type apiVersion struct {
 	client engineapi.APIClient
-	isFake bool           // no ping, and none of the requests that fakes need not implement
+	isFake bool           // the client is a fake: it gets no ping, and no request that fakes may lack
 	shared *clientVersion // the version, which all Engines of the client share
 	agreed atomic.Bool    // this Engine has agreed on the version, so it need not ping
 

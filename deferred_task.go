@@ -88,8 +88,8 @@ func checkName(task *api.Task) error {
 	return nil
 }
 
-// addTask adds the values that a task brings, and its names. Labels are no secrets. Parts
-// of the task may be nil.
+// addTask adds the values of a task that may be secret. It also adds the task's names,
+// which must stay readable. Labels are no secrets. Parts of the task may be nil.
 func (l *secretList) addTask(task *api.Task) {
 	spec := task.Spec.GetContainer()
 	if spec.PullOptions != nil {
@@ -176,7 +176,7 @@ func (l *secretList) addNetwork(n *api.Network) {
 type taskSecrets struct {
 	mu      sync.Mutex
 	learned secretList // what the task itself does not hold
-	isFull  bool       // made knows the values that templates expand to
+	isFull  bool       // the scrubber in made also knows the values that templates expand to
 	made    *scrubber
 }
 

@@ -51,10 +51,10 @@ the example of [NewEngine] does. The client has OpenTelemetry traces of its own.
 The caller's task and node description are never changed: an adapter works on a
 copy, in which it expands templates once. The same task makes the same requests
 every time. No field is dropped in silence. A field is translated, or read by
-schedulers only, or the task is refused. Two fields only cause a warning, once for
-each task: ingress ports, which need a routing mesh that an engine alone does not
-have, and a CPU limit above the host's cores, which is capped. docs/fields.md has
-all fields.
+schedulers only, or the task is refused. A warning names what reaches the engine in
+part: ingress ports and networks, which need a routing mesh, a CPU limit above the
+host's cores, which is capped, and options of a volume that exists with others.
+docs/fields.md has all fields.
 
 Containers, networks and volumes are found again by name and label. So a new adapter
 in a new process continues where another one stopped. The container's name

@@ -235,7 +235,7 @@ func (e *Engine) openEvents(ctx context.Context, since string, unanswered func()
 	return opened, err
 }
 
-// do is request for a call whose answer is only an error.
+// do does the same as the function request, for a call that returns only an error.
 func do(ctx context.Context, by caller, extra time.Duration, call func(context.Context) error) error {
 	_, err := request(ctx, by, extra, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, call(ctx)

@@ -17,7 +17,7 @@ import (
 
 // hostConfig returns the part of the create request that depends on the host.
 func (c *containerConfig) hostConfig() *container.HostConfig {
-	config, _ := c.translateHostConfig() // checked by newContainerConfig
+	config, _ := c.translateHostConfig() // checked by translateTask
 	return config
 }
 

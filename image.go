@@ -19,7 +19,7 @@ import (
 func (c *containerConfig) pullOptions() image.PullOptions {
 	var options image.PullOptions
 	if o := c.spec().PullOptions; o != nil {
-		options.RegistryAuth, _ = authHeader(o.RegistryAuth) // checked by newContainerConfig
+		options.RegistryAuth, _ = authHeader(o.RegistryAuth) // checked by translateTask
 	}
 	if p := c.platform(); p != nil {
 		options.Platform = formatPlatform(p)
@@ -88,7 +88,7 @@ func (c *containerConfig) platform() *ocispec.Platform {
 		return nil
 	case p.Architecture == "arm" && p.Variant == "": // an engine would take v7, even on a machine of another variant
 		return nil
-	case p.OS == "" && p.Variant != "": // an engine would take the architecture for the system
+	case p.OS == "" && p.Variant != "": // an engine would read the architecture as the operating system
 		return nil
 	}
 	return &p

@@ -82,7 +82,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 // answer there, mostly without an error. Engine 20.10 may leave out a part of the log
 // instead. Only an answer to a request for the last entries begins behind the damage.
 type logDamage struct {
-	isAhead bool // the next request begins behind damage
+	isAhead bool // the next answer begins right after a damaged place, so lines before it may be missing
 	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
 	count   int  // how many damaged places were passed
 }
@@ -120,7 +120,7 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 // entry. If no answer has brought that entry yet, catchUp goes on behind the damage. Each
 // round behind damage brings a new message, or is the last round.
 func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	var goal logTime // the time of the log's last entry after the first answer; zero: not asked for yet
+	var goal logTime // the time of the log's last entry, as asked for after the first answer; zero: not asked for yet
 	last := 0        // how many of the last entries to ask for; 0: all
 	for {
 		before := p.cursor.newest()
@@ -225,9 +225,10 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		return good, nil
 	}
 	if good > 1 {
-		// If an answer begins with a damaged record, engine 20.10 may leave out a part of the
-		// log and go on. To find out, ask for one entry less. If a part was left out, the
-		// answer begins with the same entry as before, or with an older one.
+		// The last good entries may begin with a damaged record. Engine 20.10 may then leave
+		// out a part of the log, and its answer begins with a wrong entry. To find out, ask for
+		// one entry less. If a part was left out, the second answer begins with the same entry
+		// as the first answer, or with an older one.
 		next, err := p.entryAt(ctx, answer, good-1)
 		if err != nil {
 			return 0, err

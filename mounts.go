@@ -306,7 +306,7 @@ func splitTmpfsOptions(s string) ([]string, error) {
 // have a name and a driver configuration, even one that names no driver. The engine makes
 // the others with the container.
 func (c *containerConfig) volumes() []volume.CreateOptions {
-	volumes, _ := c.translateVolumes() // checked by newContainerConfig
+	volumes, _ := c.translateVolumes() // checked by translateTask
 	return volumes
 }
 

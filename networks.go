@@ -35,7 +35,7 @@ type networkConfig struct {
 
 // networks returns the networks that the container joins, sorted by name.
 func (c *containerConfig) networks() []networkConfig {
-	networks, _ := c.translateNetworks() // checked by newContainerConfig
+	networks, _ := c.translateNetworks() // checked by translateTask
 	return networks
 }
 
@@ -348,7 +348,7 @@ func within(subnet netip.Prefix, address string) bool {
 
 const (
 	// interfaceSysctls is the first API version that takes the settings (sysctls) of a
-	// network interface as an option of the network. From 1.48 on this is the only way.
+	// network interface as a driver option of the endpoint. From 1.48 on this is the only way.
 	// Below 1.46 a request has them among the other sysctls. A newer engine then moves
 	// them to the option. For that it needs the name of the network in NetworkMode.
 	interfaceSysctls = "1.46"
@@ -422,7 +422,7 @@ func (c *containerConfig) sysctlsNeedMode() bool {
 // addSysctls adds the settings of the interface to the endpoint of the task's network. If
 // the task itself has that option, its settings come last and win.
 func (c *containerConfig) addSysctls(endpoints map[string]*network.EndpointSettings) map[string]*network.EndpointSettings {
-	_, option, _ := c.sysctls() // checked by newContainerConfig
+	_, option, _ := c.sysctls() // checked by translateTask
 	if option == "" {
 		return endpoints
 	}

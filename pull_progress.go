@@ -17,7 +17,7 @@ const (
 	maxStatusLength = 256
 	// A layer may start again maxTurns times. After that, the bytes that it downloads
 	// again are no progress. A status may change maxTurns times. After that, a change
-	// gets no log line. An engine tries a layer five times.
+	// gets no log line of its own. An engine tries a layer five times.
 	maxTurns = 16
 	// extractStall is the limit for an extraction without progress, and for a layer that
 	// waits for others. Disks may be slow, and engines with the containerd store do not

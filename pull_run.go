@@ -321,8 +321,8 @@ func (r *cappedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pullLog limits the log lines of one attempt. There is one for each change of a
-// layer's status. For all other messages there is at most one a second.
+// pullLog limits the log lines of one attempt. There is one for each change of a status, up
+// to maxTurns for a layer. For all other messages there is at most one a second.
 type pullLog struct {
 	limiter *rate.Limiter
 }
