@@ -42,7 +42,7 @@ type ContainerAdapter struct {
 
 	containerID  atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
 	isRemoved    atomic.Bool            // this adapter has removed that container
-	mountedUnder atomic.Pointer[string] // the container's files are below DIR/ENGINE ID/TASK ID: that engine ID; nil: not known
+	mountedUnder atomic.Pointer[string] // the engine ID in the path DIR/ENGINE ID/TASK ID of the container's files; nil: not known
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 
 	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
@@ -294,7 +294,8 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // If the registry refuses the credentials, the text contains "denied". No error contains
 // credentials. No error contains the user or the query of a URL.
 //
-// The observer of [WithPullObserver] is called from the engine's first message on. If the
+// The observer of [WithPullObserver] is called from the engine's first message on, or from the
+// second attempt on. If the
 // pull ends and the observer has not seen the last state, the observer is called once more,
 // within a tenth of a second. PullImage waits for that call. If ctx ends, the observer is
 // not called again. PullImage then returns within a second, even if the observer or the

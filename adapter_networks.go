@@ -256,7 +256,7 @@ func ownerOf(found *network.Inspect) networkOwner {
 	return networkOwner{id: found.ID, ours: ours}
 }
 
-// difference says how the network found differs from the wanted one. It is empty if the
+// difference says how the network that was found differs from the wanted one. It is empty if the
 // network does not differ. The driver counts only if the task names one: the default
 // depends on the engine's system. Subnets count only for a family (IPv4 or IPv6) for
 // which the task names a subnet. For the other family the engine picks one.

@@ -22,9 +22,9 @@ import (
 // If this adapter has sent the start of the container, Start returns nil, also if that start
 // got no answer. If an earlier process has sent it, Start returns [exec.ErrTaskStarted],
 // bare. Start inspects the container first in two cases only: the last Create returned
-// [exec.ErrTaskPrepared], or this adapter has already sent a start. So in a second process
-// call Create first: otherwise Start would send the start again. A start that the engine
-// refused does not count: the next Start sends it again.
+// [exec.ErrTaskPrepared], or this adapter has already sent a start. So, in a second
+// process, call Create before Start: otherwise Start would send the start again. A start
+// that the engine refused does not count: the next Start sends it again.
 //
 // If the engine ends within a start, the container may run without network and log. Such a
 // container is stopped, and the error says so.

@@ -171,7 +171,7 @@ func (l *secretList) addNetwork(n *api.Network) {
 	}
 }
 
-// taskSecrets makes the scrubber of a task when the first error comes. When more secrets
+// taskSecrets makes the scrubber of a task when it is first needed. When more secrets
 // of the task are known, it makes a new one.
 type taskSecrets struct {
 	mu      sync.Mutex

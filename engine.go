@@ -127,7 +127,8 @@ func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
 //   - The error of get, if no version could be agreed on.
 //   - requestTimeoutError, after a time-out.
 //   - versionCutError, after a call that was cut short for a change of the version.
-//   - An error that the function call itself makes, such as the refusal of a hook.
+//   - An error that does not come from the client, but from other code in call, such as the
+//     refusal of a hook.
 func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	e := by.handle()
 	timeout := e.options.requestTimeout

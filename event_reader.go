@@ -353,7 +353,7 @@ type eventMemory struct {
 }
 
 // has reports whether key is remembered. Events come almost in the order of time. So
-// has searches only when the time is not later than all others.
+// the ring is searched only for a time that is not later than all others.
 func (m *eventMemory) has(key eventKey) bool {
 	return key.timeNano <= m.newest && slices.Contains(m.keys, key)
 }
@@ -374,7 +374,7 @@ func (m *eventMemory) add(key eventKey) {
 // Anybody can put a task's label on a container. So an event with a label belongs to
 // the task only if its container also has the task's container name, or the ID that
 // inspect has seen. An engine sends all labels of a container with each of its events.
-// The reference's fakes send the name alone.
+// Fakes of swarmd/dockerexec's tests send the name alone.
 func (r *streamRun) dispatch(m events.Message) {
 	name := m.Actor.Attributes["name"]
 	task, labelled := m.Actor.Attributes[LabelTaskID]

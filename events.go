@@ -60,7 +60,7 @@ type openedEvents struct {
 //
 // The client returns when it has the answer's header or has failed. It sends its error
 // a moment later. A fake may never send anything. So silence for errorWindow means
-// success. There is one exception: the request went out, and the client returned
+// success. There is one exception: the client asked for a connection, and returned
 // without an answer. Then it has failed for certain, and only its error is missing. So
 // settle is much longer then.
 //

@@ -76,9 +76,9 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //     provided.
 //
 // At its start an agent resumes tasks before it is connected, and so before Configure.
-// If a resumed task has no container yet, the task gets the engine's hostname. (The
-// reference ignores Configure. It sees the agent's override of the hostname only through
-// a data race, because the agent and the reference share one description.)
+// If a resumed task has no container yet, the task gets the engine's hostname. (SwarmKit's
+// swarmd/dockerexec ignores Configure. It sees the agent's override of the hostname only
+// through a data race, because the agent and that executor share one description.)
 func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor {
 	return &executor{
 		engine:  e,

@@ -103,7 +103,7 @@ type logPublication struct {
 	isGap      bool        // the next message follows a gap
 	gapAfter   logTime     // of the last message before the gap; zero: there was none
 
-	unwanted api.LogStream // this stream is asked for to count entries, and not published; unknown: none
+	unwanted api.LogStream // its entries are only counted, and not published; unknown: there is no such stream
 	entries  int           // messages in the last answer
 	begin    logEntry      // the first of them; not set for a request with Since, and for a fake
 	isPart   bool          // the last request had Since

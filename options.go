@@ -88,7 +88,7 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 }
 
 // WithPullStallTimeout bounds how long a pull may go on without progress. Progress is a
-// new byte of a layer, or a layer that enters a later phase. While a layer downloads, only
+// new byte of a layer, a layer that enters a later phase, or a new status of the whole pull. While a layer downloads, only
 // downloads are progress: the extraction of another layer is not. The wait for the engine's
 // first message counts too. A pull without progress is cancelled and not tried again:
 // errors.Is finds [ErrPullStalled] in its error. The default is five minutes:

@@ -25,7 +25,7 @@ func newScrubber(registryAuth string) scrubber {
 }
 
 // secretList holds the values of a task that may be secret, and the names that must stay
-// readable. The scrubber is made from the list when the first error comes.
+// readable. The scrubber is made from the list when it is first needed.
 type secretList struct {
 	values []taskValue
 }
