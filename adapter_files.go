@@ -208,7 +208,7 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files. by is the one for whom it asks.
+// engine and removes leftover files. The parameter by is the caller for whom it asks.
 func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil

@@ -282,8 +282,8 @@ func (n networkConfig) difference(found *network.Inspect) string {
 }
 
 // subnetsOf returns the subnets of an address configuration, in one spelling and order.
-// families are subnets too. If families is not empty, subnetsOf leaves out the subnets of
-// an address family (IPv4 or IPv6) that families does not have.
+// The parameter families is a list of subnets. If it is not empty, subnetsOf returns only the
+// subnets of an address family (IPv4 or IPv6) of which families has at least one.
 func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	var all []string
 	for _, c := range configs {

@@ -328,8 +328,8 @@ type expander struct {
 	known bool // whether the node is known
 }
 
-// errNodeUnknown is the error of a task whose templates use the node before the engine
-// has described it.
+// errNodeUnknown is the error of a task whose templates, secrets or configs use the node,
+// before the engine has described the node.
 var errNodeUnknown = errors.New("dockerexec: the task's templates say something of the node, and the engine has not described it yet")
 
 // usesNode reports whether a template uses more of the node than its ID, which is in the

@@ -51,10 +51,9 @@ the example of [NewEngine] does. The client has OpenTelemetry traces of its own.
 The caller's task and node description are never changed: an adapter works on a
 copy, in which it expands templates once. The same task makes the same requests
 every time. No field is dropped in silence. A field is translated, or read by
-schedulers only, or the task is refused. A warning names what reaches the engine in
-part: ingress ports and networks, which need a routing mesh, a CPU limit above the
-host's cores, which is capped, and options of a volume that exists with others.
-docs/fields.md has all fields.
+schedulers only, or the task is refused. A warning names what is carried out in part:
+ports and networks of the routing mesh; a CPU limit above the host's cores; options of
+a volume that already exists with other options. docs/fields.md has all fields.
 
 Containers, networks and volumes are found again by name and label. So a new adapter
 in a new process continues where another one stopped. The container's name
@@ -66,7 +65,8 @@ label counts as the task's if its name contains the task's ID, but Create never
 takes it over.
 
 Networks that this package makes have the label com.dockerexec.network, see
-[LabelNetwork]. Only these networks are removed, by the last task that uses them.
+[LabelNetwork]; those with a ConfigFrom cannot have it. Only networks that it made are
+removed, by the last task that uses them.
 Secrets and configs are read-only files in the container, on a memory file system
 of this host. docs/operations.md has the details of networks and files.
 

@@ -45,7 +45,7 @@ var (
 
 // NewExecutor makes the executor of a SwarmKit agent, which runs its tasks on the
 // engine behind client. NewExecutor is short for [NewEngine] and [Engine.Executor]. opts
-// are the options of the Engine, which nobody else can reach. What NewEngine says about
+// are the options of that Engine. Only this executor uses it. What NewEngine says about
 // the client applies here too.
 func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
 	return NewEngine(client, opts...).Executor(genericResources)
@@ -55,7 +55,7 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 // no I/O. The executor has nothing to close and is safe for concurrent use. The caller
 // closes the client of e, once the agent has ended. genericResources are what the node
 // offers besides CPUs and memory; nil for none. Describe and Controller report a nil
-// client, and an option whose value is impossible; see [Option] for Controller.
+// client, and an option whose value is impossible. [Option] says what Controller does then.
 //
 // The executor's methods:
 //
@@ -167,8 +167,8 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 }
 
 // Describe asks the engine for the description of the node. If the engine refuses a
-// request, Describe uses the last answer to that request: a description that changes
-// closes the agent's session.
+// request, or does not answer the one for plugins, Describe uses the last answer to that
+// request: a description that changes closes the agent's session.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	if err := e.engine.usable(); err != nil {
 		return nil, err

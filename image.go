@@ -45,8 +45,8 @@ func (c *containerConfig) checkImage() error {
 
 // authHeader returns the credentials as the engine's header needs them: a JSON object
 // in base64url with padding. Some tools write another base64. An engine cannot read that,
-// and would pull without credentials. isCredentials is false if the text in given is not
-// empty and holds no credentials. There is no error, because its text could quote the
+// and would pull without credentials. isCredentials is false if the parameter given is
+// not empty and holds no credentials. There is no error, because its text could quote the
 // credentials.
 func authHeader(given string) (header string, isCredentials bool) {
 	if given == "" {

@@ -133,7 +133,7 @@ func (f *frameReader) payload(size int) ([]byte, error) {
 }
 
 // brokenOff returns the error of a read that failed with err. Before that, it had read a
-// number of bytes: got. The text in what names the thing that was read only in part.
+// number of bytes: got. The parameter what names the thing of which only a part was read.
 func brokenOff(err error, got int, what string) error {
 	if got > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		return errors.Wrapf(io.ErrUnexpectedEOF, "the log stream broke off inside %s", what)

@@ -225,7 +225,7 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		return good, nil
 	}
 	if good > 1 {
-		// The last good entries may begin with a damaged record. Engine 20.10 may then leave
+		// The record with which the last n entries begin may be damaged; n is the variable good. Engine 20.10 may then leave
 		// out a part of the log, and its answer begins with a wrong entry. To find out, ask for
 		// one entry less. If a part was left out, the second answer begins with the same entry
 		// as the first answer, or with an older one.

@@ -62,8 +62,8 @@ const AttrLogGap = "com.dockerexec.log.gap"
 type logTarget interface {
 	ContainerName() string
 	Inspect(ctx context.Context) (container.InspectResponse, error)
-	// inspectPinned inspects the container with the ID pinned. If pinned is empty, it
-	// becomes the ID of the task's container, as it is found now.
+	// inspectPinned inspects the container whose ID pinned holds. If pinned is empty,
+	// inspectPinned sets it to the ID of the task's container.
 	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
 	// awaitStart waits until the container has been started. seen is the ID of the task's
 	// container if the caller has seen it before, or empty. If seen is set, awaitStart also

@@ -39,9 +39,9 @@ func (c *containerConfig) networks() []networkConfig {
 	return networks
 }
 
-// networkMode returns the name of the task's only network, if that network is predefined. It
-// also does so if sysctlsNeedMode says so and the name is a plain one. In all other cases it
-// returns "". Then the container joins the networks of EndpointsConfig.
+// networkMode returns the name of the task's only network, if that network is predefined, or
+// if sysctlsNeedMode is true and restrictedName allows the name. In all other cases it returns
+// "". Then the container joins the networks of EndpointsConfig.
 func (c *containerConfig) networkMode() container.NetworkMode {
 	networks := c.networks()
 	if len(networks) != 1 {

@@ -118,7 +118,7 @@ type sharedPull struct {
 	wakened time.Time                  // when the observers were last woken
 }
 
-// pull pulls target. Callers that want the same share one pull. logCtx is ctx with the
+// pull pulls target. Callers with an equal target share one pull. logCtx is ctx with the
 // caller's log fields. The observer gets ctx itself.
 func (s *pulls) pull(ctx, logCtx context.Context, target pullTarget) error {
 	p, err := s.join(ctx, logCtx, target)

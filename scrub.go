@@ -117,7 +117,7 @@ func replaceAlone(text, word string) string {
 	return result.String() + text[copied:]
 }
 
-// standsAlone reports whether the text between before and after is a word of its own, and
+// standsAlone gets what is before and after a text. It reports whether the text is a word, and
 // not a part of a longer word, name or path.
 func standsAlone(before, after string) bool {
 	left, _ := utf8.DecodeLastRuneInString(before)

@@ -300,8 +300,8 @@ var ordinaryWords = []string{
 	"required", "resource", "response", "terminated", "unauthorized", "unavailable", "unexpected", "username",
 }
 
-// quotedForms returns the forms in which a text may show secret: secret itself, and secret
-// as it is escaped for a URL, for HTML and XML, and for the quotes of Go, of a shell and of
+// quotedForms returns the forms in which a text may show a secret: the secret itself, and the
+// secret as it is escaped for a URL, for HTML and XML, and for the quotes of Go, of a shell and of
 // JSON (with and without escapes for HTML). Each form is also returned as it stands within
 // Go's quotes, and with its percent escapes in lower case.
 func quotedForms(secret string) []string {
