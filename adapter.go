@@ -50,7 +50,7 @@ type ContainerAdapter struct {
 	starts     atomic.Int64  // how many start requests of this adapter have got a result
 	starting   chan struct{} // see passGate; its holder sends a start
 
-	// A call of this adapter got no answer: the engine may still carry it out.
+	// A create may still be under way: one of this adapter without an answer, or another one.
 	createLost, networkLost atomic.Bool
 	// A start may be lost: the container may run without the engine's knowledge.
 	startLost atomic.Bool
@@ -292,10 +292,10 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // connection to it. Any other error is final. The error names image, attempt and cause.
 // If the cause shows a class of github.com/containerd/errdefs, the error has that class.
 // If the registry refuses the credentials, the text contains "denied". No error contains
-// credentials. No error contains the user or the query of a URL.
+// credentials, nor the user or the query of a URL.
 //
-// The observer of [WithPullObserver] is called from the engine's first message on, or from the
-// second attempt on. If the
+// The observer of [WithPullObserver] is called from the engine's first message on. If the
+// first attempt fails without a message, it is called from the second attempt on. If the
 // pull ends and the observer has not seen the last state, the observer is called once more,
 // within a tenth of a second. PullImage waits for that call. If ctx ends, the observer is
 // not called again. PullImage then returns within a second, even if the observer or the

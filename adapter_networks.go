@@ -374,8 +374,8 @@ func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeo
 	return do()
 }
 
-// learn notes what is known of the network. If the network with that ID is already known as
-// made here, that stays: a network with a ConfigFrom has no label that would tell.
+// learn notes what is known of the network. A network that was made here stays noted as made
+// here if owner has the same ID: a network with a ConfigFrom has no label that would tell.
 func (s *sharedNetworks) learn(name string, owner networkOwner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -108,8 +108,8 @@ func (c *controller) Remove(ctx context.Context) error {
 	})
 }
 
-// remove tries once to remove the container and the networks. stopped says that
-// no stop is to be tried any more: so only one try stops the container.
+// remove tries once to remove the container and the networks. stopped says that no stop is
+// to be tried any more. remove sets it once a stop has succeeded, or has failed for good.
 func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	removable, err := c.removable(ctx)
 	if err != nil {

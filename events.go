@@ -108,7 +108,7 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 //   - The run's goroutine, in event_reader.go, makes one request at a time. Only this
 //     goroutine uses the eventReader. It never waits for a subscriber.
 //   - A subscriber has no goroutine. The run's goroutine sends to its channels, under
-//     mu. The code that takes a subscriber out also closes its channel closed.
+//     mu. Its channel named closed is closed when it leaves the run, or is taken off it.
 
 const (
 	// eventQueue is how many events may wait for a reader. If one more comes, the reader

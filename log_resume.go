@@ -391,8 +391,8 @@ func (c *logCursor) at(stream api.LogStream) *streamCursor {
 	return &c.streams[stream-api.LogStreamStdout]
 }
 
-// take reports whether a message is new, and counts it. gap says that messages before
-// it may be missing, because the engine has dropped them since the last answer.
+// take reports whether a message is new, and counts it. gap says that messages before it may
+// be missing: the engine has dropped them since the last answer, or its file is damaged.
 func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	s := c.at(stream)
 	if s.skip >= 0 {

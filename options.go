@@ -99,7 +99,7 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 // have at least an hour. A layer has at least 20 seconds to begin. An engine with the
 // containerd image store reports a download only for each whole MiB. With such an engine,
 // the limit for a MiB is the longer of two times: timeout, and twice the time that the MiB
-// before took (40 seconds at most).
+// before took. The second of these times counts as at most 40 seconds.
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {
