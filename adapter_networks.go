@@ -225,8 +225,8 @@ func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner
 	return engineError(ctx, err, "remove network %s", name)
 }
 
-// neededByCreated reports whether a container of another task needs the network, and is
-// created and not yet started. The engine does not count such a container as a user.
+// neededByCreated reports whether a container that is not this task's needs the network, and
+// is created and not yet started. The engine does not count such a container as a user.
 // For a fake, the result is false: a fake need not implement ContainerList.
 func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bool, error) {
 	if a.engine.api.isFake {

@@ -74,9 +74,9 @@ of this host. docs/operations.md has the details of networks and files.
 
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
-more than an adapter: they stop a container whose health check failed. They repeat
-a failed removal, and a failed stop of a container whose health check failed or whose
-start the engine lost. Their methods:
+more than an adapter: they stop a container whose health check failed. They repeat a
+removal that failed, and a stop of theirs that failed. (docs/operations.md says what a
+lost start is: such a container is stopped too.) Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
     Start returns exec.ErrTaskStarted if it has been started already. If the pull

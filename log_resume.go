@@ -305,7 +305,7 @@ const repeatTime = 5 * time.Second
 // the engine has dropped the last message, the cursor may skip new messages in this way.
 type logCursor struct {
 	first         container.LogsOptions // the options of the first request
-	since         logTime               // older messages are not wanted; zero: all are
+	since         logTime               // messages before this time are not wanted; zero: all are wanted
 	firstAnswered logTime               // when the engine answered first, by the clock of this host
 	lastAnswered  time.Time             // when it answered last
 	last          api.LogStream         // stream of the last message taken; unknown: none was taken

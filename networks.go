@@ -40,7 +40,7 @@ func (c *containerConfig) networks() []networkConfig {
 }
 
 // networkMode returns the name of the task's only network, if that network is predefined, or
-// if sysctlsNeedMode is true and restrictedName allows the name. In all other cases it returns
+// if sysctlsNeedMode is true and the name is made of restrictedName's characters. In all other cases it returns
 // "". Then the container joins the networks of EndpointsConfig.
 func (c *containerConfig) networkMode() container.NetworkMode {
 	networks := c.networks()
@@ -419,8 +419,9 @@ func (c *containerConfig) sysctlsNeedMode() bool {
 	return false
 }
 
-// addSysctls adds the settings of the interface to the endpoint of the task's network. If
-// the task itself has that option, its settings come last and win.
+// addSysctls puts the settings of the interface into the driver option optionSysctls of the
+// endpoint of the task's network. If the task itself sets that driver option, the task's
+// settings come last and win.
 func (c *containerConfig) addSysctls(endpoints map[string]*network.EndpointSettings) map[string]*network.EndpointSettings {
 	_, option, _ := c.sysctls() // checked by translateTask
 	if option == "" {

@@ -88,12 +88,12 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 }
 
 // WithPullStallTimeout bounds how long a pull may go on without progress. Progress is a
-// new byte of a layer, a layer that enters a later phase, or a new status of the whole pull. While a layer downloads, only
-// downloads are progress: the extraction of another layer is not. The wait for the engine's
-// first message counts too. A pull without progress is cancelled and not tried again:
-// errors.Is finds [ErrPullStalled] in its error. The default is five minutes:
-// containerd raised its own limit to that, for slow disks. 0 means no limit. A negative
-// value is an error (see [Option]).
+// new byte of a layer, a layer that enters a later phase, or one of the first 16 changes of
+// the whole pull's status. While a layer downloads, only downloads are progress: the
+// extraction of another layer is not. The wait for the engine's first message counts too. A
+// pull without progress is cancelled and not tried again: errors.Is finds [ErrPullStalled]
+// in its error. The default is five minutes: containerd raised its own limit to that, for
+// slow disks. 0 means no limit. A negative value is an error (see [Option]).
 //
 // Some phases have a longer limit. Extractions, and layers that the engine has queued,
 // have at least an hour. A layer has at least 20 seconds to begin. An engine with the

@@ -234,7 +234,7 @@ func (s *pulls) leave(p *sharedPull) (last bool) {
 }
 
 // observe starts a goroutine that calls observer with the pull's state. The first call
-// comes when hasNews. Then a call follows each change of the state, but at most one in
+// comes once there is something to show, see hasNews. Then a call follows each change of the state, but at most one in
 // observeInterval. The last call has the final state. The goroutine ends with the pull or
 // ctx. Then it closes the returned channel.
 func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {

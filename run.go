@@ -46,7 +46,7 @@ type RunResult struct {
 	//   - SHUTDOWN: the caller's context ended first. If Started is zero, nobody
 	//     knows of a start.
 	State    api.TaskState
-	ExitCode int // 0 also if the container did not end
+	ExitCode int // 0 also if the container did not end; a failed start may leave a code such as 127
 	// OOMKilled: the kernel ended a process of the container because memory ran out.
 	OOMKilled bool
 	// Reason says for a person how the task ended: "exit code 3", "out of memory",
