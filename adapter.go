@@ -60,6 +60,8 @@ type ContainerAdapter struct {
 	// adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
+	isAlone bool // no controller stands for the adapter: see taskTable
+
 	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 	said                                       saidTexts
@@ -232,6 +234,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if err == nil || isContainerGone(err) {
 		a.isRemoved.Store(true)
 		a.forgetStop(nil)
+		a.engine.tasks.forget(a.taskID)
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)
@@ -402,6 +405,17 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // [exec.ErrRuntimeUnsupported] are returned bare. A nil client and an option whose
 // value is impossible are errors too (see [Option]).
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	a, err := e.controllersAdapter(node, task, deps)
+	if err != nil {
+		return nil, err
+	}
+	a.isAlone = true
+	e.tasks.note(a.taskID)
+	return a, nil
+}
+
+// controllersAdapter is Adapter for a controller, which notes the task itself.
+func (e *Engine) controllersAdapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	if err := e.usable(); err != nil {
 		return nil, err
 	}
@@ -410,40 +424,4 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 		return nil, err
 	}
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-}
-
-// deferredAdapter is Adapter for a node that may not be known yet. node returns nil as
-// long as the node is not known. Meanwhile a task that depends on the node makes nothing.
-func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
-	known := node()
-	if known != nil {
-		return e.Adapter(known, task, deps)
-	}
-	if err := e.usable(); err != nil {
-		return nil, err
-	}
-	config, given, err := resolveTask(nil, false, task, deps)
-	switch err {
-	case nil:
-		return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-	case errNodeUnknown: //nolint:errorlint // bare
-		own := task.Copy()
-		return newContainerAdapter(e, identityOf(own), deferredTask(func() (*containerConfig, payloads, error) {
-			now := node()
-			return resolveTask(now, now != nil, own, deps)
-		})), nil
-	default:
-		return nil, err
-	}
-}
-
-// refusedAdapter returns the adapter of a refused task. The task may already have a
-// container, made by another version of this package or by another executor. The adapter
-// finds, stops and removes that container, and makes nothing. If the task can have no
-// container at all, refusedAdapter returns the refusal.
-func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
-	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
-		return nil, refusal
-	}
-	return newContainerAdapter(e, identityOf(task), makesNothing(refusal)), nil
 }

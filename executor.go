@@ -106,7 +106,7 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 // [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser]. The package
 // documentation describes its methods under "Controllers".
 func (e *Engine) Controller(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (exec.Controller, error) {
-	adapter, err := e.Adapter(node, task, deps)
+	adapter, err := e.controllersAdapter(node, task, deps)
 	return e.controllerOf(adapter, task, err)
 }
 
@@ -120,6 +120,42 @@ func (e *Engine) controllerOf(adapter *ContainerAdapter, task *api.Task, err err
 		return nil, err
 	}
 	return newController(adapter, task.Status.State), nil
+}
+
+// deferredAdapter is Adapter for a node that may not be known yet. node returns nil as
+// long as the node is not known. Meanwhile a task that depends on the node makes nothing.
+func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	known := node()
+	if known != nil {
+		return e.controllersAdapter(known, task, deps)
+	}
+	if err := e.usable(); err != nil {
+		return nil, err
+	}
+	config, given, err := resolveTask(nil, false, task, deps)
+	switch err {
+	case nil:
+		return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
+	case errNodeUnknown: //nolint:errorlint // bare
+		own := task.Copy()
+		return newContainerAdapter(e, identityOf(own), deferredTask(func() (*containerConfig, payloads, error) {
+			now := node()
+			return resolveTask(now, now != nil, own, deps)
+		})), nil
+	default:
+		return nil, err
+	}
+}
+
+// refusedAdapter returns the adapter of a refused task. The task may already have a
+// container, made by another version of this package or by another executor. The adapter
+// finds, stops and removes that container, and makes nothing. If the task can have no
+// container at all, refusedAdapter returns the refusal.
+func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
+	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
+		return nil, refusal
+	}
+	return newContainerAdapter(e, identityOf(task), makesNothing(refusal)), nil
 }
 
 // Secrets returns the store into which the agent puts the node's secrets.
