@@ -34,6 +34,8 @@ type executor struct {
 	// When the list of plugins first failed, before any description; zero: it has not.
 	pluginsFailed time.Time
 
+	sweep *orphanSweep
+
 	said atomic.Pointer[engineSaid] // at the last Describe; nil: none has succeeded yet
 }
 
@@ -62,8 +64,10 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //   - Describe asks the engine. The caller may change the description. Its plugins are
 //     sorted. An engine without a plugin API, or one that refuses it, counts as one
 //     without managed plugins. After a first description, what the engine refuses to say
-//     stays as it was. Errors are as for [ContainerAdapter].
-//   - Configure notes the node's hostname, which the agent may have overridden. From
+//     stays as it was. Errors are as for [ContainerAdapter]. Describe also starts the look
+//     for what was left behind (see [WithOrphans]), and does not wait for it. The look and
+//     its removals end with the context of that Describe.
+//   - Configure notes the node's ID and its hostname, which the agent may have overridden. From
 //     then on {{.Node.Hostname}} in a task is that name. Before that it is the
 //     engine's hostname. If the agent starts while the engine is away, neither name is
 //     known. Then Prepare and Start fail with a temporary error for a task that has
@@ -85,6 +89,7 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 		generic: copyResources(genericResources),
 		secrets: secrets.NewManager(),
 		configs: configs.NewManager(),
+		sweep:   &orphanSweep{engine: e},
 	}
 }
 
@@ -159,13 +164,16 @@ func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapte
 }
 
 // Secrets returns the store into which the agent puts the node's secrets.
-func (e *executor) Secrets() exec.SecretsManager { return e.secrets }
+func (e *executor) Secrets() exec.SecretsManager { return assignedSecrets{e.secrets, e.sweep} }
 
 // Configs returns the store into which the agent puts the node's configs.
 func (e *executor) Configs() exec.ConfigsManager { return e.configs }
 
 // Configure notes what the swarm calls the node.
 func (e *executor) Configure(_ context.Context, node *api.Node) error {
+	if node != nil {
+		e.sweep.configured(node.ID)
+	}
 	if node == nil || node.Description == nil || node.Description.Hostname == "" {
 		return nil
 	}
@@ -182,7 +190,11 @@ func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return 
 // Controller makes the controller of one task.
 func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
 	adapter, err := e.engine.deferredAdapter(e.nodeDescription, task, getters{e.secrets, e.configs})
-	return e.engine.controllerOf(adapter, task, err)
+	ctlr, err := e.engine.controllerOf(adapter, task, err)
+	if task != nil {
+		e.sweep.asked(task.ID, err != nil)
+	}
+	return ctlr, err
 }
 
 // nodeDescription returns the node as tasks see it; nil while nothing is known.
@@ -240,6 +252,7 @@ func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	e.mu.Lock()
 	e.node = node.Copy()
 	e.mu.Unlock()
+	e.sweep.start(ctx)
 	return node, nil
 }
 

@@ -91,6 +91,7 @@ var wings = []struct {
 		{"controller_start.go", "Prepare and Start, what vanished before them, health, starts that were lost"},
 		{"controller_stop.go", "Shutdown, Terminate and Remove, and how they are repeated"},
 		{"executor.go", "NewExecutor, Describe, Controller"},
+		{"orphan_sweep.go", "the executor's looks for what was left behind: when, and what is done about it"},
 		{"run.go", "Run: one task from its pull to its removal, and how it ended"},
 	}},
 }

@@ -125,6 +125,10 @@ func TestWhatIsNoOrphan(t *testing.T) {
 			leftBehind(t, host, plainTask())
 			create(t, host, "mine", "example/web:1", ofThisTask)
 		},
+		"one of two that are named alike": func(t *testing.T, host *dockerexectest.Engine, _ *Engine) {
+			leftBehind(t, host, plainTask())
+			create(t, host, "web.2.taskid", "example/web:1", ofThisNode)
+		},
 		"of a controller": func(t *testing.T, host *dockerexectest.Engine, e *Engine) {
 			leftBehind(t, host, plainTask())
 			ctlr, err := e.Controller(nil, plainTask(), nil)
