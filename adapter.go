@@ -70,8 +70,8 @@ type ContainerAdapter struct {
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
 // stream and no pull with any other adapter. To run more than one task, make one
 // Engine, and from it an adapter for each task. The rest is as for [NewEngine] and
-// [Engine.Adapter], except that a task that references a config is refused. secrets may
-// be nil if the task references none.
+// [Engine.Adapter], except that a task that references a config or has a cluster volume is
+// refused. secrets may be nil if the task references none.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -112,9 +112,10 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 
 // ready comes before each call that makes something. It agrees on the API version. It
 // refuses a task if the version lacks one of the task's fields, or if the task's files
-// cannot be written. It returns the translated task and the version.
+// cannot be written. While a cluster volume of the task is not published, the error is
+// temporary. ready returns the translated task and the version.
 func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, version string, err error) {
-	config, _, err = a.fullTask()
+	config, given, err := a.fullTask()
 	if err != nil {
 		return nil, "", err
 	}
@@ -123,6 +124,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 		return nil, "", a.hide(err)
 	}
 	if err := config.checkVersion(version); err != nil {
+		return nil, "", err
+	}
+	if _, err := a.volumePaths(config, given); err != nil {
 		return nil, "", err
 	}
 	return config, version, a.checkFiles(ctx, config.files)
@@ -394,11 +398,16 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // node describes the node that the task runs on. Templates in the task, and in its
 // secrets and configs, may refer to it. If node is nil, those values are empty.
 //
-// deps hands out secrets and configs; nil if there are none. Only Create and Start ask
-// it, and only for those that the task references. The adapter expands their templates.
-// A task is refused if deps has no getter for what it references. If a getter returns
-// an error, or nil, the payload has not arrived yet: Create or Start fails with a
-// temporary error.
+// deps hands out secrets, configs and the paths of cluster volumes; nil if there are none.
+// Only Create and Start ask it for secrets and configs, and only for those that the task
+// references. The adapter expands their templates. A task is refused if deps has no getter
+// for what it references. If a getter returns an error, or nil, the payload has not arrived
+// yet: Create or Start fails with a temporary error.
+//
+// A mount of type cluster becomes a bind mount of the path that deps.Volumes() returns for
+// the ID of its volume. The path must be on the engine's host. Each method that makes
+// something asks for it first. As long as the getter returns an error, or an empty path,
+// the method fails with a temporary error, and has made nothing.
 //
 // A task that cannot run as asked, or is nil, is refused: errors.As finds a
 // *[FieldError], which names the field at fault. [ErrImageRequired] and

@@ -18,6 +18,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -59,7 +60,24 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 			}
 		}
 	}
-	return whole.withDependencies(folder, credential), created, nil
+	published, err := a.volumePaths(whole, payloads)
+	if err != nil {
+		return nil, nil, err
+	}
+	return whole.withDependencies(folder, credential, published), created, nil
+}
+
+// volumePaths returns where the task's cluster volumes are on the engine's host. It refuses
+// the task if the engine is on another host.
+func (a *ContainerAdapter) volumePaths(config *containerConfig, given payloads) (map[string]string, error) {
+	mounts := config.clusterMounts()
+	if len(mounts) == 0 {
+		return nil, nil
+	}
+	if address := a.engine.client.DaemonHost(); !onThisHost(address) {
+		return nil, refuse(mountPath(mounts[0])+".Type", "%s: the engine at %s is on another host, and the volume is published on this one", api.MountTypeCluster, cleanURL(address))
+	}
+	return given.volumePaths(config)
 }
 
 // provideMissing writes the files of the task that no longer exist, at the paths that

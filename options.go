@@ -8,6 +8,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
 )
@@ -53,6 +54,7 @@ type options struct {
 	startHook        func(context.Context, *api.Task, *container.StartOptions) error
 	orphanPolicy     OrphanPolicy
 	orphanGrace      time.Duration
+	dependencies     exec.DependencyManager
 
 	err error // names the first option whose value is impossible
 }
@@ -243,6 +245,19 @@ func WithSecretsDir(dir string) Option {
 			o.secretsDir = dir
 		}
 	}
+}
+
+// WithDependencies sets the stores into which the agent of an executor puts the secrets,
+// configs and cluster volumes of its node, such as those of SwarmKit's
+// agent.NewDependencyManager. An executor of [NewExecutor] or [Engine.Executor] then hands
+// them to the agent. If the stores have Volumes, it is also an [exec.VolumesProvider], its
+// tasks may have mounts of type cluster, and its Describe says what their volume plugins say
+// of the node. Adapters and controllers are given their getters by the caller, and do not use
+// this option. The caller closes what the stores need closed, once the agent has ended. The
+// default, also for nil, is stores of secrets and configs of the executor's own, and no
+// cluster volumes. A store of secrets or configs that is nil is replaced by one of its own.
+func WithDependencies(stores exec.DependencyManager) Option {
+	return func(o *options) { o.dependencies = stores }
 }
 
 // OrphanPolicy says what an executor does with the containers that an agent has left behind.

@@ -192,7 +192,11 @@ func TestTheSweepWaitsForTheAgentsTasks(t *testing.T) {
 		do   func(t *testing.T, n *sweptNode)
 		gone bool // the orphan goes within one grace and a look more
 	}{
-		"no set of tasks, for an hour": {func(_ *testing.T, n *sweptNode) { n.pass(time.Hour) }, false},
+		"no set of tasks, for an hour": {func(t *testing.T, n *sweptNode) {
+			n.host.ForgetRequests()
+			n.pass(time.Hour)
+			assert.Zero(t, n.host.Requests().Count("GET /containers/json"))
+		}, false},
 		"the agent's task store was deleted, and the set comes after twenty minutes": {func(_ *testing.T, n *sweptNode) {
 			n.pass(4 * grace)
 			n.assign(tasks()...)
