@@ -261,5 +261,5 @@ const anEvent = `{"Type":"container","Action":"start","Actor":{"ID":"0123456789a
 // faultRows is the matrix. How the operations end follows from the package's
 // documentation of errors.
 func faultRows() []*faultRow {
-	return slices.Concat(adapterFaultRows(), streamFaultRows(), controllerFaultRows())
+	return slices.Concat(adapterFaultRows(), streamFaultRows(), controllerFaultRows(), orphanFaultRows())
 }
