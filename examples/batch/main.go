@@ -1,6 +1,7 @@
 // Command batch runs the jobs of a FILE on a Docker Engine, four at once. Ctrl-C leaves nothing but named volumes. After
-// a SIGKILL, run it again: each job runs once, and what is left of jobs that FILE no longer has is removed. FILE has SwarmKit's tasks in JSON, one after the other, each with a name
-// in serviceAnnotations.name. FILE.secrets/ID is a secret. FILE.journal says how jobs ended: delete it to run all anew.
+// a SIGKILL, run it again: each job runs once, and what is left of jobs that FILE no longer has is removed. FILE has
+// SwarmKit's tasks in JSON, one after the other, each with a name in serviceAnnotations.name. FILE.secrets/ID is a
+// secret. FILE.journal says how jobs ended: delete it to run all anew.
 package main
 
 import (
