@@ -35,6 +35,7 @@ type orphanSweep struct {
 	controlled bool   // Controller was called: the tasks of the node are in the hands of this executor
 	looking    bool
 	removing   map[string]bool // by the container's ID
+	due        []Orphan        // of the last look, not being removed yet
 	containers sightings
 	networks   sightings
 }
@@ -185,19 +186,31 @@ func (s *orphanSweep) lookAtContainers(ctx context.Context, nodeID string) error
 	if nodeID != s.nodeID || !s.assigned {
 		return nil // the node has got another ID meanwhile
 	}
+	s.due = nil
 	for _, id := range s.containers.look(s.engine.options.orphanGrace, found) {
 		switch o := byID[id]; {
 		case !removes:
 			s.reportLocked(ctx, o)
-		case !s.removing[id] && len(s.removing) < mostRemovals:
-			if s.removing == nil {
-				s.removing = map[string]bool{}
-			}
-			s.removing[id] = true
-			go s.remove(ctx, o)
+		case !s.removing[id]:
+			s.due = append(s.due, o)
 		}
 	}
+	s.startRemovalsLocked(ctx)
 	return nil
+}
+
+// startRemovalsLocked removes as many of the orphans that are due as may be removed at the
+// same time. The end of each removal starts the next one.
+func (s *orphanSweep) startRemovalsLocked(ctx context.Context) {
+	for len(s.due) > 0 && len(s.removing) < mostRemovals {
+		o := s.due[0]
+		s.due = s.due[1:]
+		if s.removing == nil {
+			s.removing = map[string]bool{}
+		}
+		s.removing[o.ContainerID] = true
+		go s.remove(ctx, o)
+	}
 }
 
 func orphanContext(ctx context.Context, o Orphan) context.Context {
@@ -225,6 +238,9 @@ func (s *orphanSweep) remove(ctx context.Context, o Orphan) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.removing, o.ContainerID)
+	if ctx.Err() == nil {
+		s.startRemovalsLocked(ctx)
+	}
 	seen := s.containers.byID[o.ContainerID]
 	isFirst := seen != nil && !seen.failed
 	switch {

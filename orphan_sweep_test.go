@@ -369,12 +369,17 @@ func TestOrphansAreRemovedFourAtATime(t *testing.T) {
 		n := startNode(t, host, removing)
 		n.assign(takenOver(numberedTask(100)))
 		n.pass(grace)
-		for _, left := range []int{6, 2, 0} {
-			host.ForgetRequests()
-			n.pass(20 * time.Second)
-			assert.Len(t, host.Containers(), left)
-			assert.LessOrEqual(t, host.Requests().Count("POST /containers/*/stop"), 4)
+		host.ForgetRequests()
+		_, err := n.executor.Describe(n.ctx)
+		require.NoError(t, err)
+		for _, stops := range []int{4, 8, 10} {
+			time.Sleep(8 * time.Second)
+			assert.Equal(t, stops, host.Requests().Count("POST /containers/*/stop"))
+			time.Sleep(time.Second)
+			synctest.Wait()
 		}
+		time.Sleep(time.Minute)
+		assert.Empty(t, host.Containers())
 	})
 }
 
