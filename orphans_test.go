@@ -147,7 +147,7 @@ func TestWhatIsNoOrphan(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(func() { ctlr.Close() })
 		},
-		"of an adapter": func(t *testing.T, host *dockerexectest.Engine, e *Engine) { begin(t, e, plainTask()) },
+		"of an adapter": func(t *testing.T, _ *dockerexectest.Engine, e *Engine) { begin(t, e, plainTask()) },
 		"of an adapter that a list came before": func(t *testing.T, _ *dockerexectest.Engine, e *Engine) {
 			a, err := e.Adapter(nil, plainTask(), nil)
 			require.NoError(t, err)
