@@ -50,8 +50,8 @@ type ContainerAdapter struct {
 	starts     atomic.Int64  // how many start requests of this adapter have got a result
 	starting   chan struct{} // see passGate; its holder sends a start
 
-	// A create may still be under way: one of this adapter without an answer, or another one.
-	createLost, networkLost atomic.Bool
+	createLost  atomic.Bool // a create may be under way: this adapter's had no answer, or the name is taken by nothing seen
+	networkLost atomic.Bool // this adapter's create of a network had no answer, and may be under way
 	// A start may be lost: the container may run without the engine's knowledge.
 	startLost atomic.Bool
 
