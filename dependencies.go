@@ -64,8 +64,8 @@ type payloads struct {
 	getter exec.DependencyGetter
 }
 
-// newPayloads refuses a task that references a secret, a config or a cluster volume if deps
-// has no getter of them. It calls no getter yet.
+// newPayloads refuses a task that references secrets if deps has no getter of secrets. The
+// same holds for configs and for cluster volumes. newPayloads calls no getter yet.
 func newPayloads(deps exec.DependencyGetter, c *containerConfig) (payloads, error) {
 	var given getters
 	if deps != nil {
@@ -191,7 +191,7 @@ func (s sureSecrets) Get(id string) (*api.Secret, error) {
 	return &own, nil
 }
 
-// sureConfigs is the same for configs.
+// sureConfigs does for configs what sureSecrets does for secrets.
 type sureConfigs struct{ getter exec.ConfigGetter }
 
 func (s sureConfigs) Get(id string) (*api.Config, error) {
