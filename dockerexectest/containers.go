@@ -70,7 +70,7 @@ func (e *Engine) find(name string) (*Container, error) {
 			continue
 		}
 		if found != nil {
-			return nil, badRequest("multiple IDs found with provided prefix: %s", name)
+			return nil, e.dialect.say(http.StatusInternalServerError, "Multiple IDs found with provided prefix: "+name, "multiple IDs found with provided prefix: "+name)
 		}
 		found = c
 	}

@@ -347,7 +347,7 @@ func familiarOf(ref string) string {
 
 // listImages is GET /images/json.
 func listImages(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "label reference", "before containers dangling since until")
 	if err != nil {
 		return answer{}, err
 	}

@@ -64,18 +64,9 @@ func (c *Container) mountPoints() []container.MountPoint {
 
 // listContainers is GET /containers/json.
 func listContainers(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "ancestor before exited health id is-task label name network since status volume", "expose isolation publish")
 	if err != nil {
 		return answer{}, err
-	}
-	known := map[string]bool{}
-	for _, name := range strings.Fields("ancestor before expose exited health id is-task isolation label name network publish since status volume") {
-		known[name] = true
-	}
-	for _, name := range args.Keys() {
-		if !known[name] {
-			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter '"+name+"'", "invalid filter '"+name+"'")
-		}
 	}
 	for _, status := range args.Get("status") {
 		if err := container.ValidateContainerState(status); err != nil {

@@ -31,13 +31,20 @@ func startContainer(e *Engine, r *request) (answer, error) {
 		return answer{}, why
 	}
 	c.restarting = false
-	return answer{}, c.start()
+	return answer{}, c.startAnew()
 }
 
 // givesUp reports whether the client of a create or a start has left already:
 // Docker 29 does neither then.
 func (e *Engine) givesUp(r *request) bool {
 	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
+}
+
+// startAnew starts the container and counts its restarts from none. The caller
+// holds mu.
+func (c *Container) startAnew() error {
+	c.restarts, c.backOff = 0, 0
+	return c.start()
 }
 
 // start starts the container. The caller holds mu.
@@ -92,7 +99,8 @@ func (c *Container) start() error {
 		return fail(128, internal("", "the engine is closed"))
 	}
 	e.made++
-	c.run, c.running, c.restarting, c.oomKilled, c.errorText, c.exitCode = r, true, false, false, "", 0
+	c.run, c.running, c.restarting, c.errorText, c.exitCode = r, true, false, "", 0
+	c.oomKilled = c.oomKilled && e.dialect == DockerV20 // which tells of the run before until this one ends
 	c.byHand = false
 	c.pid = 1000 + e.made
 	c.starts++
@@ -130,7 +138,7 @@ func (c *Container) end(r *run, code int) {
 	if code < 0 || code > 255 {
 		code &= 0xff // as the kernel has it
 	}
-	c.run, c.running, c.paused, c.pid, c.exitCode = nil, false, false, 0, code
+	c.run, c.running, c.paused, c.pid, c.exitCode, c.oomKilled = nil, false, false, 0, code, r.isOOM
 	c.finishedAt = e.now()
 	c.stopHealth()
 	cleanUp := func() {
@@ -205,7 +213,7 @@ func (c *Container) endByOOM(r *run) {
 		return
 	}
 	if e.dialect != PodmanV4 {
-		c.oomKilled = true
+		r.isOOM = true
 		c.emit(events.ActionOOM, nil)
 	}
 	c.end(r, 137)
@@ -423,7 +431,7 @@ func (c *Container) resumeAfterRestart() {
 	case c.run != nil:
 		c.resumeHealth()
 	case !c.startedAt.IsZero() && (policy.IsAlways() || policy.IsUnlessStopped() && !c.byHand):
-		_ = c.start()
+		_ = c.startAnew()
 	case c.hostConfig.AutoRemove && !c.startedAt.IsZero():
 		c.remove(true)
 	}

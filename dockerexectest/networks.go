@@ -213,7 +213,7 @@ func (e *Engine) reportNetwork(n *networkState) network.Inspect {
 
 // listNetworks is GET /networks.
 func listNetworks(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "dangling driver id label name scope type", "")
 	if err != nil {
 		return answer{}, err
 	}

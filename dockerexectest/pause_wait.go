@@ -34,7 +34,7 @@ func restartContainer(e *Engine, r *request) (answer, error) {
 	if c.isRemoved || c.run != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if err := c.start(); err != nil {
+	if err := c.startAnew(); err != nil {
 		return answer{}, err
 	}
 	c.emit(events.ActionRestart, nil)

@@ -208,7 +208,7 @@ func inspectVolume(e *Engine, r *request) (answer, error) {
 
 // listVolumes is GET /volumes.
 func listVolumes(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "dangling driver label name", "")
 	if err != nil {
 		return answer{}, err
 	}

@@ -90,6 +90,15 @@ var createStatements = []Statement{
 		m := t.told(t.create("web", "exit 0", M{"Labels": M{"own": "1"}}), "create")[0]
 		same(t, "the attributes", map[string]string{"image": t.f.Image, "name": t.name("web"), "own": "1"}, m.Actor.Attributes)
 	}},
+	{Name: "the beginning of two IDs names neither", On: dockers, check: func(t *T) {
+		known := map[string]bool{}
+		digit := t.create("", "exit 0")[:1]
+		for !known[digit] {
+			known[digit] = true
+			digit = t.create("", "exit 0")[:1]
+		}
+		t.do("GET /containers/"+digit+"/json", nil).is(v20(500, "Multiple IDs found with provided prefix: "+digit), v29(400, "multiple IDs found with provided prefix: "+digit))
+	}},
 	{Name: "a rename changes the name and nothing else", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
 		t.do("POST /containers/"+id+"/rename?name="+t.name("other"), nil).is(all(204, ""))

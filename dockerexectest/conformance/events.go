@@ -208,6 +208,11 @@ var eventStatements = []Statement{
 		t.do("GET /events?since=soon", nil).is(
 			v20(500, `strconv.ParseInt: parsing "soon": invalid syntax`), v29(400, `invalid value for 'since': invalid timestamp "soon": invalid seconds "soon": invalid syntax`))
 	}},
+	{Name: "a filter of events that is none lets all through", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		t.told(id, "create")
+		same(t, "the events", []string{"create"}, actionsOf(t.events(filters("container", id, "nosuch", "1"))))
+	}},
 	{Name: "filters of events that are no JSON are refused", On: dockers, check: func(t *T) {
 		t.do("GET /events?filters=nosuch", nil).is(v20(500, "invalid character 'o' in literal null (expecting 'u')"), v29(400, "invalid filter"))
 	}},

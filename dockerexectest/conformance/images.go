@@ -93,6 +93,9 @@ var imageStatements = []Statement{
 			same(t, "it has the tag", true, contains(list[0].RepoTags, t.name("tag")+":1"))
 		}
 	}},
+	{Name: "a filter of images that is none is refused", On: dockers, check: func(t *T) {
+		t.do("GET /images/json?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
+	}},
 	{Name: "a list of images that finds nothing is an empty list", On: dockers, check: func(t *T) {
 		t.do("GET /images/json?"+filters("reference", "nosuch"), nil).is(all(200, "[]"))
 	}},

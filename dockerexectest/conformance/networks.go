@@ -101,6 +101,9 @@ var networkStatements = []Statement{
 		}
 		same(t, "by another driver", []string(nil), t.networks(filters("driver", "macvlan", "name", t.name("net"))))
 	}},
+	{Name: "a filter of networks that is none is refused", On: dockers, check: func(t *T) {
+		t.do("GET /networks?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
+	}},
 	{Name: "the engine's own networks are bridge, host and none", On: dockers, check: func(t *T) {
 		list := t.networks(filters("type", "builtin"))
 		slices.Sort(list)

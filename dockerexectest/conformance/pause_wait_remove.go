@@ -108,6 +108,13 @@ var removeStatements = []Statement{
 		t.until("its removal", func() bool { return t.do("GET /containers/"+id+"/json", nil).status == 404 })
 		same(t, "the events", []string{"create", "start", "die", "destroy"}, t.actions(id, "destroy"))
 	}},
+	{Name: "a container that removes itself takes its volumes without a name along", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 3", host(M{"AutoRemove": true, "Binds": []string{"/anonymous"}}))
+		volume := t.anonymous(id)
+		t.start(id)
+		t.until("its removal", func() bool { return t.do("GET /containers/"+id+"/json", nil).status == 404 })
+		t.until("the volume's removal", func() bool { return t.do("GET /volumes/"+volume, nil).status == 404 })
+	}},
 	{Name: "a removal whose client has left is carried out", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
 		t.leave("DELETE /containers/"+id+"?force=1", "").leaves()
@@ -171,6 +178,15 @@ var restartStatements = []Statement{
 			same(t, "no restart is told", false, m.Actor.ID == id && m.Action == "restart")
 		}
 		same(t, "the starts", 3, starts)
+	}},
+	{Name: "a start by hand begins to count restarts anew", On: dockers, check: func(t *T) {
+		id := t.run("web", "exit 3", host(M{"RestartPolicy": M{"Name": "on-failure", "MaximumRetryCount": 1}}))
+		t.until("the last end", func() bool { i := t.inspect(id); return i.RestartCount == 1 && i.State.Status == "exited" })
+		t.start(id)
+		t.until("four starts", func() bool {
+			return len(t.events(filters("container", id, "event", "start"))) == 4 && t.inspect(id).State.Status == "exited"
+		})
+		same(t, "RestartCount", 1, t.inspect(id).RestartCount)
 	}},
 	{Name: "on-failure does not restart what ended well", On: dockers, check: func(t *T) {
 		id := t.ended("web", "exit 0", host(M{"RestartPolicy": M{"Name": "on-failure", "MaximumRetryCount": 2}}))

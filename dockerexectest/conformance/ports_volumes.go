@@ -160,6 +160,9 @@ var volumeStatements = []Statement{
 		same(t, "by driver", true, contains(t.volumes(filters("driver", "local")), t.name("data")))
 		same(t, "by another driver", false, contains(t.volumes(filters("driver", "nosuch")), t.name("data")))
 	}},
+	{Name: "a filter of volumes that is none is refused", On: dockers, check: func(t *T) {
+		t.do("GET /volumes?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
+	}},
 	{Name: "a volume is told by events of its making, its use and its removal", On: dockers, check: func(t *T) {
 		t.volume("data")
 		id := t.ended("web", "exit 0", host(M{"Binds": []string{t.name("data") + ":/data"}}))

@@ -151,6 +151,15 @@ var startStatements = []Statement{
 		same(t, "OOMKilled", true, s.OOMKilled)
 		t.told(id, "oom") // before or after the event of the end
 	}},
+	{Name: "the next run forgets in 29 that the one before was killed for its memory, its end does in 20.10", On: dockers, check: func(t *T) {
+		id := t.ended("web", "sleep 1s -- oom 300", host(M{"Memory": 32 << 20, "MemorySwap": 32 << 20}))
+		same(t, "OOMKilled of the first run", true, t.inspect(id).State.OOMKilled)
+		t.start(id)
+		same(t, "OOMKilled of the next run", t.v == DockerV20, t.inspect(id).State.OOMKilled)
+		t.do("POST /containers/"+id+"/kill", nil).ok(204)
+		t.untilStatus(id, "exited")
+		same(t, "OOMKilled of its end", false, t.inspect(id).State.OOMKilled)
+	}},
 }
 
 var stopStatements = []Statement{
