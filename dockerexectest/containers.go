@@ -171,8 +171,12 @@ func (e *Engine) newContainer(name string, image *localImage, config container.C
 		config: config, hostConfig: hostConfig, platform: "linux"}
 	c.program = image.program
 	image.fill(&c.config)
-	if c.config.Hostname == "" && hostConfig.NetworkMode != "host" {
+	switch {
+	case c.config.Hostname != "":
+	case hostConfig.NetworkMode != "host":
 		c.config.Hostname = c.id[:12]
+	case e.dialect != PodmanV4:
+		c.config.Hostname = e.info.Name
 	}
 	if c.hostConfig.LogConfig.Type == "" {
 		c.hostConfig.LogConfig.Type = e.info.LoggingDriver

@@ -246,19 +246,24 @@ func (c *Container) tellHealth(before container.HealthStatus) {
 // probeBuffer keeps the beginning of a check's output. A check may write on when
 // its time is over.
 type probeBuffer struct {
-	mu   sync.Mutex
-	kept bytes.Buffer
+	mu    sync.Mutex
+	kept  bytes.Buffer
+	isCut bool // there was more
 }
 
 func (b *probeBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	kept, _ := b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	b.isCut = b.isCut || kept < len(p)
 	return len(p), nil
 }
 
 func (b *probeBuffer) text() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.isCut {
+		return b.kept.String() + "..."
+	}
 	return b.kept.String()
 }

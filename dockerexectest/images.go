@@ -400,6 +400,9 @@ func removeImage(e *Engine, r *request) (answer, error) {
 		return answer{}, e.dialect.noSuchImage(familiarOf(r.name))
 	}
 	tag := familiarOf(r.name)
+	if err := e.checkImageID(i, r, tag); err != nil {
+		return answer{}, err
+	}
 	user := slices.IndexFunc(e.order, func(c *Container) bool { return c.image == i })
 	if user >= 0 && len(i.tags) <= 1 && (!r.flag("force") || e.order[user].running) {
 		format := "conflict: unable to delete %s (must be forced) - container %s is using its referenced image %s"
@@ -436,6 +439,36 @@ func removeImage(e *Engine, r *request) (answer, error) {
 		e.emit(events.ImageEventType, events.ActionDelete, i.id, map[string]string{"name": i.id})
 	}
 	return answer{status: http.StatusOK, body: gone}, nil
+}
+
+// checkImageID refuses the removal of an image by its ID while it is used, or has
+// several tags. The caller holds mu.
+func (e *Engine) checkImageID(i *localImage, r *request, tag string) error {
+	if slices.Contains(i.tags, tag) || strings.Contains(r.name, "@") {
+		return nil
+	}
+	refused := func(how, why string) error {
+		return conflict("conflict: unable to delete %s (%s be forced) - image is %s", strings.TrimPrefix(i.id, "sha256:")[:12], how, why)
+	}
+	used := func(by string, isRunning bool) string {
+		for _, c := range e.order {
+			if c.image == i && c.running == isRunning {
+				return "being used by " + by + " container " + c.id[:12]
+			}
+		}
+		return ""
+	}
+	running, stopped := used("running", true), used("stopped", false)
+	switch {
+	case running != "":
+		return refused("cannot", running)
+	case r.flag("force"):
+	case len(i.tags) > 1:
+		return refused("must", "referenced in multiple repositories")
+	case stopped != "":
+		return refused("must", stopped)
+	}
+	return nil
 }
 
 // String names the image for a test's output.

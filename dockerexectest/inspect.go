@@ -33,7 +33,7 @@ func (c *Container) inspect() container.InspectResponse {
 	base := &container.ContainerJSONBase{
 		ID: c.id, Created: stamp(c.created), Name: "/" + c.name, Image: c.image.id, RestartCount: c.restarts,
 		Driver: c.engine.info.Driver, Platform: c.platform, HostConfig: &hostConfig,
-		LogPath: "/var/lib/docker/containers/" + c.id + "/" + c.id + "-json.log",
+		LogPath: c.logPath(),
 		State: &container.State{
 			Status: c.status(), Running: c.running || c.restarting, Paused: c.paused, Restarting: c.restarting, OOMKilled: c.oomKilled,
 			Dead: c.dead, Pid: c.pid, ExitCode: c.exitCode, Error: c.errorText,

@@ -80,6 +80,14 @@ func (l *logStore) configure(c *Container) {
 // isReadable reports whether the driver keeps what it gets.
 func (c *Container) isReadable() bool { return c.hostConfig.LogConfig.Type != "none" }
 
+// logPath is where the driver keeps the log, once the container was started.
+func (c *Container) logPath() string {
+	if c.hostConfig.LogConfig.Type != "json-file" || c.starts == 0 {
+		return ""
+	}
+	return c.engine.info.DockerRootDir + "/containers/" + c.id + "/" + c.id + "-json.log"
+}
+
 func (l *logStore) add(entry logEntry) {
 	size := int64(len(entry.text)) + int64(len(`{"log":"","stream":"stdout","time":"2006-01-02T15:04:05.000000000Z"}`))
 	if l.capacity > 0 && l.size >= l.capacity { // looked at before a write, so a file may grow beyond

@@ -225,7 +225,8 @@ func listNetworks(e *Engine, r *request) (answer, error) {
 		if n.isPredefined {
 			kind = "builtin"
 		}
-		used := slices.ContainsFunc(e.order, func(c *Container) bool { return c.endpointOn(n) != nil })
+		used := e.dialect != DockerV20 && // which does not look, and takes every network for unused
+			slices.ContainsFunc(e.order, func(c *Container) bool { return c.endpointOn(n) != nil })
 		dangling := !args.Contains("dangling") || !n.isPredefined && used == (args.Get("dangling")[0] == "false" || args.Get("dangling")[0] == "0")
 		if args.Match("name", n.Name) && args.FuzzyMatch("id", n.ID) && args.ExactMatch("driver", n.Driver) && args.ExactMatch("scope", n.Scope) &&
 			args.ExactMatch("type", kind) && dangling && (!args.Contains("label") || args.MatchKVList("label", n.Labels)) {

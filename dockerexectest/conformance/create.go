@@ -63,6 +63,22 @@ var createStatements = []Statement{
 		id := t.create("web", "exit 0")
 		same(t, "Hostname", id[:12], t.inspect(id).Config.Hostname)
 	}},
+	{Name: "a host name of one's own is kept", check: func(t *T) {
+		same(t, "Hostname", "own", t.inspect(t.create("web", "exit 0", M{"Hostname": "own"})).Config.Hostname)
+	}},
+	{Name: "in the host's network the host name is the host's", On: dockers, check: func(t *T) {
+		same(t, "Hostname", t.info().Name, t.inspect(t.create("web", "exit 0", host(M{"NetworkMode": "host"}))).Config.Hostname)
+	}},
+	{Name: "an inspect has the platform, the storage driver, and the log's path once there is one", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		i := t.inspect(id)
+		same(t, "Platform", "linux", i.Platform)
+		same(t, "Driver", t.info().Driver, i.Driver)
+		same(t, "LogPath of a created one", "", i.LogPath)
+		t.start(id)
+		same(t, "LogPath", t.info().DockerRootDir+"/containers/"+id+"/"+id+"-json.log", t.inspect(id).LogPath)
+		same(t, "LogPath without a log", "", t.inspect(t.ended("none", "exit 0", host(M{"LogConfig": M{"Type": "none"}}))).LogPath)
+	}},
 	{Name: "what nobody asked for has the defaults of the engine", On: dockers, check: func(t *T) {
 		i := t.inspect(t.create("web", "exit 0"))
 		same(t, "NetworkMode", by(t, "bridge", "default", ""), string(i.HostConfig.NetworkMode))

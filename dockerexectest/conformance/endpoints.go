@@ -133,6 +133,28 @@ var endpointStatements = []Statement{
 		same(t, "it is there", true, t.endpoint(id, "net") == nil)
 		same(t, "how many are in it", 0, len(t.inspectNetwork(n).Containers))
 	}},
+	{Name: "a connect and a disconnect are told by the network's events", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		id := t.ready("web", "sleep 1h")
+		t.do("POST /networks/"+n+"/connect", M{"Container": id}).ok(200)
+		t.do("POST /networks/"+n+"/disconnect", M{"Container": id}).ok(200)
+		list := t.told(n, "disconnect")
+		same(t, "the events", []string{"create", "connect", "disconnect"}, actionsOf(list))
+		same(t, "the attributes", map[string]string{"container": id, "name": t.name("net"), "type": "bridge"}, list[2].Actor.Attributes)
+	}},
+	{Name: "a connect gives the address and the aliases that were asked for", On: dockers, check: func(t *T) {
+		t.network("net", M{"IPAM": M{"Config": []M{{"Subnet": t.subnet("0/24")}}}})
+		id := t.ready("web", "sleep 1h")
+		t.do("POST /networks/"+t.name("net")+"/connect", M{"Container": id, "EndpointConfig": M{"Aliases": []string{"other"}, "IPAMConfig": M{"IPv4Address": t.subnet("77")}}}).ok(200)
+		same(t, "IPAddress", t.subnet("77"), t.endpoint(id, "net").IPAddress)
+		same(t, "it has the alias", true, contains(t.endpoint(id, "net").Aliases, "other"))
+	}},
+	{Name: "a container in another's network has none of its own", On: dockers, check: func(t *T) {
+		other := t.ready("other", "sleep 1h")
+		i := t.inspect(t.ready("web", "sleep 1h", host(M{"NetworkMode": "container:" + other})))
+		same(t, "how many", 0, len(i.NetworkSettings.Networks))
+		same(t, "NetworkMode", "container:"+other, string(i.HostConfig.NetworkMode))
+	}},
 	{Name: "a connect of a running container that is in is refused", On: dockers, check: func(t *T) {
 		t.network("net", nil)
 		id := t.ready("web", "sleep 1h", inNetwork(t))

@@ -193,6 +193,35 @@ var eventStatements = []Statement{
 		t.told(id, "health_status: unhealthy")
 		same(t, "the events", []string{"health_status: unhealthy"}, actionsOf(t.events(filters("container", id, "event", "health_status"))))
 	}},
+	{Name: "the filter by exec_create and exec_start takes any command", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 1))
+		t.told(id, "health_status: unhealthy")
+		list := actionsOf(t.events(filters("container", id, "event", "exec_create", "event", "exec_start")))
+		same(t, "the events", []string{"exec_create: /testtask health /nosuch", "exec_start: /testtask health /nosuch"}, list[:2])
+	}},
+	{Name: "the filters by network and volume take a name or an ID", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		t.volume("data")
+		t.told(t.name("data"), "create")
+		same(t, "the network's name", []string{"create"}, actionsOf(t.events(filters("type", "network", "network", t.name("net")))))
+		same(t, "the network's ID", []string{"create"}, actionsOf(t.events(filters("type", "network", "network", n))))
+		same(t, "the volume's name", []string{"create"}, actionsOf(t.events(filters("type", "volume", "volume", t.name("data")))))
+		same(t, "nobody's service", []string(nil), actionsOf(t.events(filters("service", t.name("nosuch")))))
+	}},
+	{Name: "events of an engine alone are of its own scope", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		t.told(id, "create")
+		same(t, "local", []string{"create"}, actionsOf(t.events(filters("container", id, "scope", "local"))))
+		same(t, "swarm", []string(nil), actionsOf(t.events(filters("container", id, "scope", "swarm"))))
+	}},
+	{Name: "the filter by image takes its repository", On: dockers, check: func(t *T) {
+		t.told(t.create("web", "exit 0"), "create")
+		found := false
+		for _, m := range t.events(filters("image", repositoryOf(t.f.Image))) {
+			found = found || m.Actor.Attributes["name"] == t.name("web")
+		}
+		same(t, "it is found", true, found)
+	}},
 	{Name: "the filter by image takes its reference", On: dockers, check: func(t *T) {
 		t.told(t.create("web", "exit 0"), "create")
 		found := false

@@ -69,6 +69,39 @@ var healthStatements = []Statement{
 		t.untilHealth(id, "healthy")
 		same(t, "healthy", []string{"web"}, t.listed(filters("health", "healthy")))
 	}},
+	{Name: "a check that finds health again ends the streak", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 1))
+		t.untilHealth(id, "unhealthy")
+		same(t, "the streak", true, t.inspect(id).State.Health.FailingStreak >= 1)
+		t.untilHealth(id, "healthy")
+		same(t, "FailingStreak", 0, t.inspect(id).State.Health.FailingStreak)
+		same(t, "the events", []string{"health_status: unhealthy", "health_status: healthy"}, actionsOf(t.events(filters("container", id, "event", "health_status"))))
+	}},
+	{Name: "a paused container is unhealthy, no event says so, and it is checked again when it runs on", On: dockers, check: func(t *T) {
+		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 3))
+		t.untilHealth(id, "healthy")
+		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		same(t, "Status", "unhealthy", t.inspect(id).State.Health.Status)
+		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
+		t.untilHealth(id, "healthy")
+		same(t, "the events", []string{"health_status: healthy", "health_status: healthy"}, actionsOf(t.events(filters("container", id, "event", "health_status"))))
+	}},
+	{Name: "the output of a check is kept to 4096 bytes", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check([]string{"CMD", "/testtask", "lines", "1", "5000", "0"}, 200, 3))
+		t.untilHealth(id, "healthy")
+		output := t.inspect(id).State.Health.Log[0].Output
+		same(t, "the length", 4096+len("..."), len(output))
+		same(t, "the end", "....", output[len(output)-4:])
+	}},
+	{Name: "within the start period the start interval counts, for 29", On: dockers, check: func(t *T) {
+		id := t.run("web", "write /tmp/ok 1 -- sleep 5s", check(probe("/tmp/ok"), 3600_000, 3, M{"StartPeriod": 3600e9, "StartInterval": 200e6}))
+		if t.v == DockerV29 {
+			t.untilHealth(id, "healthy")
+			return
+		}
+		t.untilStatus(id, "exited")
+		same(t, "no result", 0, len(t.inspect(id).State.Health.Log))
+	}},
 	{Name: "each check is told by events of its own", On: dockers, check: func(t *T) {
 		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 3))
 		list := t.told(id, "exec_die")

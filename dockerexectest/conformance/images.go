@@ -80,6 +80,17 @@ var imageStatements = []Statement{
 		same(t, "the container's image", t.image(t.f.Image).ID, t.inspect(id).Image)
 		same(t, "the list has its ID", true, strings.HasPrefix(t.image(t.f.Image).ID, t.list("all=1")[0].Image))
 	}},
+	{Name: "a removal by ID of an image that runs is refused, also if it is forced, and of one with two names", On: dockers, Alone: true, check: func(t *T) {
+		t.tag("1").ok(201)
+		id := t.ready("web", "sleep 1h")
+		short := strings.TrimPrefix(t.image(t.f.Image).ID, "sha256:")[:12]
+		for _, query := range []string{"", "?force=1"} {
+			t.do("DELETE /images/"+short+query, nil).is(all(409, "conflict: unable to delete "+short+" (cannot be forced) - image is being used by running container "+id[:12]))
+		}
+		t.do("DELETE /containers/"+id+"?force=1", nil).ok(204)
+		t.do("DELETE /images/"+short, nil).is(all(409, "conflict: unable to delete "+short+" (must be forced) - image is referenced in multiple repositories"))
+		same(t, "it has both tags", true, contains(t.image(t.f.Image).RepoTags, t.name("tag")+":1"))
+	}},
 	{Name: "a removal of an unknown image is 404", On: dockers, check: func(t *T) {
 		t.do("DELETE /images/conformance/nosuch:1", nil).is(all(404, "No such image: conformance/nosuch:1"))
 	}},
@@ -181,6 +192,15 @@ var pullStatements = []Statement{
 		t.do("DELETE /images/"+ref+"?force=1", nil).ok(200)
 		t.do("GET /images/"+ref+"/json", nil).ok(404)
 		same(t, "the container is there", "created", t.inspect(id).State.Status)
+	}},
+	{Name: "a removal by ID of an image that a container has is refused unless it is forced", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
+		ref := t.fresh()
+		t.pulled(ref, t.f.Registry.auth())
+		id := t.create("web", "exit 0", M{"Image": ref})
+		short := strings.TrimPrefix(t.image(ref).ID, "sha256:")[:12]
+		t.do("DELETE /images/"+short, nil).is(all(409, "conflict: unable to delete "+short+" (must be forced) - image is being used by stopped container "+id[:12]))
+		t.do("DELETE /images/"+short+"?force=1", nil).ok(200)
+		t.do("GET /images/"+ref+"/json", nil).ok(404)
 	}},
 	{Name: "a removal of the last tag removes the image", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
 		ref := t.fresh()

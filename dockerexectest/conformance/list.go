@@ -59,6 +59,16 @@ var listStatements = []Statement{
 		same(t, "3", []string{"three"}, t.listed("all=1&"+filters("exited", "3")))
 		same(t, "of the running", []string(nil), t.listed(filters("exited", "3")))
 	}},
+	{Name: "what has not run has no exit code for the filter", On: dockers, check: func(t *T) {
+		t.create("created", "exit 0")
+		t.ended("ended", "exit 0")
+		same(t, "0", []string{"ended"}, t.listed("all=1&"+filters("exited", "0")))
+	}},
+	{Name: "no container is one of a swarm's tasks", On: dockers, check: func(t *T) {
+		t.create("web", "exit 0")
+		same(t, "tasks", []string(nil), t.listed("all=1&"+filters("is-task", "true")))
+		same(t, "others", []string{"web"}, t.listed("all=1&"+filters("is-task", "false")))
+	}},
 	{Name: "the filter by label takes a name, or a name and a value", On: dockers, check: func(t *T) {
 		t.create("a", "exit 0", M{"Labels": M{t.name("own"): "1"}})
 		t.create("b", "exit 0", M{"Labels": M{t.name("own"): ""}})
@@ -108,6 +118,12 @@ var listStatements = []Statement{
 		t.create("web", "exit 0")
 		same(t, "it is in", true, contains(t.listed("all=1&"+filters("ancestor", t.f.Image)), "web"))
 		same(t, "another", []string(nil), t.listed("all=1&"+filters("ancestor", "nosuch:1")))
+	}},
+	{Name: "the filter by image takes an ID", On: dockers, check: func(t *T) {
+		t.create("web", "exit 0")
+		id := t.image(t.f.Image).ID
+		same(t, "the ID", []string{"web"}, t.listed("all=1&"+filters("ancestor", id)))
+		same(t, "its beginning", []string{"web"}, t.listed("all=1&"+filters("ancestor", strings.TrimPrefix(id, "sha256:")[:12])))
 	}},
 	{Name: "the filter by health finds what has no check", On: dockers, check: func(t *T) {
 		t.create("web", "exit 0")

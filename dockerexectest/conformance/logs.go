@@ -139,6 +139,15 @@ var logStatements = []Statement{
 		same(t, "the first line is there", false, strings.Contains(text, "0000000001."))
 		same(t, "the last one is there", true, strings.Contains(text, "0000000300."))
 	}},
+	{Name: "a log has so many files, and what is older is gone", On: dockers, check: func(t *T) {
+		id := t.ended("web", "lines 300 100 0", host(M{"LogConfig": M{"Type": "json-file", "Config": M{"max-size": "8k", "max-file": "3"}}}))
+		lines := strings.Count(t.log(id, "stdout=1"), "\n")
+		same(t, "the lines are those of three files, the last in part", true, lines >= 2*40 && lines <= 3*52)
+	}},
+	{Name: "the tag of a log is among its details", On: dockers, check: func(t *T) {
+		id := t.ended("web", "print 1", host(M{"LogConfig": M{"Type": "json-file", "Config": M{"tag": "own"}}}))
+		same(t, "the line", "tag=own line 1\n", t.log(id, "stdout=1&details=1"))
+	}},
 	{Name: "a log goes on over starts", check: func(t *T) {
 		id := t.ended("web", "lines 1 12 0")
 		first := t.inspect(id).State.FinishedAt

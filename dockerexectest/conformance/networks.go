@@ -91,6 +91,17 @@ var networkStatements = []Statement{
 		same(t, "by the ID", id, t.inspectNetwork(id).ID)
 		same(t, "by its beginning", id, t.inspectNetwork(id[:12]).ID)
 	}},
+	{Name: "a network may be attachable, and a list does not tell who is in", On: dockers, check: func(t *T) {
+		t.network("net", M{"Attachable": true})
+		t.ready("web", "sleep 1h", inNetwork(t))
+		same(t, "Attachable", true, t.inspectNetwork(t.name("net")).Attachable)
+		var list []network.Inspect
+		t.do("GET /networks?"+filters("name", t.name("net")), nil).ok(200, &list)
+		same(t, "how many", 1, len(list))
+		same(t, "Attachable in the list", true, list[0].Attachable)
+		same(t, "who is in", 0, len(list[0].Containers))
+		same(t, "20.10 takes it for unused", t.v == DockerV20, contains(t.networks(filters("dangling", "true")), t.name("net")))
+	}},
 	{Name: "a list of networks is filtered", On: dockers, check: func(t *T) {
 		id := t.network("net", M{"Labels": M{t.name("own"): "1"}})
 		for _, by := range [][2]string{{"name", t.name("ne")}, {"id", id[:12]}, {"label", t.name("own")}, {"label", t.name("own") + "=1"}} {

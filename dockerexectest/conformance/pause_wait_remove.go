@@ -1,5 +1,11 @@
 package conformance
 
+import (
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+)
+
 var pauseStatements = []Statement{
 	{Name: "a paused container says so, and runs", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
@@ -149,6 +155,19 @@ var waitStatements = []Statement{
 		t.start(id)
 		same(t, "the answer", by(t, `{"StatusCode":3}`, `{"Error":null,"StatusCode":3}`, ""), w.next())
 	}},
+	{Name: "a wait for the next exit of a running container answers at its end", On: dockers, check: func(t *T) {
+		id := t.ready("web", "sleep 1h")
+		w := t.follow("POST /containers/" + id + "/wait?condition=next-exit")
+		w.isQuiet()
+		t.do("POST /containers/"+id+"/kill", nil).ok(204)
+		same(t, "the answer", by(t, `{"StatusCode":137}`, `{"Error":null,"StatusCode":137}`, ""), w.next())
+	}},
+	{Name: "a wait for the removal of a container that removes itself answers with its code", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 3", host(M{"AutoRemove": true}))
+		w := t.follow("POST /containers/" + id + "/wait?condition=removed")
+		t.start(id)
+		same(t, "the answer", by(t, `{"StatusCode":3}`, `{"Error":null,"StatusCode":3}`, ""), w.next())
+	}},
 	{Name: "a wait for a removal answers with the code when the container is gone", On: dockers, check: func(t *T) {
 		id := t.ended("web", "exit 3")
 		w := t.follow("POST /containers/" + id + "/wait?condition=removed")
@@ -206,6 +225,37 @@ var restartStatements = []Statement{
 			s := t.inspect(id).State
 			return s.Status == "restarting" && s.Running && s.Restarting && s.ExitCode == 3
 		})
+	}},
+	{Name: "a stop between two runs is told, and no end", On: dockers, check: func(t *T) {
+		id := t.run("web", "exit 3", host(M{"RestartPolicy": M{"Name": "always"}}))
+		t.until("a long pause between two runs", func() bool { i := t.inspect(id); return i.RestartCount >= 5 && i.State.Status == "restarting" })
+		t.do("POST /containers/"+id+"/stop", nil).is(all(204, ""))
+		list := t.actions(id, "stop")
+		same(t, "the end before it is that of the last run", []string{"start", "die", "stop"}, list[len(list)-3:])
+		same(t, "Status", "exited", t.inspect(id).State.Status)
+	}},
+	{Name: "the pauses between restarts begin with 100 ms and double", On: dockers, check: func(t *T) {
+		id := t.run("web", "exit 3", host(M{"RestartPolicy": M{"Name": "on-failure"}}))
+		var starts []events.Message
+		t.until("six starts", func() bool {
+			starts = t.events(filters("container", id, "event", "start"))
+			return len(starts) >= 6
+		})
+		took := time.Duration(starts[5].TimeNano - starts[0].TimeNano)
+		same(t, "the pauses are not shorter", true, took > 3*time.Second) // 100 + 200 + 400 + 800 + 1600 ms
+	}},
+	{Name: "unless-stopped restarts what ends by itself", On: dockers, check: func(t *T) {
+		id := t.run("web", "exit 0", host(M{"RestartPolicy": M{"Name": "unless-stopped"}}))
+		t.until("a restart", func() bool { return t.inspect(id).RestartCount >= 1 })
+	}},
+	{Name: "what a kill ends is not restarted, what another signal ends is", On: dockers, check: func(t *T) {
+		killed := t.ready("killed", "sleep 1h", host(M{"RestartPolicy": M{"Name": "always"}}))
+		t.do("POST /containers/"+killed+"/kill", nil).ok(204)
+		signalled := t.ready("signalled", "signal", host(M{"RestartPolicy": M{"Name": "always"}}), M{"StopSignal": "SIGTERM"})
+		t.do("POST /containers/"+signalled+"/kill?signal=USR1", nil).ok(204)
+		t.until("a restart", func() bool { return t.inspect(signalled).RestartCount >= 1 })
+		t.untilStatus(killed, "exited")
+		same(t, "RestartCount", 0, t.inspect(killed).RestartCount)
 	}},
 	{Name: "a forced removal ends the restarts", On: dockers, check: func(t *T) {
 		id := t.run("web", "exit 3", host(M{"RestartPolicy": M{"Name": "always"}}))

@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/go-connections/nat"
 )
@@ -29,6 +30,10 @@ var portStatements = []Statement{
 		ports := t.inspect(t.ready("web", "sleep 1h", published("8080/tcp", t.port()))).NetworkSettings.Ports["8080/tcp"]
 		want := []nat.PortBinding{{HostIP: "0.0.0.0", HostPort: t.port()}, {HostIP: "::", HostPort: t.port()}}
 		same(t, "the bindings", want[:min(max(len(ports), 1), 2)], ports)
+	}},
+	{Name: "a port is published for the address that was asked for, and no other", On: dockers, check: func(t *T) {
+		ports := t.inspect(t.ready("web", "sleep 1h", M{"ExposedPorts": M{"8080/tcp": M{}}}, host(M{"PortBindings": M{"8080/tcp": []M{{"HostIp": "127.0.0.1", "HostPort": t.port()}}}}))).NetworkSettings.Ports["8080/tcp"]
+		same(t, "the bindings", []nat.PortBinding{{HostIP: "127.0.0.1", HostPort: t.port()}}, ports)
 	}},
 	{Name: "a port that is taken is refused at the start", On: dockers, check: func(t *T) {
 		first := t.ready("web", "sleep 1h", published("8080/tcp", t.port()))
@@ -83,6 +88,13 @@ var volumeStatements = []Statement{
 		t.do("POST /volumes/create", M{"Name": t.name("data"), "Labels": M{"own": "2"}}).ok(201, &v)
 		same(t, "Labels", map[string]string{"own": "1"}, v.Labels)
 	}},
+	{Name: "a volume keeps its options", On: dockers, check: func(t *T) {
+		var v volume.Volume
+		options := map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+		t.do("POST /volumes/create", M{"Name": t.name("data"), "DriverOpts": options}).ok(201)
+		t.do("GET /volumes/"+t.name("data"), nil).ok(200, &v)
+		same(t, "Options", options, v.Options)
+	}},
 	{Name: "a volume without a name gets one of 64 digits", On: dockers, check: func(t *T) {
 		var v volume.Volume
 		t.do("POST /volumes/create", M{}).ok(201, &v)
@@ -132,6 +144,12 @@ var volumeStatements = []Statement{
 		same(t, "Name", t.name("data"), m[0].Name)
 		same(t, "Destination", "/data", m[0].Destination)
 		same(t, "RW", false, m[0].RW)
+	}},
+	{Name: "a container tells its bind of a path, and its memory", On: dockers, check: func(t *T) {
+		m := t.inspect(t.create("web", "exit 0", host(M{"Binds": []string{"/etc:/host:ro"}}))).Mounts
+		same(t, "the bind", []container.MountPoint{{Type: "bind", Source: "/etc", Destination: "/host", Mode: "ro", Propagation: "rprivate"}}, m)
+		m = t.inspect(t.create("memory", "exit 0", host(M{"Mounts": []M{{"Type": "tmpfs", "Target": "/memory"}}}))).Mounts
+		same(t, "the memory", []container.MountPoint{{Type: "tmpfs", Destination: "/memory", RW: true}}, m)
 	}},
 	{Name: "a removal with v takes the volumes without a name, and leaves the others", On: dockers, check: func(t *T) {
 		t.volume("data")
