@@ -46,6 +46,8 @@ type Container struct {
 	finishedAt time.Time
 	starts     int
 	restarts   int
+	ends       int           // how often a run ended, or somebody stopped it between two
+	endCode    int           // of the latest run that ended
 	backOff    time.Duration // of the restart policy
 	byHand     bool          // somebody stopped it: some policies restart it no more
 	health     *health
@@ -242,6 +244,9 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		}
 		if m.Type == mount.TypeTmpfs && m.Source != "" {
 			return badRequest("invalid mount config for type %q: field Source must not be specified", m.Type)
+		}
+		if m.Type == mount.TypeVolume && m.Source == "" && m.ReadOnly && e.dialect == DockerV20 {
+			return badRequest("invalid mount config for type %q: must not set ReadOnly mode when using anonymous volumes", m.Type)
 		}
 		if m.Target == "/" {
 			return badRequest("invalid mount config for type %q: invalid specification: destination can't be '/'", m.Type)

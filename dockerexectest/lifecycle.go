@@ -22,7 +22,7 @@ func startContainer(e *Engine, r *request) (answer, error) {
 	switch {
 	case c.paused:
 		return answer{}, conflict("cannot start a paused container, try unpause instead")
-	case c.running:
+	case c.running || c.restarting:
 		return answer{}, notModified
 	}
 	if givesUp {
@@ -30,7 +30,6 @@ func startContainer(e *Engine, r *request) (answer, error) {
 		c.errorText, c.exitCode = why.message, 128
 		return answer{}, why
 	}
-	c.restarting = false
 	return answer{}, c.startAnew()
 }
 
@@ -139,6 +138,7 @@ func (c *Container) end(r *run, code int) {
 		code &= 0xff // as the kernel has it
 	}
 	c.run, c.running, c.paused, c.pid, c.exitCode, c.oomKilled = nil, false, false, 0, code, r.isOOM
+	c.ends, c.endCode = c.ends+1, code
 	c.finishedAt = e.now()
 	c.stopHealth()
 	cleanUp := func() {
@@ -225,8 +225,10 @@ func (c *Container) send(s syscall.Signal) {
 	if isStop && !c.engine.isMute {
 		c.byHand = true
 	}
-	if c.restarting && c.run == nil {
-		c.restarting = false
+	if c.run == nil { // it is between two runs
+		if isStop {
+			c.giveUpRestart()
+		}
 		return
 	}
 	if c.engine.dialect != PodmanV4 { // which tells of kills alone that are asked for
@@ -251,7 +253,17 @@ func (c *Container) killNow() {
 	if c.run != nil {
 		c.send(sigKILL)
 	}
-	c.restarting = false
+	c.giveUpRestart()
+}
+
+// giveUpRestart has a container that is between two runs stay ended. The caller
+// holds mu.
+func (c *Container) giveUpRestart() {
+	if c.restarting {
+		c.restarting = false
+		c.ends++
+		c.changed.raise()
+	}
 }
 
 // killContainer is POST /containers/{name}/kill.
@@ -276,7 +288,7 @@ func killContainer(e *Engine, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, e.dialect.killFailed(r.name, err.(*apiError)) //nolint:errorlint,forcetypeassert // find returns it bare
 	}
-	if c.run == nil {
+	if c.run == nil && !c.restarting {
 		return answer{}, e.dialect.killFailed(r.name, e.dialect.notRunning(c))
 	}
 	if e.dialect == PodmanV4 {
@@ -307,7 +319,7 @@ func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err er
 }
 
 // checkGrace refuses a grace period that is no number.
-func (e *Engine) checkGrace(r *request) error {
+func (e *Engine) checkGrace(r *request) *apiError {
 	if asked := r.query.Get("t"); asked != "" {
 		if _, err := strconv.Atoi(asked); err != nil {
 			return e.dialect.badNumber(err)
@@ -355,7 +367,8 @@ func stopContainer(e *Engine, r *request) (answer, error) {
 func (c *Container) stop(s syscall.Signal, grace int, life <-chan struct{}) {
 	e := c.engine
 	if c.run == nil { // it is between two runs
-		c.byHand, c.restarting = true, false
+		c.byHand = true
+		c.giveUpRestart()
 		c.emit(events.ActionStop, nil)
 		return
 	}
@@ -399,7 +412,7 @@ func (e *Engine) stopAll(life <-chan struct{}) {
 	e.mu.Lock()
 	var ended []<-chan struct{}
 	for _, c := range e.order {
-		c.restarting = false
+		c.giveUpRestart()
 		if c.run == nil {
 			continue
 		}

@@ -137,7 +137,7 @@ func createNetwork(e *Engine, r *request) (answer, error) {
 		case body.ConfigOnly:
 			return answer{}, forbidden("a configuration network cannot depend on another configuration network")
 		case body.IPAM != nil && len(body.IPAM.Config) > 0 || body.EnableIPv6 != nil && *body.EnableIPv6:
-			return answer{}, forbidden("user specified configurations are not supported if the network depends on a configuration network")
+			return answer{}, e.dialect.notBesideConfigFrom()
 		}
 		n.ConfigFrom = *body.ConfigFrom
 		n.IPAM, n.EnableIPv6 = from.IPAM, from.EnableIPv6

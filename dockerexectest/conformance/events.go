@@ -201,8 +201,10 @@ var eventStatements = []Statement{
 	}},
 	{Name: "the filters by network and volume take a name or an ID", On: dockers, check: func(t *T) {
 		n := t.network("net", nil)
+		t.network("other", nil)
 		t.volume("data")
-		t.told(t.name("data"), "create")
+		t.volume("more")
+		t.told(t.name("more"), "create")
 		same(t, "the network's name", []string{"create"}, actionsOf(t.events(filters("type", "network", "network", t.name("net")))))
 		same(t, "the network's ID", []string{"create"}, actionsOf(t.events(filters("type", "network", "network", n))))
 		same(t, "the volume's name", []string{"create"}, actionsOf(t.events(filters("type", "volume", "volume", t.name("data")))))

@@ -51,6 +51,16 @@ var healthStatements = []Statement{
 		same(t, "ExitCode of a check", 1, s.Health.Log[0].ExitCode)
 		same(t, "Output of a check", "testtask: health: stat /nosuch: no such file or directory\n", s.Health.Log[0].Output)
 	}},
+	{Name: "without a number three failures make a container unhealthy", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 0))
+		checks := 0
+		for _, m := range t.told(id, "health_status: unhealthy") {
+			if m.Action == events.ActionExecDie {
+				checks++
+			}
+		}
+		same(t, "the checks before it", 3, checks)
+	}},
 	{Name: "within the start period a failure does not count", On: dockers, check: func(t *T) {
 		id := t.run("web", "sleep 1h", check(probe(isNotThere), 200, 1, M{"StartPeriod": 3600e9, "StartInterval": 200e6}))
 		t.until("two results", func() bool { return len(t.inspect(id).State.Health.Log) >= 2 })

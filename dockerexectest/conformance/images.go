@@ -202,6 +202,15 @@ var pullStatements = []Statement{
 		t.do("DELETE /images/"+short+"?force=1", nil).ok(200)
 		t.do("GET /images/"+ref+"/json", nil).ok(404)
 	}},
+	{Name: "a tag moves to the image that gets it last", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
+		ref := t.fresh()
+		t.pulled(ref, t.f.Registry.auth())
+		t.do("POST /images/"+ref+"/tag?repo="+t.name("tag")+"&tag=1", nil).ok(201)
+		same(t, "the ID", t.image(ref).ID, t.image(t.name("tag")+":1").ID)
+		t.tag("1").ok(201)
+		same(t, "the ID then", t.image(t.f.Image).ID, t.image(t.name("tag")+":1").ID)
+		same(t, "the tags of the first", []string{ref}, t.image(ref).RepoTags)
+	}},
 	{Name: "a removal of the last tag removes the image", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
 		ref := t.fresh()
 		t.pulled(ref, t.f.Registry.auth())

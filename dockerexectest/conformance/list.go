@@ -3,6 +3,7 @@ package conformance
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 )
@@ -41,6 +42,29 @@ var listStatements = []Statement{
 		c := t.list("all=1")[0]
 		same(t, "State", "exited", c.State)
 		same(t, "Status", true, strings.HasPrefix(c.Status, "Exited (3) "))
+	}},
+	{Name: "a list tells networks, volumes, and when a container was made", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		t.volume("data")
+		id := t.ready("web", "sleep 1h", host(M{"NetworkMode": t.name("net"), "Binds": []string{t.name("data") + ":/data"}}))
+		c := t.list("")[0]
+		same(t, "NetworkMode", t.name("net"), c.HostConfig.NetworkMode)
+		same(t, "NetworkID", n, c.NetworkSettings.Networks[t.name("net")].NetworkID)
+		same(t, "IPAddress", t.endpoint(id, "net").IPAddress, c.NetworkSettings.Networks[t.name("net")].IPAddress)
+		same(t, "the volume", t.name("data"), c.Mounts[0].Name)
+		same(t, "its place", "/data", c.Mounts[0].Destination)
+		made, err := time.Parse(time.RFC3339Nano, t.inspect(id).Created)
+		t.must(err)
+		same(t, "Created", made.Unix(), c.Created)
+		same(t, "ImageID", t.image(t.f.Image).ID, c.ImageID)
+	}},
+	{Name: "a list's status tells pauses and health", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 300, 30))
+		same(t, "at first", true, strings.HasSuffix(t.list("")[0].Status, " (health: starting)"))
+		t.untilHealth(id, "healthy")
+		same(t, "then", true, strings.HasSuffix(t.list("")[0].Status, " (healthy)"))
+		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		same(t, "paused", true, strings.HasSuffix(t.list("")[0].Status, " (Paused)"))
 	}},
 	{Name: "a list says Created of what has not run", check: func(t *T) {
 		t.create("web", "exit 0")

@@ -164,6 +164,16 @@ var networkStatements = []Statement{
 		same(t, "ConfigFrom", t.name("conf"), n.ConfigFrom.Network)
 		t.do("DELETE /networks/"+t.name("conf"), nil).is(all(403, `error while removing network: configuration network "`+t.name("conf")+`" is in use`))
 	}},
+	{Name: "a configuration is no network for a container, depends on no other, and takes no second one", On: dockers, check: func(t *T) {
+		t.network("conf", M{"ConfigOnly": true, "IPAM": M{"Config": []M{{"Subnet": t.subnet("0/24")}}}})
+		id := t.create("web", "exit 0", host(M{"NetworkMode": t.name("conf")}))
+		t.do("POST /containers/"+id+"/start", nil).is(v20(403, "cannot create endpoint on configuration-only network"),
+			v29(403, "failed to set up container networking: cannot create endpoint on configuration-only network"))
+		t.tryNetwork("other", M{"ConfigOnly": true, "ConfigFrom": M{"Network": t.name("conf")}}).is(all(403, "a configuration network cannot depend on another configuration network"))
+		t.tryNetwork("net", M{"ConfigFrom": M{"Network": t.name("conf")}, "IPAM": M{"Config": []M{{"Subnet": t.subnet("0/25")}}}}).is(
+			v20(403, "user specified configurations are not supported if the network depends on a configuration network"),
+			v29(403, "user-specified configurations are not supported if the network depends on a configuration network"))
+	}},
 	{Name: "a configuration that is not there is refused", On: dockers, check: func(t *T) {
 		t.tryNetwork("net", M{"ConfigFrom": M{"Network": "nosuch"}}).is(all(404, `configuration network "nosuch" does not exist`))
 	}},

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/events"
@@ -162,6 +163,17 @@ var waitStatements = []Statement{
 		t.do("POST /containers/"+id+"/kill", nil).ok(204)
 		same(t, "the answer", by(t, `{"StatusCode":137}`, `{"Error":null,"StatusCode":137}`, ""), w.next())
 	}},
+	{Name: "a wait answers at the end of a run, also if there will be another", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 300ms -- exit 3", host(M{"RestartPolicy": M{"Name": "always"}}))
+		t.do("POST /containers/"+id+"/wait", nil).is(v20(200, `{"Error":null,"StatusCode":3}`), v29(200, `{"StatusCode":3}`))
+	}},
+	{Name: "a wait between two runs answers when somebody stops the container", On: dockers, check: func(t *T) {
+		id := t.betweenRuns("web")
+		w := t.follow("POST /containers/" + id + "/wait")
+		w.isQuiet()
+		t.do("POST /containers/"+id+"/stop", nil).ok(204)
+		same(t, "the answer", by(t, `{"StatusCode":3}`, `{"Error":null,"StatusCode":3}`, ""), w.next())
+	}},
 	{Name: "a wait for the removal of a container that removes itself answers with its code", On: dockers, check: func(t *T) {
 		id := t.create("web", "exit 3", host(M{"AutoRemove": true}))
 		w := t.follow("POST /containers/" + id + "/wait?condition=removed")
@@ -226,9 +238,27 @@ var restartStatements = []Statement{
 			return s.Status == "restarting" && s.Running && s.Restarting && s.ExitCode == 3
 		})
 	}},
+	{Name: "between two runs a start is 304, and a pause and a removal are refused", On: dockers, check: func(t *T) {
+		id := t.betweenRuns("web")
+		t.do("POST /containers/"+id+"/start", nil).is(all(304, ""))
+		t.do("POST /containers/"+id+"/pause", nil).is(all(409, "Container "+id+" is restarting, wait until the container is running"))
+		t.do("DELETE /containers/"+t.name("web"), nil).is(v20(409, "You cannot remove a restarting container "+id+". Stop the container before attempting removal or force remove"),
+			v29(409, `cannot remove container "`+t.name("web")+`": container is restarting: stop the container before removing or force remove`))
+		same(t, "Status in the list", true, strings.HasPrefix(t.list("")[0].Status, "Restarting (3) "))
+	}},
+	{Name: "a kill between two runs ends the restarts", On: dockers, check: func(t *T) {
+		id := t.betweenRuns("web")
+		t.do("POST /containers/"+id+"/kill", nil).is(all(204, ""))
+		t.untilStatus(id, "exited")
+		same(t, "Running", false, t.inspect(id).State.Running)
+	}},
+	{Name: "a restart between two runs begins another run", On: dockers, check: func(t *T) {
+		id := t.betweenRuns("web")
+		t.do("POST /containers/"+id+"/restart", nil).is(all(204, ""))
+		t.told(id, "restart")
+	}},
 	{Name: "a stop between two runs is told, and no end", On: dockers, check: func(t *T) {
-		id := t.run("web", "exit 3", host(M{"RestartPolicy": M{"Name": "always"}}))
-		t.until("a long pause between two runs", func() bool { i := t.inspect(id); return i.RestartCount >= 5 && i.State.Status == "restarting" })
+		id := t.betweenRuns("web")
 		t.do("POST /containers/"+id+"/stop", nil).is(all(204, ""))
 		list := t.actions(id, "stop")
 		same(t, "the end before it is that of the last run", []string{"start", "die", "stop"}, list[len(list)-3:])
@@ -284,4 +314,13 @@ var restartStatements = []Statement{
 		same(t, "StartedAt is another", true, t.inspect(always).State.StartedAt != before)
 		same(t, "the status of the stopped one", "exited", t.inspect(stopped).State.Status)
 	}},
+}
+
+// betweenRuns makes a container that is always to run, and waits until it has ended
+// and a pause of seconds is before its next run.
+func (t *T) betweenRuns(name string) string {
+	t.Helper()
+	id := t.run(name, "exit 3", host(M{"RestartPolicy": M{"Name": "always"}}))
+	t.until("a long pause between two runs", func() bool { i := t.inspect(id); return i.RestartCount >= 6 && i.State.Status == "restarting" })
+	return id
 }

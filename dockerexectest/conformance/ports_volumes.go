@@ -151,6 +151,19 @@ var volumeStatements = []Statement{
 		m = t.inspect(t.create("memory", "exit 0", host(M{"Mounts": []M{{"Type": "tmpfs", "Target": "/memory"}}}))).Mounts
 		same(t, "the memory", []container.MountPoint{{Type: "tmpfs", Destination: "/memory", RW: true}}, m)
 	}},
+	{Name: "a mount without a name is a volume with one, and may be read-only in 29", On: dockers, check: func(t *T) {
+		readOnly := t.v == DockerV29
+		if !readOnly {
+			t.tryCreate("web", "exit 0", host(M{"Mounts": []M{{"Type": "volume", "Target": "/data", "ReadOnly": true}}})).is(
+				v20(400, `invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes`))
+		}
+		m := t.inspect(t.create("web", "exit 0", host(M{"Mounts": []M{{"Type": "volume", "Target": "/data", "ReadOnly": readOnly}}}))).Mounts
+		same(t, "how many", 1, len(m))
+		same(t, "the length of Name", 64, len(m[0].Name))
+		same(t, "Destination", "/data", m[0].Destination)
+		same(t, "RW", !readOnly, m[0].RW)
+		t.toRemove = append(t.toRemove, "/volumes/"+m[0].Name)
+	}},
 	{Name: "a removal with v takes the volumes without a name, and leaves the others", On: dockers, check: func(t *T) {
 		t.volume("data")
 		id := t.create("web", "exit 0", host(M{"Binds": []string{t.name("data") + ":/data", "/anonymous"}}))

@@ -144,6 +144,9 @@ var startStatements = []Statement{
 	{Name: "a restart of an unknown container is 404", check: func(t *T) {
 		t.do("POST /containers/nosuch/restart", nil).is(docker(404, "No such container: nosuch"), podman(404, `no container with name or ID "nosuch" found: no such container`))
 	}},
+	{Name: "a restart whose time is no number is refused", On: dockers, check: func(t *T) {
+		t.do("POST /containers/"+t.create("web", "exit 0")+"/restart?t=soon", nil).is(all(500, `strconv.Atoi: parsing "soon": invalid syntax`))
+	}},
 	{Name: "OOM is 137, and is said so", On: dockers, check: func(t *T) {
 		id := t.ended("web", "oom 300", host(M{"Memory": 32 << 20, "MemorySwap": 32 << 20}))
 		s := t.inspect(id).State
@@ -208,6 +211,11 @@ var stopStatements = []Statement{
 		t.do("POST /containers/"+id+"/stop?t=20&signal=SIGUSR2", nil).ok(204)
 		same(t, "the log", by(t, "ready\nsignal: user defined signal 2\n", "ready\nsignal: terminated\n", ""), t.log(id, "stdout=1"))
 	}},
+	{Name: "a stop with what is no signal is refused by 29", On: only29, check: func(t *T) {
+		id := t.ready("web", "sleep 1h")
+		t.do("POST /containers/"+id+"/stop?signal=nosuch", nil).is(v29(500, "cannot stop container: "+id+": invalid signal: nosuch"))
+		same(t, "Status", "running", t.inspect(id).State.Status)
+	}},
 	{Name: "a stop of a stopped container is 304", check: func(t *T) {
 		t.do("POST /containers/"+t.ended("web", "exit 0")+"/stop", nil).is(all(304, ""))
 	}},
@@ -255,6 +263,14 @@ var stopStatements = []Statement{
 		t.do("POST /containers/"+id+"/kill?signal=10", nil).ok(204)
 		t.untilStatus(id, "exited")
 		same(t, "the log", "ready\nsignal: user defined signal 1\n", t.log(id, "stdout=1"))
+	}},
+	{Name: "a kill takes a signal's name in small letters, with SIG and without", On: dockers, check: func(t *T) {
+		for name, signal := range map[string]string{"with": "sigusr1", "without": "usr1"} {
+			id := t.ready(name, "signal")
+			t.do("POST /containers/"+id+"/kill?signal="+signal, nil).ok(204)
+			t.untilStatus(id, "exited")
+			same(t, "the log", "ready\nsignal: user defined signal 1\n", t.log(id, "stdout=1"))
+		}
 	}},
 	{Name: "a kill of a container that does not run is refused", check: func(t *T) {
 		id := t.ended("web", "exit 0")
