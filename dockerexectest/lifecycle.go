@@ -234,12 +234,12 @@ func (c *Container) send(s syscall.Signal) {
 	if c.engine.dialect != PodmanV4 { // which tells of kills alone that are asked for
 		c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
 	}
-	if isStop && c.paused {
-		c.setPaused(false)
-	}
 	if s == sigKILL {
 		c.end(c.run, 137)
 		return
+	}
+	if isStop && c.paused {
+		c.setPaused(false)
 	}
 	select {
 	case c.run.signals <- s:

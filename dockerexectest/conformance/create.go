@@ -30,6 +30,14 @@ var createStatements = []Statement{
 		same(t, "Config.Image", t.f.Image, i.Config.Image)
 		same(t, "Image", t.image(t.f.Image).ID, i.Image)
 	}},
+	{Name: "an image may be named by its ID, or the ID's beginning", On: dockers, check: func(t *T) {
+		id := t.image(t.f.Image).ID
+		for name, image := range map[string]string{"whole": id, "digits": strings.TrimPrefix(id, "sha256:"), "beginning": strings.TrimPrefix(id, "sha256:")[:12]} {
+			i := t.inspect(t.create(name, "exit 0", M{"Image": image}))
+			same(t, "Config.Image", image, i.Config.Image)
+			same(t, "Image", id, i.Image)
+		}
+	}},
 	{Name: "entrypoint and command become path and arguments", check: func(t *T) {
 		i := t.inspect(t.create("web", "exit 0"))
 		same(t, "Path", "/testtask", i.Path)

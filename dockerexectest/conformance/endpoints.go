@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/network"
@@ -16,6 +17,19 @@ var endpointStatements = []Statement{
 		same(t, "Gateway", t.subnet("1"), e.Gateway)
 		same(t, "EndpointID is given", true, e.EndpointID != "")
 		same(t, "MacAddress is given", true, strings.HasPrefix(e.MacAddress, "02:42:") || t.v == DockerV29 && len(e.MacAddress) == 17)
+	}},
+	{Name: "each container of a network has an address of its own", On: dockers, check: func(t *T) {
+		t.network("net", M{"IPAM": M{"Config": []M{{"Subnet": t.subnet("0/24"), "Gateway": t.subnet("1")}}}})
+		for n, name := range []string{"a", "b", "c"} {
+			same(t, "IPAddress", t.subnet(strconv.Itoa(n+2)), t.endpoint(t.ready(name, "sleep 1h", inNetwork(t)), "net").IPAddress)
+		}
+	}},
+	{Name: "a network that was asked for by its ID is known by its name", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		i := t.inspect(t.ready("web", "sleep 1h", host(M{"NetworkMode": n})))
+		same(t, "how many", 1, len(i.NetworkSettings.Networks))
+		same(t, "NetworkID", n, i.NetworkSettings.Networks[t.name("net")].NetworkID)
+		same(t, "NetworkMode", n, string(i.HostConfig.NetworkMode))
 	}},
 	{Name: "a created container has the network and no address", On: dockers, check: func(t *T) {
 		t.network("net", nil)

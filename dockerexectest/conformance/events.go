@@ -46,6 +46,14 @@ var eventStatements = []Statement{
 		delete(got, "execDuration")
 		same(t, "the others", map[string]string{"exitCode": "3", "image": t.f.Image, "name": t.name("web"), "own": "1"}, got)
 	}},
+	{Name: "29 tells how many seconds a run took", On: only29, check: func(t *T) {
+		list := t.told(t.ended("web", "sleep 300ms"), "die")
+		took, err := strconv.Atoi(list[len(list)-1].Actor.Attributes["execDuration"])
+		t.must(err)
+		same(t, "it is less than a minute", true, took < 60)
+		list = t.told(t.ended("long", "sleep 2s"), "die")
+		same(t, "it is not 0 after two seconds", true, list[len(list)-1].Actor.Attributes["execDuration"] != "0")
+	}},
 	{Name: "a label overrides an attribute of its name", On: dockers, check: func(t *T) {
 		list := t.told(t.ended("web", "exit 3", M{"Labels": M{"exitCode": "99"}}), "die")
 		same(t, "exitCode", "99", list[len(list)-1].Actor.Attributes["exitCode"])

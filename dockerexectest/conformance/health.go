@@ -143,6 +143,17 @@ var healthStatements = []Statement{
 			same(t, "no event says so", false, m.Actor.ID == id && m.Action == "health_status: unhealthy")
 		}
 	}},
+	{Name: "another run begins as starting, and keeps the results of before", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 1))
+		t.untilHealth(id, "unhealthy")
+		t.do("POST /containers/"+id+"/kill", nil).ok(204)
+		t.untilStatus(id, "exited")
+		t.start(id)
+		h := t.inspect(id).State.Health
+		same(t, "Status", "starting", h.Status)
+		same(t, "FailingStreak", 0, h.FailingStreak)
+		same(t, "there are results", true, len(h.Log) >= 1)
+	}},
 	{Name: "a check of NONE is no check", On: dockers, check: func(t *T) {
 		same(t, "there is no health", true, t.inspect(t.run("web", "sleep 1h", check([]string{"NONE"}, 100, 1))).State.Health == nil)
 	}},

@@ -25,6 +25,7 @@ var networkStatements = []Statement{
 		same(t, "a subnet", 1, len(n.IPAM.Config))
 		same(t, "it has a gateway", true, n.IPAM.Config[0].Gateway != "")
 		same(t, "nobody is in it", 0, len(n.Containers))
+		same(t, "Created is given", true, n.Created.Year() >= 2000)
 	}},
 	{Name: "a network keeps its labels, options and subnet", On: dockers, check: func(t *T) {
 		t.network("net", M{"Labels": M{"own": "1"}, "Options": M{"com.docker.network.driver.mtu": "1400"}, "Internal": true,

@@ -61,6 +61,7 @@ var pauseStatements = []Statement{
 		t.do("POST /containers/"+id+"/kill", nil).ok(204)
 		t.untilStatus(id, "exited")
 		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
+		same(t, "the events", []string{"create", "start", "pause", "kill", "die"}, t.actions(id, "die"))
 	}},
 }
 

@@ -51,6 +51,20 @@ var portStatements = []Statement{
 		same(t, "29 has lost the networks, and so the port", t.v == DockerV20, len(t.inspect(id).NetworkSettings.Networks) == 1)
 		same(t, "it has the port", t.v == DockerV20, len(t.inspect(id).NetworkSettings.Ports["8080/tcp"]) > 0)
 	}},
+	{Name: "a port of TCP is none of UDP", On: dockers, check: func(t *T) {
+		t.ready("web", "sleep 1h", published("8080/tcp", t.port()))
+		ports := t.inspect(t.ready("other", "sleep 1h", published("8080/udp", t.port()))).NetworkSettings.Ports["8080/udp"]
+		same(t, "HostPort", t.port(), ports[0].HostPort)
+	}},
+	{Name: "the engine picks ports from its range, each once", On: dockers, check: func(t *T) {
+		seen := map[string]bool{}
+		for _, name := range []string{"a", "b", "c"} {
+			port := t.inspect(t.ready(name, "sleep 1h", published("8080/tcp", ""))).NetworkSettings.Ports["8080/tcp"][0].HostPort
+			same(t, port+" is in the range", true, len(port) == 5 && port >= "32768")
+			seen[port] = true
+		}
+		same(t, "how many ports", 3, len(seen))
+	}},
 	{Name: "a port that is exposed and not published has no binding", On: dockers, check: func(t *T) {
 		ports := t.inspect(t.ready("web", "sleep 1h", M{"ExposedPorts": M{"8080/tcp": M{}}})).NetworkSettings.Ports
 		same(t, "the ports", nat.PortMap{"8080/tcp": nil}, ports)
@@ -179,6 +193,20 @@ var volumeStatements = []Statement{
 		t.toRemove = append(t.toRemove, "/volumes/"+name)
 		t.do("DELETE /containers/"+id, nil).ok(204)
 		t.do("GET /volumes/"+name, nil).ok(200)
+	}},
+	{Name: "a removal with v tells of the volume before the container", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0", host(M{"Mounts": []M{{"Type": "volume", "Target": "/data"}}}))
+		volume := t.inspect(id).Mounts[0].Name
+		t.do("DELETE /containers/"+id+"?v=1", nil).ok(204)
+		t.told(id, "destroy")
+		t.told(volume, "destroy")
+		var order []string
+		for _, m := range t.events(filters("event", "destroy")) {
+			if m.Actor.ID == id || m.Actor.ID == volume {
+				order = append(order, string(m.Type))
+			}
+		}
+		same(t, "the order", []string{"volume", "container"}, order)
 	}},
 	{Name: "a list of volumes is filtered", On: dockers, check: func(t *T) {
 		t.do("POST /volumes/create", M{"Name": t.name("data"), "Labels": M{t.name("own"): "1"}}).ok(201)

@@ -136,6 +136,12 @@ var startStatements = []Statement{
 		same(t, "StartedAt is another", true, after.StartedAt != before.StartedAt)
 		same(t, "RestartCount", 0, t.inspect(id).RestartCount)
 	}},
+	{Name: "a restart does not remove what removes itself at its end", On: dockers, check: func(t *T) {
+		id := t.ready("web", "sleep 1h", host(M{"AutoRemove": true}))
+		t.do("POST /containers/"+id+"/restart?t=20", nil).is(all(204, ""))
+		same(t, "Status", "running", t.inspect(id).State.Status)
+		same(t, "AutoRemove", true, t.inspect(id).HostConfig.AutoRemove)
+	}},
 	{Name: "a restart of a created container starts it", check: func(t *T) {
 		id := t.create("web", "sleep 1h")
 		t.do("POST /containers/"+id+"/restart", nil).ok(204)
