@@ -47,6 +47,7 @@ type localImage struct {
 	id      string
 	tags    []string
 	digests []string
+	pulled  []string // digests that it was pulled by, which Docker 29 tells as tags
 }
 
 // Image puts an image into the registry, from which the engine can pull it. Its
@@ -174,8 +175,14 @@ func (e *Engine) store(from *registryImage, c *content, named reference.Named) b
 	if !slices.Contains(found.digests, digest) {
 		found.digests = append(found.digests, digest)
 	}
+	if familiar == "" && e.dialect == DockerV29 && !slices.Contains(found.pulled, digest) {
+		found.pulled = append(found.pulled, digest)
+	}
 	return isNew
 }
+
+// repoTags are the tags as an answer has them.
+func (i *localImage) repoTags() []string { return append(append([]string{}, i.tags...), i.pulled...) }
 
 // is reports whether a reference, an ID, or an ID's beginning names the image.
 func (i *localImage) is(ref string) bool {
@@ -331,7 +338,7 @@ func inspectImage(e *Engine, r *request) (answer, error) {
 	parts := strings.SplitN(i.platform+"//", "/", 4)
 	sum := sha256.Sum256([]byte(i.id))
 	return answer{status: http.StatusOK, body: map[string]any{
-		"Id": i.id, "RepoTags": append([]string{}, i.tags...), "RepoDigests": append([]string{}, i.digests...),
+		"Id": i.id, "RepoTags": i.repoTags(), "RepoDigests": append([]string{}, i.digests...),
 		"Created": stamp(i.created), "Config": i.config, "Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": i.size(),
 		"RootFS": image.RootFS{Type: "layers", Layers: []string{"sha256:" + hex.EncodeToString(sum[:])}},
 	}}, nil
@@ -360,7 +367,7 @@ func listImages(e *Engine, r *request) (answer, error) {
 				return slices.Contains(args.Get("reference"), withoutTag(tag))
 			})
 		if named && (!args.Contains("label") || args.MatchKVList("label", i.config.Labels)) {
-			list = append(list, image.Summary{ID: i.id, RepoTags: append([]string{}, i.tags...), RepoDigests: append([]string{}, i.digests...),
+			list = append(list, image.Summary{ID: i.id, RepoTags: i.repoTags(), RepoDigests: append([]string{}, i.digests...),
 				Created: i.created.Unix(), Size: i.size(), Labels: labels(i.config.Labels), Containers: -1, SharedSize: -1})
 		}
 	}
@@ -387,6 +394,9 @@ func tagImage(e *Engine, r *request) (answer, error) {
 		other.tags = slices.DeleteFunc(other.tags, func(known string) bool { return known == tag })
 	}
 	i.tags = append(i.tags, tag)
+	if digest := reference.FamiliarName(named) + "@" + i.id; e.dialect == DockerV29 && !slices.Contains(i.digests, digest) {
+		i.digests = append(i.digests, digest)
+	}
 	e.emit(events.ImageEventType, events.ActionTag, i.id, map[string]string{"name": tag})
 	return answer{status: http.StatusCreated}, nil
 }

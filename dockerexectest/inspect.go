@@ -53,7 +53,7 @@ func (c *Container) inspect() container.InspectResponse {
 
 // mountPoints are the mounts as an inspect has them. The caller holds mu.
 func (c *Container) mountPoints() []container.MountPoint {
-	mounts := slices.Clone(c.mounts)
+	mounts := append([]container.MountPoint{}, c.mounts...)
 	for i, m := range mounts {
 		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // a bind of a path alone
 			mounts[i].Name = ""

@@ -214,7 +214,7 @@ func listVolumes(e *Engine, r *request) (answer, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	list := volume.ListResponse{Volumes: []*volume.Volume{}, Warnings: []string{}}
+	list := volume.ListResponse{Volumes: []*volume.Volume{}}
 	for _, name := range slices.Sorted(maps.Keys(e.volumes)) {
 		v := e.volumes[name].Volume
 		used := len(e.usersOf(name)) > 0

@@ -110,6 +110,28 @@ var createStatements = []Statement{
 		t.do("POST /containers/create?name=/"+t.name("web"), M{"Image": t.f.Image}).ok(201)
 		same(t, "Name", "/"+t.name("web"), t.inspect(t.name("web")).Name)
 	}},
+	{Name: "what was asked for is kept", On: dockers, check: func(t *T) {
+		i := t.inspect(t.create("web", "exit 0", M{"User": "1:2", "WorkingDir": "/work", "StopSignal": "SIGUSR1", "StopTimeout": 7, "Tty": true, "OpenStdin": true,
+			"ExposedPorts": M{"80/tcp": M{}}, "Healthcheck": M{"Test": []string{"CMD", "/x"}, "Interval": 3e9, "Timeout": 2e9, "Retries": 5}},
+			host(M{"Memory": 64 << 20, "NanoCpus": 5e8, "ReadonlyRootfs": true, "CapAdd": []string{"CAP_NET_ADMIN"}, "Dns": []string{"192.0.2.1"}, "ExtraHosts": []string{"other:192.0.2.2"}, "GroupAdd": []string{"5"},
+				"Init": true, "Sysctls": M{"net.core.somaxconn": "100"}, "RestartPolicy": M{"Name": "on-failure", "MaximumRetryCount": 4}})))
+		c, h := i.Config, i.HostConfig
+		same(t, "User and WorkingDir", "1:2 /work", c.User+" "+c.WorkingDir)
+		same(t, "StopSignal and StopTimeout", "SIGUSR1 7", fmt.Sprint(c.StopSignal, " ", *c.StopTimeout))
+		same(t, "Tty and OpenStdin", true, c.Tty && c.OpenStdin)
+		same(t, "ExposedPorts", 1, len(c.ExposedPorts))
+		same(t, "Healthcheck", "[CMD /x] 3s 2s 5", fmt.Sprint(c.Healthcheck.Test, " ", c.Healthcheck.Interval, " ", c.Healthcheck.Timeout, " ", c.Healthcheck.Retries))
+		same(t, "Memory and NanoCPUs", "67108864 500000000", fmt.Sprint(h.Memory, " ", h.NanoCPUs))
+		same(t, "ReadonlyRootfs and Init", true, h.ReadonlyRootfs && *h.Init)
+		same(t, "the lists", "[CAP_NET_ADMIN] [192.0.2.1] [other:192.0.2.2] [5]", fmt.Sprint(h.CapAdd, h.DNS, h.ExtraHosts, h.GroupAdd))
+		same(t, "Sysctls", map[string]string{"net.core.somaxconn": "100"}, h.Sysctls)
+		same(t, "RestartPolicy", "on-failure 4", fmt.Sprint(h.RestartPolicy.Name, " ", h.RestartPolicy.MaximumRetryCount))
+	}},
+	{Name: "a container without labels has an empty object of them", On: dockers, check: func(t *T) {
+		var i struct{ Config M }
+		t.do("GET /containers/"+t.create("web", "exit 0")+"/json", nil).ok(200, &i)
+		same(t, "Labels", any(M{}), i.Config["Labels"])
+	}},
 	{Name: "a create is told by an event with image, name and labels", On: dockers, check: func(t *T) {
 		m := t.told(t.create("web", "exit 0", M{"Labels": M{"own": "1"}}), "create")[0]
 		same(t, "the attributes", map[string]string{"image": t.f.Image, "name": t.name("web"), "own": "1"}, m.Actor.Attributes)

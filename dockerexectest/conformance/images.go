@@ -63,6 +63,14 @@ var imageStatements = []Statement{
 		t.do("POST /images/"+t.f.Image+"/tag?repo=UPPER&tag=1", nil).is(
 			v20(500, "invalid reference format: repository name must be lowercase"), v29(400, "invalid reference format: repository name (library/UPPER) must be lowercase"))
 	}},
+	{Name: "a tag in another repository brings a digest there in 29, and none in 20.10", On: dockers, check: func(t *T) {
+		t.tag("1").ok(201)
+		has := false
+		for _, d := range t.image(t.f.Image).RepoDigests {
+			has = has || strings.HasPrefix(d, t.name("tag")+"@sha256:")
+		}
+		same(t, "it has the digest", t.v == DockerV29, has)
+	}},
 	{Name: "a tag is told by an event", On: dockers, check: func(t *T) {
 		t.tag("1").ok(201)
 		same(t, "the event", []string{"tag"}, t.imageEvents("tag"))
@@ -201,6 +209,22 @@ var pullStatements = []Statement{
 		t.do("DELETE /images/"+short, nil).is(all(409, "conflict: unable to delete "+short+" (must be forced) - image is being used by stopped container "+id[:12]))
 		t.do("DELETE /images/"+short+"?force=1", nil).ok(200)
 		t.do("GET /images/"+ref+"/json", nil).ok(404)
+	}},
+	{Name: "an image that was pulled by its digest has no tag in 20.10, and the digest for one in 29", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
+		ref := t.fresh()
+		t.pulled(ref, t.f.Registry.auth())
+		byDigest := repositoryOf(ref) + "@" + t.digest(ref)
+		t.do("DELETE /images/"+ref, nil).ok(200)
+		t.toRemove = append(t.toRemove, "/images/"+byDigest+"?force=1")
+		t.pulled(byDigest, t.f.Registry.auth())
+		i := t.image(byDigest)
+		same(t, "RepoTags", by(t, []string{byDigest}, []string{}, nil), i.RepoTags)
+		same(t, "RepoDigests", []string{byDigest}, i.RepoDigests)
+		t.do("GET /images/"+ref+"/json", nil).ok(404)
+		t.pulled(ref, t.f.Registry.auth())
+		same(t, "RepoTags of both", by(t, []string{ref, byDigest}, []string{ref}, nil), t.image(ref).RepoTags)
+		t.do("DELETE /images/"+ref, nil).ok(200)
+		t.do("GET /images/"+byDigest+"/json", nil).ok(404)
 	}},
 	{Name: "a tag moves to the image that gets it last", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
 		ref := t.fresh()

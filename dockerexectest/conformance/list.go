@@ -37,6 +37,14 @@ var listStatements = []Statement{
 		same(t, "the label", "1", c.Labels["own"])
 		same(t, "Status begins with Up", true, strings.HasPrefix(c.Status, "Up "))
 	}},
+	{Name: "what a container has not is empty in a list, and not null", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		var list []M
+		t.do("GET /containers/json?all=1&"+filters("id", id), nil).ok(200, &list)
+		same(t, "Labels", any(M{}), list[0]["Labels"])
+		same(t, "Ports", any([]any{}), list[0]["Ports"])
+		same(t, "Mounts", any([]any{}), list[0]["Mounts"])
+	}},
 	{Name: "a list tells the code of an end", On: dockers, check: func(t *T) {
 		t.ended("web", "exit 3")
 		c := t.list("all=1")[0]

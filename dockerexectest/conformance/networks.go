@@ -79,6 +79,14 @@ var networkStatements = []Statement{
 		t.tryNetwork("other", M{"IPAM": M{"Config": []M{{"Subnet": t.subnet("0/25")}}}}).is(
 			v20(403, "Pool overlaps with other one on this address space"), v29(403, "invalid pool request: Pool overlaps with other one on this address space"))
 	}},
+	{Name: "the engine picks a subnet that no other network has", On: dockers, check: func(t *T) {
+		seen := map[string]bool{t.inspectNetwork("bridge").IPAM.Config[0].Subnet: true}
+		for _, name := range []string{"a", "b"} {
+			t.network(name, nil)
+			seen[t.inspectNetwork(t.name(name)).IPAM.Config[0].Subnet] = true
+		}
+		same(t, "how many", 3, len(seen))
+	}},
 	{Name: "a subnet that is none is refused", On: dockers, check: func(t *T) {
 		t.tryNetwork("net", M{"IPAM": M{"Config": []M{{"Subnet": "nosuch"}}}}).is(
 			v20(500, "Invalid subnet nosuch : invalid CIDR address: nosuch"), v29(400, `invalid JSON: netip.ParsePrefix("nosuch"): no '/'`))
@@ -115,6 +123,14 @@ var networkStatements = []Statement{
 	}},
 	{Name: "a filter of networks that is none is refused", On: dockers, check: func(t *T) {
 		t.do("GET /networks?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
+	}},
+	{Name: "what a network has not is an empty object", On: dockers, check: func(t *T) {
+		t.network("net", nil)
+		var n M
+		t.do("GET /networks/"+t.name("net"), nil).ok(200, &n)
+		same(t, "Labels", any(M{}), n["Labels"])
+		same(t, "Options", any(M{}), n["Options"])
+		same(t, "Containers", any(M{}), n["Containers"])
 	}},
 	{Name: "the engine's own networks are bridge, host and none", On: dockers, check: func(t *T) {
 		list := t.networks(filters("type", "builtin"))

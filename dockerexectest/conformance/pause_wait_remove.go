@@ -22,6 +22,16 @@ var pauseStatements = []Statement{
 		t.do("POST /containers/"+id+"/unpause", nil).is(all(204, ""))
 		same(t, "Status", "running", t.inspect(id).State.Status)
 	}},
+	{Name: "a paused program does nothing until it runs on", On: dockers, check: func(t *T) {
+		id := t.ready("web", "sleep 500ms -- print 1")
+		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		moment := time.NewTimer(time.Second)
+		<-moment.C
+		same(t, "the log", "ready\n", t.log(id, "stdout=1"))
+		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
+		t.untilStatus(id, "exited")
+		same(t, "the log then", "ready\nline 1\n", t.log(id, "stdout=1"))
+	}},
 	{Name: "pause and unpause are told by events", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
 		t.do("POST /containers/"+id+"/pause", nil).ok(204)

@@ -102,6 +102,16 @@ var volumeStatements = []Statement{
 		t.do("POST /volumes/create", M{"Name": t.name("data"), "Labels": M{"own": "2"}}).ok(201, &v)
 		same(t, "Labels", map[string]string{"own": "1"}, v.Labels)
 	}},
+	{Name: "what a volume has not is null", On: dockers, check: func(t *T) {
+		var v M
+		t.do("POST /volumes/create", M{"Name": t.name("data")}).ok(201, &v)
+		same(t, "Labels", any(nil), v["Labels"])
+		same(t, "Options", any(nil), v["Options"])
+		var list M
+		t.do("GET /volumes?"+filters("name", t.name("nosuch")), nil).ok(200, &list)
+		same(t, "Volumes", any([]any{}), list["Volumes"])
+		same(t, "Warnings", any(nil), list["Warnings"])
+	}},
 	{Name: "a volume keeps its options", On: dockers, check: func(t *T) {
 		var v volume.Volume
 		options := map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
