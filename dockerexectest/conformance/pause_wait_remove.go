@@ -317,8 +317,12 @@ var restartStatements = []Statement{
 		always := t.ready("always", "sleep 1h", host(M{"RestartPolicy": M{"Name": "always"}}))
 		stopped := t.ready("stopped", "sleep 1h", host(M{"RestartPolicy": M{"Name": "unless-stopped"}}))
 		t.do("POST /containers/"+stopped+"/stop", nil).ok(204)
+		unless := t.ready("unless", "sleep 1h", host(M{"RestartPolicy": M{"Name": "unless-stopped"}}))
+		removed := t.ready("removed", "sleep 1h", host(M{"AutoRemove": true}))
 		before := t.inspect(always).State.StartedAt
 		t.f.Restart()
+		t.untilStatus(unless, "running")
+		t.until("a removal", func() bool { return t.do("GET /containers/"+removed+"/json", nil).status == 404 })
 		t.untilStatus(plain, "exited")
 		same(t, "ExitCode", 0, t.inspect(plain).State.ExitCode)
 		t.untilStatus(always, "running")

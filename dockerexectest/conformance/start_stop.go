@@ -188,6 +188,14 @@ var stopStatements = []Statement{
 		same(t, "about a second", true, took >= time.Second && took < 8*time.Second)
 		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
 	}},
+	{Name: "a stop without any time kills after ten seconds", On: dockers, check: func(t *T) {
+		id := t.ready("web", "ignore-term")
+		began := time.Now()
+		t.do("POST /containers/"+id+"/stop", nil).ok(204)
+		took := time.Since(began)
+		same(t, "about ten seconds", true, took >= 10*time.Second && took < 25*time.Second)
+		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
+	}},
 	{Name: "a stop's own time wins over the container's", check: func(t *T) {
 		id := t.ready("web", "ignore-term", M{"StopTimeout": 60})
 		began := time.Now()
