@@ -55,8 +55,9 @@
 //
 // It serves containers, images, networks, volumes, events, info, version, plugins
 // and ping. It does not serve exec, attach, copies, builds, updates, statistics,
-// swarm and prunes: such a request fails the test by its name, and so does a query
-// parameter that it does not know, so that no option is ignored in silence.
+// swarm and prunes: such a request fails the test by its name. So does a query
+// parameter that it does not know, and a filter of a list that engines know and it
+// does not: no option is ignored in silence.
 //
 // A request is carried out once its body has been read, also if its client has
 // left by then. A pull ends with its client, and Docker 29 does not begin a create

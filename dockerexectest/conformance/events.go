@@ -224,7 +224,7 @@ var eventStatements = []Statement{
 		same(t, "local", []string{"create"}, actionsOf(t.events(filters("container", id, "scope", "local"))))
 		same(t, "swarm", []string(nil), actionsOf(t.events(filters("container", id, "scope", "swarm"))))
 	}},
-	{Name: "the filter by image takes its repository", On: dockers, check: func(t *T) {
+	{Name: "the filter of events by image takes its repository", On: dockers, check: func(t *T) {
 		t.told(t.create("web", "exit 0"), "create")
 		found := false
 		for _, m := range t.events(filters("image", repositoryOf(t.f.Image))) {
@@ -232,7 +232,7 @@ var eventStatements = []Statement{
 		}
 		same(t, "it is found", true, found)
 	}},
-	{Name: "the filter by image takes its reference", On: dockers, check: func(t *T) {
+	{Name: "the filter of events by image takes its reference", On: dockers, check: func(t *T) {
 		t.told(t.create("web", "exit 0"), "create")
 		found := false
 		for _, m := range t.events(filters("image", t.f.Image)) {

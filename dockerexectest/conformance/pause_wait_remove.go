@@ -23,10 +23,9 @@ var pauseStatements = []Statement{
 		same(t, "Status", "running", t.inspect(id).State.Status)
 	}},
 	{Name: "a paused program does nothing until it runs on", On: dockers, check: func(t *T) {
-		id := t.ready("web", "sleep 500ms -- print 1")
+		id := t.ready("web", "sleep 5s -- print 1")
 		t.do("POST /containers/"+id+"/pause", nil).ok(204)
-		moment := time.NewTimer(time.Second)
-		<-moment.C
+		t.ended("other", "sleep 6s")
 		same(t, "the log", "ready\n", t.log(id, "stdout=1"))
 		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
 		t.untilStatus(id, "exited")
