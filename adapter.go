@@ -26,8 +26,7 @@ import (
 // Its errors:
 //
 //   - The bare error of a context that ended.
-//   - A temporary error (see [exec.IsTemporary]) for a fault of the engine that will
-//     pass.
+//   - A temporary error (see [exec.IsTemporary]) for a fault of the engine that passes.
 //   - The sentinels of this package and of SwarmKit, bare.
 //   - Any other error says what failed on which object.
 //
@@ -43,21 +42,21 @@ type ContainerAdapter struct {
 
 	containerID  atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
 	isRemoved    atomic.Bool            // this adapter has removed that container
-	mountedUnder atomic.Pointer[string] // the engine's ID in the path of the files that the container mounts; nil: not known
+	mountedUnder atomic.Pointer[string] // the engine ID in the path DIR/ENGINE ID/TASK ID of the container's files; nil: not known
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 
 	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool   // this adapter has started the container, or sent a start that got no answer
-	starts     atomic.Int64  // the number of starts of this adapter that have ended
+	starts     atomic.Int64  // how many start requests of this adapter have got a result
 	starting   chan struct{} // see passGate; its holder sends a start
 
-	// A call of this adapter got no answer: the engine may still carry it out.
-	createLost, networkLost atomic.Bool
+	createLost  atomic.Bool // a create may be under way: this adapter's had no answer, or the name is taken by nothing seen
+	networkLost atomic.Bool // this adapter's create of a network had no answer, and may be under way
 	// A start may be lost: the container may run without the engine's knowledge.
 	startLost atomic.Bool
 
-	// Whether Create found the name taken by a container that is not the task's. This
-	// adapter must not start, stop or remove that container.
+	// Create, or the search for a lost create, found the name taken by a container that is
+	// not the task's. This adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
 	// Each of these warnings is logged only once.
@@ -293,9 +292,10 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // connection to it. Any other error is final. The error names image, attempt and cause.
 // If the cause shows a class of github.com/containerd/errdefs, the error has that class.
 // If the registry refuses the credentials, the text contains "denied". No error contains
-// credentials. No error contains the user or the query of a URL.
+// credentials, nor the user or the query of a URL.
 //
 // The observer of [WithPullObserver] is called from the engine's first message on. If the
+// first attempt fails without a message, it is called from the second attempt on. If the
 // pull ends and the observer has not seen the last state, the observer is called once more,
 // within a tenth of a second. PullImage waits for that call. If ctx ends, the observer is
 // not called again. PullImage then returns within a second, even if the observer or the
@@ -312,7 +312,7 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by newContainerConfig
+	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by translateTask
 	if _, isDigest := ref.(reference.Canonical); isDigest || policy == PullIfMissing {
 		present, err := a.imagePresent(ctx)
 		if present {
@@ -392,7 +392,8 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // secrets and configs, may refer to the node. If node is nil, the node's values are empty.
 //
 // deps hands out secrets and configs; nil if there are none. Only Create and Start ask
-// deps, and only for what the task references. The adapter expands templates in it.
+// deps, and only for what the task references. The adapter expands the templates in the
+// secrets and configs that deps hands out.
 // A task is refused if deps has no getter for what it references. If a getter returns
 // an error, or nil, the payload has not arrived yet: Create or Start fails with a
 // temporary error.

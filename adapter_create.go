@@ -112,7 +112,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 	}
 }
 
-// passOn logs the warnings in an engine's answer to a create, each text once for the task.
+// passOn logs the warnings in an engine's answer to a create, each text once for the adapter.
 func (a *ContainerAdapter) passOn(ctx context.Context, config *containerConfig, warnings ...string) {
 	for _, warning := range warnings {
 		warning = strings.TrimSpace(a.scrubber().clean(warning, longestWarning))
@@ -390,9 +390,10 @@ func (a *ContainerAdapter) inspectAs(ctx context.Context, nameOrID string) (cont
 
 // findByLabel returns the ID of the container that has the task's label, and notes the ID.
 // The ID is empty if no container has the label, or several have it. known is the ID that
-// the task's container had; empty: not known. If known is set, findByLabel leaves out the
-// container with that ID, which is gone, and a container with the task's name, which is not
-// the task's. For a fake, which need not implement ContainerList, the ID is always empty.
+// the task's container had; empty: not known. If known is set, the container with that ID is
+// gone: findByLabel leaves it out. It then also leaves out the container that has the task's
+// name: another container has taken that name. For a fake, which need not implement
+// ContainerList, the ID is always empty.
 func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id string, err error) {
 	if a.engine.api.isFake {
 		return "", nil

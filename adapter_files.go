@@ -33,7 +33,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		return nil, nil, err
 	}
 	var credential []byte
-	if d, _ := whole.credentialConfig(); d != nil { // checked by newContainerConfig
+	if d, _ := whole.credentialConfig(); d != nil { // checked by translateTask
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
@@ -208,7 +208,7 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files. by is the one for whom it asks.
+// engine and removes leftover files. The parameter by is the caller for whom it asks.
 func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil

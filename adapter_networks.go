@@ -129,8 +129,9 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 
 // connectRest connects the container id to the task's networks that it has not joined.
 // joined holds the networks of a container that existed before, perhaps made with an
-// older API version. For a new container, joined is nil. If joined has no networks, the
-// answer comes from a fake, and the container's networks are not known.
+// older API version. For a new container, joined is nil. If joined is not nil and lists no
+// networks, a fake has answered the inspect. Then it is not known which networks the
+// container has joined.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, joined *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := joined == nil || len(joined.Networks) == 0
@@ -224,8 +225,8 @@ func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner
 	return engineError(ctx, err, "remove network %s", name)
 }
 
-// neededByCreated reports whether a container of another task needs the network, and is
-// created and not yet started. The engine does not count such a container as a user.
+// neededByCreated reports whether a container that is not this task's needs the network, and
+// is created and not yet started. The engine does not count such a container as a user.
 // For a fake, the result is false: a fake need not implement ContainerList.
 func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bool, error) {
 	if a.engine.api.isFake {
@@ -255,7 +256,7 @@ func ownerOf(found *network.Inspect) networkOwner {
 	return networkOwner{id: found.ID, ours: ours}
 }
 
-// difference says how the network found differs from the wanted one. It is empty if the
+// difference says how the network that was found differs from the wanted one. It is empty if the
 // network does not differ. The driver counts only if the task names one: the default
 // depends on the engine's system. Subnets count only for a family (IPv4 or IPv6) for
 // which the task names a subnet. For the other family the engine picks one.
@@ -281,8 +282,8 @@ func (n networkConfig) difference(found *network.Inspect) string {
 }
 
 // subnetsOf returns the subnets of an address configuration, in one spelling and order.
-// families are subnets too. If families is not empty, subnetsOf leaves out the subnets of
-// an address family (IPv4 or IPv6) that families does not have.
+// The parameter families is a list of subnets. If it is not empty, subnetsOf returns only the
+// subnets of an address family (IPv4 or IPv6) of which families has at least one.
 func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	var all []string
 	for _, c := range configs {
@@ -373,8 +374,8 @@ func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeo
 	return do()
 }
 
-// learn notes what is known of the network. If the network with that ID is already known as
-// made here, that stays: a network with a ConfigFrom has no label that would tell.
+// learn notes what is known of the network. A network that was made here stays noted as made
+// here if owner has the same ID: a network with a ConfigFrom has no label that would tell.
 func (s *sharedNetworks) learn(name string, owner networkOwner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

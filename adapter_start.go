@@ -22,9 +22,9 @@ import (
 // If this adapter has sent the start of the container, Start returns nil, also if that start
 // got no answer. If an earlier process has sent it, Start returns [exec.ErrTaskStarted],
 // bare. Start inspects the container first in two cases only: the last Create returned
-// [exec.ErrTaskPrepared], or this adapter has already sent a start. So in a second process
-// call Create first: otherwise Start would send the start again. A start that the engine
-// refused does not count: the next Start sends it again.
+// [exec.ErrTaskPrepared], or this adapter has already sent a start. So, in a second
+// process, call Create before Start: otherwise Start would send the start again. A start
+// that the engine refused does not count: the next Start sends it again.
 //
 // If the engine ends within a start, the container may run without network and log. Such a
 // container is stopped, and the error says so.
@@ -80,8 +80,8 @@ func (a *ContainerAdapter) resolveStart(ctx context.Context, err error, stop fun
 }
 
 // sendStart sends one start request. It notes whether the start may be lost. starts is the
-// number of starts that had ended when the caller looked at the container. If another one
-// has ended since, sendStart looks again.
+// value of a.starts from before the caller looked at the container. If a.starts has grown
+// since, sendStart looks at the container again.
 func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -206,12 +206,13 @@ const killDelay = 2 * time.Second
 // rounded up to whole seconds. If the task sets none, the engine uses that of the image,
 // or its own default. A container that is gone or does not run is no error.
 //
-// Shutdown may be called again, also while it runs: the container gets one stop signal.
-// After a stop that failed, the next call sends no second one. It inspects the container
-// until the container has ended. Two seconds after the grace period, Shutdown kills the
-// container. The grace period begins when the stop is sent. A stop that got no connection,
-// or that the engine refused, does not count: the next call sends the stop again. If a start
-// may be lost, Shutdown takes up to 20 seconds more: see [WithRequestTimeout].
+// Shutdown may be called again, also while it runs: the container gets one stop signal. If
+// a stop may have reached the container, the next call sends no second one. It inspects the
+// container until the container has ended. Two seconds after the grace period, Shutdown
+// kills the container. The grace period begins when the stop is sent. If the stop got no
+// connection, or the answer says that the engine did nothing (400, 401, 403 or 501), the
+// next call sends the stop again. If a start may be lost, Shutdown takes up to 20 seconds
+// more: see [WithRequestTimeout].
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil

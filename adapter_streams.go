@@ -41,7 +41,7 @@ import (
 //   - Every ten seconds while the stream is refused. A hundred tasks then make ten requests
 //     a second.
 //
-// Both intervals vary by a tenth. The stream is refused if the engine, or a proxy in front
+// The last two intervals vary by a tenth. The stream is refused if the engine, or a proxy in front
 // of it, answers the request for the stream with an error. It also counts as refused if the
 // request has had no answer for five seconds, until the answer comes. An answer such as 503
 // counts only once the stream has been lost for a minute.
@@ -150,7 +150,8 @@ func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (c
 // rename, pause, unpause and health_status. It delivers each once, in the engine's
 // order. All events that happen after Events has returned are delivered. Events from
 // shortly before the return may come first, and so may events from an outage during which
-// Events waited. The shared stream sends; the channel holds 8 events and is never closed.
+// Events waited. The channel holds 8 events. It is never closed. A slow reader does not
+// delay other subscribers.
 //
 // An event is a hint, and inspect is the truth: a label of the container can override
 // any attribute of the event except "name". The attributes are shared with other
@@ -283,8 +284,8 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // published, or once it is gone. A passing fault of the engine does not end it: it
 // continues where the stream broke off, without losing or repeating a line.
 //
-// If log rotation has dropped the last published line by then, lines after that one may be
-// missing too. Then a warning is logged, and the next message has the attribute
+// If log rotation drops the last published line before PublishLogs continues, lines after
+// that line may be missing too. Then a warning is logged, and the next message has the attribute
 // com.dockerexec.log.gap ([AttrLogGap]) with the time of the last published line. If the
 // engine's clock was also set back, new lines may be missing until the clock has passed the
 // times of all published lines. If the engine's file of the log is damaged (log driver

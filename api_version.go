@@ -30,7 +30,7 @@ import (
 // version that an older engine refuses. And it never raises a version.
 type apiVersion struct {
 	client engineapi.APIClient
-	isFake bool           // no ping, and none of the requests that fakes need not implement
+	isFake bool           // the client is a fake: it gets no ping, and no request that fakes may lack
 	shared *clientVersion // the version, which all Engines of the client share
 	agreed atomic.Bool    // this Engine has agreed on the version, so it need not ping
 
@@ -349,8 +349,8 @@ func (s *clientVersion) agree(ctx context.Context, client engineapi.APIClient, p
 		return s.change(ctx, func() {
 			client.NegotiateAPIVersionPing(ping)
 			s.version, s.known = client.ClientVersion(), true
-			// A version that the ping did not lower was fixed by the user. If the user has
-			// fixed a lower version than the engine's, setLocked finds that out.
+			// The negotiation lowers a version that is above the ping's, unless the user has
+			// fixed it. A fixed version that is not above the ping's is found by setLocked.
 			s.fixed = versions.GreaterThan(s.version, ping.APIVersion)
 		})
 	}

@@ -82,7 +82,7 @@ var (
 		},
 	}
 	// The engine lost its containerd, or the engine is stopping. Newer engines answer
-	// some calls with 503 then. The phrases are for the calls that they answer with 500.
+	// some calls with 503 then. The phrases are for answers with 500, of any engine.
 	lostContainerd = classifier{
 		class: cerrdefs.IsInternal,
 		says: []phrase{

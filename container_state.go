@@ -300,7 +300,7 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 
 // hasLogDetails reports whether the container's log driver was told to keep labels,
 // environment or a tag with each message. Only then the engine is asked for details: if it
-// sent none, the first word of each line would be taken for details.
+// ignored the request, the first word of each line would be taken for details.
 func hasLogDetails(answer container.InspectResponse) bool {
 	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
 		return false

@@ -38,7 +38,7 @@ type controller struct {
 	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
 
 	ports   *api.PortStatus // as last seen
-	portsAt time.Time       // when they were read; zero: the next PortStatus must ask the engine
+	portsAt time.Time       // when they were read, or a time-out prevented that; zero: the next PortStatus must ask the engine
 }
 
 var (
@@ -331,8 +331,8 @@ func (c *controller) setPorts(ports *api.PortStatus, at time.Time) {
 	c.ports, c.portsAt = ports, at
 }
 
-// takePorts returns the kept ports if they were read within portsAge. It does so once:
-// the next PortStatus asks the engine.
+// takePorts returns the kept ports if portsAt is at most portsAge ago. It does so once: the
+// next PortStatus asks the engine.
 func (c *controller) takePorts() (ports *api.PortStatus, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -228,8 +228,8 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 }
 
 // noteChecks logs a warning, once, if the engine no longer runs the container's health
-// checks. checks is the record of the answers before this one. now is a time for
-// [checkRecord.look].
+// checks. checks is the record of the answers before this one. now is what
+// [checkRecord.look] needs: the time on a clock that stands still while the engine is away.
 func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer container.InspectResponse, now time.Duration) {
 	silence, stopped := checks.look(answer, now)
 	if !stopped {

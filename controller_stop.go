@@ -56,9 +56,9 @@ func (c *controller) end(ctx context.Context) error {
 // persistEnd stops the container of a task that fails, again and again until it has ended.
 func (c *controller) persistEnd(ctx context.Context) error { return c.persist(ctx, c.end) }
 
-// stopResult returns the error of a stop that ended with err. After a failure it looks
-// at the container, because the engine may not notice that its own stop has ended the
-// container.
+// stopResult returns the error of a stop that ended with err. If err is neither temporary nor
+// a refusal, stopResult looks at the container: the engine may not notice that its own stop
+// has ended the container.
 func (c *controller) stopResult(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -108,8 +108,8 @@ func (c *controller) Remove(ctx context.Context) error {
 	})
 }
 
-// remove tries once to remove the container and the networks. stopped says whether the
-// container has been stopped, so that only one try stops it.
+// remove tries once to remove the container and the networks. stopped says that no stop is
+// to be tried any more. remove sets it once a stop has succeeded, or has failed for good.
 func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	removable, err := c.removable(ctx)
 	if err != nil {

@@ -51,10 +51,9 @@ the example of [NewEngine] does. The client has OpenTelemetry traces of its own.
 The caller's task and node description are never changed: an adapter works on a
 copy, in which it expands templates once. The same task makes the same requests
 every time. No field is dropped in silence. A field is translated, or read by
-schedulers only, or the task is refused. Two fields only cause a warning, once for
-each task: ingress ports, which need a routing mesh that an engine alone does not
-have, and a CPU limit above the host's cores, which is capped. docs/fields.md has
-all fields.
+schedulers only, or the task is refused. A warning names what is carried out in part:
+ports and networks of the routing mesh; a CPU limit above the host's cores; options of
+a volume that already exists with other options. docs/fields.md has all fields.
 
 Containers, networks and volumes are found again by name and label. So a new adapter
 in a new process continues where another one stopped. The container's name
@@ -66,7 +65,8 @@ label counts as the task's if its name contains the task's ID, but Create never
 takes it over.
 
 Networks that this package makes have the label com.dockerexec.network, see
-[LabelNetwork]. Only these networks are removed, by the last task that uses them.
+[LabelNetwork]; those with a ConfigFrom cannot have it. Only networks that it made are
+removed, by the last task that uses them.
 Secrets and configs are read-only files in the container, on a memory file system
 of this host. docs/operations.md has the details of networks and files.
 
@@ -74,9 +74,9 @@ of this host. docs/operations.md has the details of networks and files.
 
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
-more than an adapter: they stop a container whose health check failed. They repeat
-a failed removal, and a failed stop of a container whose health check failed or whose
-start the engine lost. Their methods:
+more than an adapter: they stop a container whose health check failed. They repeat a
+removal that failed, and a stop of theirs that failed. They stop a container whose start
+the engine lost: see "Lost starts" in docs/operations.md. Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
     Start returns exec.ErrTaskStarted if it has been started already. If the pull

@@ -127,7 +127,8 @@ func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
 //   - The error of get, if no version could be agreed on.
 //   - requestTimeoutError, after a time-out.
 //   - versionCutError, after a call that was cut short for a change of the version.
-//   - An error that the function call itself makes, such as the refusal of a hook.
+//   - An error that does not come from the client, but from other code in call, such as the
+//     refusal of a hook.
 func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	e := by.handle()
 	timeout := e.options.requestTimeout
@@ -235,7 +236,7 @@ func (e *Engine) openEvents(ctx context.Context, since string, unanswered func()
 	return opened, err
 }
 
-// do is request for a call whose answer is only an error.
+// do does the same as the function request, for a call that returns only an error.
 func do(ctx context.Context, by caller, extra time.Duration, call func(context.Context) error) error {
 	_, err := request(ctx, by, extra, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, call(ctx)

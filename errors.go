@@ -98,8 +98,8 @@ type errorKind int
 
 const (
 	noError         errorKind = iota
-	kindUnreachable           // no connection, or an answer that was cut short
-	kindTimedOut              // no answer in time
+	kindUnreachable           // no connection, an answer that was cut short, or a time-out of the transport
+	kindTimedOut              // no answer within the request time-out
 	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; the client's version is too new or too old
 	kindBusy                  // 409, 500
 	kindRefused               // 400, 401, 403, 501
@@ -224,8 +224,8 @@ func tryAgain(ctx context.Context, err error) error {
 func isAnswer(err error) bool { return knownClass(err) != nil }
 
 // isUndone reports whether an engine answered a request with 400, 401, 403 or 501: then it
-// has done nothing. For classify, one of these answers is no refusal but a passing fault:
-// the engine does not speak the client's API version.
+// has done nothing. That includes the 400 of an engine that does not speak the client's API
+// version, although classify takes that answer for a passing fault.
 func isUndone(err error) bool {
 	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
 }

@@ -8,10 +8,11 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
-	"github.com/dockerexec/dockerexec/dockerexectest"
-	"github.com/dockerexec/dockerexec/dockerexectest/conformance"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
+	"github.com/dockerexec/dockerexec/dockerexectest/conformance"
 )
 
 // What the statements say of running engines, they say of this one.

@@ -33,14 +33,14 @@ func startContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, c.startAnew()
 }
 
-// givesUp reports whether the client of a create or a start has left already:
-// Docker 29 does neither then.
+// givesUp reports whether the engine gives up a create or a start because the client has
+// left. Only Docker 29 does so.
 func (e *Engine) givesUp(r *request) bool {
 	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
 }
 
-// startAnew starts the container and counts its restarts from none. The caller
-// holds mu.
+// startAnew starts the container and begins to count its restarts at 0. The caller holds
+// mu.
 func (c *Container) startAnew() error {
 	c.restarts, c.backOff = 0, 0
 	return c.start()
@@ -59,14 +59,16 @@ func (c *Container) start() error {
 		}
 		return err
 	}
-	if err := e.checkHostPaths(c); err != nil {
-		return fail(128, err)
+	for _, m := range c.hostConfig.Mounts {
+		if err := e.checkHostPath(m); err != nil {
+			return fail(128, err)
+		}
 	}
 	args := slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd))
 	mount := func() { e.emitMounts(c, events.ActionMount) }
 	if e.dialect == DockerV29 {
 		mount()
-		if err := c.checkProgram(args); err != nil { // seen before the networks are joined
+		if err := c.checkProgram(args); err != nil { // checked before the networks are joined
 			for _, p := range c.endpoints {
 				if n, _ := e.findNetwork(p.network); n != nil {
 					e.emitNetwork(n, events.ActionDisconnect, c.id)
@@ -99,7 +101,7 @@ func (c *Container) start() error {
 	}
 	e.made++
 	c.run, c.running, c.restarting, c.errorText, c.exitCode = r, true, false, "", 0
-	c.oomKilled = c.oomKilled && e.dialect == DockerV20 // which tells of the run before until this one ends
+	c.oomKilled = c.oomKilled && e.dialect == DockerV20 // Docker 20.10 keeps it until this run ends
 	c.byHand = false
 	c.pid = 1000 + e.made
 	c.starts++
@@ -122,8 +124,7 @@ func (c *Container) checkProgram(args []string) *apiError {
 	return nil
 }
 
-// end is what the engine does when a run is over. Only the first call of a run
-// does something. The caller holds mu.
+// end ends a run. A second call for the same run does nothing. The caller holds mu.
 func (c *Container) end(r *run, code int) {
 	if r.hasEnded {
 		return
@@ -135,7 +136,7 @@ func (c *Container) end(r *run, code int) {
 	}
 	r.kill()
 	if code < 0 || code > 255 {
-		code &= 0xff // as the kernel has it
+		code &= 0xff // the kernel keeps 8 bits
 	}
 	c.run, c.running, c.paused, c.pid, c.exitCode, c.oomKilled = nil, false, false, 0, code, r.isOOM
 	c.ends, c.endCode = c.ends+1, code
@@ -201,7 +202,8 @@ func (c *Container) afterEnd(code int, ran time.Duration) {
 	}
 }
 
-// endByOOM ends the container as the kernel does.
+// endByOOM ends the run r as the kernel does if a container takes too much memory. nil is
+// the current run.
 func (c *Container) endByOOM(r *run) {
 	e := c.engine
 	e.mu.Lock()
@@ -219,19 +221,20 @@ func (c *Container) endByOOM(r *run) {
 	c.end(r, 137)
 }
 
-// send sends a signal to the container's process. The caller holds mu; it runs.
+// send sends a signal to the container's process. The container runs, or waits for its
+// restart. The caller holds mu.
 func (c *Container) send(s syscall.Signal) {
 	isStop := c.config.StopSignal == "" || s == stopSignalOf(c.config.StopSignal) || s == sigKILL
 	if isStop && !c.engine.isMute {
 		c.byHand = true
 	}
-	if c.run == nil { // it is between two runs
+	if c.run == nil { // the container waits for its restart
 		if isStop {
 			c.giveUpRestart()
 		}
 		return
 	}
-	if c.engine.dialect != PodmanV4 { // which tells of kills alone that are asked for
+	if c.engine.dialect != PodmanV4 { // Podman emits only the kills of kill requests
 		c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
 	}
 	if s == sigKILL {
@@ -243,11 +246,11 @@ func (c *Container) send(s syscall.Signal) {
 	}
 	select {
 	case c.run.signals <- s:
-	default: // nobody reads them
+	default: // the program does not read its signals: this one is lost
 	}
 }
 
-// killNow ends the container. The caller holds mu.
+// killNow kills the container, so that it is not restarted. The caller holds mu.
 func (c *Container) killNow() {
 	c.byHand = true
 	if c.run != nil {
@@ -256,8 +259,8 @@ func (c *Container) killNow() {
 	c.giveUpRestart()
 }
 
-// giveUpRestart has a container that is between two runs stay ended. The caller
-// holds mu.
+// giveUpRestart cancels the restart that the container waits for, if it waits for one.
+// The caller holds mu.
 func (c *Container) giveUpRestart() {
 	if c.restarting {
 		c.restarting = false
@@ -298,7 +301,7 @@ func killContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, nil
 }
 
-// stopOptions reads what stop and restart share.
+// stopOptions returns the signal and the grace period (in seconds) of a stop or a restart.
 func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err error) {
 	text := c.config.StopSignal
 	if text == "" {
@@ -313,7 +316,7 @@ func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err er
 	}
 	grace = c.grace()
 	if asked := r.query.Get("t"); asked != "" {
-		grace, _ = strconv.Atoi(asked) // checked before
+		grace, _ = strconv.Atoi(asked) // checked by checkGrace
 	}
 	return s, grace, nil
 }
@@ -328,7 +331,7 @@ func (e *Engine) checkGrace(r *request) *apiError {
 	return nil
 }
 
-// grace is the container's own grace period in seconds.
+// grace returns the container's own grace period in seconds.
 func (c *Container) grace() int {
 	if c.config.StopTimeout != nil {
 		return *c.config.StopTimeout
@@ -361,12 +364,12 @@ func stopContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, nil
 }
 
-// stop sends a signal, waits for the grace period (negative: for ever), and kills.
-// It returns when the container has ended, or the engine's process. The caller
-// holds mu, which stop gives up while it waits.
+// stop sends a signal, waits for the grace period (negative: for ever), and then kills. It
+// returns when the container or the engine's process has ended. The caller holds mu. stop
+// unlocks mu while it waits.
 func (c *Container) stop(s syscall.Signal, grace int, life <-chan struct{}) {
 	e := c.engine
-	if c.run == nil { // it is between two runs
+	if c.run == nil { // the container waits for its restart
 		c.byHand = true
 		c.giveUpRestart()
 		c.emit(events.ActionStop, nil)
@@ -407,7 +410,7 @@ func (c *Container) stop(s syscall.Signal, grace int, life <-chan struct{}) {
 	}
 }
 
-// stopAll stops every container at once, as an engine does that ends.
+// stopAll stops all containers at the same time, as an engine does at its own end.
 func (e *Engine) stopAll(life <-chan struct{}) {
 	e.mu.Lock()
 	var ended []<-chan struct{}
@@ -436,8 +439,8 @@ func (e *Engine) stopAll(life <-chan struct{}) {
 	}
 }
 
-// resumeAfterRestart has the container go on when the engine is back. The caller
-// holds mu.
+// resumeAfterRestart does what an engine does with a container after its own restart. The
+// caller holds mu.
 func (c *Container) resumeAfterRestart() {
 	policy := c.hostConfig.RestartPolicy
 	switch {
