@@ -129,3 +129,19 @@ func TestAnEndDuringACheck(t *testing.T) {
 		assert.Empty(t, state(t, c, "task").Health.Log)
 	})
 }
+
+// What a container's check leaves open is taken from its image's.
+func TestACheckIsCompletedByTheImages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := dockerexectest.New(t)
+		c := e.Client()
+		e.LocalImage("example/web:1", nil, dockerexectest.WithHealthcheck(container.HealthConfig{
+			Interval: time.Second, Timeout: 2 * time.Second, StartPeriod: 3 * time.Second, StartInterval: 4 * time.Second, Retries: 5}))
+		create(t, c, "web", "example/web:1", func(c *container.Config, _ *container.HostConfig) {
+			c.Healthcheck = &container.HealthConfig{Interval: time.Minute}
+		})
+		assert.Equal(t, &container.HealthConfig{Test: []string{"CMD", "/health"},
+			Interval: time.Minute, Timeout: 2 * time.Second, StartPeriod: 3 * time.Second, StartInterval: 4 * time.Second, Retries: 5},
+			e.Container("web").Inspect().Config.Healthcheck)
+	})
+}
