@@ -143,7 +143,7 @@ func (c *controller) Start(ctx context.Context) error {
 		}
 		for repairs := 0; ; repairs++ {
 			err := c.startMade(ctx)
-			if !IsUnknownContainer(err) || c.mayHaveStarted() || repairs == mostRepairs {
+			if !IsUnknownContainer(err) || !c.mayMakeAgain() || repairs == mostRepairs {
 				return err
 			}
 			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("the container vanished before its start, making it again")
@@ -157,11 +157,12 @@ func (c *controller) Start(ctx context.Context) error {
 	})
 }
 
-// mayHaveStarted reports whether a container of the task may have been started.
-func (c *controller) mayHaveStarted() bool {
+// mayMakeAgain reports whether the task has been prepared, and its container has certainly
+// not been started.
+func (c *controller) mayMakeAgain() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.mayHaveRun || c.adapter.isStarted.Load()
+	return c.mayExist && !c.mayHaveRun && !c.adapter.isStarted.Load()
 }
 
 // startMade starts the container that Prepare has made.
