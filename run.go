@@ -168,23 +168,17 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 // steps takes the task from its pull to its end. It calls beforeStart before each start of
 // the container.
 func (r *run) steps(ctx context.Context, beforeStart func()) error {
-	for tries := 0; ; tries++ {
-		r.result.State = api.TaskStatePreparing
-		r.say(ctx, nil, nil)
-		if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
-			return err
-		}
-		r.result.State = api.TaskStateStarting
-		r.say(ctx, nil, nil)
-		beforeStart()
-		err := r.repeat(ctx, r.controller.Start)
-		if err == nil || err == exec.ErrTaskStarted { //nolint:errorlint // bare
-			break
-		}
-		// Somebody has removed the container before its start: it is made again.
-		if !isContainerGone(err) || r.adapter.isStarted.Load() || tries == mostRepairs {
-			return err
-		}
+	r.result.State = api.TaskStatePreparing
+	r.say(ctx, nil, nil)
+	if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+		return err
+	}
+	r.result.State = api.TaskStateStarting
+	r.say(ctx, nil, nil)
+	beforeStart()
+	r.controller.remade = beforeStart
+	if err := r.repeat(ctx, r.controller.Start); err != nil && err != exec.ErrTaskStarted { //nolint:errorlint // bare
+		return err
 	}
 	r.result.State = api.TaskStateRunning
 	r.say(ctx, nil, nil)

@@ -108,7 +108,10 @@ func TestSetHealth(t *testing.T) {
 		e.Container("web").SetHealth("unhealthy")
 		stop := told(t, c)
 		time.Sleep(1500 * time.Millisecond)
-		assert.Equal(t, "unhealthy", state(t, c, "web").Health.Status) // whatever the check says
+		found := state(t, c, "web").Health
+		assert.Equal(t, "unhealthy", found.Status) // whatever the check says
+		assert.Equal(t, 4, found.FailingStreak)    // three at once, and the check since
+		assert.Len(t, found.Log, 1)
 		e.Container("web").SetHealth("healthy")
 		assert.Equal(t, []events.Action{"exec_create: check", "exec_start: check", "exec_die", "health_status: healthy"}, stop())
 		running(t, e, c, "bare", dockerexectest.UntilStopped(0))
