@@ -336,6 +336,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // other errors are final: for example, a log driver that cannot be read, or an error
 // that the engine reports in the middle of the log.
 func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
+	return a.publishLogsOf(ctx, a, options, publisher)
+}
+
+// publishLogsOf is PublishLogs for a target that stands for the adapter.
+func (a *ContainerAdapter) publishLogsOf(ctx context.Context, target logTarget, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
 	first, err := logsOptions(options)
 	if err != nil {
 		return err
@@ -343,7 +348,7 @@ func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubsc
 	if publisher == nil {
 		return errors.New("dockerexec: the log publisher is nil")
 	}
-	p := newLogPublication(a, a.engine.options.logRate, first, options.Since, publisher)
+	p := newLogPublication(target, a.engine.options.logRate, first, options.Since, publisher)
 	var pauses backoff
 	for {
 		done, err := p.pass(ctx)
