@@ -59,6 +59,8 @@ type ContainerAdapter struct {
 	// not the task's. This adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
+	isAlone bool // no controller stands for the adapter: see taskTable
+
 	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 	said                                       saidTexts
@@ -67,8 +69,8 @@ type ContainerAdapter struct {
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
 // stream and no pull with any other adapter. To run more than one task, make one
 // Engine, and from it an adapter for each task. The rest is as for [NewEngine] and
-// [Engine.Adapter], except that a task that references a config is refused. secrets may
-// be nil if the task references none.
+// [Engine.Adapter], except that a task that references a config or has a cluster volume is
+// refused. secrets may be nil if the task references none.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -109,9 +111,10 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 
 // ready comes before each call that makes something. It agrees on the API version. It
 // refuses a task if the version lacks one of the task's fields, or if the task's files
-// cannot be written. It returns the translated task and the version.
+// cannot be written. While a cluster volume of the task is not published, the error is
+// temporary. ready returns the translated task and the version.
 func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, version string, err error) {
-	config, _, err = a.fullTask()
+	config, given, err := a.fullTask()
 	if err != nil {
 		return nil, "", err
 	}
@@ -120,6 +123,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 		return nil, "", a.hide(err)
 	}
 	if err := config.checkVersion(version); err != nil {
+		return nil, "", err
+	}
+	if _, err := a.volumePaths(config, given); err != nil {
 		return nil, "", err
 	}
 	return config, version, a.checkFiles(ctx, config.files)
@@ -198,6 +204,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if err == nil || isContainerGone(err) {
 		a.isRemoved.Store(true)
 		a.forgetStop(nil)
+		a.engine.tasks.forget(a.taskID)
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)
@@ -358,18 +365,34 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // node describes the node that the task runs on. Templates in the task, and in its
 // secrets and configs, may refer to the node. If node is nil, the node's values are empty.
 //
-// deps hands out secrets and configs; nil if there are none. Only Create and Start ask
-// deps, and only for what the task references. The adapter expands the templates in the
-// secrets and configs that deps hands out.
-// A task is refused if deps has no getter for what it references. If a getter returns
+// deps hands out secrets, configs and the paths of cluster volumes; nil if there are none.
+// Only Create and Start ask deps for secrets and configs, and only for those that the task
+// references. The adapter expands the templates in the secrets and configs that deps hands
+// out. A task is refused if deps has no getter for what it references. If a getter returns
 // an error, or nil, the payload has not arrived yet: Create or Start fails with a
 // temporary error.
+//
+// A mount of type cluster becomes a bind mount of the path that deps.Volumes() returns for
+// the ID of its volume. The path must be on the engine's host. Each method that makes
+// something asks for the path first. As long as the getter returns an error, or an empty
+// path, the method fails with a temporary error, and has made nothing.
 //
 // A task that cannot run as asked, or is nil, is refused: errors.As finds a
 // *[FieldError], which names the field at fault. [ErrImageRequired] and
 // [exec.ErrRuntimeUnsupported] are returned bare. A nil client and an option whose
 // value is impossible are errors too (see [Option]).
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	a, err := e.controllersAdapter(node, task, deps)
+	if err != nil {
+		return nil, err
+	}
+	a.isAlone = true
+	e.tasks.note(a.taskID)
+	return a, nil
+}
+
+// controllersAdapter is Adapter for a controller, which notes the task itself.
+func (e *Engine) controllersAdapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	if err := e.usable(); err != nil {
 		return nil, err
 	}
@@ -378,40 +401,4 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 		return nil, err
 	}
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-}
-
-// deferredAdapter is Adapter for a node that may not be known yet. node returns nil as
-// long as the node is not known. Meanwhile a task that depends on the node makes nothing.
-func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
-	known := node()
-	if known != nil {
-		return e.Adapter(known, task, deps)
-	}
-	if err := e.usable(); err != nil {
-		return nil, err
-	}
-	config, given, err := resolveTask(nil, false, task, deps)
-	switch err {
-	case nil:
-		return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-	case errNodeUnknown: //nolint:errorlint // bare
-		own := task.Copy()
-		return newContainerAdapter(e, identityOf(own), deferredTask(func() (*containerConfig, payloads, error) {
-			now := node()
-			return resolveTask(now, now != nil, own, deps)
-		})), nil
-	default:
-		return nil, err
-	}
-}
-
-// refusedAdapter returns the adapter of a refused task. The task may already have a
-// container, made by another version of this package or by another executor. The adapter
-// finds, stops and removes that container, and makes nothing. If the task can have no
-// container at all, refusedAdapter returns the refusal.
-func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
-	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
-		return nil, refusal
-	}
-	return newContainerAdapter(e, identityOf(task), makesNothing(refusal)), nil
 }

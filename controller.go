@@ -54,6 +54,7 @@ var (
 // task has reached.
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	adapter.startLost.Store(startMayBeLost(state))
+	adapter.engine.tasks.enter(adapter.taskID)
 	return &controller{
 		adapter:    adapter,
 		busy:       make(chan struct{}, 1),
@@ -93,6 +94,9 @@ func (c *controller) run(ctx context.Context, kind operationKind, do func(contex
 	}
 	defer c.leave(op)
 	err := opCtx.Err()
+	if err == nil && kind != opAsking {
+		err = c.adapter.engine.tasks.await(opCtx, c.adapter.taskID)
+	}
 	if err == nil {
 		err = do(opCtx)
 	}
@@ -202,6 +206,9 @@ func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, opti
 func (c *controller) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.closed {
+		c.adapter.engine.tasks.leave(c.adapter.taskID)
+	}
 	c.closed = true
 	c.interruptLocked(opAsking, exec.ErrControllerClosed)
 	return nil

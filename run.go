@@ -91,7 +91,7 @@ const runOvertime = 2 * time.Minute
 // that has no answer yet goes on until [WithRequestTimeout]. Run is safe for concurrent use.
 func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResult, error) {
 	r := &run{options: o}
-	adapter, err := e.Adapter(o.Node, task, o.Deps)
+	adapter, err := e.controllersAdapter(o.Node, task, o.Deps)
 	if err != nil {
 		r.result = RunResult{State: api.TaskStateRejected, Reason: err.Error()}
 		r.say(ctx, nil, err)
