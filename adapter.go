@@ -134,7 +134,8 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 // CreateVolumes creates the task's named volumes that have a driver configuration, in
 // sorted order. A volume that exists is used as it is. If it has other driver options or
 // labels than the task asks for, one warning names them. The engine itself makes the other
-// volumes, when it creates the container. Named volumes are never removed.
+// volumes, when it creates the container. It makes all of them if a proxy forbids this
+// request; one warning says so. Named volumes are never removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -144,6 +145,10 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
+		if err != nil && ctx.Err() == nil && forbidsRequest(err) {
+			a.engine.optional.without(a.logContext(ctx), "POST /volumes/create", err, "the engine makes volumes when it creates the container, and nobody sees whether one exists with other options")
+			return nil
+		}
 		if err != nil {
 			what := "create volume " + v.Name
 			if v.Driver != "" { // empty: the engine's default
@@ -151,50 +156,12 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 			}
 			return engineError(ctx, err, "%s", what)
 		}
+		a.engine.optional.answered("POST /volumes/create")
 		if difference := volumeDifference(v, answer); difference != "" && a.said.first("volume "+v.Name) {
 			log.G(a.logContext(ctx)).Warnf("task field %s.VolumeOptions: volume %s exists and differs: %s; it is used as it is", config.volumePath(v.Name), v.Name, difference)
 		}
 	}
 	return nil
-}
-
-// Inspect returns the engine's record of the container. The secrets of the task are
-// taken out of its State.Error. Its State is never nil: an answer without a state is an
-// error. If there is no such container, [IsUnknownContainer] recognises the error.
-func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
-	answer, err := a.inspect(ctx)
-	return a.checkInspect(ctx, answer, err)
-}
-
-// checkInspect turns the engine's answer to an inspect into the result of Inspect, and
-// notes the container's ID.
-func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
-	if err != nil {
-		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.name)
-	}
-	if answer.ContainerJSONBase == nil || answer.State == nil {
-		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
-	}
-	if a.checkOwner(answer) == nil {
-		a.noteContainer(answer.ID)
-		a.noteFiles(answer)
-	}
-	if set, _ := isSet(answer.State.StartedAt); set {
-		a.startedAt.Store(&answer.State.StartedAt)
-	}
-	return a.hideInState(answer), nil
-}
-
-// hideInState takes secrets out of the engine's error about the container, which becomes
-// the text of an exit error.
-func (a *ContainerAdapter) hideInState(answer container.InspectResponse) container.InspectResponse {
-	if answer.State.Error == "" {
-		return answer
-	}
-	base, state := *answer.ContainerJSONBase, *answer.State
-	state.Error = a.scrubber().hideIn(state.Error, "")
-	base.State, answer.ContainerJSONBase = &state, &base
-	return answer
 }
 
 // Remove removes the container, running or not, and its anonymous volumes. It waits

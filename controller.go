@@ -27,12 +27,14 @@ import (
 type controller struct {
 	adapter *ContainerAdapter
 	busy    chan struct{} // full while a detached call or a Remove runs; see lock
+	remade  func()        // Start calls it when it has made the container again; nil: nothing is called
 
 	mu              sync.Mutex
 	operations      map[*operation]struct{} // the calls that run now
 	closed          bool
 	removed         bool // Remove was called: nothing is made any more
 	mayExist        bool // a container of the task may exist
+	mayHaveRun      bool // an earlier process may have started a container of the task
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
 	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
@@ -58,6 +60,7 @@ func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 		busy:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		mayExist:   state >= api.TaskStatePreparing,
+		mayHaveRun: state >= api.TaskStateStarting,
 	}
 }
 

@@ -83,7 +83,7 @@ var wings = []struct {
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
 		{"adapter_networks.go", "makes and removes networks that tasks share; connects a container to its networks"},
 		{"adapter_start.go", "Start, Shutdown and Terminate: one start, also if it is lost; one stop signal, then a kill"},
-		{"adapter_streams.go", "Wait, Events, Logs and PublishLogs; the watch of a container"},
+		{"adapter_streams.go", "Inspect, Wait, Events, Logs and PublishLogs; the watch of a container"},
 		{"orphans.go", "finds and removes what an earlier process has left behind; which tasks an Engine knows"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{

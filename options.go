@@ -184,9 +184,10 @@ func WithStartHook(hook func(context.Context, *api.Task, *container.StartOptions
 }
 
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
-// does not bound pulls and logs. Of the event stream it bounds only the opening. A stop
-// may take the task's grace period in addition. A call that takes longer fails with a
-// temporary error. The engine may still carry it out; a repeated call finds the result.
+// does not bound pulls and logs; but see the Logs of [RunOptions]. Of the event stream it
+// bounds only the opening. A stop may take the task's grace period in addition. A call that
+// takes longer fails with a temporary error. The engine may still carry it out; a repeated
+// call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:
 // then a create or start that the engine never answers blocks its controller's later
 // calls. A negative value is an error (see [Option]).
