@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -92,8 +93,7 @@ func leftByKills(t *testing.T, kills int, subnet string, flags ...string) (left 
 			s.sweep()
 		}
 		for name := range s.networks() {
-			s.disconnectGone(name)
-			require.NoError(t, s.engine.NetworkRemove(t.Context(), name))
+			s.removeNetwork(name)
 		}
 		if left != [3]int{} {
 			for _, folder := range folders(t) {
@@ -179,15 +179,34 @@ func (s *swarm) networks() map[string]map[string]network.EndpointResource {
 	return users
 }
 
-// disconnectGone takes containers off a network that are gone. An engine may keep such a
-// one as a user if a client was killed that had asked for its removal, and then refuses to
-// remove the network.
-func (s *swarm) disconnectGone(name string) {
+// usedBy finds the name of a container in an engine's refusal to remove a network.
+var usedBy = regexp.MustCompile(`has active endpoints \(name:"([^"]+)"`)
+
+// removeNetwork removes a network that the test has left. An engine may count a container
+// that is gone as a user of the network, if a client was killed that had asked for the
+// container's removal. It then refuses to remove the network, until the container is
+// disconnected by force.
+func (s *swarm) removeNetwork(name string) {
 	s.t.Helper()
-	for id, endpoint := range s.networks()[name] {
-		s.t.Logf("the engine counts container %.12s as a user of network %s, and it is gone", id, name)
-		assert.NoError(s.t, s.engine.NetworkDisconnect(s.t.Context(), name, endpoint.Name, true))
+	for range 20 {
+		var gone []string
+		for _, endpoint := range s.networks()[name] {
+			gone = append(gone, endpoint.Name)
+		}
+		err := s.engine.NetworkRemove(s.t.Context(), name)
+		if err == nil {
+			return
+		}
+		if found := usedBy.FindStringSubmatch(err.Error()); found != nil {
+			gone = append(gone, found[1])
+		}
+		require.NotEmpty(s.t, gone, err)
+		for _, user := range gone {
+			s.t.Logf("the engine counts %s as a user of network %s, and it is gone", user, name)
+			require.NoError(s.t, s.engine.NetworkDisconnect(s.t.Context(), name, user, true))
+		}
 	}
+	s.t.Fatalf("network %s cannot be removed", name)
 }
 
 // folders are those of the files of tasks on this engine. A file in each names the engine.
