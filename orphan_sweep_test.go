@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/sirupsen/logrus"
@@ -383,6 +384,24 @@ func TestOrphansAreRemovedFourAtATime(t *testing.T) {
 	})
 }
 
+// A removal that takes longer than the time between two looks is not begun again.
+func TestAnOrphanIsRemovedOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		host := dockerexectest.New(t)
+		host.LocalImage("example/web:1", dockerexectest.UntilStopped(50*time.Second))
+		task := plainTask()
+		spec(task).StopGracePeriod = gogotypes.DurationProto(time.Minute)
+		leftBehind(t, host, task)
+		n := startNode(t, host, removing)
+		n.assign(takenOver(numberedTask(1)))
+		n.pass(grace + 2*time.Minute)
+		assert.Empty(t, host.Containers())
+		assert.Len(t, n.lines(logrus.InfoLevel), 1)
+		assert.NotContains(t, n.lines(logrus.DebugLevel), "a container that was left behind is not removed task.id=taskid service.id=serviceid node.id=nodeid")
+	})
+}
+
 // One look at a time; it ends with the agent.
 func TestALookThatHangs(t *testing.T) {
 	t.Parallel()
@@ -434,6 +453,10 @@ func TestNetworksAndFilesWithoutAContainerGo(t *testing.T) {
 		attach(task, "backend", "10.1.0.0/24")
 		begin(t, newFilesEngine(t, client(), store), task)
 		host.Container(taskName).RemoveByHand()
+		known := ownedTask() // its container is not made again yet
+		known.ID = "known"
+		begin(t, newFilesEngine(t, client(), store), known)
+		host.Container("web.1.known").RemoveByHand()
 		createdOnly := numberedTask(1) // its container is created and not started
 		attach(createdOnly, "frontend", "10.2.0.0/24")
 		a, err := NewEngine(host.Client()).Adapter(nil, createdOnly, nil)
@@ -453,12 +476,14 @@ func TestNetworksAndFilesWithoutAContainerGo(t *testing.T) {
 		mine, err := n.engine.Adapter(nil, planned, nil)
 		require.NoError(t, err)
 		require.NoError(t, mine.CreateNetworks(t.Context()))
-		n.assign(takenOver(createdOnly))
+		n.assign(takenOver(createdOnly), takenOver(known))
 		n.pass(grace)
 		assert.Equal(t, []string{"backend", "frontend", "somebodys", "planned"}, host.Networks())
 		n.pass(2 * grace)
 		assert.Equal(t, []string{"frontend", "somebodys", "planned"}, host.Networks())
-		assert.Empty(t, tree(t, store.dir))
+		files := strings.Join(tree(t, store.dir), "\n")
+		assert.NotContains(t, files, "/taskid")
+		assert.Contains(t, files, "/known/secret.0")
 		assert.Equal(t, []string{"a network of this package had no user any more, and is removed network.name=backend"}, n.lines(logrus.InfoLevel))
 	})
 }

@@ -70,14 +70,6 @@ func (p *folderPlugin) targets() (all []string) {
 
 func (p *folderPlugin) folder(id string) string { return filepath.Join(p.root, "volumes", id) }
 
-// folders are the volumes that exist.
-func (p *folderPlugin) folders(t testing.TB) []string {
-	t.Helper()
-	found, err := filepath.Glob(p.folder("*"))
-	require.NoError(t, err)
-	return found
-}
-
 // The identity service.
 
 func (*folderPlugin) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
