@@ -49,6 +49,7 @@ type Container struct {
 	backOff    time.Duration // of the restart policy
 	byHand     bool          // somebody stopped it: some policies restart it no more
 	health     *health
+	alter      func(*container.InspectResponse) // by AlterInspect; nil: none
 	ports      []publishedPort
 	run        *run // not nil while it runs
 	log        logStore

@@ -28,14 +28,16 @@
 // world around it: [Container.Exit], [Container.OOM], [Container.Print],
 // [Container.SetHealth], [Container.Pause], [Container.Rename],
 // [Container.RemoveByHand]. [Engine.AddContainer] adds one of somebody else's, in
-// the way of a name, say. [Container.Starts], [Container.Inspect] and
+// the way of a name, say. [Container.AlterInspect] and [Container.Emit] have the engine
+// say what is not so. [Container.Starts], [Container.Inspect] and
 // [Container.Log] tell what came of it, and [Engine.Requests] what was asked.
 //
 // # Faults
 //
 // [Engine.FailNext] and [Engine.FailAll] have requests fail, by a pattern such as
 // "POST /containers/*/start": [LoseAnswer], [Drop], [Refuse], [Slow], [CutBody],
-// [Garble]. A pattern that no request matches fails the test at its end.
+// [Garble]. [Call] has something else happen when one comes. A pattern that no
+// request matches fails the test at its end.
 // [Engine.Down] and [Engine.Up] are an outage, [Engine.Hang] and [Engine.Resume]
 // an engine that does not answer, [Engine.Restart] one that is killed or upgraded.
 // Containers go on running through all of it.
@@ -60,7 +62,7 @@
 //
 // A request is carried out once its body has been read, also if its client has
 // left by then. A pull ends with its client, and Docker 29 does not begin a create
-// or a start whose client has left, unless the request is [Slow]. There are no files
+// or a start whose client has left, unless its fault is [Slow] or [Call]. There are no files
 // of a host: every path for a bind mount exists, unless [Engine.RemoveHostPath] was
 // called. A paused program stands still when it prints or ends; what it computes
 // goes on.

@@ -6,13 +6,14 @@ import (
 )
 
 // Fault is what goes wrong with a request. [LoseAnswer], [Drop], [Refuse],
-// [Slow], [CutBody] and [Garble] make one. The zero value is no fault.
+// [Slow], [CutBody], [Garble] and [Call] make one. The zero value is no fault.
 type Fault struct {
 	kind    faultKind
 	status  int
 	message string
 	wait    time.Duration
 	bytes   int
+	do      func()
 }
 
 type faultKind int
@@ -25,6 +26,7 @@ const (
 	slow
 	cutBody
 	garble
+	call
 )
 
 // LoseAnswer carries the request out, and closes the connection before the answer.
@@ -51,6 +53,12 @@ func CutBody(after int) Fault { return Fault{kind: cutBody, bytes: max(after, 0)
 // Garble carries the request out, and answers with the right status and a body
 // that is no JSON and no log.
 func Garble() Fault { return Fault{kind: garble} }
+
+// Call calls do when the request has come, and carries the request out afterwards, also
+// if the client has left by then. So a test can have something happen at that moment: a
+// container is removed by hand, the client gives up, the engine goes down. do must not
+// close the engine. A nil do is no fault.
+func Call(do func()) Fault { return Fault{kind: call, do: do} }
 
 // armedFault is a fault that waits for its request.
 type armedFault struct {
@@ -123,6 +131,8 @@ func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
 		panic(http.ErrAbortHandler)
 	case kind == refuse:
 		return e.refusal(r, &apiError{status: r.fault.status, message: r.fault.message}), true
+	case kind == call && r.fault.do != nil:
+		r.fault.do()
 	case kind == slow && r.method != http.MethodDelete: // a removal takes its time itself
 		if !e.sleep(r.fault.wait, r.life) {
 			panic(http.ErrAbortHandler)

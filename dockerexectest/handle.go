@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
 )
 
 // AddContainer has somebody else create and start a container, which runs until
@@ -143,6 +144,23 @@ func (c *Container) SetDead() {
 	c.changed.raise()
 }
 
+// AlterInspect has the engine show the container differently: change gets each answer to
+// an inspect before it is sent, and so each result of [Container.Inspect]. The answer is
+// a copy. No event tells of it. A later call replaces change; nil ends it. change must
+// not call the engine.
+func (c *Container) AlterInspect(change func(*container.InspectResponse)) {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.alter = change
+}
+
+// Emit tells of an event of the container that has not happened, such as "die".
+func (c *Container) Emit(action events.Action) {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.emit(action, nil)
+}
+
 // Starts returns how often the container was started.
 func (c *Container) Starts() int {
 	c.engine.mu.Lock()
@@ -154,7 +172,7 @@ func (c *Container) Starts() int {
 func (c *Container) Inspect() container.InspectResponse {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
-	return c.inspect()
+	return c.shown()
 }
 
 // Log returns what the container has printed to stdout and stderr, as it came.

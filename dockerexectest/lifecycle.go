@@ -37,7 +37,7 @@ func startContainer(e *Engine, r *request) (answer, error) {
 // givesUp reports whether the client of a create or a start has left already:
 // Docker 29 does neither then.
 func (e *Engine) givesUp(r *request) bool {
-	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
+	return e.dialect == DockerV29 && r.fault.kind != slow && r.fault.kind != call && r.ctx.Err() != nil
 }
 
 // start starts the container. The caller holds mu.
