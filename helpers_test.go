@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -464,6 +465,17 @@ func obedient(p *dockerexectest.Process) int {
 		return 128 + int(signal)
 	case <-p.Killed:
 		return 137
+	}
+}
+
+// noExitEvent is what an engine says of a stop or kill whose end it has not seen.
+const noExitEvent = "cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event"
+
+// through has a client's requests pass a function.
+func through(do func(next http.RoundTripper, r *http.Request) (*http.Response, error)) engineapi.Opt {
+	return func(client *engineapi.Client) error {
+		next := client.HTTPClient().Transport
+		return engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return do(next, r) })})(client)
 	}
 }
 
