@@ -29,6 +29,7 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	engineapi "github.com/docker/docker/client"
 	"github.com/gogo/protobuf/jsonpb"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/configs"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/agent/secrets"
@@ -591,15 +592,18 @@ func inState(t *testing.T, sim *simEngine, state api.TaskState, change func(*api
 	return ctlr, task
 }
 
+// rareCheck is a health check that does not run within a test.
+func rareCheck() *api.HealthConfig {
+	return &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: gogotypes.DurationProto(10000 * time.Hour)}
+}
+
 // starting is a container with a health check that has just been created.
-func starting(t *testing.T) (*simEngine, *controller, *api.Task) {
+func starting(t *testing.T, image ...dockerexectest.ImageOption) (*dockerexectest.Engine, *controller, *api.Task) {
 	t.Helper()
-	sim := newSimEngine(t)
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}}
-	ctlr := newSimController(t, sim, task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
-	return sim, ctlr, task
+	engine, task := webEngine(t, obedient, image...), plainTask()
+	spec(task).Healthcheck = rareCheck()
+	ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+	return engine, ctlr, task
 }
 
 // methods are those that end with their context and with Close.
