@@ -592,25 +592,12 @@ func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
 	}
 }
 
-// onFakeEngine returns an engine for tests that has the image of plainTask, and a function
-// that makes one more adapter of that task, as another process would.
-func onFakeEngine(t *testing.T, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func() *ContainerAdapter) {
-	t.Helper()
-	engine = dockerexectest.New(t)
-	engine.LocalImage(spec(plainTask()).Image, program)
-	return engine, func() *ContainerAdapter {
-		a, err := NewEngine(engine.Client()).Adapter(nil, plainTask(), nil)
-		require.NoError(t, err)
-		return a
-	}
-}
-
 const startRequest = "POST /containers/*/start"
 
 // Whoever calls Start, and however often: a container is started once.
 func TestAContainerIsStartedOnce(t *testing.T) {
 	t.Parallel()
-	type adapters func() *ContainerAdapter
+	type adapters func(...Option) *ContainerAdapter
 	for name, test := range map[string]struct {
 		program dockerexectest.Program
 		again   func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, another adapters) error

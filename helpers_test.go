@@ -13,9 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -36,6 +39,8 @@ import (
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -380,6 +385,74 @@ func adapterOf(t testing.TB, engine *Engine, task *api.Task) *ContainerAdapter {
 	return adapter
 }
 
+// onFakeEngine returns an engine for tests that has the image of plainTask, and a function
+// that makes one more adapter of that task, as another process would.
+func onFakeEngine(t testing.TB, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func(...Option) *ContainerAdapter) {
+	t.Helper()
+	engine = dockerexectest.New(t)
+	engine.LocalImage("example/web:1", program)
+	return engine, func(opts ...Option) *ContainerAdapter { return adapterOn(t, engine, plainTask(), opts...) }
+}
+
+// adapterOn makes an adapter of a task as another process would.
+func adapterOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *ContainerAdapter {
+	t.Helper()
+	return adapterOf(t, NewEngine(engine.Client(), opts...), task)
+}
+
+// another has another client create and start a container.
+func another(t testing.TB, engine *dockerexectest.Engine, name, image string, labels map[string]string) *dockerexectest.Container {
+	t.Helper()
+	client := engine.Client()
+	_, err := client.ContainerCreate(t.Context(), &container.Config{Image: image, Labels: labels}, nil, nil, nil, name)
+	require.NoError(t, err)
+	require.NoError(t, client.ContainerStart(t.Context(), name, container.StartOptions{}))
+	return engine.Container(name)
+}
+
+// bubbleBegan is where the clock of a bubble begins.
+var bubbleBegan = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// signalLog is what containers have got, each with the time since the bubble began.
+type signalLog struct {
+	mu   sync.Mutex
+	list []string
+}
+
+// program is one that ends so long after its first signal, with 143.
+func (s *signalLog) program(ending time.Duration) dockerexectest.Program {
+	note := func(signal string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.list = append(s.list, fmt.Sprint(signal, " ", time.Since(bubbleBegan)))
+	}
+	return func(p *dockerexectest.Process) int {
+		var end <-chan time.Time
+		for {
+			select {
+			case <-p.Signals:
+				note("TERM")
+				if end == nil {
+					end = time.After(ending)
+				}
+			case <-end:
+				return 143
+			case <-p.Killed:
+				if p.Container.Inspect().State.ExitCode == 137 {
+					note("KILL")
+				}
+				return 137
+			}
+		}
+	}
+}
+
+func (s *signalLog) got() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
+}
+
 func inspected(id, status string, labels map[string]string) container.InspectResponse {
 	return container.InspectResponse{
 		ContainerJSONBase: &container.ContainerJSONBase{ID: id, Name: "/" + taskName, State: &container.State{Status: status}},
@@ -433,6 +506,90 @@ func newSimController(t testing.TB, sim *simEngine, task *api.Task, opts ...Opti
 	made, err := NewExecutor(sim, nil, opts...).Controller(task)
 	require.NoError(t, err)
 	return made.(*controller)
+}
+
+// Requests that tests let fail or count.
+const (
+	pullRequest    = "POST /images/create"
+	createRequest  = "POST /containers/create"
+	inspectRequest = "GET /containers/*/json"
+	stopRequest    = "POST /containers/*/stop"
+	killRequest    = "POST /containers/*/kill"
+	removeRequest  = "DELETE /containers/*"
+	eventsRequest  = "GET /events"
+)
+
+// webEngine is an engine for tests, with the image of plainTask in its registry.
+func webEngine(t testing.TB, program dockerexectest.Program, image ...dockerexectest.ImageOption) *dockerexectest.Engine {
+	t.Helper()
+	engine := dockerexectest.New(t)
+	engine.Image("example/web:1", program, image...)
+	return engine
+}
+
+// obedient is a program that ends at a stop signal, with 128 and its number.
+func obedient(p *dockerexectest.Process) int {
+	select {
+	case signal := <-p.Signals:
+		return 128 + int(signal)
+	case <-p.Killed:
+		return 137
+	}
+}
+
+// controllerOn is the controller of a task in a new process.
+func controllerOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *controller {
+	t.Helper()
+	made, err := NewExecutor(engine.Client(), nil, opts...).Controller(task)
+	require.NoError(t, err)
+	return made.(*controller)
+}
+
+// reached takes a new task to a state.
+func reached(t testing.TB, engine *dockerexectest.Engine, task *api.Task, state api.TaskState, opts ...Option) (*controller, *api.Task) {
+	t.Helper()
+	taskAt(task, api.TaskStateAccepted)
+	ctlr := controllerOn(t, engine, task, opts...)
+	drive(t.Context(), t, task, ctlr, state)
+	require.Equal(t, state, task.Status.State, task.Status.Err)
+	return ctlr, task
+}
+
+// runningWeb takes plainTask to RUNNING.
+func runningWeb(t testing.TB, engine *dockerexectest.Engine) (*controller, *api.Task, *dockerexectest.Container) {
+	t.Helper()
+	ctlr, task := reached(t, engine, plainTask(), api.TaskStateRunning)
+	return ctlr, task, engine.Container(taskName)
+}
+
+var engineID = regexp.MustCompile("[0-9a-f]{64}")
+
+// asked lists what the engine was asked, but for pings and events: the name of what is made
+// comes last, and ID stands for an ID.
+func asked(engine *dockerexectest.Engine) []string {
+	var list []string
+	for _, r := range engine.Requests() {
+		if r.Path == "/_ping" || r.Path == "/events" {
+			continue
+		}
+		var body struct{ Name string }
+		_ = json.Unmarshal(r.Body, &body)
+		text := r.String() + " " + r.Query.Get("name") + body.Name
+		list = append(list, strings.TrimSpace(engineID.ReplaceAllString(text, "ID")))
+	}
+	return list
+}
+
+// leftOn lists the containers and networks on the engine.
+func leftOn(engine *dockerexectest.Engine) []string {
+	var left []string
+	for _, c := range engine.Containers() {
+		left = append(left, "container "+c.Name())
+	}
+	for _, name := range engine.Networks() {
+		left = append(left, "network "+name)
+	}
+	return left
 }
 
 // taskAt is a task that has come as far as state, and is wanted to run.
