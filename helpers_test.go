@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -400,6 +401,14 @@ func adapterOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts
 	return adapterOf(t, NewEngine(engine.Client(), opts...), task)
 }
 
+// through makes a client of an engine whose requests go through trip. next sends a
+// request to the engine.
+func through(t testing.TB, engine *dockerexectest.Engine, trip func(r *http.Request, next http.RoundTripper) (*http.Response, error)) *engineapi.Client {
+	t.Helper()
+	next := engine.Client().HTTPClient().Transport
+	return engine.Client(engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return trip(r, next) })}))
+}
+
 // another has another client create and start a container.
 func another(t testing.TB, engine *dockerexectest.Engine, name, image string, labels map[string]string) *dockerexectest.Container {
 	t.Helper()
@@ -447,7 +456,9 @@ func (s *signalLog) program(ending time.Duration) dockerexectest.Program {
 	}
 }
 
+// got is for a bubble: it waits until nothing goes on.
 func (s *signalLog) got() []string {
+	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.list)
