@@ -42,7 +42,8 @@ func Refuse(status int, message string) Fault {
 
 // Slow has the engine take that long before it carries the request out, which it
 // does also if the client has left by then. A container whose removal is slow is
-// in removal meanwhile.
+// in removal meanwhile. A container whose create is slow has its name already, and is
+// not shown.
 func Slow(d time.Duration) Fault { return Fault{kind: slow, wait: d} }
 
 // CutBody closes the connection after so many bytes of the answer's body. It is
@@ -133,7 +134,7 @@ func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
 		return e.refusal(r, &apiError{status: r.fault.status, message: r.fault.message}), true
 	case kind == call && r.fault.do != nil:
 		r.fault.do()
-	case kind == slow && r.method != http.MethodDelete: // a removal takes its time itself
+	case kind == slow && r.method != http.MethodDelete && r.path != "/containers/create": // these take their time themselves
 		if !e.sleep(r.fault.wait, r.life) {
 			panic(http.ErrAbortHandler)
 		}

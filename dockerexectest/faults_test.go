@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
@@ -293,6 +294,31 @@ func TestRestartWithOtherVersions(t *testing.T) {
 		require.ErrorContains(t, err, "client version 1.43 is too old. Minimum supported API version is 1.44")
 		_, err = e.Client().Info(t.Context())
 		require.NoError(t, err)
+	})
+}
+
+// As with engines, a create has the name from its beginning, and shows the container at its
+// end.
+func TestASlowCreateHasItsName(t *testing.T) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
+		e.LocalImage("example/web:1", dockerexectest.Exit(0))
+		create(t, c, "other", "example/web:1")
+		e.FailNext("POST /containers/create", dockerexectest.Slow(time.Minute))
+		ctx, cancel := contextWithTimeout(t, time.Second)
+		defer cancel()
+		_, err := c.ContainerCreate(ctx, &container.Config{Image: "example/web:1"}, nil, nil, nil, "web")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		_, err = c.ContainerCreate(t.Context(), &container.Config{Image: "example/web:1"}, nil, nil, nil, "web")
+		require.ErrorContains(t, err, each(d, `Conflict. The container name "/web" is already in use by container`,
+			`Conflict. The container name "/web" is already in use by container`, "that name is already in use"))
+		require.ErrorContains(t, c.ContainerRename(t.Context(), "other", "web"), "in use")
+		_, err = c.ContainerInspect(t.Context(), "web")
+		assert.True(t, cerrdefs.IsNotFound(err), err)
+		assert.Nil(t, e.Container("web"))
+
+		time.Sleep(time.Minute)
+		assert.Equal(t, "created", state(t, c, "web").Status)
 	})
 }
 

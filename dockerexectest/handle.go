@@ -10,11 +10,11 @@ import (
 
 // AddContainer has somebody else create and start a container, which runs until
 // it is stopped. Its image is not on the engine. If the name is taken, the test
-// fails and the result is the container that has it.
+// fails and the result is the container that has it; nil while its create is [Slow].
 func (e *Engine) AddContainer(name string, labels map[string]string) *Container {
 	e.mu.Lock()
 	holder := e.names[name]
-	if holder == nil {
+	if e.holderOf(name) == "" {
 		image := &localImage{content: &content{program: UntilStopped(0), config: container.Config{Cmd: []string{"/program"}}}}
 		c := e.newContainer(name, image, container.Config{Image: "example/other:1", Labels: labels}, container.HostConfig{})
 		_ = e.planNetworks(&request{version: e.apiVersion}, c, nil)
