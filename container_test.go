@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	engineimage "github.com/docker/docker/api/types/image"
@@ -28,6 +28,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func namedResource(kind, value string) *api.GenericResource {
@@ -498,11 +500,9 @@ func TestErrorOfAVolume(t *testing.T) {
 		task := plainTask()
 		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
 			VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: name, Options: map[string]string{"o": "x"}}}}}
-		client := newFakeClient(t)
-		client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) {
-			return volume.Volume{}, answer{"no", cerrdefs.ErrInvalidArgument}
-		}
-		require.EqualError(t, newTestAdapter(t, client, task).CreateVolumes(t.Context()), want)
+		engine := dockerexectest.New(t)
+		engine.FailNext("POST /volumes/create", dockerexectest.Refuse(http.StatusBadRequest, "no"))
+		require.EqualError(t, adapterOn(t, engine, task).CreateVolumes(t.Context()), want)
 	}
 }
 
@@ -656,64 +656,57 @@ func endedUnseen(code int) container.State {
 	return container.State{Status: container.StateCreated, StartedAt: "0001-01-01T00:00:00Z", FinishedAt: "2026-11-24T02:34:00.457721431Z", ExitCode: code}
 }
 
+// missTheStart has an engine show a container so.
+func missTheStart(c *dockerexectest.Container, code int) {
+	state := endedUnseen(code)
+	c.AlterInspect(func(answer *container.InspectResponse) { answer.State = &state })
+}
+
 func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 	t.Parallel()
-	t.Run("Wait", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, task := runningTask(t, sim, plainTask())
-			time.AfterFunc(time.Hour, func() {
-				sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(3); sim.emit(c, events.ActionDie) })
-			})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+	for name, test := range map[string]func(context.Context, *testing.T, *dockerexectest.Engine){
+		"Wait": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) {
+			ctlr, task, web := runningWeb(t, engine)
+			time.AfterFunc(time.Hour, func() { missTheStart(web, 3); web.Emit(events.ActionDie) })
 			drive(ctx, t, task, ctlr, api.TaskStateCompleted)
 			assert.Equal(t, api.TaskStateFailed, task.Status.State)
 			assert.Equal(t, "task: non-zero exit (3)", task.Status.Err)
 			assert.EqualValues(t, 3, task.Status.GetContainer().ExitCode)
-		})
-	})
-	t.Run("Adapter.Wait", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, _ := runningTask(t, sim, plainTask())
-			sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(4) })
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+		},
+		"Adapter.Wait": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) {
+			ctlr, _, web := runningWeb(t, engine)
+			missTheStart(web, 4)
 			answer, err := ctlr.adapter.Wait(ctx)
 			require.NoError(t, err)
 			assert.Equal(t, 4, answer.State.ExitCode)
-		})
-	})
-	t.Run("Start", func(t *testing.T) { // which does not run it again
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr := newSimController(t, sim, plainTask())
-			require.NoError(t, ctlr.Prepare(t.Context()))
-			sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(0) })
-			assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(t.Context()))
-			assert.NotContains(t, sim.called(), "ContainerStart web.1.taskid")
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+		},
+		"Start": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) { // which does not run it again
+			ctlr := controllerOn(t, engine, plainTask())
+			require.NoError(t, ctlr.Prepare(ctx))
+			missTheStart(engine.Container(taskName), 0)
+			assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
+			assert.Zero(t, engine.Requests().Count(startRequest))
 			// Its program may never have run.
 			assert.EqualError(t, ctlr.Wait(ctx), "task: ended with exit code 0: the engine ended within the start: nobody knows whether the program ran to its end")
-		})
-	})
-	t.Run("Start, waiting for health", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, _ := starting(t)
-			time.AfterFunc(time.Hour, func() {
-				sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(5); sim.emit(c, events.ActionDie) })
-			})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+		},
+		"Start, waiting for health": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) {
+			task := plainTask()
+			spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: gogotypes.DurationProto(24 * time.Hour)}
+			ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+			web := engine.Container(taskName)
+			time.AfterFunc(time.Hour, func() { missTheStart(web, 5); web.Emit(events.ActionDie) })
 			assert.EqualError(t, ctlr.Start(ctx), "task: non-zero exit (5)")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+				defer cancel()
+				test(ctx, t, webEngine(t, dockerexectest.UntilStopped(0)))
+			})
 		})
-	})
+	}
 }
 
 func TestTheLogOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {

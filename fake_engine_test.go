@@ -158,6 +158,11 @@ func (e *simEngine) called() []string {
 	return slices.DeleteFunc(slices.Clone(e.calls), func(call string) bool { return strings.HasPrefix(call, "Events") })
 }
 
+// count returns how often a method was called.
+func (e *simEngine) count(method string) int {
+	return strings.Count(strings.Join(e.called(), "\n"), method+" ")
+}
+
 func (e *simEngine) forgetCalls() {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -16,8 +16,10 @@ import (
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -383,6 +385,84 @@ func adapterOf(t testing.TB, engine *Engine, task *api.Task) *ContainerAdapter {
 	adapter, err := engine.Adapter(nil, task, nil)
 	require.NoError(t, err)
 	return adapter
+}
+
+// onFakeEngine returns an engine for tests that has the image of plainTask, and a function
+// that makes one more adapter of that task, as another process would.
+func onFakeEngine(t testing.TB, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func(...Option) *ContainerAdapter) {
+	t.Helper()
+	engine = dockerexectest.New(t)
+	engine.LocalImage("example/web:1", program)
+	return engine, func(opts ...Option) *ContainerAdapter { return adapterOn(t, engine, plainTask(), opts...) }
+}
+
+// adapterOn makes an adapter of a task as another process would.
+func adapterOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *ContainerAdapter {
+	t.Helper()
+	return adapterOf(t, NewEngine(engine.Client(), opts...), task)
+}
+
+// through makes a client of an engine whose requests go through trip. next sends a
+// request to the engine.
+func through(t testing.TB, engine *dockerexectest.Engine, trip func(r *http.Request, next http.RoundTripper) (*http.Response, error)) *engineapi.Client {
+	t.Helper()
+	next := engine.Client().HTTPClient().Transport
+	return engine.Client(engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return trip(r, next) })}))
+}
+
+// another has another client create and start a container.
+func another(t testing.TB, engine *dockerexectest.Engine, name, image string, labels map[string]string) *dockerexectest.Container {
+	t.Helper()
+	client := engine.Client()
+	_, err := client.ContainerCreate(t.Context(), &container.Config{Image: image, Labels: labels}, nil, nil, nil, name)
+	require.NoError(t, err)
+	require.NoError(t, client.ContainerStart(t.Context(), name, container.StartOptions{}))
+	return engine.Container(name)
+}
+
+// bubbleBegan is where the clock of a bubble begins.
+var bubbleBegan = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// signalLog is what containers have got, each with the time since the bubble began.
+type signalLog struct {
+	mu   sync.Mutex
+	list []string
+}
+
+// program is one that ends so long after its first signal, with 143.
+func (s *signalLog) program(ending time.Duration) dockerexectest.Program {
+	note := func(signal string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.list = append(s.list, fmt.Sprint(signal, " ", time.Since(bubbleBegan)))
+	}
+	return func(p *dockerexectest.Process) int {
+		var end <-chan time.Time
+		for {
+			select {
+			case <-p.Signals:
+				note("TERM")
+				if end == nil {
+					end = time.After(ending)
+				}
+			case <-end:
+				return 143
+			case <-p.Killed:
+				if p.Container.Inspect().State.ExitCode == 137 {
+					note("KILL")
+				}
+				return 137
+			}
+		}
+	}
+}
+
+// got is for a bubble: it waits until nothing goes on.
+func (s *signalLog) got() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
 }
 
 func inspected(id, status string, labels map[string]string) container.InspectResponse {

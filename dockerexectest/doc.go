@@ -36,8 +36,8 @@
 //
 // [Engine.FailNext] and [Engine.FailAll] have requests fail, by a pattern such as
 // "POST /containers/*/start": [LoseAnswer], [Drop], [Refuse], [Slow], [CutBody],
-// [Garble]. [Call] has something else happen when one comes. A pattern that no
-// request matches fails the test at its end.
+// [Garble]. [Call] has something else happen when one comes, and [Answer] answers one
+// with what the test says. A pattern that no request matches fails the test at its end.
 // [Engine.Down] and [Engine.Up] are an outage, [Engine.Hang] and [Engine.Resume]
 // an engine that does not answer, [Engine.Restart] one that is killed or upgraded.
 // Containers go on running through all of it.

@@ -6,7 +6,7 @@ import (
 )
 
 // Fault is what goes wrong with a request. [LoseAnswer], [Drop], [Refuse],
-// [Slow], [CutBody], [Garble] and [Call] make one. The zero value is no fault.
+// [Slow], [CutBody], [Garble], [Call] and [Answer] make one. The zero value is no fault.
 type Fault struct {
 	kind    faultKind
 	status  int
@@ -27,6 +27,7 @@ const (
 	cutBody
 	garble
 	call
+	answerAs
 )
 
 // LoseAnswer carries the request out, and closes the connection before the answer.
@@ -60,6 +61,12 @@ func Garble() Fault { return Fault{kind: garble} }
 // container is removed by hand, the client gives up, the engine goes down. do must not
 // close the engine. A nil do is no fault.
 func Call(do func()) Fault { return Fault{kind: call, do: do} }
+
+// Answer answers with a status and a body of JSON, which is sent as it is: a warning, or
+// what no engine says. The request is not carried out.
+func Answer(status int, body string) Fault {
+	return Fault{kind: answerAs, status: status, message: body}
+}
 
 // armedFault is a fault that waits for its request.
 type armedFault struct {
@@ -132,6 +139,8 @@ func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
 		panic(http.ErrAbortHandler)
 	case kind == refuse:
 		return e.refusal(r, &apiError{status: r.fault.status, message: r.fault.message}), true
+	case kind == answerAs:
+		return answer{status: r.fault.status, body: r.fault.message, header: map[string]string{"Content-Type": "application/json"}}, true
 	case kind == call && r.fault.do != nil:
 		r.fault.do()
 	case kind == slow && r.method != http.MethodDelete && r.path != "/containers/create": // these take their time themselves

@@ -15,9 +15,10 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func contextWithTimeout(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
@@ -357,6 +358,27 @@ func TestCall(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An answer of the test's own comes as it is, and nothing is carried out for it.
+func TestAnswer(t *testing.T) {
+	e := dockerexectest.New(t)
+	c := e.Client()
+	e.LocalImage("example/web:1", nil)
+	e.FailNext("POST /containers/create", dockerexectest.Answer(http.StatusCreated, `{"Id": "c0", "Warnings": ["one", "two"]}`))
+	made, err := c.ContainerCreate(t.Context(), &container.Config{Image: "example/web:1"}, nil, nil, nil, "web")
+	require.NoError(t, err)
+	assert.Equal(t, container.CreateResponse{ID: "c0", Warnings: []string{"one", "two"}}, made)
+	assert.Empty(t, e.Containers())
+	e.FailNext("GET /info", dockerexectest.Answer(http.StatusOK, `{"ID": "another"}`))
+	for _, want := range []string{"another", "11111111-2222-3333-4444-555555555555"} {
+		info, err := c.Info(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, want, info.ID)
+	}
+	e.FailNext("GET /info", dockerexectest.Answer(http.StatusTeapot, `{"message": "odd"}`))
+	_, err = c.Info(t.Context())
+	require.ErrorContains(t, err, "odd")
 }
 
 // The engine shows and tells what a test wants, and is the same as before.
