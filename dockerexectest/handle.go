@@ -79,7 +79,8 @@ func (c *Container) Print(stream, line string) {
 }
 
 // SetHealth sets what the container's health check finds from now on: "healthy"
-// or "unhealthy", at once and whatever the check would say, until the next start.
+// or "unhealthy", at once and whatever the check would say, until the next start. Its log
+// has one more check, and its failing streak is 0 or as long as the check's retries.
 // It also works for a container without a check. It does nothing if the container
 // does not run.
 func (c *Container) SetHealth(status string) {
