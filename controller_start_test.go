@@ -587,15 +587,13 @@ var ends = []struct {
 // startsNot is a controller whose starts do not reach the engine: each ends as lost says.
 func startsNot(t *testing.T, engine *dockerexectest.Engine, lost func(context.Context) error) *controller {
 	t.Helper()
-	client := engine.Client(through(func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 		if strings.HasSuffix(r.URL.Path, "/start") {
 			return nil, lost(r.Context())
 		}
 		return next.RoundTrip(r)
-	}))
-	made, err := NewExecutor(client, nil).Controller(taskAt(plainTask(), api.TaskStateReady))
-	require.NoError(t, err)
-	return made.(*controller)
+	})
+	return newController(adapterOf(t, NewEngine(client), plainTask()), api.TaskStateReady)
 }
 
 // Nothing comes to life under a task that has ended or was removed.

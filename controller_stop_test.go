@@ -203,15 +203,15 @@ func TestAnUnhealthyContainerThatHasEndedIsNotStoppedAgain(t *testing.T) {
 		_, _, web := runningWeb(t, engine)
 		engine.FailAll(stopsAndKills, endUnseen)
 		engine.ForgetRequests()
-		made, err := NewExecutor(engine.Client(through(func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+		client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "/kill") && engine.Requests().Count(killRequest) == 1 {
 				web.Exit(137) // and the second kill fails all the same
 			}
 			return next.RoundTrip(r)
-		})), nil).Controller(taskAt(plainTask(), api.TaskStateRunning))
-		require.NoError(t, err)
+		})
+		ctlr := newController(adapterOf(t, NewEngine(client), plainTask()), api.TaskStateRunning)
 		web.SetHealth("unhealthy")
-		require.ErrorIs(t, made.Wait(t.Context()), ErrContainerUnhealthy)
+		require.ErrorIs(t, ctlr.Wait(t.Context()), ErrContainerUnhealthy)
 		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
 		assert.Equal(t, 2, engine.Requests().Count(killRequest))
 	})
@@ -357,11 +357,11 @@ func TestRemoveInOrder(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				engine := webEngine(t, obedient)
 				ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
-				var paths []string
+				var networks []string
 				for _, name := range []string{"backend", "frontend"} {
 					found, err := engine.Client().NetworkInspect(t.Context(), name, network.InspectOptions{})
 					require.NoError(t, err)
-					paths = append(paths, "DELETE /networks/"+found.ID)
+					networks = append(networks, "GET /containers/json", "DELETE /networks/"+found.ID) // none uses it
 				}
 				web := "/containers/" + engine.Container(taskName).ID()
 				engine.ForgetRequests()
@@ -371,7 +371,7 @@ func TestRemoveInOrder(t *testing.T) {
 				for _, r := range engine.Requests() {
 					requests = append(requests, r.String())
 				}
-				assert.Equal(t, append([]string{"POST " + web + "/stop", "DELETE " + web}, paths...), requests)
+				assert.Equal(t, append([]string{"POST " + web + "/stop", "DELETE " + web}, networks...), requests)
 				assert.Empty(t, leftOn(engine))
 			})
 		})
@@ -418,7 +418,7 @@ func TestRemoveOutlastsAnEngineThatIsAway(t *testing.T) {
 		time.AfterFunc(time.Minute, engine.FailAll("*", dockerexectest.Drop()))
 		require.NoError(t, ctlr.Remove(t.Context()))
 		assert.Less(t, time.Since(before), time.Minute+6*time.Second)
-		assert.Less(t, len(engine.Requests()), 60) // no hot loop
+		assert.Less(t, len(engine.Requests()), 80) // no hot loop
 		assert.Empty(t, leftOn(engine))
 	})
 	bubble(t, func(t *testing.T) {
@@ -596,12 +596,13 @@ func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 	for _, test := range []struct {
 		status      int
 		text        string
+		lasts       time.Duration
 		longest     time.Duration // the pause between two tries
-		least, most int           // tries in an hour
+		least, most int           // tries meanwhile
 	}{
-		{500, `cannot remove container "web": unable to remove filesystem: device or resource busy`, time.Minute, 80, 180},
-		{409, "something is in the way", time.Minute, 80, 180},
-		{503, "overloaded", 5 * time.Second, 700, 3000},
+		{500, `cannot remove container "web": unable to remove filesystem: device or resource busy`, time.Hour, time.Minute, 80, 180},
+		{409, "something is in the way", time.Hour, time.Minute, 80, 180},
+		{503, "overloaded", 10 * time.Minute, 5 * time.Second, 110, 500},
 	} {
 		for _, request := range []string{inspectRequest, removeRequest, "GET /networks/*", "DELETE /networks/*"} {
 			t.Run(fmt.Sprint(request, " ", test.status), func(t *testing.T) {
@@ -611,12 +612,12 @@ func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 					_, task := reached(t, engine, networkedTask(), api.TaskStateRunning)
 					anew := controllerOn(t, engine, task)
 					engine.ForgetRequests()
-					time.AfterFunc(time.Hour, engine.FailAll(request, dockerexectest.Refuse(test.status, test.text)))
+					time.AfterFunc(test.lasts, engine.FailAll(request, dockerexectest.Refuse(test.status, test.text)))
 					began := time.Now()
 					ctx, lines := logged(t)
 					require.NoError(t, anew.Remove(ctx))
-					assert.Less(t, time.Since(began), time.Hour+test.longest+time.Second)
-					assert.Greater(t, time.Since(began), time.Hour-time.Nanosecond)
+					assert.Less(t, time.Since(began), test.lasts+test.longest+time.Second)
+					assert.Greater(t, time.Since(began), test.lasts-time.Nanosecond)
 					tries := engine.Requests().Count(request)
 					assert.Greater(t, tries, test.least)
 					assert.Less(t, tries, test.most)
@@ -776,17 +777,15 @@ func (o agentStep) reach(t *testing.T) *reachedStep {
 			time.AfterFunc(time.Second, func() { engine.Container(taskName).SetHealth("healthy") })
 		}
 	}
-	client := engine.Client(through(func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+	client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
 		if fails := step.onWay.Load(); fails != nil {
 			if err := (*fails)(r); err != nil {
 				return nil, err
 			}
 		}
 		return next.RoundTrip(r)
-	}))
-	made, err := NewExecutor(client, nil, WithRequestTimeout(time.Minute), WithPullAttempts(1)).Controller(task)
-	require.NoError(t, err)
-	step.ctlr = made.(*controller)
+	})
+	step.ctlr = newController(adapterOf(t, NewEngine(client, WithRequestTimeout(time.Minute), WithPullAttempts(1)), task), api.TaskStateAccepted)
 	drive(t.Context(), t, task, step.ctlr, o.state)
 	require.Equal(t, o.state, task.Status.State, task.Status.Err)
 	if o.stop {
@@ -798,7 +797,7 @@ func (o agentStep) reach(t *testing.T) *reachedStep {
 	return step
 }
 
-var apiVersion = regexp.MustCompile("^/v[0-9.]+")
+var pathVersion = regexp.MustCompile("^/v[0-9.]+")
 
 // fails has the requests of a pattern fail. A pattern for stops includes kills: a stop that
 // may have been sent is followed by a kill.
@@ -810,7 +809,7 @@ func (s *reachedStep) fails(request string, f passingFault) {
 			return
 		}
 		fails := func(r *http.Request) error {
-			sent := dockerexectest.Requests{{Method: r.Method, Path: apiVersion.ReplaceAllString(r.URL.Path, "")}}
+			sent := dockerexectest.Requests{{Method: r.Method, Path: pathVersion.ReplaceAllString(r.URL.Path, "")}}
 			if sent.Count(request) > 0 {
 				return f.onTheWay
 			}
@@ -846,6 +845,9 @@ func TestPassingFaultsAreTriedAgain(t *testing.T) {
 				hangs, waits := fault.name == "no answer in time", slices.Contains(operation.waits, request)
 				if request == pullRequest && (hangs || fault.name == "429") {
 					continue // a pull may take as long as it likes; and this is the registry's
+				}
+				if request == createRequest && hangs {
+					continue // see TestACreateThatTakesLongerThanARequest
 				}
 				t.Run(operation.name+" "+request+" "+fault.name, func(t *testing.T) {
 					t.Parallel()
@@ -898,7 +900,7 @@ func TestContextsThatEndFailNoTask(t *testing.T) {
 					t.Parallel()
 					bubble(t, func(t *testing.T) {
 						step := operation.reach(t)
-						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+						ctx, cancel := context.WithTimeout(t.Context(), 59*time.Second) // a request has a minute
 						defer cancel()
 						step.fails(request, passingFault{fault: dockerexectest.Call(func() {
 							if ended == context.Canceled {
@@ -914,7 +916,12 @@ func TestContextsThatEndFailNoTask(t *testing.T) {
 						step.mends()
 						drive(t.Context(), t, step.task, step.ctlr, operation.after)
 						assert.Equal(t, operation.after, step.task.Status.State, step.task.Status.Err)
-						assert.Equal(t, operation.err, step.task.Status.Err)
+						want := operation.err
+						if request == stopsAndKills { // no answer to the stop: a kill follows
+							want = strings.Replace(want, "(143)", "(137)", 1)
+						}
+						assert.Equal(t, want, step.task.Status.Err)
+						time.Sleep(2 * time.Minute) // until the engine has done what it was asked
 					})
 				})
 			}
@@ -1112,12 +1119,12 @@ func TestStartOutlastsOddAnswers(t *testing.T) {
 
 				time.AfterFunc(time.Minute, func() {
 					mends := engine.FailAll(inspectRequest, odd.fault)
-					time.AfterFunc(time.Hour, func() { mends(); engine.Container(taskName).SetHealth("healthy") })
+					time.AfterFunc(10*time.Minute, func() { mends(); engine.Container(taskName).SetHealth("healthy") })
 				})
 				before := time.Now()
 				drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 				assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-				assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+				assert.GreaterOrEqual(t, time.Since(before), 11*time.Minute)
 			})
 		})
 	}

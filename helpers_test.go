@@ -552,14 +552,6 @@ func obedient(p *dockerexectest.Process) int {
 // noExitEvent is what an engine says of a stop or kill whose end it has not seen.
 const noExitEvent = "cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event"
 
-// through has a client's requests pass a function.
-func through(do func(next http.RoundTripper, r *http.Request) (*http.Response, error)) engineapi.Opt {
-	return func(client *engineapi.Client) error {
-		next := client.HTTPClient().Transport
-		return engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return do(next, r) })})(client)
-	}
-}
-
 // controllerOn is the controller of a task in a new process.
 func controllerOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *controller {
 	t.Helper()
