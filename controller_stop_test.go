@@ -602,7 +602,7 @@ func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 	}{
 		{500, `cannot remove container "web": unable to remove filesystem: device or resource busy`, time.Hour, time.Minute, 80, 180},
 		{409, "something is in the way", time.Hour, time.Minute, 80, 180},
-		{503, "overloaded", 10 * time.Minute, 5 * time.Second, 110, 500},
+		{503, "overloaded", 5 * time.Minute, 5 * time.Second, 55, 250},
 	} {
 		for _, request := range []string{inspectRequest, removeRequest, "GET /networks/*", "DELETE /networks/*"} {
 			t.Run(fmt.Sprint(request, " ", test.status), func(t *testing.T) {
