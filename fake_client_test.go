@@ -240,6 +240,10 @@ func (f *fakeClient) creating(errs ...error) {
 	}
 }
 
+func (f *fakeClient) killing(err error) {
+	f.containerKill = func(context.Context, string, string) error { return err }
+}
+
 func (f *fakeClient) inspecting(answer container.InspectResponse, err error) {
 	f.containerInspect = func(context.Context, string) (container.InspectResponse, error) { return answer, err }
 }
