@@ -82,7 +82,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 // answer there, mostly without an error. Engine 20.10 may leave out a part of the log
 // instead. Only an answer to a request for the last entries begins behind the damage.
 type logDamage struct {
-	isAhead bool // the next request begins behind damage
+	isAhead bool // the next answer begins right after a damaged place, so lines before it may be missing
 	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
 	count   int  // how many damaged places were passed
 }
@@ -120,7 +120,7 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 // entry. If no answer has brought that entry yet, catchUp goes on behind the damage. Each
 // round behind damage brings a new message, or is the last round.
 func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	var goal logTime // the time of the log's last entry after the first answer; zero: not asked for yet
+	var goal logTime // the time of the log's last entry, as asked for after the first answer; zero: not asked for yet
 	last := 0        // how many of the last entries to ask for; 0: all
 	for {
 		before := p.cursor.newest()
@@ -163,10 +163,9 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 	}
 }
 
-// checkEntries logs a warning if the last answer had fewer entries than the engine's file
-// has from the answer's first entry on. Engine 20.10 leaves out a part behind damage, and
-// newer ones leave out the rest of a rotated file. A request with Since leaves out entries
-// too, so its answer is not checked.
+// checkEntries logs a warning if the last answer left out entries after its first entry.
+// Engine 20.10 leaves out a part behind damage, and newer engines leave out the rest of a
+// rotated file. An answer to a request with Since is not checked: it leaves out old entries.
 func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
 	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
 		return
@@ -226,10 +225,10 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		return good, nil
 	}
 	if good > 1 {
-		// Engine 20.10 may have left out a part of the log: it does so if an answer begins
-		// with a damaged record, and does not end the answer there. To find out, ask for one
-		// entry less. If a part was left out, that answer begins with the same entry or an
-		// older one.
+		// The record with which the last n entries begin may be damaged; n is the variable good. Engine 20.10 may then leave
+		// out a part of the log, and its answer begins with a wrong entry. To find out, ask for
+		// one entry less. If a part was left out, the second answer begins with the same entry
+		// as the first answer, or with an older one.
 		next, err := p.entryAt(ctx, answer, good-1)
 		if err != nil {
 			return 0, err
@@ -246,7 +245,8 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 	return good, nil
 }
 
-// cutTail finds out which entries have the last lines.
+// cutTail finds the entries that hold the wanted last lines. It sets p.cursor.first and
+// p.tail.
 func (p *logPublication) cutTail(ctx context.Context, answer container.InspectResponse) (done bool, err error) {
 	lines := int(min(p.tail.lines, entryLimit))
 	for entries := lines + 16; ; entries = 4 * min(entries, entryLimit) {
@@ -305,7 +305,7 @@ const repeatTime = 5 * time.Second
 // the engine has dropped the last message, the cursor may skip new messages in this way.
 type logCursor struct {
 	first         container.LogsOptions // the options of the first request
-	since         logTime               // older messages are not wanted; zero: all are
+	since         logTime               // messages before this time are not wanted; zero: all are wanted
 	firstAnswered logTime               // when the engine answered first, by the clock of this host
 	lastAnswered  time.Time             // when it answered last
 	last          api.LogStream         // stream of the last message taken; unknown: none was taken
@@ -391,8 +391,8 @@ func (c *logCursor) at(stream api.LogStream) *streamCursor {
 	return &c.streams[stream-api.LogStreamStdout]
 }
 
-// take reports whether a message is new, and counts it. gap says that messages before
-// it may be missing, because the engine has dropped them since the last answer.
+// take reports whether a message is new, and counts it. gap says that messages before it may
+// be missing: the engine has dropped them since the last answer, or its file is damaged.
 func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 	s := c.at(stream)
 	if s.skip >= 0 {

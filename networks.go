@@ -35,13 +35,13 @@ type networkConfig struct {
 
 // networks returns the networks that the container joins, sorted by name.
 func (c *containerConfig) networks() []networkConfig {
-	networks, _ := c.translateNetworks() // checked by newContainerConfig
+	networks, _ := c.translateNetworks() // checked by translateTask
 	return networks
 }
 
-// networkMode returns the name of the task's network if the task has only one, and if
-// that is predefined or sysctlsNeedMode says so. Otherwise it returns "", and the
-// container joins the networks of EndpointsConfig.
+// networkMode returns the name of the task's only network, if that network is predefined, or
+// if sysctlsNeedMode is true and the name is made of restrictedName's characters. In all other cases it returns
+// "". Then the container joins the networks of EndpointsConfig.
 func (c *containerConfig) networkMode() container.NetworkMode {
 	networks := c.networks()
 	if len(networks) != 1 {
@@ -160,8 +160,8 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 		Labels:     cloneMap(spec.Annotations.Labels),
 	}
 	if from := spec.GetNetwork(); from != "" {
-		// An engine takes no labels here. So only the Engine that made the network
-		// recognises it. After a restart of the agent nobody removes it.
+		// With ConfigFrom an engine takes no labels. So only the Engine value that made the
+		// network recognises it. After a restart of the agent nobody removes the network.
 		if err := checkConfigured(path, n, from); err != nil {
 			return config, err
 		}
@@ -348,7 +348,7 @@ func within(subnet netip.Prefix, address string) bool {
 
 const (
 	// interfaceSysctls is the first API version that takes the settings (sysctls) of a
-	// network interface as an option of the network. From 1.48 on this is the only way.
+	// network interface as a driver option of the endpoint. From 1.48 on this is the only way.
 	// Below 1.46 a request has them among the other sysctls. A newer engine then moves
 	// them to the option. For that it needs the name of the network in NetworkMode.
 	interfaceSysctls = "1.46"
@@ -419,10 +419,11 @@ func (c *containerConfig) sysctlsNeedMode() bool {
 	return false
 }
 
-// addSysctls adds the settings of the interface to the endpoint of the task's network. If
-// the task itself has that option, its settings come last and win.
+// addSysctls puts the settings of the interface into the driver option optionSysctls of the
+// endpoint of the task's network. If the task itself sets that driver option, the task's
+// settings come last and win.
 func (c *containerConfig) addSysctls(endpoints map[string]*network.EndpointSettings) map[string]*network.EndpointSettings {
-	_, option, _ := c.sysctls() // checked by newContainerConfig
+	_, option, _ := c.sysctls() // checked by translateTask
 	if option == "" {
 		return endpoints
 	}
