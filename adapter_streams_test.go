@@ -39,13 +39,6 @@ func shows(c *dockerexectest.Container, status container.ContainerState, code in
 // inspects is how often an engine was asked for a container.
 func inspects(engine *dockerexectest.Engine) int { return engine.Requests().Count(inspectRequest) }
 
-// cutStreams breaks the streams of events.
-func cutStreams(engine *dockerexectest.Engine) {
-	engine.Down()
-	engine.Up()
-	synctest.Wait()
-}
-
 // The state that inspect shows is what counts.
 func TestWaitByState(t *testing.T) {
 	t.Parallel()

@@ -415,7 +415,7 @@ func TestLogsArePublished(t *testing.T) {
 		require.NoError(t, ctlr.Wait(t.Context()))
 		stderr := []api.LogStream{api.LogStreamStderr}
 		assert.Equal(t, []string{"stderr 7\n", "stderr 8\n", "stderr 9\n"}, logs(api.LogSubscriptionOptions{Streams: stderr, Tail: -4}))
-		since := &gogotypes.Timestamp{Seconds: simBegin.Unix() + 8, Nanos: 6}
+		since := &gogotypes.Timestamp{Seconds: bubbleBegan.Unix() + 8, Nanos: 6}
 		assert.Equal(t, []string{"stderr 9\n"}, logs(api.LogSubscriptionOptions{Streams: stderr, Tail: -4, Since: since}))
 
 		engine.ForgetRequests()

@@ -32,6 +32,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
 	"github.com/gogo/protobuf/jsonpb"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/configs"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/agent/secrets"
@@ -365,6 +366,13 @@ func isClosed(closed <-chan struct{}) bool {
 	}
 }
 
+// cutStreams breaks an engine's streams of events, and waits until that is noticed.
+func cutStreams(engine *dockerexectest.Engine) {
+	engine.Down()
+	engine.Up()
+	synctest.Wait()
+}
+
 // settled lets the stream open and the inspects that belong to it pass.
 func settled() {
 	time.Sleep(2 * settleWindow)
@@ -566,6 +574,9 @@ func obedient(p *dockerexectest.Process) int {
 	}
 }
 
+// noExitEvent is what an engine says of a stop or kill whose end it has not seen.
+const noExitEvent = "cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event"
+
 // controllerOn is the controller of a task in a new process.
 func controllerOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *controller {
 	t.Helper()
@@ -678,15 +689,18 @@ func inState(t *testing.T, sim *simEngine, state api.TaskState, change func(*api
 	return ctlr, task
 }
 
+// rareCheck is a health check that does not run within a test.
+func rareCheck() *api.HealthConfig {
+	return &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: gogotypes.DurationProto(10000 * time.Hour)}
+}
+
 // starting is a container with a health check that has just been created.
-func starting(t *testing.T) (*simEngine, *controller, *api.Task) {
+func starting(t *testing.T, image ...dockerexectest.ImageOption) (*dockerexectest.Engine, *controller, *api.Task) {
 	t.Helper()
-	sim := newSimEngine(t)
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}}
-	ctlr := newSimController(t, sim, task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
-	return sim, ctlr, task
+	engine, task := webEngine(t, obedient, image...), plainTask()
+	spec(task).Healthcheck = rareCheck()
+	ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+	return engine, ctlr, task
 }
 
 // methods are those that end with their context and with Close.

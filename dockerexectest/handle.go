@@ -79,8 +79,9 @@ func (c *Container) Print(stream, line string) {
 }
 
 // SetHealth sets the container's health status to "healthy" or "unhealthy" at once. Until
-// the next start, the results of the health check do not count. SetHealth also works for a
-// container without a check. It does nothing if the container does not run.
+// the next start, the results of the health check do not count. The health log gets one more check. The failing
+// streak is 0, or the check's number of retries. SetHealth also works for a container
+// without a check. It does nothing if the container does not run.
 func (c *Container) SetHealth(status string) {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()

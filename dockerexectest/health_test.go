@@ -105,7 +105,11 @@ func TestSetHealth(t *testing.T) {
 		e := dockerexectest.New(t)
 		c := e.Client()
 		running(t, e, c, "web", dockerexectest.UntilStopped(0), checked(container.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Second}))
+		assert.Equal(t, &container.Health{Status: "starting", Log: []*container.HealthcheckResult{}}, state(t, c, "web").Health) // no null
 		e.Container("web").SetHealth("unhealthy")
+		found := state(t, c, "web").Health
+		assert.Equal(t, 3, found.FailingStreak)
+		assert.Equal(t, 1, found.Log[0].ExitCode)
 		stop := told(t, c)
 		time.Sleep(1500 * time.Millisecond)
 		assert.Equal(t, "unhealthy", state(t, c, "web").Health.Status) // whatever the check says
