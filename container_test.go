@@ -3,7 +3,6 @@ package dockerexec
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -514,20 +514,20 @@ func TestAVolumeThatExistsWithOtherOptions(t *testing.T) {
 	const begins = "task field Spec.Container.Mounts[1].VolumeOptions: volume data exists and differs: "
 	for name, test := range map[string]struct {
 		options, labels map[string]string
-		found           volume.Volume
+		found           *volume.CreateOptions // nil: an answer that says nothing
 		want            []string
 	}{
-		"new, or the same": {cifs, map[string]string{"a": "b"}, volume.Volume{Name: "data", Options: cifs, Labels: map[string]string{"a": "b"}}, nil},
-		"another password": {cifs, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=0therS3cret"}},
+		"new, or the same": {cifs, map[string]string{"a": "b"}, &volume.CreateOptions{Name: "data", DriverOpts: cifs, Labels: map[string]string{"a": "b"}}, nil},
+		"another password": {cifs, nil, &volume.CreateOptions{Name: "data", DriverOpts: map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=0therS3cret"}},
 			[]string{begins + "driver options o; it is used as it is"}},
-		"no options": {cifs, nil, volume.Volume{Name: "data"}, []string{begins + "driver options device, o, type; it is used as it is"}},
-		"options where none are asked for": {nil, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "nfs"}},
+		"no options": {cifs, nil, &volume.CreateOptions{Name: "data"}, []string{begins + "driver options device, o, type; it is used as it is"}},
+		"options where none are asked for": {nil, nil, &volume.CreateOptions{Name: "data", DriverOpts: map[string]string{"type": "nfs"}},
 			[]string{begins + "driver options type; it is used as it is"}},
 		"some of each": {map[string]string{"b": "1", "c": ""}, map[string]string{"x": "1", "y": "2"},
-			volume.Volume{Name: "data", Options: map[string]string{"a": "", "b": "2"}, Labels: map[string]string{"x": "1", "z": "3"}},
+			&volume.CreateOptions{Name: "data", DriverOpts: map[string]string{"a": "", "b": "2"}, Labels: map[string]string{"x": "1", "z": "3"}},
 			[]string{begins + "driver options a, b, c; labels y; it is used as it is"}},
-		"labels of somebody else":  {nil, nil, volume.Volume{Name: "data", Labels: map[string]string{"z": "3"}}, nil},
-		"a fake that says nothing": {cifs, map[string]string{"a": "b"}, volume.Volume{}, nil},
+		"labels of somebody else":     {nil, nil, &volume.CreateOptions{Name: "data", Labels: map[string]string{"z": "3"}}, nil},
+		"an answer that says nothing": {cifs, map[string]string{"a": "b"}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -537,10 +537,15 @@ func TestAVolumeThatExistsWithOtherOptions(t *testing.T) {
 				{Type: api.MountTypeVolume, Source: "data", Target: "/data",
 					VolumeOptions: &api.Mount_VolumeOptions{Labels: test.labels, DriverConfig: &api.Driver{Name: "local", Options: test.options}}},
 			}
-			client := newFakeClient(t)
-			client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) { return test.found, nil }
+			engine := dockerexectest.New(t)
+			if test.found != nil {
+				_, err := engine.Client().VolumeCreate(t.Context(), *test.found)
+				require.NoError(t, err)
+			} else {
+				engine.FailAll("POST /volumes/create", dockerexectest.Answer(http.StatusCreated, "{}"))
+			}
 			ctx, lines := logged(t)
-			adapter := newTestAdapter(t, client, task)
+			adapter := adapterOn(t, engine, task)
 			require.NoError(t, adapter.CreateVolumes(ctx))
 			require.NoError(t, adapter.CreateVolumes(ctx), "and a warning comes once")
 			assert.Equal(t, test.want, lines(logrus.WarnLevel))
@@ -711,32 +716,34 @@ func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 
 func TestTheLogOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 	t.Parallel()
-	for _, states := range [][]container.State{
-		{endedUnseen(0)}, // ended before anybody asks
-		{{Status: container.StateCreated}, {Status: container.StateCreated}, endedUnseen(0)}, // while its start is waited for
-	} {
+	for _, looks := range []int{0, 2} { // before it has ended: nobody asks earlier, or its start is waited for
 		bubble(t, func(t *testing.T) {
-			client := newFakeClient(t)
-			newEventSource(client)
-			client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-				answer := logContainer(container.StateCreated)
-				answer.State = &states[0]
-				if len(states) > 1 {
-					states = states[1:]
+			engine, adapter := onFakeEngine(t, dockerexectest.Print(dockerexectest.Exit(0), "its only line"))
+			web := another(t, engine, taskName, "example/web:1", ofThisTask)
+			synctest.Wait()
+			left := looks
+			web.AlterInspect(func(answer *container.InspectResponse) {
+				state := endedUnseen(0)
+				if left > 0 {
+					left--
+					state = container.State{Status: container.StateCreated}
 				}
-				return answer, nil
-			}
-			requests := &fakeLog{records: []logRecord{{1, "2026-11-24T02:33:59.000000000Z", "its only line\n"}}}
-			client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-				return requests.open(o, -1, nil), nil
-			}
+				answer.State = &state
+			})
+			engine.ForgetRequests()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 			defer cancel()
 			sink := &logSink{}
-			require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, sink))
+			require.NoError(t, adapter().PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, sink))
 			assert.Equal(t, []string{"stdout its only line\n"}, sink.lines())
-			require.Len(t, requests.requests, 1)
-			assert.False(t, requests.requests[0].Follow) // for it does not run
+			reads := 0
+			for _, request := range engine.Requests() {
+				if strings.HasSuffix(request.Path, "/logs") {
+					reads++
+					assert.NotEqual(t, "1", request.Query.Get("follow")) // for it does not run
+				}
+			}
+			assert.Positive(t, reads)
 		})
 	}
 }

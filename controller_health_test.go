@@ -46,12 +46,6 @@ func showing(web *dockerexectest.Container, health *container.Health) {
 	})
 }
 
-// cutStreams breaks the event stream.
-func cutStreams(engine *dockerexectest.Engine) {
-	engine.Down()
-	engine.Up()
-}
-
 // What the stream lost is found by looking.
 func TestStartFindsHealthThatNoEventTold(t *testing.T) {
 	t.Parallel()

@@ -301,7 +301,7 @@ func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
 	} {
 		t.Run(test.call+": "+test.text, func(t *testing.T) {
 			t.Parallel()
-			err := engineError(t.Context(), simError{test.text, test.class}, "%s container web", test.call)
+			err := engineError(t.Context(), answer{test.text, test.class}, "%s container web", test.call)
 			_, outermost := err.(interface{ Temporary() bool })
 			assert.Equal(t, test.passing, outermost)
 		})
@@ -443,7 +443,7 @@ func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			assert.True(t, test.says(answer{test.answer, test.class}), test.answer)
-			assert.True(t, test.says(errors.Wrap(simError{test.answer, test.class}, "start container x")), test.answer)
+			assert.True(t, test.says(errors.Wrap(answer{test.answer, test.class}, "start container x")), test.answer)
 			for what, quote := range quotes {
 				err := answer{fmt.Sprintf(quote, test.within), test.class}
 				assert.False(t, test.says(err), "%s: %s", what, err)

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -393,12 +392,10 @@ func TestRefusedTaskWithNilElements(t *testing.T) {
 // refused for.
 func TestRefusedTaskLeavesNoFiles(t *testing.T) {
 	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
+	_, client := localEngine(t)
+	store := newTestStore(t)
 	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
 	require.NotEmpty(t, tree(t, store.dir))
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		return []container.Summary{{Labels: ofThisTask}}, nil // so that no sweep removes them
-	}
 	task := ownedTask()
 	spec(task).Secrets = append(spec(task).Secrets, secretFile("s2", ownFile("odd", 0o4755)))
 	engine := newFilesEngine(t, client, store)
@@ -414,11 +411,9 @@ func TestRefusedTaskLeavesNoFiles(t *testing.T) {
 // nothing of the other one's goes with it.
 func TestRefusedTaskRemovesNoFilesOfAnother(t *testing.T) {
 	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
+	_, client := localEngine(t)
+	store := newTestStore(t)
 	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		return []container.Summary{{Labels: ofThisTask}}, nil
-	}
 	engine := newFilesEngine(t, client, store)
 	for _, id := range []string{"taskid/secret.0", ".", "..", "../engine-1/taskid"} {
 		task := ownedTask()

@@ -507,22 +507,3 @@ func (e *simEngine) Info(ctx context.Context) (system.Info, error) {
 func (e *simEngine) PluginList(ctx context.Context, _ filters.Args) (types.PluginsListResponse, error) {
 	return simCall(ctx, e, "PluginList", "", func() (types.PluginsListResponse, error) { return nil, nil })
 }
-
-// filesSim is an engine with state that tells who it is.
-type filesSim struct{ *simEngine }
-
-func (e filesSim) DaemonHost() string { return "unix:///run/docker.sock" }
-
-func (e filesSim) Info(ctx context.Context) (system.Info, error) {
-	return simCall(ctx, e.simEngine, "Info", "", func() (system.Info, error) { return system.Info{ID: "engine-1", Name: "host-1"}, nil })
-}
-
-func (e filesSim) ContainerList(ctx context.Context, _ container.ListOptions) ([]container.Summary, error) {
-	return simCall(ctx, e.simEngine, "ContainerList", "", func() ([]container.Summary, error) {
-		var list []container.Summary
-		for _, c := range e.containers {
-			list = append(list, container.Summary{Labels: c.config.Labels})
-		}
-		return list, nil
-	})
-}

@@ -29,6 +29,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
 	"github.com/gogo/protobuf/jsonpb"
 	gogotypes "github.com/gogo/protobuf/types"
@@ -365,6 +366,13 @@ func isClosed(closed <-chan struct{}) bool {
 	}
 }
 
+// cutStreams breaks an engine's streams of events, and waits until that is noticed.
+func cutStreams(engine *dockerexectest.Engine) {
+	engine.Down()
+	engine.Up()
+	synctest.Wait()
+}
+
 // settled lets the stream open and the inspects that belong to it pass.
 func settled() {
 	time.Sleep(2 * settleWindow)
@@ -409,10 +417,22 @@ func adapterOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts
 
 // through makes a client of an engine whose requests go through trip. next sends a
 // request to the engine.
-func through(t testing.TB, engine *dockerexectest.Engine, trip func(r *http.Request, next http.RoundTripper) (*http.Response, error)) *engineapi.Client {
+func through(t testing.TB, engine *dockerexectest.Engine, trip func(r *http.Request, next http.RoundTripper) (*http.Response, error), opts ...engineapi.Opt) *engineapi.Client {
 	t.Helper()
 	next := engine.Client().HTTPClient().Transport
-	return engine.Client(engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return trip(r, next) })}))
+	return engine.Client(append(opts, engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return trip(r, next) })}))...)
+}
+
+// localInfo is what an engine says of itself that has a task's files.
+var localInfo = system.Info{ID: "engine-1", Name: "host-1"}
+
+// localEngine is an engine with the image of plainTask and its client, which is on this
+// host as far as the client knows.
+func localEngine(t testing.TB) (*dockerexectest.Engine, *engineapi.Client) {
+	t.Helper()
+	engine := dockerexectest.New(t, dockerexectest.WithInfo(localInfo))
+	engine.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
+	return engine, engine.Client(engineapi.WithHost("unix:///run/docker.sock"))
 }
 
 // another has another client create and start a container.
