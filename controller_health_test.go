@@ -760,7 +760,7 @@ func freeze(web *dockerexectest.Container) {
 // and while nobody can see them. Those that have stopped are not, whatever the stream does.
 func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 	t.Parallel()
-	const tenHours = 10 * time.Hour
+	const healthyAfter = 10 * time.Hour
 	// An engine that comes back needs an interval for its first check.
 	unseen := func(begin func(*dockerexectest.Engine) (end func())) func(*dockerexectest.Engine, *dockerexectest.Container) {
 		return func(engine *dockerexectest.Engine, web *dockerexectest.Container) {
@@ -796,29 +796,29 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 		happens     func(*dockerexectest.Engine, *dockerexectest.Container)
 		least, most time.Duration // most 0: it is healthy then, and nothing is said of checks
 	}{
-		"one clock":     {least: tenHours},
-		"engine behind": {happens: skewed(-24 * time.Hour), least: tenHours},
-		"engine ahead":  {happens: skewed(24 * time.Hour), least: tenHours},
-		"rare":          {interval: 2 * time.Hour, least: tenHours},
+		"one clock":     {least: healthyAfter},
+		"engine behind": {happens: skewed(-24 * time.Hour), least: healthyAfter},
+		"engine ahead":  {happens: skewed(24 * time.Hour), least: healthyAfter},
+		"rare":          {interval: 2 * time.Hour, least: healthyAfter},
 		"paused": {happens: func(_ *dockerexectest.Engine, web *dockerexectest.Container) {
 			time.Sleep(time.Minute)
 			web.Pause()
 			time.Sleep(5 * time.Hour)
 			web.Unpause()
-		}, least: tenHours},
+		}, least: healthyAfter},
 		"engine away": {happens: unseen(func(engine *dockerexectest.Engine) func() {
 			engine.Down()
 			return engine.Up
-		}), least: tenHours},
-		"engine behind a sick proxy": {happens: unseen(failing("*", dockerexectest.Refuse(503, "bad gateway"))), least: tenHours},
-		"inspects fail":              {happens: unseen(failing(inspectRequest, dockerexectest.Drop())), least: tenHours},
+		}), least: healthyAfter},
+		"engine behind a sick proxy": {happens: unseen(failing("*", dockerexectest.Refuse(503, "bad gateway"))), least: healthyAfter},
+		"inspects fail":              {happens: unseen(failing(inspectRequest, dockerexectest.Drop())), least: healthyAfter},
 		"a fake without a log": {happens: func(_ *dockerexectest.Engine, web *dockerexectest.Container) {
 			web.AlterInspect(func(answer *container.InspectResponse) {
 				answer.State.Health, answer.State.StartedAt = &container.Health{Status: container.Starting}, ""
 			})
-			time.Sleep(tenHours)
+			time.Sleep(healthyAfter)
 			web.AlterInspect(nil)
-		}, least: tenHours},
+		}, least: healthyAfter},
 		"engine away for good": {happens: func(engine *dockerexectest.Engine, web *dockerexectest.Container) {
 			time.Sleep(10 * time.Minute)
 			freeze(web)
@@ -845,7 +845,7 @@ func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				began := time.Now()
 				engine, task := webEngine(t, obedient, dockerexectest.WithProbe(func(*dockerexectest.Process) int {
-					if time.Since(began) < tenHours {
+					if time.Since(began) < healthyAfter {
 						return 1
 					}
 					return 0

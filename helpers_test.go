@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -206,28 +207,17 @@ type answer struct {
 func (a answer) Error() string        { return "Error response from daemon: " + a.text }
 func (a answer) Is(target error) bool { return target == a.class }
 
+func notFound(format string, args ...any) error {
+	return answer{fmt.Sprintf(format, args...), cerrdefs.ErrNotFound}
+}
+
+// errAway is what the client says of an engine that does not run.
+var errAway = &url.Error{Op: "Post", URL: "http://engine", Err: syscall.ECONNREFUSED}
+
 var nameTaken = answer{`Conflict. The container name "/web.1.taskid" is already in use by container "c0". You have to remove (or rename) that container to be able to reuse that name.`, cerrdefs.ErrConflict}
 
-// errFinal will not mend itself.
-var errFinal = simError{"something is wrong", cerrdefs.ErrInternal}
-
-var (
-	errNoExitEvent = simError{"cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event", cerrdefs.ErrInternal}
-	errRefused     = simError{"authorization denied by plugin guard: no", cerrdefs.ErrPermissionDenied}
-)
-
 // What a proxy before the engine says that lets no events through.
-var errNoEvents = simError{"the path /events is not allowed", cerrdefs.ErrPermissionDenied}
-
-// failing fails all calls of one method.
-func failing(method string, err error) func(string) error {
-	return func(call string) error {
-		if strings.HasPrefix(call, method+" ") {
-			return err
-		}
-		return nil
-	}
-}
+var errNoEvents = answer{"the path /events is not allowed", cerrdefs.ErrPermissionDenied}
 
 // classesOf names the classes of errdefs that err has.
 func classesOf(err error) (classes []string) {
@@ -538,13 +528,6 @@ func startWait(ctx context.Context, adapter *ContainerAdapter) *waiting {
 	return w
 }
 
-func newSimController(t testing.TB, sim *simEngine, task *api.Task, opts ...Option) *controller {
-	t.Helper()
-	made, err := NewExecutor(sim, nil, opts...).Controller(task)
-	require.NoError(t, err)
-	return made.(*controller)
-}
-
 // Requests that tests let fail or count.
 const (
 	pullRequest    = "POST /images/create"
@@ -660,33 +643,6 @@ func drive(ctx context.Context, t testing.TB, task *api.Task, ctlr exec.Controll
 		}
 	}
 	t.Errorf("the task stays in %v: %s", task.Status.State, task.Status.Err)
-}
-
-// runningTask takes a task to RUNNING.
-func runningTask(t testing.TB, sim *simEngine, task *api.Task) (*controller, *api.Task) {
-	t.Helper()
-	taskAt(task, api.TaskStateAccepted)
-	ctlr := newSimController(t, sim, task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
-	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-	return ctlr, task
-}
-
-// inState takes a task on an engine to state, with networks and a volume; change
-// is nil or changes the task before.
-func inState(t *testing.T, sim *simEngine, state api.TaskState, change func(*api.Task)) (*controller, *api.Task) {
-	t.Helper()
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	attach(task, "backend", "10.1.0.0/24")
-	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
-		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}}
-	if change != nil {
-		change(task)
-	}
-	ctlr := newSimController(t, sim, task, WithRequestTimeout(time.Minute), WithPullAttempts(1))
-	drive(t.Context(), t, task, ctlr, state)
-	require.Equal(t, state, task.Status.State, task.Status.Err)
-	return ctlr, task
 }
 
 // rareCheck is a health check that does not run within a test.
