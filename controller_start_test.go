@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -165,15 +166,20 @@ func TestAVanishedImageIsPulledAgain(t *testing.T) {
 		vanishes int
 		pulls    []dockerexectest.Fault // of each pull; nil: all succeed
 		want     string
-		asked    []int // for pulls and creates
+		asked    []int  // for pulls and creates
+		says     string // what the engine says then; empty: "No such image", because the image is gone
 	}{
-		{"once", "example/web:1", 1, nil, "", []int{2, 2}},
-		{"a digest", "", 1, nil, "", []int{2, 2}},
-		{"three times", "example/web:1", 3, nil, "", []int{4, 4}},
-		{"always", "example/web:1", 4, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", []int{4, 4}},
-		{"an ID", id, 0, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, []int{0, 1}},
+		{"once", "example/web:1", 1, nil, "", []int{2, 2}, ""},
+		{"a digest", "", 1, nil, "", []int{2, 2}, ""},
+		{"three times", "example/web:1", 3, nil, "", []int{4, 4}, ""},
+		{"always", "example/web:1", 4, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", []int{4, 4}, ""},
+		{"an ID", id, 0, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, []int{0, 1}, ""},
 		{"and the registry refuses", "example/web:1", 1, []dockerexectest.Fault{fine, dockerexectest.Refuse(403, "pull access denied for example/web")},
-			"pull access denied for example/web", []int{2, 1}},
+			"pull access denied for example/web", []int{2, 1}, ""},
+		{"29, its manifest", "example/web:1", 1, nil, "", []int{2, 2}, "NotFound: content digest sha256:64a937f093a1: not found"},
+		{"29, its configuration", "example/web:1", 1, nil, "", []int{2, 2}, "failed to read config content: NotFound: content digest sha256:1065bd351a79: not found"},
+		{"20.10, pulled for another platform", "example/web:1", 1, nil, "", []int{2, 2}, "image with reference example/web:1 was found but does not match the specified platform: wanted linux/amd64, actual: linux/arm64"},
+		{"29, pulled for another platform", "example/web:1", 1, nil, "", []int{2, 2}, "image with reference example/web:1 was found but does not provide the specified platform (linux/amd64)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -192,7 +198,11 @@ func TestAVanishedImageIsPulledAgain(t *testing.T) {
 					engine.FailNext(pullRequest, fault)
 				}
 				for range test.vanishes {
-					engine.FailNext(createRequest, dockerexectest.Call(func() { removeImage(t, engine, test.image) }))
+					vanishes := dockerexectest.Call(func() { removeImage(t, engine, test.image) })
+					if test.says != "" {
+						vanishes = dockerexectest.Refuse(http.StatusNotFound, test.says)
+					}
+					engine.FailNext(createRequest, vanishes)
 				}
 				ctlr := controllerOn(t, engine, task)
 				err := ctlr.Prepare(t.Context())
@@ -266,32 +276,83 @@ func TestAContainerThatVanishesWithinPrepareIsCreatedAgain(t *testing.T) {
 	}
 }
 
-// A container that vanishes before its start fails the task, which is then replaced. The
-// start's 404 is about a network only if it says so, and nothing is made again.
-func TestAContainerThatVanishesBeforeItsStartFailsTheTask(t *testing.T) {
+// A container that somebody removes before its start is made again with all that it needs,
+// a bounded number of times.
+func TestAContainerThatVanishesBeforeItsStartIsMadeAgain(t *testing.T) {
 	t.Parallel()
-	for request, want := range map[string][]string{
-		inspectRequest: {"GET /containers/web.1.taskid/json", "GET /containers/ID/json", "GET /containers/json"},
-		startRequest:   {"GET /containers/web.1.taskid/json", "POST /containers/ID/start", "GET /containers/json"},
+	for _, request := range []string{inspectRequest, startRequest} {
+		for vanishes, want := range map[int]api.TaskState{1: api.TaskStateRunning, 3: api.TaskStateRunning, 4: api.TaskStateFailed} {
+			t.Run(fmt.Sprint(request, " ", vanishes), func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T) {
+					engine, task := webEngine(t, obedient), networkedTask()
+					ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+					left := vanishes
+					engine.FailAll(request, dockerexectest.Call(func() {
+						if web := engine.Container(taskName); left > 0 && web != nil {
+							left--
+							web.RemoveByHand()
+							removeImage(t, engine, "example/web:1")
+							for _, name := range engine.Networks() {
+								assert.NoError(t, engine.Client().NetworkRemove(t.Context(), name))
+							}
+						}
+					}))
+					status, err := exec.Do(t.Context(), task, ctlr)
+					require.NoError(t, err)
+					assert.Equal(t, want, status.State)
+					if want == api.TaskStateFailed {
+						assert.Contains(t, status.Err, "container web.1.taskid: Error response from daemon: No such container: ")
+					}
+					assert.Equal(t, min(vanishes, 3)+1, engine.Requests().Count(createRequest))
+					require.NoError(t, ctlr.Remove(t.Context()))
+					assert.Empty(t, leftOn(engine))
+				})
+			})
+		}
+	}
+}
+
+// A task runs once: what may have been started is not made again.
+func TestAContainerThatVanishesAfterAStartIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(*testing.T, *dockerexectest.Engine) *controller{
+		"an earlier process may have started it": func(t *testing.T, engine *dockerexectest.Engine) *controller {
+			_, task := reached(t, engine, networkedTask(), api.TaskStateStarting)
+			return controllerOn(t, engine, task)
+		},
+		"its start had no answer": func(t *testing.T, engine *dockerexectest.Engine) *controller {
+			ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateStarting)
+			engine.FailNext(startRequest, dockerexectest.Drop())
+			require.ErrorContains(t, ctlr.Start(t.Context()), "EOF")
+			return ctlr
+		},
 	} {
-		t.Run(request, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				engine, task := webEngine(t, obedient), networkedTask()
-				ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
-				engine.FailNext(request, removal(engine))
-				engine.ForgetRequests()
-				status, err := exec.Do(t.Context(), task, ctlr)
-				require.NoError(t, err)
-				assert.Equal(t, api.TaskStateFailed, status.State)
-				assert.Contains(t, status.Err, "container web.1.taskid: Error response from daemon: No such container: ")
-				assert.Equal(t, want, asked(engine)[:3])
-				assert.Zero(t, engine.Requests().Count("POST *e"))
-				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Empty(t, leftOn(engine))
+				engine := webEngine(t, obedient)
+				ctlr := begin(t, engine)
+				engine.Container(taskName).RemoveByHand()
+				require.EqualError(t, ctlr.Start(t.Context()), "inspect container web.1.taskid: Error response from daemon: No such container: web.1.taskid")
+				assert.Equal(t, 1, engine.Requests().Count(createRequest))
 			})
 		})
 	}
+}
+
+// The start's 404 is about a network or about the container only if it says so.
+func TestAStartThatMissesSomethingElseIsNotRepaired(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateStarting)
+		engine.FailNext(startRequest, dockerexectest.Refuse(http.StatusNotFound, "get data: no such volume"))
+		engine.ForgetRequests()
+		require.EqualError(t, ctlr.Start(t.Context()), "start container web.1.taskid: Error response from daemon: get data: no such volume")
+		assert.Equal(t, []string{"GET /containers/web.1.taskid/json", "POST /containers/ID/start"}, asked(engine)[:2])
+		assert.Equal(t, 1, engine.Requests().Count("POST *"))
+	})
 }
 
 // An engine shows a container only at the end of its create, which may copy much

@@ -134,9 +134,13 @@ func (c *Container) monitor(r *run, args []string, quit <-chan struct{}) {
 			return
 		default:
 		}
-		if c.health.override == "" {
-			c.found(result, r)
+		switch c.health.override {
+		case container.Healthy:
+			result.ExitCode = 0
+		case container.Unhealthy:
+			result.ExitCode = max(result.ExitCode, 1)
 		}
+		c.found(result, r)
 		e.mu.Unlock()
 	}
 }
@@ -220,7 +224,7 @@ func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	c.tellHealth(before)
 }
 
-// note keeps a result.
+// note adds a result to the log.
 func (h *health) note(result *container.HealthcheckResult) {
 	h.log = append(h.log, result)
 	if len(h.log) > probesKept {
@@ -228,7 +232,7 @@ func (h *health) note(result *container.HealthcheckResult) {
 	}
 }
 
-// probeRetries is how many checks in a row must fail.
+// probeRetries is how many checks must fail in a row.
 func (c *Container) probeRetries() int {
 	if check := c.config.Healthcheck; check != nil && check.Retries > 0 {
 		return check.Retries
@@ -262,19 +266,24 @@ func (c *Container) tellHealth(before container.HealthStatus) {
 // probeBuffer keeps the beginning of a check's output. Its mu guards it, because a check
 // may still write after its time-out.
 type probeBuffer struct {
-	mu   sync.Mutex
-	kept bytes.Buffer
+	mu    sync.Mutex
+	kept  bytes.Buffer
+	isCut bool // there was more
 }
 
 func (b *probeBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	kept, _ := b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	b.isCut = b.isCut || kept < len(p)
 	return len(p), nil
 }
 
 func (b *probeBuffer) text() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.isCut {
+		return b.kept.String() + "..."
+	}
 	return b.kept.String()
 }
