@@ -14,6 +14,45 @@ import (
 	"github.com/pkg/errors"
 )
 
+// Inspect returns the engine's record of the container. The secrets of the task are
+// taken out of its State.Error. Its State is never nil: an answer without a state is an
+// error. If there is no such container, [IsUnknownContainer] recognises the error.
+func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
+	answer, err := a.inspect(ctx)
+	return a.checkInspect(ctx, answer, err)
+}
+
+// checkInspect turns the engine's answer to an inspect into the result of Inspect, and
+// notes the container's ID.
+func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
+	if err != nil {
+		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.name)
+	}
+	if answer.ContainerJSONBase == nil || answer.State == nil {
+		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
+	}
+	if a.checkOwner(answer) == nil {
+		a.noteContainer(answer.ID)
+		a.noteFiles(answer)
+	}
+	if set, _ := isSet(answer.State.StartedAt); set {
+		a.startedAt.Store(&answer.State.StartedAt)
+	}
+	return a.hideInState(answer), nil
+}
+
+// hideInState takes secrets out of the engine's error about the container, which becomes
+// the text of an exit error.
+func (a *ContainerAdapter) hideInState(answer container.InspectResponse) container.InspectResponse {
+	if answer.State.Error == "" {
+		return answer
+	}
+	base, state := *answer.ContainerJSONBase, *answer.State
+	state.Error = a.scrubber().hideIn(state.Error, "")
+	base.State, answer.ContainerJSONBase = &state, &base
+	return answer
+}
+
 // Wait waits until the task's container has exited or is dead. It returns the engine's
 // record of the container; [ExitError] reads its exit code. While the container is
 // created, running, paused or restarting, Wait goes on waiting. A container that is

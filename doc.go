@@ -75,8 +75,8 @@ of this host. docs/operations.md has the details of networks and files.
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
 more than an adapter: they stop a container whose health check failed. They repeat a
-removal that failed, and a stop of theirs that failed. (docs/operations.md says what a
-lost start is: such a container is stopped too.) Their methods:
+removal that failed, and a stop of theirs that failed. They stop a container whose start
+the engine lost: see "Lost starts" in docs/operations.md. Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
     Start returns exec.ErrTaskStarted if it has been started already. If the pull

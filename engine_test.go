@@ -19,6 +19,8 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestNoClientIsRefused(t *testing.T) {
@@ -44,6 +46,8 @@ func TestOptionsTakeTheLastAndIgnoreNil(t *testing.T) {
 	assert.Equal(t, 5*time.Minute, o.pullStallTimeout)
 	assert.Equal(t, 10<<20, o.logRate)
 	assert.Equal(t, "/run/dockerexec/secrets", o.secretsDir)
+	assert.Equal(t, OrphansReport, o.orphanPolicy)
+	assert.Equal(t, 5*time.Minute, o.orphanGrace)
 }
 
 // wrongOptions are values that cannot be, with the errors that name the options.
@@ -58,12 +62,17 @@ var wrongOptions = []struct {
 	{WithPullStallTimeout(-time.Second), "dockerexec: option WithPullStallTimeout: -1s is negative; 0 means no limit"},
 	{WithRequestTimeout(-time.Minute), "dockerexec: option WithRequestTimeout: -1m0s is negative; 0 means no limit"},
 	{WithLogRate(-1), "dockerexec: option WithLogRate: -1 is negative; 0 means no limit"},
+	{WithOrphans(-1, time.Minute), "dockerexec: option WithOrphans: there is no policy -1"},
+	{WithOrphans(3, time.Minute), "dockerexec: option WithOrphans: there is no policy 3"},
+	{WithOrphans(OrphansRemove, time.Second-1), "dockerexec: option WithOrphans: a grace of 999.999999ms is less than a second"},
+	{WithOrphans(OrphansReport, 0), "dockerexec: option WithOrphans: a grace of 0s is less than a second"},
 }
 
 func TestAWrongOptionIsReportedByName(t *testing.T) {
 	t.Parallel()
 	for _, test := range wrongOptions {
-		client := newFakeClient(t)
+		fake := dockerexectest.New(t)
+		client := fake.Client()
 		engine := NewEngine(client, test.option)
 		_, err := engine.Adapter(nil, plainTask(), nil)
 		require.EqualError(t, err, test.want)
@@ -75,10 +84,10 @@ func TestAWrongOptionIsReportedByName(t *testing.T) {
 		require.EqualError(t, err, test.want)
 		_, err = NewExecutor(client, nil, test.option).Controller(taskAt(plainTask(), api.TaskStateAccepted))
 		require.EqualError(t, err, test.want)
-		assert.Empty(t, client.called())
+		assert.Empty(t, fake.Requests())
 	}
 	// Of several, the first one counts, also if the same option is right later.
-	_, err := NewEngine(newFakeClient(t), WithLogRate(-1), WithPullAttempts(-7), WithLogRate(1)).Adapter(nil, plainTask(), nil)
+	_, err := NewEngine(dockerexectest.New(t).Client(), WithLogRate(-1), WithPullAttempts(-7), WithLogRate(1)).Adapter(nil, plainTask(), nil)
 	require.EqualError(t, err, "dockerexec: option WithLogRate: -1 is negative; 0 means no limit")
 }
 
@@ -87,10 +96,10 @@ func TestAWrongOptionFailsNoRunningTask(t *testing.T) {
 	t.Parallel()
 	for _, test := range wrongOptions {
 		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			_, task := runningTask(t, sim, plainTask())
-			sim.forgetCalls()
-			ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(sim, nil, test.option))
+			engine := webEngine(t, obedient)
+			_, task, _ := runningWeb(t, engine)
+			engine.ForgetRequests()
+			ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(engine.Client(), nil, test.option))
 			require.NoError(t, err)
 			require.Equal(t, api.TaskStateRunning, status.State)
 			for _, make := range []func(context.Context) error{ctlr.Prepare, ctlr.Start} {
@@ -98,13 +107,13 @@ func TestAWrongOptionFailsNoRunningTask(t *testing.T) {
 				require.EqualError(t, err, test.want)
 				assert.True(t, exec.IsTemporary(err))
 			}
-			assert.Empty(t, sim.called())
+			assert.Empty(t, engine.Requests())
 			wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
 			synctest.Wait()
 			require.NoError(t, ctlr.Shutdown(t.Context()))
 			require.EqualError(t, wait(), "task: non-zero exit (143)")
 			require.NoError(t, ctlr.Remove(t.Context()))
-			assert.Empty(t, sim.left())
+			assert.Empty(t, leftOn(engine))
 		})
 	}
 }
@@ -112,13 +121,13 @@ func TestAWrongOptionFailsNoRunningTask(t *testing.T) {
 // A fresh task of the same agent is refused before it makes anything, and tried again.
 func TestAWrongOptionIsTriedAgainInPreparing(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	ctlr, err := NewEngine(client, WithPullAttempts(-7)).Controller(nil, taskAt(plainTask(), api.TaskStatePreparing), nil)
+	engine := dockerexectest.New(t)
+	ctlr, err := NewEngine(engine.Client(), WithPullAttempts(-7)).Controller(nil, taskAt(plainTask(), api.TaskStatePreparing), nil)
 	require.NoError(t, err)
 	err = ctlr.Prepare(t.Context())
 	require.EqualError(t, err, "dockerexec: option WithPullAttempts: -7 is less than 1; 1 means that a pull is not tried again")
 	assert.True(t, exec.IsTemporary(err))
-	assert.Empty(t, client.called())
+	assert.Empty(t, engine.Requests())
 }
 
 // wrappedClient is a real client inside another type.

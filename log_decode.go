@@ -132,8 +132,8 @@ func (f *frameReader) payload(size int) ([]byte, error) {
 	return f.large[:size], nil
 }
 
-// brokenOff returns the error of a read that failed with err. Before that, it had read a
-// number of bytes: got. The parameter what names the thing of which only a part was read.
+// brokenOff returns the error of a read that failed with err. The read was inside a thing if
+// got is more than 0; what names that thing.
 func brokenOff(err error, got int, what string) error {
 	if got > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		return errors.Wrapf(io.ErrUnexpectedEOF, "the log stream broke off inside %s", what)

@@ -111,8 +111,8 @@ var finalFaults = []struct {
 	{phrase{"20.10 to 29", "read-only file system"}, nil},
 }
 
-// Words of faults that are tried again. They are needed to find the class, and to come before
-// finalFaults and the status. A fault that is not known is tried again, too.
+// Words of faults that are tried again, for the class of the error. The method fault has their
+// order. A fault that is not known is tried again too, unless its class is final.
 var (
 	// 20.10 to 28 show the registry's code, 29 shows the registry's words. Some
 	// registries send them with a status other than 429.

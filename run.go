@@ -91,7 +91,7 @@ const runOvertime = 2 * time.Minute
 // that has no answer yet goes on until [WithRequestTimeout]. Run is safe for concurrent use.
 func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResult, error) {
 	r := &run{options: o}
-	adapter, err := e.Adapter(o.Node, task, o.Deps)
+	adapter, err := e.controllersAdapter(o.Node, task, o.Deps)
 	if err != nil {
 		r.result = RunResult{State: api.TaskStateRejected, Reason: err.Error()}
 		r.say(ctx, nil, err)
@@ -174,23 +174,17 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 // steps takes the task from its pull to its end. It calls beforeStart before each start of
 // the container.
 func (r *run) steps(ctx context.Context, beforeStart func()) error {
-	for tries := 0; ; tries++ {
-		r.result.State = api.TaskStatePreparing
-		r.say(ctx, nil, nil)
-		if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
-			return err
-		}
-		r.result.State = api.TaskStateStarting
-		r.say(ctx, nil, nil)
-		beforeStart()
-		err := r.repeat(ctx, r.controller.Start)
-		if err == nil || err == exec.ErrTaskStarted { //nolint:errorlint // bare
-			break
-		}
-		// Somebody has removed the container before its start: it is made again.
-		if !isContainerGone(err) || r.adapter.isStarted.Load() || tries == mostRepairs {
-			return err
-		}
+	r.result.State = api.TaskStatePreparing
+	r.say(ctx, nil, nil)
+	if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+		return err
+	}
+	r.result.State = api.TaskStateStarting
+	r.say(ctx, nil, nil)
+	beforeStart()
+	r.controller.remade = beforeStart
+	if err := r.repeat(ctx, r.controller.Start); err != nil && err != exec.ErrTaskStarted { //nolint:errorlint // bare
+		return err
 	}
 	r.result.State = api.TaskStateRunning
 	r.say(ctx, nil, nil)

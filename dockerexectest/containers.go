@@ -46,9 +46,12 @@ type Container struct {
 	finishedAt time.Time
 	starts     int
 	restarts   int
+	ends       int           // ends of runs, and restarts that were given up
+	endCode    int           // exit code of the latest run that ended
 	backOff    time.Duration // of the restart policy
 	byHand     bool          // somebody has stopped the container: its end restarts nothing
 	health     *health
+	alter      func(*container.InspectResponse) // by AlterInspect; nil: none
 	ports      []publishedPort
 	run        *run // not nil while it runs
 	log        logStore
@@ -70,7 +73,7 @@ func (e *Engine) find(name string) (*Container, error) {
 			continue
 		}
 		if found != nil {
-			return nil, badRequest("multiple IDs found with provided prefix: %s", name)
+			return nil, e.dialect.say(http.StatusInternalServerError, "Multiple IDs found with provided prefix: "+name, "multiple IDs found with provided prefix: "+name)
 		}
 		found = c
 	}
@@ -144,8 +147,8 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	if name == "" {
 		name = fmt.Sprintf("nameless_engine_%d", e.made+1)
 	}
-	if holder := e.names[name]; holder != nil {
-		return answer{}, e.dialect.nameTaken(name, holder.id)
+	if holder := e.holderOf(name); holder != "" {
+		return answer{}, e.dialect.nameTaken(name, holder)
 	}
 	if n := body.NetworkingConfig; e.dialect == PodmanV4 && body.HostConfig.NetworkMode == "" && n != nil {
 		if _, wants := n.EndpointsConfig["bridge"]; wants {
@@ -153,6 +156,16 @@ func createContainer(e *Engine, r *request) (answer, error) {
 		}
 	}
 	c := e.newContainer(name, image, *body.Config, *body.HostConfig)
+	if r.fault.kind == slow {
+		e.reserved[name] = c.id
+		e.mu.Unlock()
+		isAlive := e.sleep(r.fault.wait, r.life)
+		e.mu.Lock()
+		delete(e.reserved, name)
+		if !isAlive {
+			panic(http.ErrAbortHandler)
+		}
+	}
 	if err := e.planNetworks(r, c, body.NetworkingConfig); err != nil {
 		return answer{}, err
 	}
@@ -164,6 +177,15 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	return answer{status: http.StatusCreated, body: container.CreateResponse{ID: c.id, Warnings: warnings}}, nil
 }
 
+// holderOf returns the ID of the container that has a name, also while its create takes
+// its time; empty: the name is free. The caller holds mu.
+func (e *Engine) holderOf(name string) string {
+	if holder := e.names[name]; holder != nil {
+		return holder.id
+	}
+	return e.reserved[name]
+}
+
 // newContainer makes a container that the engine does not know yet. The caller
 // holds mu.
 func (e *Engine) newContainer(name string, image *localImage, config container.Config, hostConfig container.HostConfig) *Container {
@@ -171,8 +193,12 @@ func (e *Engine) newContainer(name string, image *localImage, config container.C
 		config: config, hostConfig: hostConfig, platform: "linux"}
 	c.program = image.program
 	image.fill(&c.config)
-	if c.config.Hostname == "" && hostConfig.NetworkMode != "host" {
+	switch {
+	case c.config.Hostname != "":
+	case hostConfig.NetworkMode != "host":
 		c.config.Hostname = c.id[:12]
+	case e.dialect != PodmanV4:
+		c.config.Hostname = e.info.Name
 	}
 	if c.hostConfig.LogConfig.Type == "" {
 		c.hostConfig.LogConfig.Type = e.info.LoggingDriver
@@ -238,6 +264,9 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		}
 		if m.Type == mount.TypeTmpfs && m.Source != "" {
 			return badRequest("invalid mount config for type %q: field Source must not be specified", m.Type)
+		}
+		if m.Type == mount.TypeVolume && m.Source == "" && m.ReadOnly && e.dialect == DockerV20 {
+			return badRequest("invalid mount config for type %q: must not set ReadOnly mode when using anonymous volumes", m.Type)
 		}
 		if m.Target == "/" {
 			return badRequest("invalid mount config for type %q: invalid specification: destination can't be '/'", m.Type)
@@ -325,11 +354,11 @@ func renameContainer(e *Engine, r *request) (answer, error) {
 // rename gives the container another name. The caller holds mu.
 func (c *Container) rename(to string) error {
 	e := c.engine
-	switch holder := e.names[to]; {
-	case holder == c:
+	switch holder := e.holderOf(to); {
+	case holder == c.id:
 		return badRequest("Renaming a container with the same name as its current name")
-	case holder != nil:
-		why := e.dialect.nameTaken(to, holder.id)
+	case holder != "":
+		why := e.dialect.nameTaken(to, holder)
 		why.message = "Error when allocating new name: " + why.message
 		return why
 	case !nameChars.MatchString(to):

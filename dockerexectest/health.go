@@ -38,7 +38,8 @@ func (h *health) report() *container.Health {
 	if h == nil {
 		return nil
 	}
-	return &container.Health{Status: h.status, FailingStreak: h.streak, Log: slices.Clone(h.log)}
+	log := append([]*container.HealthcheckResult{}, h.log...) // engines send no null
+	return &container.Health{Status: h.status, FailingStreak: h.streak, Log: log}
 }
 
 // probeArgs returns the command of the container's check; nil if none is run.
@@ -133,9 +134,13 @@ func (c *Container) monitor(r *run, args []string, quit <-chan struct{}) {
 			return
 		default:
 		}
-		if c.health.override == "" {
-			c.found(result, r)
+		switch c.health.override {
+		case container.Healthy:
+			result.ExitCode = 0
+		case container.Unhealthy:
+			result.ExitCode = max(result.ExitCode, 1)
 		}
+		c.found(result, r)
 		e.mu.Unlock()
 	}
 }
@@ -205,34 +210,49 @@ func (c *Container) probeEnds(code int) {
 func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	h, check := c.health, c.config.Healthcheck
 	before := h.status
-	h.log = append(h.log, result)
-	if len(h.log) > probesKept {
-		h.log = slices.Clone(h.log[len(h.log)-probesKept:])
-	}
-	retries := check.Retries
-	if retries <= 0 {
-		retries = probeRetries
-	}
+	h.note(result)
 	switch {
 	case result.ExitCode == 0:
 		h.status, h.streak = container.Healthy, 0
 	case h.status == container.Starting && result.Start.Sub(r.started) < check.StartPeriod:
 		// Within the start period a failure does not count.
 	default:
-		if h.streak++; h.streak >= retries {
+		if h.streak++; h.streak >= c.probeRetries() {
 			h.status = container.Unhealthy
 		}
 	}
 	c.tellHealth(before)
 }
 
-// overrideHealth does the work of SetHealth. The caller holds mu. The container runs.
+// note adds a result to the log.
+func (h *health) note(result *container.HealthcheckResult) {
+	h.log = append(h.log, result)
+	if len(h.log) > probesKept {
+		h.log = slices.Clone(h.log[len(h.log)-probesKept:])
+	}
+}
+
+// probeRetries is how many checks must fail in a row.
+func (c *Container) probeRetries() int {
+	if check := c.config.Healthcheck; check != nil && check.Retries > 0 {
+		return check.Retries
+	}
+	return probeRetries
+}
+
+// overrideHealth does the work of SetHealth: it leaves what such checks would leave. The
+// caller holds mu. The container runs.
 func (c *Container) overrideHealth(status container.HealthStatus) {
 	if c.health == nil {
 		c.health = &health{}
 	}
-	before := c.health.status
-	c.health.status, c.health.override = status, status
+	h, before := c.health, c.health.status
+	h.status, h.override, h.streak = status, status, 0
+	result := &container.HealthcheckResult{Start: c.engine.now(), End: c.engine.now()}
+	if status == container.Unhealthy {
+		h.streak, result.ExitCode = c.probeRetries(), 1
+	}
+	h.note(result)
 	c.tellHealth(before)
 }
 
@@ -246,19 +266,24 @@ func (c *Container) tellHealth(before container.HealthStatus) {
 // probeBuffer keeps the beginning of a check's output. Its mu guards it, because a check
 // may still write after its time-out.
 type probeBuffer struct {
-	mu   sync.Mutex
-	kept bytes.Buffer
+	mu    sync.Mutex
+	kept  bytes.Buffer
+	isCut bool // there was more
 }
 
 func (b *probeBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	kept, _ := b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	b.isCut = b.isCut || kept < len(p)
 	return len(p), nil
 }
 
 func (b *probeBuffer) text() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.isCut {
+		return b.kept.String() + "..."
+	}
 	return b.kept.String()
 }

@@ -1,6 +1,7 @@
 package dockerexectest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -22,7 +23,21 @@ func inspectContainer(e *Engine, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: c.inspect()}, nil
+	return answer{status: http.StatusOK, body: c.shown()}, nil
+}
+
+// shown is what the engine says of a container. The caller holds mu.
+func (c *Container) shown() container.InspectResponse {
+	answer := c.inspect()
+	if c.alter == nil {
+		return answer
+	}
+	var copied container.InspectResponse // what the answer points to is the container's own
+	if text, err := json.Marshal(answer); err != nil || json.Unmarshal(text, &copied) != nil {
+		return answer
+	}
+	c.alter(&copied)
+	return copied
 }
 
 // inspect returns the answer to an inspect of the container. The caller holds mu.
@@ -33,7 +48,7 @@ func (c *Container) inspect() container.InspectResponse {
 	base := &container.ContainerJSONBase{
 		ID: c.id, Created: stamp(c.created), Name: "/" + c.name, Image: c.image.id, RestartCount: c.restarts,
 		Driver: c.engine.info.Driver, Platform: c.platform, HostConfig: &hostConfig,
-		LogPath: "/var/lib/docker/containers/" + c.id + "/" + c.id + "-json.log",
+		LogPath: c.logPath(),
 		State: &container.State{
 			Status: c.status(), Running: c.running || c.restarting, Paused: c.paused, Restarting: c.restarting, OOMKilled: c.oomKilled,
 			Dead: c.dead, Pid: c.pid, ExitCode: c.exitCode, Error: c.errorText,
@@ -53,7 +68,7 @@ func (c *Container) inspect() container.InspectResponse {
 
 // mountPoints returns the mounts in the form of an inspect. The caller holds mu.
 func (c *Container) mountPoints() []container.MountPoint {
-	mounts := slices.Clone(c.mounts)
+	mounts := append([]container.MountPoint{}, c.mounts...)
 	for i, m := range mounts {
 		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // only a path, no source
 			mounts[i].Name = ""
@@ -64,18 +79,9 @@ func (c *Container) mountPoints() []container.MountPoint {
 
 // listContainers is GET /containers/json.
 func listContainers(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "ancestor before exited health id is-task label name network since status volume", "expose isolation publish")
 	if err != nil {
 		return answer{}, err
-	}
-	known := map[string]bool{}
-	for _, name := range strings.Fields("ancestor before expose exited health id is-task isolation label name network publish since status volume") {
-		known[name] = true
-	}
-	for _, name := range args.Keys() {
-		if !known[name] {
-			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter '"+name+"'", "invalid filter '"+name+"'")
-		}
 	}
 	for _, status := range args.Get("status") {
 		if err := container.ValidateContainerState(status); err != nil {

@@ -88,6 +88,7 @@ type faultCell struct {
 	proxy     *faultProxy
 	client    *engineapi.Client
 	engine    *dockerexec.Engine
+	later     *dockerexec.Engine // see laterEngine
 	executor  exec.Executor
 	task      *api.Task
 	deps      exec.DependencyGetter // the task's secrets

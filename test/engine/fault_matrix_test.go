@@ -267,5 +267,5 @@ const anEvent = `{"Type":"container","Action":"start","Actor":{"ID":"0123456789a
 // faultRows is the matrix. How the operations end follows from the package's
 // documentation of errors.
 func faultRows() []*faultRow {
-	return slices.Concat(adapterFaultRows(), streamFaultRows(), controllerFaultRows(), runFaultRows())
+	return slices.Concat(adapterFaultRows(), streamFaultRows(), controllerFaultRows(), runFaultRows(), orphanFaultRows())
 }
