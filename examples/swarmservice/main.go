@@ -1,7 +1,7 @@
 // Command swarmservice makes a service on a SwarmKit node, over the node's control
-// socket, and waits until its tasks run. It also removes services, and prints the
-// tokens with which other nodes join. Arguments after the flags are those of the
-// image's entrypoint. Run it with -h for its flags.
+// socket, and waits until its tasks run. It also scales, lists and removes services,
+// prints their logs, and prints the tokens with which other nodes join. Arguments
+// after the flags are those of the image's entrypoint. Run it with -h for its flags.
 package main
 
 import (
@@ -9,103 +9,93 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 
 	"github.com/dockerexec/dockerexec/examples/control"
-	"github.com/moby/swarmkit/v2/api"
-	"google.golang.org/grpc"
 )
 
 func main() {
-	socket := flag.String("control", "/run/swarmnode.sock", "control socket of the node, which must be a manager")
-	name := flag.String("name", "", "name of the service")
-	image := flag.String("image", "", "image of its tasks")
-	replicas := flag.Uint64("replicas", 1, "number of its tasks")
-	remove := flag.Bool("remove", false, "remove the service")
-	tokens := flag.Bool("tokens", false, "print the tokens for other nodes")
-	flag.Parse()
-
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	conn, err := control.Dial(*socket)
+	o, err := parseFlags(os.Args[1:], os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
 	if err != nil {
-		fail(err)
+		fail(err, 2)
+	}
+	conn, err := control.Dial(o.socket)
+	if err != nil {
+		fail(err, 1)
 	}
 	defer conn.Close()
-	switch {
-	case *tokens:
-		err = printTokens(ctx, conn)
-	case *name == "" || *image == "" && !*remove:
-		err = errors.New("-tokens, or -name and one of -image and -remove are needed")
-	case *remove:
-		err = removeService(ctx, conn, *name)
-	default:
-		err = createService(ctx, conn, *name, *image, flag.Args(), *replicas)
-	}
-	if err != nil {
-		fail(err)
+	if err := newSwarm(conn, os.Stdout, os.Stderr).run(ctx, o); err != nil {
+		fail(err, 1)
 	}
 }
 
-func fail(err error) {
+func fail(err error, code int) {
 	fmt.Fprintln(os.Stderr, "swarmservice:", err)
-	os.Exit(1)
+	os.Exit(code)
 }
 
-func createService(ctx context.Context, conn *grpc.ClientConn, name, image string, args []string, replicas uint64) error {
-	answer, err := api.NewControlClient(conn).CreateService(ctx, &api.CreateServiceRequest{Spec: &api.ServiceSpec{
-		Annotations: api.Annotations{Name: name},
-		Mode:        &api.ServiceSpec_Replicated{Replicated: &api.ReplicatedService{Replicas: replicas}},
-		Task: api.TaskSpec{Runtime: &api.TaskSpec_Container{Container: &api.ContainerSpec{
-			Image: image, Args: args,
-		}}},
-	}})
-	if err != nil {
-		return err
-	}
-	fmt.Println("service", answer.Service.ID)
+// options are the flags. Exactly one of tokens, image, scale, ps, logs and remove
+// is set: it is what is to be done.
+type options struct {
+	socket   string
+	name     string
+	image    string
+	args     []string
+	replicas uint64
+	scale    *uint64
+	ps       bool
+	logs     bool
+	remove   bool
+	tokens   bool
+}
 
-	tasks := control.NewTasks()
-	ended, err := tasks.Watch(ctx, conn, func(task *api.Task) {
-		if task.ServiceID == answer.Service.ID {
-			fmt.Println("task", task.ID, task.Status.State, task.Status.Err)
+func parseFlags(args []string, usage io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("swarmservice", flag.ContinueOnError)
+	flags.SetOutput(usage)
+	flags.StringVar(&o.socket, "control", "/run/swarmnode.sock", "control socket of the node, which must be a manager")
+	flags.StringVar(&o.name, "name", "", "name of the service")
+	flags.StringVar(&o.image, "image", "", "make the service, with this image")
+	flags.Uint64Var(&o.replicas, "replicas", 1, "number of its tasks")
+	scale := flags.Uint64("scale", 0, "change the number of the service's tasks")
+	flags.BoolVar(&o.ps, "ps", false, "list the service's tasks, those too that have ended")
+	flags.BoolVar(&o.logs, "logs", false, "print what the service's tasks have logged so far")
+	flags.BoolVar(&o.remove, "remove", false, "remove the service")
+	flags.BoolVar(&o.tokens, "tokens", false, "print the tokens for other nodes")
+	flags.Usage = func() {
+		fmt.Fprintf(usage, `Usage: swarmservice [FLAG...] [ARG...]
+
+-image and -scale wait until all tasks run. They end with exit code 1 and the last
+error once %d tasks of one slot have ended, or %v have passed. The service stays
+then, and the swarm goes on trying.
+
+`, attempts, patience)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	o.args = flags.Args()
+	flags.Visit(func(f *flag.Flag) {
+		if f.Name == "scale" {
+			o.scale = scale
 		}
 	})
-	if err != nil {
-		return err
+	commands := 0
+	for _, chosen := range []bool{o.tokens, o.image != "", o.scale != nil, o.ps, o.logs, o.remove} {
+		if chosen {
+			commands++
+		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() { cancel(<-ended) }()
-	if _, err := tasks.Await(ctx, answer.Service.ID, control.AllRun(int(replicas))); err != nil {
-		return context.Cause(ctx)
+	if commands != 1 || o.name == "" && !o.tokens {
+		return o, errors.New("-tokens, or -name and one of -image, -scale, -ps, -logs and -remove are needed")
 	}
-	return nil
-}
-
-func removeService(ctx context.Context, conn *grpc.ClientConn, name string) error {
-	swarm := api.NewControlClient(conn)
-	list, err := swarm.ListServices(ctx, &api.ListServicesRequest{
-		Filters: &api.ListServicesRequest_Filters{Names: []string{name}},
-	})
-	if err != nil {
-		return err
-	}
-	if len(list.Services) == 0 {
-		return fmt.Errorf("there is no service %s", name)
-	}
-	_, err = swarm.RemoveService(ctx, &api.RemoveServiceRequest{ServiceID: list.Services[0].ID})
-	return err
-}
-
-func printTokens(ctx context.Context, conn *grpc.ClientConn) error {
-	list, err := api.NewControlClient(conn).ListClusters(ctx, &api.ListClustersRequest{})
-	if err != nil {
-		return err
-	}
-	for _, cluster := range list.Clusters {
-		fmt.Println("worker ", cluster.RootCA.JoinTokens.Worker)
-		fmt.Println("manager", cluster.RootCA.JoinTokens.Manager)
-	}
-	return nil
+	return o, nil
 }
