@@ -30,7 +30,7 @@ func runs(_ uint64, _ int, state func(api.TaskState, string)) { state(api.TaskSt
 
 func TestCreateWaitsUntilAllTasksRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake, conn := newFakeSwarm(t, func(slot uint64, n int, state func(api.TaskState, string)) {
+		fake, conn := newFakeSwarm(t, func(_ uint64, n int, state func(api.TaskState, string)) {
 			time.Sleep(time.Second) // the command watches by then
 			state(api.TaskStatePreparing, "")
 			time.Sleep(time.Minute)
@@ -83,7 +83,7 @@ func TestCreateEndsWithTheLastErrorOfADeadSlot(t *testing.T) {
 // Three tasks of three slots are no dead slot. One that has no error to tell has a state.
 func TestCreateCountsEachSlotApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, conn := newFakeSwarm(t, func(slot uint64, n int, state func(api.TaskState, string)) {
+		_, conn := newFakeSwarm(t, func(slot uint64, _ int, state func(api.TaskState, string)) {
 			time.Sleep(time.Duration(slot) * time.Second)
 			state(api.TaskStateCompleted, "")
 		})

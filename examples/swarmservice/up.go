@@ -58,7 +58,7 @@ func (s *swarm) awaitUp(ctx context.Context, service *api.Service, replicas uint
 	switch {
 	case err == nil:
 		return dead
-	case context.Cause(ctx) == late:
+	case errors.Is(context.Cause(ctx), late):
 		return fmt.Errorf("the service %s is not up after %v, and stays. The last error: %s",
 			name, patience, lastError(tasks.History(service.ID), old))
 	default:
