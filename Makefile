@@ -16,7 +16,7 @@ KILLS ?= 20
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest conformance test-faults test-orphans soak lint cover bench fuzz release-check
+.PHONY: help demo demo-task test test-unit test-latest conformance test-faults test-orphans soak lint vulncheck cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -52,6 +52,9 @@ soak: ## random scaling, updates and ends of containers, engine and node for SOA
 
 lint: ## static checks of Go, modules, scripts; builds for every platform
 	hack/lint.sh
+
+vulncheck: ## known vulnerabilities that a call of this tree reaches, by govulncheck: needs its database
+	hack/vulncheck.sh
 
 cover: ## coverage of the unit tests; fails below COVER_MIN
 	hack/cover.sh

@@ -62,6 +62,17 @@ packages() {
 	! grep -x github.com/dockerexec/dockerexec <<<"$packages" || { echo 'dockerexectest stands on the package' && return 1; }
 }
 
+# Scanners name every advisory about the engine, which is in the client's module too.
+# That its code is not linked is the answer: see .github/SECURITY.md.
+engine_code() {
+	local module list status=0
+	for module in $(modules); do
+		list=$(go -C "$module" list -deps ./... | grep '^github\.com/docker/docker/') || return
+		! grep -vE '^github\.com/docker/docker/(api|client)(/|$)' <<<"$list" || { echo "module $module links these of the engine" && status=1; }
+	done
+	return "$status"
+}
+
 platforms() {
 	local os arch status=0
 	for os in linux darwin windows; do
@@ -96,6 +107,7 @@ check golangci-lint golangci
 check "go mod tidy" tidy
 check "go line" go_line
 check "go list" packages
+check "engine code" engine_code
 check "builds for other platforms" platforms
 check "go vet for other platforms" vet_platforms
 check "the README, as an importer" hack/importer.sh
