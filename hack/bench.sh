@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and makes a table of those that have a baseline, which was
-# measured in the same run. Fails if one is over its limit.
+# measured in the same run. Fails if one is over its limit. The benchmark Outage draws
+# docs/outage.svg.
 #
 #   hack/bench.sh [REGEXP]
 set -euo pipefail
@@ -12,6 +13,7 @@ out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 status=0
 go test -run '^$' -bench "${1:-.}" -benchmem . | tee "$out" || status=$?
+OUTAGE_SVG=$PWD/docs/outage.svg go -C examples test -run '^$' -bench "${1:-.}" ./outage | tee --append "$out" || status=$?
 
 # A line is: name, rounds, and then value and unit in turn.
 awk '
