@@ -17,6 +17,7 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // ContainerAdapter carries out the operations of one task on its engine. Each operation
@@ -63,6 +64,7 @@ type ContainerAdapter struct {
 
 	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
+	endOnce                                    sync.Once // counts the end of the container
 	said                                       saidTexts
 }
 
@@ -102,11 +104,39 @@ func (a *ContainerAdapter) ContainerName() string { return a.name }
 
 // logContext returns ctx with a logger that has the fields of the task.
 func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
-	return log.WithFields(ctx, log.Fields{
+	return log.WithFields(ctx, filledFields(log.Fields{
 		"task.id":    a.taskID,
 		"service.id": a.serviceID,
 		"node.id":    a.nodeID,
-	})
+	}))
+}
+
+// begin begins a call of m, which is measured. The caller must call end with its error.
+func (a *ContainerAdapter) begin(ctx context.Context, m *method) (spanCtx context.Context, end func(*error)) {
+	return a.engine.telemetry.begin(ctx, m, a.spanAttributes)
+}
+
+func (a *ContainerAdapter) spanAttributes() []attribute.KeyValue {
+	return filledAttributes(
+		attribute.String("dockerexec.task.id", a.taskID),
+		attribute.String("dockerexec.service.id", a.serviceID),
+		attribute.String("dockerexec.node.id", a.nodeID),
+		attribute.String("container.name", a.name),
+		attribute.String("container.id", a.knownID()),
+		attribute.String("container.image.name", a.image),
+	)
+}
+
+// waits counts the task as one that waits, until done is called.
+func (a *ContainerAdapter) waits(ctx context.Context, what wait) (done func()) {
+	return a.engine.telemetry.waits(ctx, what)
+}
+
+// noteEnd counts the end of the task's container, once. An empty cause is no end.
+func (a *ContainerAdapter) noteEnd(ctx context.Context, cause endCause) {
+	if cause != "" {
+		a.endOnce.Do(func() { a.engine.telemetry.ends.Add(ctx, 1, endCauses[cause]) })
+	}
 }
 
 // ready comes before each call that makes something. It agrees on the API version. It
@@ -136,7 +166,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 // labels than the task asks for, one warning names them. The engine itself makes the other
 // volumes, when it creates the container. It makes all of them if a proxy forbids this
 // request; one warning says so. Named volumes are never removed.
-func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
+func (a *ContainerAdapter) CreateVolumes(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodCreateVolumes)
+	defer end(&err)
 	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
@@ -172,7 +204,9 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 // If a Create got no answer, the engine may still make the container. Then Remove looks for
 // the container for five seconds: an engine shows a container only once its volumes are
 // filled. If a start may be lost, Remove takes up to 20 seconds more: see [WithRequestTimeout].
-func (a *ContainerAdapter) Remove(ctx context.Context) error {
+func (a *ContainerAdapter) Remove(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodRemove)
+	defer end(&err)
 	if !a.nameTaken.Load() {
 		if _, err := a.awaitLostCreate(ctx); err != nil {
 			return err
@@ -274,7 +308,9 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // within a tenth of a second. PullImage waits for that call. If ctx ends, the observer is
 // not called again. PullImage then returns within a second, even if the observer or the
 // client is still busy.
-func (a *ContainerAdapter) PullImage(ctx context.Context) error {
+func (a *ContainerAdapter) PullImage(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodPullImage)
+	defer end(&err)
 	policy := a.engine.options.pullPolicy
 	if imageID.MatchString(a.image) || policy == PullNever {
 		return nil

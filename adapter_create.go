@@ -43,7 +43,9 @@ const createTries = 3
 // container's name (Annotations.Name), check the container's label [LabelTaskID] before
 // you stop or remove the container with a new adapter. The controllers of [NewExecutor]
 // and [Engine.Controller] check it themselves.
-func (a *ContainerAdapter) Create(ctx context.Context) error {
+func (a *ContainerAdapter) Create(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodCreate)
+	defer end(&err)
 	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err

@@ -28,7 +28,9 @@ import (
 // created. Networks made here carry the label [LabelNetwork], except those with a
 // ConfigFrom. [ContainerAdapter.RemoveNetworks] recognises a network by the label. Only
 // adapters of the same Engine recognise a network without the label.
-func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
+func (a *ContainerAdapter) CreateNetworks(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodCreateNetworks)
+	defer end(&err)
 	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
@@ -164,7 +166,9 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 //
 // Remove the container first. Call RemoveNetworks once for each task for which
 // CreateNetworks was called, even if that failed.
-func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) error {
+func (a *ContainerAdapter) RemoveNetworks(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodRemoveNetworks)
+	defer end(&err)
 	for _, name := range a.taskIdentity.networks {
 		if err := a.engine.networks.withNetworkLock(ctx, name, a.engine.options.requestTimeout, func() error { return a.leaveNetwork(ctx, name) }); err != nil {
 			return err

@@ -9,7 +9,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
-	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -26,9 +25,11 @@ import (
 // process, call Create before Start: otherwise Start would send the start again. A start
 // that the engine refused does not count: the next Start sends it again.
 //
-// If the engine ends within a start, the container may run without network and log. Such a
-// container is stopped, and the error says so.
-func (a *ContainerAdapter) Start(ctx context.Context) error {
+// If the engine ends within a start, the container may run without network and log. It is
+// stopped then, and the error says so.
+func (a *ContainerAdapter) Start(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodStart)
+	defer end(&err)
 	if _, _, err := a.ready(ctx); err != nil {
 		return err
 	}
@@ -125,6 +126,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	}
 	switch {
 	case err == nil:
+		a.engine.telemetry.starts.Add(ctx, 1)
 		a.isStarted.Store(true)
 		a.startLost.Store(false)
 		a.forgetStop(nil) // a stop was for an earlier run
@@ -141,22 +143,15 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	return engineError(ctx, a.explain(err, config.files), "start container %s", a.name)
 }
 
-// A start is lost if the engine ends after it has asked containerd for the process, and
-// before it has noted that the process runs. After its restart the engine shows a
-// container that was created and never started. Later, containerd's shim may deliver its
-// event that the process has started. From then on the engine shows the container as
-// running, without StartedAt, network and log.
+// A start is lost if the engine ends after it has asked containerd for the process, and before
+// it has noted that the process runs. After its restart the engine shows a container that was
+// created and never started. Later, containerd's shim may deliver its event that the process has
+// started. From then on the engine shows the container as running, without StartedAt and log.
 
 // lostStartTime is how long a container that may have been started is watched. The shim
 // sends its event up to five more times, 1, 2, 3, 4 and 5 seconds apart: 15 seconds in
 // all.
 const lostStartTime = 20 * time.Second
-
-// startMayBeLost reports whether an earlier process may have sent a start of the task
-// without an answer. state is the state that the task has reached.
-func startMayBeLost(state api.TaskState) bool {
-	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
-}
 
 // awaitLostStart waits until it is certain what became of a start that may be lost, for
 // at most lostStartTime. It reports whether the container runs. If no start may be
@@ -192,6 +187,7 @@ func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.C
 	if err := stop(ctx); err != nil {
 		return err
 	}
+	a.noteEnd(ctx, endLost)
 	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", a.name)
 }
 
@@ -213,7 +209,9 @@ const killDelay = 2 * time.Second
 // connection, or the answer says that the engine did nothing (400, 401, 403 or 501), the
 // next call sends the stop again. If a start may be lost, Shutdown takes up to 20 seconds
 // more: see [WithRequestTimeout].
-func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
+func (a *ContainerAdapter) Shutdown(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodShutdown)
+	defer end(&err)
 	if a.nameTaken.Load() {
 		return nil
 	}
@@ -427,7 +425,9 @@ func (s *stop) isOther(startedAt string) bool {
 
 // Terminate kills the container at once. A container that is gone or does not run is no
 // error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
-func (a *ContainerAdapter) Terminate(ctx context.Context) error {
+func (a *ContainerAdapter) Terminate(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodTerminate)
+	defer end(&err)
 	if a.nameTaken.Load() {
 		return nil
 	}

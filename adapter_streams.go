@@ -17,8 +17,10 @@ import (
 // Inspect returns the engine's record of the container. The secrets of the task are
 // taken out of its State.Error. Its State is never nil: an answer without a state is an
 // error. If there is no such container, [IsUnknownContainer] recognises the error.
-func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
-	answer, err := a.inspect(ctx)
+func (a *ContainerAdapter) Inspect(ctx context.Context) (answer container.InspectResponse, err error) {
+	ctx, end := a.begin(ctx, methodInspect)
+	defer end(&err)
+	answer, err = a.inspect(ctx)
 	return a.checkInspect(ctx, answer, err)
 }
 
@@ -85,7 +87,14 @@ func (a *ContainerAdapter) hideInState(answer container.InspectResponse) contain
 // request has had no answer for five seconds, until the answer comes. An answer such as 503
 // counts only once the stream has been lost for a minute.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
-	return a.watch(ctx, nil, atEnd)
+	defer a.waits(ctx, waitExit)()
+	answer, err := a.watch(ctx, nil, atEnd)
+	if err != nil {
+		a.noteEnd(ctx, endCauseOf(err))
+	} else {
+		a.noteEnd(ctx, endCauseOf(exitOf(answer, false)))
+	}
+	return answer, err
 }
 
 // watch inspects the task's container again and again, until look reports true or an
@@ -110,6 +119,16 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 		pauses backoff
 		warned time.Time // when the inspect that caused the warning began; zero: no warning since the last answer
 	)
+	warn := func(began time.Time) { // zero: the container is inspected again, or nobody waits for it any more
+		switch {
+		case warned.IsZero() && !began.IsZero():
+			a.engine.telemetry.uninspected.Add(ctx, 1)
+		case !warned.IsZero() && began.IsZero():
+			a.engine.telemetry.uninspected.Add(ctx, -1)
+		}
+		warned = began
+	}
+	defer warn(time.Time{})
 	for {
 		if err := stream.untilOpen(ctx, sub); err != nil {
 			return none, err
@@ -123,7 +142,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 			pauses.reset()
 			if !warned.IsZero() {
 				log.G(a.logContext(ctx)).Infof("container inspected again after %v", time.Since(warned).Round(time.Millisecond))
-				warned = time.Time{}
+				warn(time.Time{})
 			}
 			if done, err := look(answer); err != nil {
 				return none, err
@@ -144,7 +163,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 			var late requestTimeoutError
 			hangs := stderrors.As(err, &late) && !stream.isRefused()
 			if warned.IsZero() && (!isPassing(err) || hangs) {
-				warned = asked
+				warn(asked)
 				logger.Warn("container not inspected; it will be looked at again")
 			} else {
 				logger.Debug("container not inspected, trying again")
@@ -160,8 +179,10 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 
 // inspectPinned inspects the task's container, and pins the first ID that it finds. A
 // container with another ID is not the one that was asked about.
-func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error) {
-	answer, err := a.inspect(ctx)
+func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (answer container.InspectResponse, err error) {
+	ctx, end := a.begin(ctx, methodInspect)
+	defer end(&err)
+	answer, err = a.inspect(ctx)
 	if isContainerGone(err) && *pinned != "" && *pinned != a.knownID() {
 		answer, err = a.inspectAs(ctx, *pinned)
 	}
@@ -348,7 +369,7 @@ func (a *ContainerAdapter) publishLogsOf(ctx context.Context, target logTarget, 
 	if publisher == nil {
 		return errors.New("dockerexec: the log publisher is nil")
 	}
-	p := newLogPublication(target, a.engine.options.logRate, first, options.Since, publisher)
+	p := newLogPublication(target, a.engine.options.logRate, first, options.Since, publisher, a.engine.telemetry)
 	var pauses backoff
 	for {
 		done, err := p.pass(ctx)

@@ -25,7 +25,10 @@ import (
 // other requests may read it: a data race. It hides a ping that failed, and then keeps a
 // version that an older engine refuses. And it never raises a version.
 type apiVersion struct {
-	client engineapi.APIClient
+	client engineapi.APIClient // the one that the Engine was given
+	pinger interface {
+		Ping(ctx context.Context) (types.Ping, error)
+	}
 	isFake bool           // the client is a fake: it gets no ping, and no request that fakes may lack
 	shared *clientVersion // the version, which all Engines of the client share
 	agreed atomic.Bool    // this Engine has agreed on the version, so it need not ping
@@ -34,8 +37,8 @@ type apiVersion struct {
 }
 
 func (v *apiVersion) init(e *Engine, isWrapped bool) {
-	v.client, v.optional = e.client, &e.optional
-	if _, isReal := e.client.(*engineapi.Client); !isReal && !isWrapped {
+	v.client, v.pinger, v.optional = e.given, e.client, &e.optional
+	if _, isReal := e.given.(*engineapi.Client); !isReal && !isWrapped {
 		v.isFake = true
 		v.shared = newClientVersion()
 		v.fix("") // the newest
@@ -74,7 +77,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 		return v.shared.current(), nil
 	}
 
-	ping, err := v.client.Ping(pingCtx)
+	ping, err := v.pinger.Ping(pingCtx)
 	switch {
 	case err != nil && pingCtx.Err() != nil:
 		return failed(requestTimeoutError(timeout))
@@ -131,7 +134,7 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	var wanted string
 	why := v.shared.whyFixed()
 	if why == "" {
-		ping, err := v.client.Ping(ctx)
+		ping, err := v.pinger.Ping(ctx)
 		if err != nil && !forbidsRequest(err) {
 			log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and no other one is agreed on yet: the ping failed")
 			return false

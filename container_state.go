@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	stderrors "errors"
 	"fmt"
 	"time"
 
@@ -225,6 +226,36 @@ func ExitError(ended container.InspectResponse, cause error) error {
 		cause = errUnseenRun
 	}
 	return &exitError{code: ended.State.ExitCode, oom: ended.State.OOMKilled, cause: cause, status: containerStatus(ended)}
+}
+
+// exitOf returns the exit error of a container that has ended. unhealthy says that it was
+// stopped for its health. If another process has stopped it for that, the engine's record
+// of the checks tells.
+func exitOf(ended container.InspectResponse, unhealthy bool) error {
+	if unhealthy || failedChecks(ended) {
+		return ExitError(ended, ErrContainerUnhealthy)
+	}
+	return ExitError(ended, nil)
+}
+
+// endCauseOf returns why a container has ended, from the result of a wait for it. It is
+// empty if err does not tell of an end.
+func endCauseOf(err error) endCause {
+	var exit *exitError
+	switch {
+	case err == nil:
+		return endExit
+	case stderrors.Is(err, ErrContainerUnhealthy):
+		return endUnhealthy
+	case stderrors.Is(err, ErrContainerDestroyed), stderrors.Is(err, errUnseenRun):
+		return endLost
+	case !stderrors.As(err, &exit):
+		return ""
+	case exit.oom && exit.code == killedCode:
+		return endOOM
+	default:
+		return endExit
+	}
 }
 
 // killedCode is the exit code after a SIGKILL. The kernel sends one if memory runs out.

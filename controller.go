@@ -64,6 +64,12 @@ func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	}
 }
 
+// startMayBeLost reports whether an earlier process may have sent a start of the task
+// without an answer. state is the state that the task has reached.
+func startMayBeLost(state api.TaskState) bool {
+	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
+}
+
 // operation is a call of a method that runs now.
 type operation struct {
 	kind   operationKind
@@ -85,7 +91,14 @@ const (
 //
 // After Close, run refuses every operation. After Remove, it refuses the kinds opMaking
 // and opWaiting. The error of a refusal is [exec.ErrControllerClosed].
-func (c *controller) run(ctx context.Context, kind operationKind, do func(context.Context) error) error {
+//
+// The call is measured as the method m; nil: it is not measured.
+func (c *controller) run(ctx context.Context, kind operationKind, m *method, do func(context.Context) error) (err error) {
+	if m != nil {
+		var end func(*error)
+		ctx, end = c.adapter.begin(ctx, m)
+		defer end(&err)
+	}
 	opCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	op := &operation{kind: kind, cancel: cancel}
@@ -93,7 +106,7 @@ func (c *controller) run(ctx context.Context, kind operationKind, do func(contex
 		return err
 	}
 	defer c.leave(op)
-	err := opCtx.Err()
+	err = opCtx.Err()
 	if err == nil && kind != opAsking {
 		err = c.adapter.engine.tasks.await(opCtx, c.adapter.taskID)
 	}
@@ -140,7 +153,7 @@ func (c *controller) interruptLocked(last operationKind, cause error) {
 
 // Update does nothing: the controller uses the task's spec, and that never changes.
 func (c *controller) Update(ctx context.Context, _ *api.Task) error {
-	return c.run(ctx, opAsking, func(context.Context) error { return nil })
+	return c.run(ctx, opAsking, nil, func(context.Context) error { return nil })
 }
 
 // Wait waits until the container has ended. It returns nil if the container exited with
@@ -151,12 +164,14 @@ func (c *controller) Update(ctx context.Context, _ *api.Task) error {
 // engine that is away does not end Wait. If an inspect fails with an error that says
 // nothing about the container, Wait inspects again. A refusal of the inspect ends Wait.
 func (c *controller) Wait(ctx context.Context) error {
-	return c.run(ctx, opWaiting, func(ctx context.Context) error {
+	return c.run(ctx, opWaiting, nil, func(ctx context.Context) error {
+		defer c.adapter.waits(ctx, waitExit)()
 		answer, err := c.watch(ctx, c.markUnhealthy)
-		if err != nil {
-			return err
+		if err == nil {
+			err = c.finish(ctx, answer)
 		}
-		return c.finish(ctx, answer)
+		c.adapter.noteEnd(ctx, endCauseOf(err))
+		return err
 	})
 }
 
@@ -191,7 +206,7 @@ func (c *controller) watch(ctx context.Context, done func(container.InspectRespo
 // service's log is requested of all its tasks, and SwarmKit would take an error for a
 // failure.
 func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, options api.LogSubscriptionOptions) error {
-	return c.run(ctx, opAsking, func(ctx context.Context) error {
+	return c.run(ctx, opAsking, nil, func(ctx context.Context) error {
 		err := c.adapter.PublishLogs(ctx, options, publisher)
 		if isContainerGone(err) {
 			return nil
@@ -271,7 +286,7 @@ func (c *controller) waitIdle(ctx context.Context) error {
 // container of the task, or the engine is away, it returns nil and no error: the agent
 // then keeps the status that it has.
 func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus, error) {
-	answer, err := c.look(ctx)
+	answer, err := c.look(ctx, methodContainerStatus)
 	if answer == nil {
 		return nil, err
 	}
@@ -289,10 +304,10 @@ const portsAge = time.Second
 // forgets ports that are missing in an answer.
 func (c *controller) PortStatus(ctx context.Context) (*api.PortStatus, error) {
 	if ports, fresh := c.takePorts(); fresh {
-		err := c.run(ctx, opAsking, func(context.Context) error { return nil })
+		err := c.run(ctx, opAsking, methodPortStatus, func(context.Context) error { return nil })
 		return ports, err
 	}
-	_, err := c.look(ctx)
+	_, err := c.look(ctx, methodPortStatus)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.portsAt = time.Time{}
@@ -301,8 +316,8 @@ func (c *controller) PortStatus(ctx context.Context) (*api.PortStatus, error) {
 
 // look inspects the container for its status. It returns nil if there is no container
 // of the task, or if the engine is away.
-func (c *controller) look(ctx context.Context) (seen *container.InspectResponse, err error) {
-	err = c.run(ctx, opAsking, func(ctx context.Context) error {
+func (c *controller) look(ctx context.Context, m *method) (seen *container.InspectResponse, err error) {
+	err = c.run(ctx, opAsking, m, func(ctx context.Context) error {
 		answer, err := c.adapter.Inspect(ctx)
 		switch {
 		case err == nil && c.adapter.checkOwner(answer) == nil:

@@ -15,7 +15,7 @@ import (
 // pull fails with a final error and the image is on the engine, that image is used. Then
 // a warning shows the error of the pull.
 func (c *controller) Prepare(ctx context.Context) error {
-	return c.run(ctx, opMaking, func(ctx context.Context) error {
+	return c.run(ctx, opMaking, methodPrepareTask, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
 			return exec.MakeTemporary(err)
 		}
@@ -134,7 +134,7 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 // A container that somebody has removed since Prepare is made again, if it has certainly
 // not been started.
 func (c *controller) Start(ctx context.Context) error {
-	return c.run(ctx, opMaking, func(ctx context.Context) error {
+	return c.run(ctx, opMaking, methodStartTask, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
 			return exec.MakeTemporary(err)
 		}
@@ -225,17 +225,20 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	c.mu.Lock()
 	unhealthy := c.unhealthy
 	c.mu.Unlock()
-	if unhealthy || failedChecks(answer) {
-		return ExitError(answer, ErrContainerUnhealthy)
-	}
-	return ExitError(answer, nil)
+	return exitOf(answer, unhealthy)
 }
 
 // untilHealthy waits until the container is healthy, or until its health checks have
 // stopped: then its health can never be known. If the container ends first with exit code
 // 0, the error is [exec.ErrTaskStarted]. With another code it is the exit error. A container
 // whose health checks failed is stopped. Then the error is the exit error, whatever the code.
-func (c *controller) untilHealthy(ctx context.Context) error {
+func (c *controller) untilHealthy(ctx context.Context) (err error) {
+	defer c.adapter.waits(ctx, waitHealth)()
+	defer func() {
+		if err != nil {
+			c.adapter.noteEnd(ctx, endCauseOf(err))
+		}
+	}()
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
 		return isHealthy(answer) || c.markUnhealthy(answer) || c.haveChecksStopped()
 	})
@@ -276,6 +279,7 @@ func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer
 	c.checksStopped = true
 	c.mu.Unlock()
 	if !known {
+		c.adapter.engine.telemetry.unchecked.Add(ctx, 1)
 		log.G(c.adapter.logContext(ctx)).WithField("container.id", answer.ID).
 			Warnf("the engine has run no health check of the container for %v; the container counts as started, and is not stopped for its health", silence.Round(time.Second))
 	}

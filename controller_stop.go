@@ -17,16 +17,16 @@ import (
 // calls again: a final error would end the task, and the agent stops no container of a
 // task that has ended. A refusal of the engine is final all the same.
 func (c *controller) Shutdown(ctx context.Context) error {
-	return c.stop(ctx, c.adapter.Shutdown)
+	return c.stop(ctx, methodShutdownTask, c.adapter.Shutdown)
 }
 
 // Terminate is Shutdown without a grace period.
 func (c *controller) Terminate(ctx context.Context) error {
-	return c.stop(ctx, c.adapter.Terminate)
+	return c.stop(ctx, methodTerminateTask, c.adapter.Terminate)
 }
 
-func (c *controller) stop(ctx context.Context, stop func(context.Context) error) error {
-	return c.run(ctx, opAsking, func(ctx context.Context) error {
+func (c *controller) stop(ctx context.Context, m *method, stop func(context.Context) error) error {
+	return c.run(ctx, opAsking, m, func(ctx context.Context) error {
 		c.mu.Lock()
 		c.interruptLocked(opMaking, context.Canceled)
 		c.portsAt = time.Time{}
@@ -98,7 +98,7 @@ func (c *controller) Remove(ctx context.Context) error {
 	c.portsAt = time.Time{}
 	c.interruptLocked(opWaiting, context.Canceled) // any other error would fail the task
 	c.mu.Unlock()
-	return c.run(ctx, opAsking, func(ctx context.Context) error {
+	return c.run(ctx, opAsking, methodRemoveTask, func(ctx context.Context) error {
 		if err := c.lock(ctx); err != nil {
 			return err
 		}

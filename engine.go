@@ -25,17 +25,19 @@ import (
 // contexts of the calls that started it. It is safe for concurrent use. The zero value
 // has no client, which [Engine.Adapter] reports. Use [NewEngine].
 type Engine struct {
-	client   engineapi.APIClient
-	options  options
-	api      apiVersion
-	pulls    *pulls
-	stream   eventStream
-	networks sharedNetworks
-	files    fileStore
-	hosts    fileHosts
-	optional optionalRequests
-	stops    stops
-	tasks    taskTable
+	given     engineapi.APIClient // the client of NewEngine
+	client    engineapi.APIClient // makes the requests to given, and counts them; nil: there is no client
+	options   options
+	telemetry *telemetry
+	api       apiVersion
+	pulls     *pulls
+	stream    eventStream
+	networks  sharedNetworks
+	files     fileStore
+	hosts     fileHosts
+	optional  optionalRequests
+	stops     stops
+	tasks     taskTable
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. It never closes
@@ -53,10 +55,15 @@ func NewEngine(client engineapi.APIClient, opts ...Option) *Engine {
 	if c, ok := client.(*engineapi.Client); ok && c == nil {
 		client = nil
 	}
-	e := &Engine{client: client, options: newOptions(opts)}
+	e := &Engine{given: client, options: newOptions(opts)}
+	e.telemetry = newTelemetry(e.options.meters, e.options.tracers)
+	if client != nil {
+		e.client = countedClient{client, e.telemetry}
+	}
 	e.api.init(e, e.options.wrappedClient)
-	e.pulls = newPulls(e.openPull, e.options, e.api.isFake)
+	e.pulls = newPulls(e.openPull, e.options, e.telemetry, e.api.isFake)
 	e.stream.request = e.openEvents
+	e.stream.telemetry, e.stream.observer.observe = e.telemetry, e.options.engineObserver
 	e.files = newFileStore(e.options.secretsDir)
 	e.hosts = newFileHosts()
 	return e
@@ -263,13 +270,13 @@ var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engine
 func (t *versionsByClient) of(e *Engine) *clientVersion {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	typed, isReal := e.client.(*engineapi.Client)
+	typed, isReal := e.given.(*engineapi.Client)
 	var key any
 	switch {
 	case isReal:
 		key = weak.Make(typed)
-	case reflect.ValueOf(e.client).Comparable():
-		key = e.client
+	case reflect.ValueOf(e.given).Comparable():
+		key = e.given
 	default: // the client cannot be the key of a map
 		return newClientVersion()
 	}

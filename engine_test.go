@@ -828,8 +828,8 @@ func TestTheVersionOfAClientIsForgotten(t *testing.T) {
 		engine := &rangedEngine{min: "1.12", max: "1.43"}
 		client := engine.client(t)
 		wrapped := wrappedClient{engine.client(t)}
-		a, b := &Engine{client: client}, &Engine{client: client}
-		c, d := &Engine{client: wrapped}, &Engine{client: wrapped}
+		a, b := &Engine{given: client}, &Engine{given: client}
+		c, d := &Engine{given: wrapped}, &Engine{given: wrapped}
 		assert.Same(t, table.of(a), table.of(b))
 		assert.Same(t, table.of(c), table.of(d))
 		assert.NotSame(t, table.of(a), table.of(c))

@@ -44,6 +44,7 @@ type eventReader struct {
 	memory eventMemory
 	last   eventKey // the last event; the next request begins there; zero: none
 	outage outage
+	shown  awayState // how the metrics show the stream
 	failed time.Time // the time of the first failure that this run saw in this outage; zero: none yet
 	hinted time.Time // when the watches were last told that the stream was opened
 	// flaps counts how often in a row the stream broke before it was proven. From the
@@ -59,26 +60,20 @@ type eventReader struct {
 	proven   bool      // a new event has come, or settleWindow has passed
 }
 
-// outage is what one run hands to the next. A caller may subscribe and leave again and
-// again while the engine is away. The next run must continue with the grown pauses, and
-// must not log the outage a second time.
-type outage struct {
-	since   time.Time     // when the stream was lost; zero: it works
-	refused bool          // the warning of a refusal, or of a missing answer, has been logged
-	away    bool          // the last request failed or broke
-	gap     time.Duration // how long the stream had been lost when it was last opened
-	pauses  backoff
-}
-
 // read is the goroutine of a run. It opens the stream, and opens it again whenever it
 // breaks, until ctx ends. previous delivers the outage of the run before; nil: there
 // was none.
 func (r *streamRun) read(ctx context.Context, previous <-chan outage) {
 	rd := &r.reader
 	defer close(r.done)
-	defer func() { r.ended <- rd.outage }()
+	defer func() {
+		r.showOutage(ctx, "")
+		r.ended <- rd.outage
+		r.stream.observer.join()
+	}()
 	if previous != nil {
 		rd.outage = receiveWithin(joinTimeout, previous)
+		r.showOutage(ctx, rd.outage.state())
 	}
 	if rd.outage.away {
 		_ = sleep(ctx, rd.outage.pauses.next()) // the loop looks at ctx
@@ -172,13 +167,12 @@ func (r *streamRun) request(ctx context.Context) (opened openedEvents, err error
 func (r *streamRun) unanswered(ctx context.Context, asked time.Time) {
 	rd := &r.reader
 	rd.late = true
-	if rd.outage.since.IsZero() {
-		rd.outage.since = asked
-	}
 	if !rd.outage.refused {
 		rd.outage.refused = true
 		log.G(ctx).Warn("event stream not answered, containers are inspected every ten seconds until it is opened")
+		r.stream.observer.tell(ctx, EngineEvent{Kind: EngineRefused, Err: errUnanswered})
 	}
+	r.beginOutage(ctx, asked)
 	r.lost(true)
 }
 
@@ -255,19 +249,8 @@ func (r *streamRun) prove(ctx context.Context) {
 func (r *streamRun) loss(ctx context.Context, why string) {
 	r.reader.resuming = false
 	told := r.resync()
+	r.stream.telemetry.resyncs.Add(ctx, 1, resyncCauses[resyncLost])
 	log.G(ctx).WithFields(log.Fields{"why": why, "subscribers": told}).Debug("events may be lost, subscribers are told to resync")
-}
-
-// endOutage ends an outage, if there is one. It is called when the stream is proven,
-// not when it opens. So a stream that opens and breaks all the time stays in one
-// outage, which is logged once.
-func (r *streamRun) endOutage(ctx context.Context) {
-	rd := &r.reader
-	rd.proven = true
-	if !rd.outage.since.IsZero() {
-		rd.outage.since, rd.outage.refused, rd.failed = time.Time{}, false, time.Time{}
-		log.G(ctx).WithField("gap", rd.outage.gap.Round(time.Millisecond)).Info("event stream restored")
-	}
 }
 
 // broke notes that the current request has failed or ended. It returns the pause before
@@ -293,14 +276,14 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	case refused && !rd.outage.refused:
 		rd.outage.refused = true
 		entry.Warn("event stream refused, containers are inspected every ten seconds until it is opened")
+		r.stream.observer.tell(ctx, EngineEvent{Kind: EngineRefused, Err: err})
 	case !rd.outage.since.IsZero():
 		entry.WithField("pause", pause).Debug("event stream not restored yet")
 	default:
 		entry.Warn("event stream lost, it is opened again as soon as the engine answers")
+		r.stream.observer.tell(ctx, EngineEvent{Kind: EngineLost, Err: err})
 	}
-	if rd.outage.since.IsZero() {
-		rd.outage.since = time.Now()
-	}
+	r.beginOutage(ctx, time.Now())
 	if rd.failed.IsZero() {
 		rd.failed = time.Now()
 	}
@@ -388,6 +371,7 @@ func (r *streamRun) dispatch(m events.Message) {
 	for _, sub := range about {
 		if sub.isAbout(name, m.Actor.ID) && !sub.offer(m) {
 			slow = append(slow, sub)
+			r.stream.telemetry.resyncs.Add(context.Background(), 1, resyncCauses[resyncSlow])
 		}
 	}
 	stops := r.dismissLocked(slow)

@@ -122,7 +122,9 @@ const (
 // eventStream is the event stream of an Engine. It is closed while nobody is
 // subscribed.
 type eventStream struct {
-	request func(ctx context.Context, since string, unanswered func()) (openedEvents, error)
+	request   func(ctx context.Context, since string, unanswered func()) (openedEvents, error)
+	telemetry *telemetry
+	observer  engineObserver
 
 	mu       sync.Mutex
 	run      *streamRun    // nil: nobody is subscribed
@@ -200,30 +202,17 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	select {
 	case <-open:
 	case <-refused:
-	case <-ctx.Done():
+	default:
+		if sub.hints != nil {
+			defer s.telemetry.waits(ctx, waitEngine)()
+		}
+		select {
+		case <-open:
+		case <-refused:
+		case <-ctx.Done():
+		}
 	}
 	return ctx.Err()
-}
-
-// awayTime returns how long the engine has been away in all, as far as the present run
-// of the stream knows. The caller must be subscribed.
-func (s *eventStream) awayTime() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.run == nil {
-		return 0
-	}
-	away := s.run.away
-	if !s.run.lostAt.IsZero() {
-		away += time.Since(s.run.lostAt)
-	}
-	return away
-}
-
-func (s *eventStream) isRefused() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.run != nil && s.run.isRefused
 }
 
 // leaveAfter makes sub leave when ctx ends, and closes sub.closed then. Until then it
@@ -327,15 +316,6 @@ func (r *streamRun) lost(refused bool) {
 		r.lostAt = time.Now()
 	}
 	r.setRefusedLocked(refused)
-}
-
-// backLocked ends the time in which the engine is away. An engine that refuses the
-// stream is not away.
-func (r *streamRun) backLocked() {
-	if !r.lostAt.IsZero() {
-		r.away += time.Since(r.lostAt)
-		r.lostAt = time.Time{}
-	}
 }
 
 func (r *streamRun) setRefusedLocked(refused bool) {

@@ -38,6 +38,7 @@ var wings = []struct {
 		{"errors.go", "sentinels, FieldError; whether an error is final, temporary or repeated; waits: pauses between tries, gates, the rate of a log"},
 		{"options.go", "every With…, with its default"},
 		{"scrub.go", "takes secrets out of texts and errors"},
+		{"telemetry.go", "the instruments and spans, what their attributes may be; log fields that are not empty"},
 		{"secrets.go", "which values of a task are secrets, and in which forms a text may quote them"},
 	}},
 	// From a task to requests: pure, without a context and without I/O.
@@ -60,6 +61,7 @@ var wings = []struct {
 	{"events", []string{"translation"}, []houseFile{
 		{"event_reader.go", "reads the shared stream, opens it again, hands events on"},
 		{"events.go", "who is subscribed to the shared stream"},
+		{"outages.go", "EngineEvent; when an outage begins and ends, who is told, how long the engine was away"},
 	}},
 	{"logs", []string{"translation"}, []houseFile{
 		{"log_decode.go", "frames and lines of an engine's log"},
@@ -74,6 +76,7 @@ var wings = []struct {
 	// Joins the wings above one client.
 	{"engine", []string{"pulls", "events", "logs", "files"}, []houseFile{
 		{"api_version.go", "agrees on an API version, and again when the engine refuses it"},
+		{"counted_client.go", "counts the requests to the engine by kind, and says why they failed"},
 		{"engine.go", "Engine; the limit of each request; requests that are made again, and those that may be refused"},
 	}},
 	// One task's operations: thin methods that call into the wings.
@@ -101,6 +104,7 @@ type houseFile struct{ name, concern string }
 // upward are the references that go up or sideways all the same, each with its reason.
 var upward = map[string]string{
 	"options.go: PullProgress":  "an option takes an observer of it; a reader looks for the type beside the pull",
+	"options.go: EngineEvent":   "as PullProgress: the type is beside the outages",
 	"engine.go: fileHosts":      "the adapters of an Engine share what they know of the host; only adapter files use it",
 	"engine.go: newFileHosts":   "as fileHosts",
 	"engine.go: sharedNetworks": "the adapters of an Engine share which tasks use a network; only adapter files use it",

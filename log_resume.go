@@ -28,6 +28,11 @@ func (p *logPublication) noteLost(ctx context.Context, err error) {
 	}
 }
 
+// logContext gives ctx a logger that has the fields of the task and of its container.
+func (p *logPublication) logContext(ctx context.Context) context.Context {
+	return log.WithFields(p.target.logContext(ctx), filledFields(log.Fields{"container.id": p.container}))
+}
+
 // maxIdle is how many answers in a row end without a new message before there is a
 // warning. One or two are normal when a container ends. But an engine that was killed may
 // leave an incomplete record in the log. Engines from 23 on end every answer there.
@@ -43,7 +48,7 @@ func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
 		return
 	}
 	if p.idle++; p.idle == maxIdle {
-		log.G(p.target.logContext(ctx)).WithField("container.id", p.container).Warn("the engine ends the log although the container runs; it is asked again")
+		log.G(p.logContext(ctx)).Warn("the engine ends the log although the container runs; it is asked again")
 	}
 }
 
@@ -65,8 +70,9 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if p.tail.counts != nil {
 		return nil
 	}
+	p.telemetry.logGaps.Add(ctx, 1)
 	from, to := p.gapAfter.text(), at.text()
-	logger := log.G(p.target.logContext(ctx)).WithField("container.id", p.container)
+	logger := log.G(p.logContext(ctx))
 	if from == "" {
 		logger.Warn("log lines are missing: the engine's file of the log is damaged")
 	} else if p.damage.isAhead {
@@ -172,7 +178,7 @@ func (p *logPublication) checkEntries(ctx context.Context, answer container.Insp
 	}
 	begin, err := p.entryAt(ctx, answer, p.entries)
 	if err == nil && begin != p.begin && ctx.Err() == nil {
-		log.G(p.target.logContext(ctx)).WithField("container.id", p.container).Warn("log lines are missing: the engine's file of the log is damaged")
+		log.G(p.logContext(ctx)).Warn("log lines are missing: the engine's file of the log is damaged")
 	}
 }
 
@@ -250,7 +256,7 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 func (p *logPublication) cutTail(ctx context.Context, answer container.InspectResponse) (done bool, err error) {
 	lines := int(min(p.tail.lines, entryLimit))
 	for entries := lines + 16; ; entries = 4 * min(entries, entryLimit) {
-		counting := &logPublication{target: p.target, container: p.container, hasDetails: p.hasDetails, unwanted: p.unwanted}
+		counting := &logPublication{target: p.target, telemetry: p.telemetry, container: p.container, hasDetails: p.hasDetails, unwanted: p.unwanted}
 		counting.cursor.first = p.cursor.first
 		counting.cursor.first.Since, counting.cursor.first.Tail = "", strconv.Itoa(entries)
 		counts := &tailCounts{}

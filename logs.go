@@ -86,6 +86,7 @@ type logTarget interface {
 type logPublication struct {
 	target    logTarget
 	publisher exec.LogPublisher
+	telemetry *telemetry
 	context   api.LogContext
 	limiter   *logLimiter
 	cursor    logCursor
@@ -118,10 +119,11 @@ type heldLine struct {
 	attrs []api.LogAttr
 }
 
-func newLogPublication(target logTarget, bytesPerSecond int, first container.LogsOptions, since *gogotypes.Timestamp, publisher exec.LogPublisher) *logPublication {
+func newLogPublication(target logTarget, bytesPerSecond int, first container.LogsOptions, since *gogotypes.Timestamp, publisher exec.LogPublisher, telemetry *telemetry) *logPublication {
 	p := &logPublication{
 		target:    target,
 		publisher: publisher,
+		telemetry: telemetry,
 		context:   target.logMessageContext(),
 		limiter:   newLogLimiter(bytesPerSecond),
 		cursor:    logCursor{first: first},
@@ -361,8 +363,10 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	})
 	if err != nil {
 		p.held = [2]heldLine{} // after a refusal nothing more is published
+		return err
 	}
-	return err
+	p.telemetry.published(ctx, len(data), ends)
+	return nil
 }
 
 // logTail cuts the last entries of a log to whole lines. Engines count entries, and a line

@@ -11,6 +11,8 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // The defaults of the options. The comment of each option says where the number comes
@@ -55,6 +57,9 @@ type options struct {
 	orphanPolicy     OrphanPolicy
 	orphanGrace      time.Duration
 	dependencies     exec.DependencyManager
+	meters           metric.MeterProvider
+	tracers          trace.TracerProvider
+	engineObserver   func(context.Context, EngineEvent)
 
 	err error // names the first option whose value is impossible
 }
@@ -313,4 +318,33 @@ func WithOrphans(policy OrphanPolicy, grace time.Duration) Option {
 // makes a request.
 func WithWrappedClient() Option {
 	return func(o *options) { o.wrappedClient = true }
+}
+
+// WithMeterProvider sets where the metrics of the package go. docs/operations.md lists
+// them. Their names are not stable in v0. The default, also for nil, is OpenTelemetry's
+// global provider, as it is when the Engine is made. That one may be set later: then the
+// metrics begin with the next measurement.
+func WithMeterProvider(meters metric.MeterProvider) Option {
+	return func(o *options) { o.meters = meters }
+}
+
+// WithTracerProvider sets where the spans of the package's operations go.
+// docs/operations.md lists them. Their names are not stable in v0. The default, also for
+// nil, is OpenTelemetry's global provider. The spans of requests are the client's own: it
+// has an option of its own for its provider, with the same default.
+func WithTracerProvider(tracers trace.TracerProvider) Option {
+	return func(o *options) { o.tracers = tracers }
+}
+
+// WithEngineObserver sets a function that is told when the engine goes away and when it is
+// back. It gets at most one [EngineEvent] of each kind in an outage: see there. The Engine
+// notices an outage only while a task needs the event stream: a task that waits for its
+// container, or a subscriber of Events. The default is nil: no observer.
+//
+// The calls come one after the other, in order. A slow observer delays only its own calls.
+// If more than eight events wait for it, it misses the oldest ones. The context has no
+// values of a caller but the logger. It ends when no task needs the stream any more. One
+// call may still run then.
+func WithEngineObserver(observe func(context.Context, EngineEvent)) Option {
+	return func(o *options) { o.engineObserver = observe }
 }

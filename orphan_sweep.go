@@ -38,6 +38,7 @@ type orphanSweep struct {
 	due        []Orphan        // of the last look, not being removed yet
 	containers sightings
 	networks   sightings
+	counted    int // how many containers the metrics show as left behind
 }
 
 // mostRemovals bounds the removals of one executor that run at the same time.
@@ -187,7 +188,10 @@ func (s *orphanSweep) lookAtContainers(ctx context.Context, nodeID string) error
 		return nil // the node has got another ID meanwhile
 	}
 	s.due = nil
-	for _, id := range s.containers.look(s.engine.options.orphanGrace, found) {
+	due := s.containers.look(s.engine.options.orphanGrace, found)
+	s.engine.telemetry.orphans.Add(ctx, int64(len(due)-s.counted))
+	s.counted = len(due)
+	for _, id := range due {
 		switch o := byID[id]; {
 		case !removes:
 			s.reportLocked(ctx, o)
@@ -214,7 +218,7 @@ func (s *orphanSweep) startRemovalsLocked(ctx context.Context) {
 }
 
 func orphanContext(ctx context.Context, o Orphan) context.Context {
-	return log.WithFields(ctx, log.Fields{"task.id": o.TaskID, "service.id": o.ServiceID, "node.id": o.NodeID, "container.id": o.ContainerID})
+	return log.WithFields(ctx, filledFields(log.Fields{"task.id": o.TaskID, "service.id": o.ServiceID, "node.id": o.NodeID, "container.id": o.ContainerID}))
 }
 
 // reportLocked logs one warning for each orphan.

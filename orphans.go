@@ -51,10 +51,12 @@ type Orphan struct {
 // Orphans changes nothing. While a list is made, a task may be made in another process. So
 // remove an orphan only if it was in the lists for some minutes. The client must not be a
 // fake without ContainerList and ImageInspect. The errors are as for [ContainerAdapter].
-func (e *Engine) Orphans(ctx context.Context, nodeID string, known func(taskID string) bool) ([]Orphan, error) {
+func (e *Engine) Orphans(ctx context.Context, nodeID string, known func(taskID string) bool) (orphans []Orphan, err error) {
 	if err := e.usable(); err != nil {
 		return nil, err
 	}
+	ctx, end := e.telemetry.begin(ctx, methodOrphans, nil)
+	defer end(&err)
 	if nodeID == "" {
 		return nil, errors.New("dockerexec: list orphans: the node's ID is empty")
 	}
@@ -64,7 +66,6 @@ func (e *Engine) Orphans(ctx context.Context, nodeID string, known func(taskID s
 		return nil, engineError(ctx, err, "list orphans: containers (GET /containers/json)")
 	}
 	e.tasks.forgetWithout(began, byTask)
-	var orphans []Orphan
 	for task, containers := range byTask {
 		if known != nil && known(task) || e.tasks.knows(task) {
 			continue
@@ -175,7 +176,7 @@ var errWanted = errors.New("its task has a controller or an adapter, or another 
 // controller or an adapter of this Engine before the stop was sent. A controller that is
 // made later waits in Prepare, Start and Wait until RemoveOrphan has returned. An adapter
 // does not wait.
-func (e *Engine) RemoveOrphan(ctx context.Context, o Orphan) error {
+func (e *Engine) RemoveOrphan(ctx context.Context, o Orphan) (err error) {
 	if err := e.usable(); err != nil {
 		return err
 	}
@@ -189,6 +190,8 @@ func (e *Engine) RemoveOrphan(ctx context.Context, o Orphan) error {
 	defer e.tasks.release(o.TaskID, claim)
 	a := newContainerAdapter(e, taskIdentity{taskID: o.TaskID, serviceID: o.ServiceID, nodeID: o.NodeID, name: o.Name},
 		makesNothing(errors.New("the task of an orphan makes nothing")))
+	ctx, end := a.begin(ctx, methodRemoveOrphan)
+	defer end(&err)
 	found, err := a.lookAtOrphan(ctx, o)
 	if err != nil || !found {
 		return err

@@ -83,11 +83,12 @@ type openPull func(ctx context.Context, name string, options image.PullOptions, 
 
 // pulls are the pulls of one Engine that are in progress.
 type pulls struct {
-	open     openPull
-	isFake   bool // an empty answer is a pull that succeeded
-	attempts int
-	stall    time.Duration // 0: no limit
-	observer func(context.Context, PullProgress)
+	open      openPull
+	telemetry *telemetry
+	isFake    bool // an empty answer is a pull that succeeded
+	attempts  int
+	stall     time.Duration // 0: no limit
+	observer  func(context.Context, PullProgress)
 
 	mu       sync.Mutex
 	inFlight map[pullKey]*sharedPull // until its goroutine has ended
@@ -95,9 +96,9 @@ type pulls struct {
 	advanced atomic.Int64
 }
 
-func newPulls(open openPull, options options, isFake bool) *pulls {
+func newPulls(open openPull, options options, telemetry *telemetry, isFake bool) *pulls {
 	return &pulls{
-		open: open, isFake: isFake,
+		open: open, telemetry: telemetry, isFake: isFake,
 		attempts: options.pullAttempts, stall: options.pullStallTimeout, observer: options.pullObserver,
 	}
 }
@@ -121,6 +122,7 @@ type sharedPull struct {
 // pull pulls target. Callers with an equal target share one pull. logCtx is ctx with the
 // caller's log fields. The observer gets ctx itself.
 func (s *pulls) pull(ctx, logCtx context.Context, target pullTarget) error {
+	defer s.telemetry.waits(ctx, waitPull)()
 	p, err := s.join(ctx, logCtx, target)
 	if err != nil {
 		return err

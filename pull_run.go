@@ -45,6 +45,20 @@ func (r pullResult) errorFor(name string) error {
 	return err
 }
 
+// outcome is how the pull, or its last attempt, ended. ctx is the context of the pull.
+func (r pullResult) outcome(ctx context.Context) outcome {
+	switch {
+	case r.err == nil:
+		return outcomeOK
+	case ctx.Err() != nil:
+		return outcomeCancelled
+	case r.err.passing:
+		return outcomeTemporary
+	default:
+		return outcomeFinal
+	}
+}
+
 // pullRun does the work of one shared pull.
 type pullRun struct {
 	pulls    *pulls
@@ -63,13 +77,17 @@ func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 
 // run makes attempts until one succeeds, one fails for good, or no more are allowed. An
 // attempt that stalls fails for good.
-func (r *pullRun) run(ctx context.Context) pullResult {
+func (r *pullRun) run(ctx context.Context) (result pullResult) {
 	started := time.Now()
+	defer func() {
+		r.pulls.telemetry.pulls.Record(ctx, time.Since(started).Seconds(), outcomes[result.outcome(ctx)])
+	}()
 	pauses := backoff{first: pullFirstPause, longest: pullLongestPause, atLeastHalf: true}
 	for attempt := 1; ; attempt++ {
 		ctx := log.WithFields(ctx, log.Fields{"image": r.target.image, "attempt": attempt})
 		err := r.once(ctx)
-		result := pullResult{attempt: attempt, attempts: r.pulls.attempts, err: err}
+		result = pullResult{attempt: attempt, attempts: r.pulls.attempts, err: err}
+		r.count(ctx, result)
 		if err == nil {
 			log.G(ctx).WithField("took", time.Since(started).Round(time.Millisecond)).Debug("image pulled")
 			return result
@@ -87,6 +105,15 @@ func (r *pullRun) run(ctx context.Context) pullResult {
 		}
 		r.shared.restart(attempt + 1)
 	}
+}
+
+// count counts an attempt that has ended, and what it has downloaded.
+func (r *pullRun) count(ctx context.Context, attempt pullResult) {
+	r.shared.mu.Lock()
+	bytes := r.shared.state.bytesDone()
+	r.shared.mu.Unlock()
+	r.pulls.telemetry.pullAttempts.Add(ctx, 1, outcomes[attempt.outcome(ctx)])
+	r.pulls.telemetry.pullBytes.Add(ctx, bytes)
 }
 
 // once makes one attempt.
@@ -337,9 +364,6 @@ func (l *pullLog) due(now time.Time, change pullChange) bool {
 }
 
 func (l *pullLog) write(ctx context.Context, change pullChange, progress string) {
-	fields := log.Fields{"status": change.status, "progress": progress}
-	if change.layer != "" {
-		fields["layer"] = change.layer
-	}
+	fields := filledFields(log.Fields{"status": change.status, "progress": progress, "layer": change.layer})
 	log.G(ctx).WithFields(fields).Debug("pulling image")
 }
