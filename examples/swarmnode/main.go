@@ -65,6 +65,7 @@ type options struct {
 	orphans  dockerexec.OrphanPolicy
 	grace    time.Duration
 	plugins  csiPlugins
+	metrics  string
 }
 
 func parseFlags(args []string, usage io.Writer) (options, error) {
@@ -82,6 +83,7 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	orphans := flags.String("orphans", "report", "what is done with containers that an earlier process left behind: report, remove or ignore")
 	flags.DurationVar(&o.grace, "orphan-grace", 5*time.Minute, "how long they must have been left behind before that")
 	flags.Func("csi", "a CSI plugin for cluster volumes, as name=unix:///path; its paths are below the socket's folder; may be repeated", o.plugins.add)
+	flags.StringVar(&o.metrics, "metrics", "", "address, as IP:PORT, for /metrics in Prometheus' text and /healthz (default: none)")
 	level := flags.String("log-level", "warning", "error, warning, info or debug")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -126,8 +128,21 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	if len(o.plugins) > 0 {
 		stores = agent.NewDependencyManager(o.plugins)
 	}
-	return runNode(ctx, o, dockerexec.NewExecutor(client, nil, dockerexec.WithLogRate(o.logRate),
-		dockerexec.WithOrphans(o.orphans, o.grace), dockerexec.WithDependencies(stores)), out)
+	opts := []dockerexec.Option{dockerexec.WithLogRate(o.logRate), dockerexec.WithOrphans(o.orphans, o.grace),
+		dockerexec.WithDependencies(stores)}
+	if o.metrics != "" {
+		m, err := newMonitor(client)
+		if err != nil {
+			return err
+		}
+		ended, err := m.serve(ctx, o.metrics)
+		if err != nil {
+			return fmt.Errorf("-metrics: %w", err)
+		}
+		defer ended()
+		opts = append(opts, m.options()...)
+	}
+	return runNode(ctx, o, dockerexec.NewExecutor(client, nil, opts...), out)
 }
 
 // runNode runs a node with the executor until ctx ends, and prints a line once it

@@ -15,12 +15,12 @@ import (
 func TestFlags(t *testing.T) {
 	o, err := parseFlags([]string{"-state-dir", "/state", "-control", "/c.sock", "-listen", "10.0.0.1:1", "-hostname", "a",
 		"-join", "10.0.0.2:2", "-token", "SWMTKN", "-host", "unix:///engine.sock", "-log-rate", "0", "-log-level", "debug",
-		"-orphans", "remove", "-orphan-grace", "1m", "-csi", "a=unix:///a.sock", "-csi", "b=unix:///b/c.sock"}, io.Discard)
+		"-orphans", "remove", "-orphan-grace", "1m", "-csi", "a=unix:///a.sock", "-csi", "b=unix:///b/c.sock", "-metrics", "127.0.0.1:9"}, io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, options{stateDir: "/state", control: "/c.sock", listen: "10.0.0.1:1", hostname: "a",
 		join: "10.0.0.2:2", token: "SWMTKN", host: "unix:///engine.sock", logRate: 0, logLevel: logrus.DebugLevel,
 		orphans: dockerexec.OrphansRemove, grace: time.Minute,
-		plugins: csiPlugins{"a": {"a", "/a.sock"}, "b": {"b", "/b/c.sock"}}}, o)
+		metrics: "127.0.0.1:9", plugins: csiPlugins{"a": {"a", "/a.sock"}, "b": {"b", "/b/c.sock"}}}, o)
 	assert.Equal(t, "/b/data/published/v", o.plugins["b"].ScopedPath("/data/published/v"))
 	assert.Len(t, o.plugins.GetAllManagedPluginsByCap("csinode"), 2)
 	assert.Empty(t, o.plugins.GetAllManagedPluginsByCap("secretprovider"))
