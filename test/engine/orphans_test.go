@@ -60,7 +60,7 @@ func TestEngineOrphanGoesAndBystandersLive(t *testing.T) {
 	remember(begun(refused))
 	require.NoError(t, client.ContainerRename(ctx, remember(begun(renamed)), "dockerexec-renamed"))
 	require.NoError(t, client.ContainerRename(ctx, remember(begun(ofNode())), "dockerexec-taken")) // of no task now
-	remember(other("web.1."+engineTask(t).ID, spec(orphan).Image, nil)) // without labels
+	remember(other("web.1."+engineTask(t).ID, spec(orphan).Image, nil))                            // without labels
 	copyOf := begun(copied)
 	committed, err := client.ContainerCommit(ctx, copyOf, container.CommitOptions{Reference: "dockerexec-copy:1"})
 	require.NoError(t, err)
