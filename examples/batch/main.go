@@ -67,7 +67,7 @@ func (b *batch) run(ctx context.Context, client engineapi.APIClient, file string
 		b.lines.SetOutput(b.bars) // above the bars
 		swarmlog.L.Logger.SetOutput(b.bars)
 	}
-	b.engine = dockerexec.NewEngine(client, dockerexec.WithCreateHook(b.beforeCreate))
+	b.engine = dockerexec.NewEngine(client, dockerexec.WithCreateHook(b.beforeCreate), dockerexec.WithEngineObserver(b.tell))
 	if err := b.cleanUp(ctx, tasks); err != nil {
 		return err
 	}
@@ -92,6 +92,15 @@ func (b *batch) run(ctx context.Context, client engineapi.APIClient, file string
 		fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", r.Name, r.State, r.Attempt, strings.ReplaceAll(r.Cause, "\n", "; "))
 	}
 	return err
+}
+
+// tell says that the engine is away, and that it is back.
+func (b *batch) tell(_ context.Context, e dockerexec.EngineEvent) {
+	if e.Kind == dockerexec.EngineRestored {
+		b.lines.Printf("the engine is back after %.0f s", e.Gap.Seconds())
+	} else if e.Kind == dockerexec.EngineLost {
+		b.lines.Print("the engine is away: the jobs wait for it")
+	}
 }
 
 // job runs a task until an attempt does not fail. The attempts of earlier processes count.

@@ -592,8 +592,6 @@ func TestASpanOfTheCallerHasTheWholeTask(t *testing.T) {
   ContainerAdapter.Inspect
     GET /v1.51/containers/web.1.task1/json
   Controller.Remove
-    ContainerAdapter.Shutdown
-      POST /v1.51/containers/ID/stop
     ContainerAdapter.Remove
       DELETE /v1.51/containers/ID
     ContainerAdapter.RemoveNetworks
