@@ -222,13 +222,13 @@ func TestEndCauses(t *testing.T) {
 	}
 }
 
-// countedRequests notes what countedClient counts.
-type countedRequests struct {
+// countedSteps is a counter that notes its steps, each with its attributes.
+type countedSteps struct {
 	metricnoop.Int64Counter
 	counted []string
 }
 
-func (c *countedRequests) Add(_ context.Context, n int64, opts ...metric.AddOption) {
+func (c *countedSteps) Add(_ context.Context, n int64, opts ...metric.AddOption) {
 	set := metric.NewAddConfig(opts).Attributes()
 	c.counted = append(c.counted, fmt.Sprint(n, " ", set.Encoded(attribute.DefaultEncoder())))
 }
@@ -256,7 +256,7 @@ func TestARequestThatFailsCountsByItsFault(t *testing.T) {
 		{ended, context.Canceled, "1 dockerexec.request=Info,error.type=cancelled"},
 		{late, context.DeadlineExceeded, "1 dockerexec.request=Info,error.type=timed_out"},
 	} {
-		counter := &countedRequests{}
+		counter := &countedSteps{}
 		countedClient{telemetry: &telemetry{requests: counter}}.count(test.ctx, "Info", test.err)
 		assert.Equal(t, []string{test.want}, counter.counted, "%v", test.err)
 	}
