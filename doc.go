@@ -155,6 +155,6 @@ says who sends on its channels, when they are closed and what a slow reader miss
 
 In the repository: docs/engine-calls.md (which calls each method makes, and what a
 fake must send), docs/fields.md, docs/operations.md (log lines, lost starts, what is
-left behind, upgrades), docs/migration.md and docs/benchmarks.md.
+left behind, metrics, upgrades), docs/migration.md and docs/benchmarks.md.
 */
 package dockerexec

@@ -202,15 +202,7 @@ func (s *eventStream) untilOpen(ctx context.Context, sub *subscriber) error {
 	select {
 	case <-open:
 	case <-refused:
-	default:
-		if sub.hints != nil {
-			defer s.telemetry.waits(ctx, waitEngine)()
-		}
-		select {
-		case <-open:
-		case <-refused:
-		case <-ctx.Done():
-		}
+	case <-ctx.Done():
 	}
 	return ctx.Err()
 }

@@ -341,10 +341,10 @@ func WithTracerProvider(tracers trace.TracerProvider) Option {
 // notices an outage only while a task needs the event stream: a task that waits for its
 // container, or a subscriber of Events. The default is nil: no observer.
 //
-// The calls come one after the other, in order. A slow observer delays only its own calls.
-// If more than eight events wait for it, it misses the oldest ones. The context has no
-// values of a caller but the logger. It ends when no task needs the stream any more. One
-// call may still run then.
+// The calls come one after the other, in order. A slow observer delays only its own calls,
+// and the return of the last task that needs the stream, by a second at most. If more than
+// eight events wait for it, it misses the oldest ones. The context has no values of a caller
+// but the logger. It ends when no task needs the stream any more.
 func WithEngineObserver(observe func(context.Context, EngineEvent)) Option {
 	return func(o *options) { o.engineObserver = observe }
 }

@@ -218,6 +218,7 @@ func (r *run) repeat(ctx context.Context, step func(context.Context) error) erro
 		}
 		if !warned {
 			log.G(r.adapter.logContext(ctx)).WithError(err).Warn("the task waits for the engine")
+			defer r.adapter.waits(ctx, waitEngine)()
 		}
 		if err := sleep(ctx, pauses.next()); err != nil {
 			return err

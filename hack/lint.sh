@@ -58,6 +58,9 @@ packages() {
 	packages=$(go list -f '{{if .GoFiles}}{{.ImportPath}}{{end}}' ./... | paste -sd ' ') || return
 	[[ $packages == 'github.com/dockerexec/dockerexec github.com/dockerexec/dockerexec/dockerexectest github.com/dockerexec/dockerexec/dockerexectest/conformance' ]] ||
 		{ echo "want the package, dockerexectest and conformance, have: $packages" && return 1; }
+	packages=$(go list -deps .) || return
+	! grep -E '^go.opentelemetry.io/otel/(sdk|exporters)|prometheus' <<<"$packages" ||
+		{ echo 'an importer of the package builds the packages above: the API of OpenTelemetry is enough' && return 1; }
 	packages=$(go list -deps ./dockerexectest) || return
 	! grep -x github.com/dockerexec/dockerexec <<<"$packages" || { echo 'dockerexectest stands on the package' && return 1; }
 }

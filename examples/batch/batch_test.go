@@ -165,6 +165,18 @@ func TestBatchWaitsForTheEngine(t *testing.T) {
 	})
 }
 
+// A person who looks at a batch reads why nothing happens.
+func TestBatchTellsThatTheEngineIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, succeed, "a")
+		time.AfterFunc(30*time.Second, d.engine.Down)
+		time.AfterFunc(36*time.Second, d.engine.Up)
+		_, output, err := d.run(t.Context())
+		require.NoError(t, err)
+		assert.Regexp(t, "(?s)^a \\| start 1\nthe engine is away: the jobs wait for it\nthe engine is back after ([6-9]|1[01]) s\na: complete \n$", output)
+	})
+}
+
 // What a process leaves that is killed after it has written an end down.
 func TestBatchIsKilledBeforeARemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

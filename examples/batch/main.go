@@ -67,7 +67,7 @@ func (b *batch) run(ctx context.Context, client engineapi.APIClient, file string
 		b.lines.SetOutput(b.bars) // above the bars
 		swarmlog.L.Logger.SetOutput(b.bars)
 	}
-	b.engine = dockerexec.NewEngine(client, dockerexec.WithCreateHook(b.beforeCreate))
+	b.engine = dockerexec.NewEngine(client, dockerexec.WithCreateHook(b.beforeCreate), dockerexec.WithEngineObserver(b.tell))
 	if err := b.cleanUp(ctx, tasks); err != nil {
 		return err
 	}
@@ -92,6 +92,15 @@ func (b *batch) run(ctx context.Context, client engineapi.APIClient, file string
 		fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", r.Name, r.State, r.Attempt, strings.ReplaceAll(r.Cause, "\n", "; "))
 	}
 	return err
+}
+
+// tell says that the engine is away, and that it is back.
+func (b *batch) tell(_ context.Context, e dockerexec.EngineEvent) {
+	if e.Kind == dockerexec.EngineRestored {
+		b.lines.Printf("the engine is back after %.0f s", e.Gap.Seconds())
+	} else if e.Kind == dockerexec.EngineLost {
+		b.lines.Print("the engine is away: the jobs wait for it")
+	}
 }
 
 // job runs a task until an attempt does not fail. The attempts of earlier processes count.
@@ -166,31 +175,6 @@ func (b *batch) read(file string) (tasks []*api.Task, err error) {
 		b.journal, err = bbolt.Open(b.file+".journal", 0o600, &bbolt.Options{Timeout: time.Second})
 	}
 	return tasks, err
-}
-
-// record is the last that is known of an attempt. Its states are SwarmKit's, "stopped" and "unknown".
-type record struct {
-	ID, Name, State, Cause string
-	Attempt                int
-}
-
-var ended = map[string]bool{"complete": true, "failed": true, "unknown": true}
-
-// note writes a state into the journal, unless the attempt has ended before, and returns what is there then.
-func (b *batch) note(r record, state, cause string) (last record) {
-	err := b.journal.Update(func(tx *bbolt.Tx) error {
-		jobs, err := tx.CreateBucketIfNotExists([]byte("jobs"))
-		if last = r; err != nil || json.Unmarshal(jobs.Get([]byte(r.ID)), &last) == nil && ended[last.State] || state == "" {
-			return err
-		}
-		last = record{ID: r.ID, Name: r.Name, Attempt: r.Attempt, State: state, Cause: cause}
-		text, _ := json.Marshal(last)
-		return jobs.Put([]byte(r.ID), text)
-	})
-	if err != nil {
-		log.Fatal("batch: ", err) // before a removal: the next run finds how the job ended
-	}
-	return last
 }
 
 // Get reads a secret of the jobs from a file. Nothing else is handed out.
