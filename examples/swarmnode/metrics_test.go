@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -32,9 +31,7 @@ func watched(t *testing.T) (*monitor, *dockerexectest.Engine, *dockerexec.Engine
 // waitingTask runs a task and waits for its end, until stop is called.
 func waitingTask(t *testing.T, engine *dockerexec.Engine) (stop func()) {
 	t.Helper()
-	task := &api.Task{ID: "t1", Slot: 1, ServiceAnnotations: api.Annotations{Name: "web"}}
-	task.Spec.Runtime = &api.TaskSpec_Container{Container: &api.ContainerSpec{Image: "example/web:1"}}
-	controller, err := engine.Controller(nil, task, nil)
+	controller, err := engine.Controller(nil, webTask("example/web:1"), nil)
 	require.NoError(t, err)
 	require.NoError(t, controller.Prepare(t.Context()))
 	require.NoError(t, controller.Start(t.Context()))
