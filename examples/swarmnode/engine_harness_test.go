@@ -32,6 +32,10 @@ func TestMain(m *testing.M) {
 		mainMeasured(path)
 		return
 	}
+	if path := os.Getenv(tracesTo); path != "" {
+		mainTraced(path)
+		return
+	}
 	if os.Getenv(withClientLogs) != "" {
 		mainWithClientLogs()
 		return
