@@ -532,11 +532,14 @@ func startWait(ctx context.Context, adapter *ContainerAdapter) *waiting {
 const (
 	pullRequest    = "POST /images/create"
 	createRequest  = "POST /containers/create"
+	startRequest   = "POST /containers/*/start"
 	inspectRequest = "GET /containers/*/json"
 	stopRequest    = "POST /containers/*/stop"
 	killRequest    = "POST /containers/*/kill"
 	removeRequest  = "DELETE /containers/*"
 	eventsRequest  = "GET /events"
+	infoRequest    = "GET /info"
+	listRequest    = "GET /containers/json"
 )
 
 // webEngine is an engine for tests, with the image of plainTask in its registry.
