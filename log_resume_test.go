@@ -1281,8 +1281,10 @@ func TestTailsHaveWholeLines(t *testing.T) {
 						task := plainTask()
 						task.Spec.LogDriver = &api.Driver{Name: driver}
 						engine, adapter := logging(t, printingRecords(test.records), task)
-						if follow {
-							time.AfterFunc(time.Minute, func() { engine.Container(taskName).Exit(0) })
+						if end := engine.Container(taskName).Exit; follow {
+							time.AfterFunc(time.Minute, func() { end(0) })
+						} else {
+							end(0)
 						}
 						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
 						if test.since > 0 {
