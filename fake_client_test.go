@@ -30,6 +30,11 @@ import (
 // fakeClient is an engine's client of which a test sets the methods that it
 // expects. Any other call fails the test by name. The calls are recorded in
 // order, each with what it is about: "ContainerCreate web.1.abc".
+//
+// It stands for a user's own fake. Tests of what engines do use dockerexectest. This one is
+// kept for the exact calls that a user's fake gets, for answers and errors that only a fake
+// has, for what a client gets by its context, and for bodies and event channels that a test
+// controls message by message: see fake_streams_test.go.
 type fakeClient struct {
 	engineapi.APIClient // nil: a method without a field below is a nil dereference
 
