@@ -207,10 +207,6 @@ type answer struct {
 func (a answer) Error() string        { return "Error response from daemon: " + a.text }
 func (a answer) Is(target error) bool { return target == a.class }
 
-func notFound(format string, args ...any) error {
-	return answer{fmt.Sprintf(format, args...), cerrdefs.ErrNotFound}
-}
-
 // errAway is what the client says of an engine that does not run.
 var errAway = &url.Error{Op: "Post", URL: "http://engine", Err: syscall.ECONNREFUSED}
 
