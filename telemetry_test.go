@@ -290,6 +290,17 @@ func TestALogLineIsCountedWithoutAnAllocation(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(1000, func() { telemetry.published(ctx, 80, true) }))
 }
 
+// A part of a long line is no line.
+func TestTheEndOfALineCounts(t *testing.T) {
+	t.Parallel()
+	bytes, lines := &countedSteps{}, &countedSteps{}
+	telemetry := &telemetry{logBytes: bytes, logLines: lines}
+	telemetry.published(t.Context(), 9, false)
+	telemetry.published(t.Context(), 5, true)
+	assert.Equal(t, []string{"9 ", "5 "}, bytes.counted)
+	assert.Equal(t, []string{"1 "}, lines.counted)
+}
+
 // A field without a value tells nothing.
 func TestLogFieldsThatAreEmptyAreLeftOut(t *testing.T) {
 	t.Parallel()

@@ -270,6 +270,64 @@ func TestAnEndCountsOnce(t *testing.T) {
 	}, layers()...)
 }
 
+// An adapter that waits alone counts the same causes as a controller.
+func TestEachEndThatAnAdapterSeesCounts(t *testing.T) {
+	t.Parallel()
+	check := dockerexectest.WithHealthcheck(container.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Second, Retries: 2})
+	for cause, end := range map[string]func(n *node, web *dockerexectest.Container){
+		"exit":      func(_ *node, web *dockerexectest.Container) { web.Exit(0) },
+		"oom":       func(_ *node, web *dockerexectest.Container) { web.OOM() },
+		"lost":      func(_ *node, web *dockerexectest.Container) { web.RemoveByHand() },
+		"unhealthy": func(_ *node, web *dockerexectest.Container) { web.Exit(1) },
+	} {
+		t.Run(cause, func(t *testing.T) {
+			t.Parallel()
+			probe := dockerexectest.Exit(0)
+			if cause == "unhealthy" { // somebody else ends it for that
+				probe = dockerexectest.Exit(1)
+			}
+			on(t, dockerexectest.UntilStopped(0), func(n *node) {
+				adapter := n.started()
+				web := n.host.Container("web.1.task1")
+				time.AfterFunc(time.Minute, func() { end(n, web) })
+				_, err := adapter.Wait(n.ctx)
+				assert.Equal(t, cause == "lost", err != nil)
+				assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=" + cause: 1}), besides(n.numbers()))
+			}, layers(check, dockerexectest.WithProbe(probe))...)
+		})
+	}
+}
+
+// The engine ended within the start of an earlier process: the container runs without its
+// knowledge, and is stopped.
+func TestAStartThatWasLostCounts(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.UntilStopped(0), func(n *node) {
+		n.started()
+		n.host.Container("web.1.task1").AlterInspect(func(answer *container.InspectResponse) { answer.State.StartedAt = "0001-01-01T00:00:00Z" })
+		later, err := n.engine.Adapter(nil, task(), nil)
+		require.NoError(t, err)
+		require.Equal(t, exec.ErrTaskPrepared, later.Create(n.ctx))
+		require.ErrorContains(t, later.Start(n.ctx), "the engine ended within it")
+		assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=lost": 1}), besides(n.numbers()))
+	}, layers()...)
+}
+
+// A step of Run that is tried again waits for the engine.
+func TestATaskThatWaitsForTheEngineCounts(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.Exit(0), func(n *node) {
+		n.host.Down()
+		time.AfterFunc(time.Minute, func() {
+			assert.Equal(t, map[string]int64{"task.waiting wait=engine": 1}, besides(n.numbers()))
+			n.host.Up()
+		})
+		_, err := n.engine.Run(n.ctx, task(), dockerexec.RunOptions{})
+		require.NoError(t, err)
+		assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=exit": 1}), besides(n.numbers()))
+	}, layers()...)
+}
+
 // started is the adapter of a task whose container has been started.
 func (n *node) started() *dockerexec.ContainerAdapter {
 	n.t.Helper()
