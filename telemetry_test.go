@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
@@ -324,5 +325,8 @@ func TestLogFieldsThatAreEmptyAreLeftOut(t *testing.T) {
 		}
 		assert.Positive(t, withTask)
 		assert.Equal(t, logrus.Fields{"a": "b", "n": 0}, logrus.Fields(filledFields(logrus.Fields{"a": "b", "empty": "", "n": 0})))
+		assert.Equal(t, logrus.Fields{"task.id": "t"}, log.G(orphanContext(t.Context(), Orphan{TaskID: "t"})).Data)
+		publication := &logPublication{target: adapterOn(t, engine, task)}
+		assert.Equal(t, logrus.Fields{"task.id": "taskid"}, log.G(publication.logContext(t.Context())).Data)
 	})
 }

@@ -132,6 +132,26 @@ func layers(more ...dockerexectest.ImageOption) []dockerexectest.ImageOption {
 	return append([]dockerexectest.ImageOption{dockerexectest.WithLayers(1024, 3072), dockerexectest.WithPullTime(10 * time.Second)}, more...)
 }
 
+// An alert on the growth of a counter sees its first step only if the counter was 0 before.
+func TestCountersBeginAtZero(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.Exit(0), func(n *node) {
+		assert.Empty(t, n.numbers())
+		var all metricdata.ResourceMetrics
+		require.NoError(t, n.reader.Collect(t.Context(), &all))
+		points := map[string]int{}
+		for _, m := range all.ScopeMetrics[0].Metrics {
+			points[m.Name] = len(m.Data.(metricdata.Sum[int64]).DataPoints)
+		}
+		assert.Equal(t, map[string]int{
+			"dockerexec.event_stream.outages": 1, "dockerexec.event_stream.away": 2, "dockerexec.event_stream.resyncs": 2,
+			"dockerexec.pull.attempts": 4, "dockerexec.pull.io": 1, "dockerexec.task.waiting": 4,
+			"dockerexec.container.starts": 1, "dockerexec.container.ends": 4, "dockerexec.container.uninspected": 1, "dockerexec.container.unchecked": 1,
+			"dockerexec.log.io": 1, "dockerexec.log.lines": 1, "dockerexec.log.gaps": 1, "dockerexec.orphan.containers": 1,
+		}, points)
+	})
+}
+
 func TestAPullCounts(t *testing.T) {
 	t.Parallel()
 	on(t, dockerexectest.Exit(0), func(n *node) {
@@ -491,6 +511,7 @@ func TestAnOrphanCounts(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, orphans, 1)
 		require.NoError(t, n.engine.RemoveOrphan(n.ctx, orphans[0]))
+		assert.Positive(t, n.numbers()["operation.duration operation=Engine.Orphans,outcome=ok"])
 		agent(time.Minute)
 		assert.Empty(t, besides(n.numbers()))
 		assert.Equal(t, int64(1), n.numbers()["operation.duration operation=Engine.RemoveOrphan,outcome=ok"])
@@ -667,6 +688,7 @@ func TestSpansNameTheTask(t *testing.T) {
 			"container.name": "web.1.task1", "container.id": n.host.Container("web.1.task1").ID(), "container.image.name": image,
 		}, attributes(created))
 		assert.Equal(t, codes.Unset, created.Status().Code)
+		assert.Equal(t, attributes(created), attributes(n.span("ContainerAdapter.Start")))
 		assert.NotContains(t, attributes(n.span("ContainerAdapter.PullImage")), "container.id", "it was not known yet")
 	}, layers()...)
 }
