@@ -73,7 +73,6 @@ func (r *streamRun) read(ctx context.Context, previous <-chan outage) {
 	}()
 	if previous != nil {
 		rd.outage = receiveWithin(joinTimeout, previous)
-		r.showOutage(ctx, rd.outage.state())
 	}
 	if rd.outage.away {
 		_ = sleep(ctx, rd.outage.pauses.next()) // the loop looks at ctx

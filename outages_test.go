@@ -178,6 +178,20 @@ func TestASlowObserverDelaysNobody(t *testing.T) {
 	})
 }
 
+// Whoever has seen the last task return is not told later, unless the observer is slow.
+func TestTheLastTaskWaitsForTheObserver(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		observer := told{takes: 500 * time.Millisecond}
+		engine, _, w, cancel := waitingWith(t, observer.option(t))
+		engine.Down()
+		time.Sleep(100 * time.Millisecond)
+		cancel()
+		<-w.done
+		assert.Len(t, observer.kinds(), 1)
+	})
+}
+
 func TestEngineEventKinds(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "lost refused restored unknown", fmt.Sprint(EngineLost, " ", EngineRefused, " ", EngineRestored, " ", EngineEventKind(0)))

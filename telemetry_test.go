@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
@@ -290,6 +291,17 @@ func TestALogLineIsCountedWithoutAnAllocation(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(1000, func() { telemetry.published(ctx, 80, true) }))
 }
 
+// A part of a long line is no line.
+func TestTheEndOfALineCounts(t *testing.T) {
+	t.Parallel()
+	bytes, lines := &countedSteps{}, &countedSteps{}
+	telemetry := &telemetry{logBytes: bytes, logLines: lines}
+	telemetry.published(t.Context(), 9, false)
+	telemetry.published(t.Context(), 5, true)
+	assert.Equal(t, []string{"9 ", "5 "}, bytes.counted)
+	assert.Equal(t, []string{"1 "}, lines.counted)
+}
+
 // A field without a value tells nothing.
 func TestLogFieldsThatAreEmptyAreLeftOut(t *testing.T) {
 	t.Parallel()
@@ -313,5 +325,8 @@ func TestLogFieldsThatAreEmptyAreLeftOut(t *testing.T) {
 		}
 		assert.Positive(t, withTask)
 		assert.Equal(t, logrus.Fields{"a": "b", "n": 0}, logrus.Fields(filledFields(logrus.Fields{"a": "b", "empty": "", "n": 0})))
+		assert.Equal(t, logrus.Fields{"task.id": "t"}, log.G(orphanContext(t.Context(), Orphan{TaskID: "t"})).Data)
+		publication := &logPublication{target: adapterOn(t, engine, task)}
+		assert.Equal(t, logrus.Fields{"task.id": "taskid"}, log.G(publication.logContext(t.Context())).Data)
 	})
 }

@@ -132,6 +132,26 @@ func layers(more ...dockerexectest.ImageOption) []dockerexectest.ImageOption {
 	return append([]dockerexectest.ImageOption{dockerexectest.WithLayers(1024, 3072), dockerexectest.WithPullTime(10 * time.Second)}, more...)
 }
 
+// An alert on the growth of a counter sees its first step only if the counter was 0 before.
+func TestCountersBeginAtZero(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.Exit(0), func(n *node) {
+		assert.Empty(t, n.numbers())
+		var all metricdata.ResourceMetrics
+		require.NoError(t, n.reader.Collect(t.Context(), &all))
+		points := map[string]int{}
+		for _, m := range all.ScopeMetrics[0].Metrics {
+			points[m.Name] = len(m.Data.(metricdata.Sum[int64]).DataPoints)
+		}
+		assert.Equal(t, map[string]int{
+			"dockerexec.event_stream.outages": 1, "dockerexec.event_stream.away": 2, "dockerexec.event_stream.resyncs": 2,
+			"dockerexec.pull.attempts": 4, "dockerexec.pull.io": 1, "dockerexec.task.waiting": 4,
+			"dockerexec.container.starts": 1, "dockerexec.container.ends": 4, "dockerexec.container.uninspected": 1, "dockerexec.container.unchecked": 1,
+			"dockerexec.log.io": 1, "dockerexec.log.lines": 1, "dockerexec.log.gaps": 1, "dockerexec.orphan.containers": 1,
+		}, points)
+	})
+}
+
 func TestAPullCounts(t *testing.T) {
 	t.Parallel()
 	on(t, dockerexectest.Exit(0), func(n *node) {
@@ -265,6 +285,64 @@ func TestAnEndCountsOnce(t *testing.T) {
 		assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "task.waiting wait=exit": 2}), besides(n.numbers()))
 		time.Sleep(time.Hour)
 		_, err := adapter.Wait(n.ctx)
+		require.NoError(t, err)
+		assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=exit": 1}), besides(n.numbers()))
+	}, layers()...)
+}
+
+// An adapter that waits alone counts the same causes as a controller.
+func TestEachEndThatAnAdapterSeesCounts(t *testing.T) {
+	t.Parallel()
+	check := dockerexectest.WithHealthcheck(container.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Second, Retries: 2})
+	for cause, end := range map[string]func(n *node, web *dockerexectest.Container){
+		"exit":      func(_ *node, web *dockerexectest.Container) { web.Exit(0) },
+		"oom":       func(_ *node, web *dockerexectest.Container) { web.OOM() },
+		"lost":      func(_ *node, web *dockerexectest.Container) { web.RemoveByHand() },
+		"unhealthy": func(_ *node, web *dockerexectest.Container) { web.Exit(1) },
+	} {
+		t.Run(cause, func(t *testing.T) {
+			t.Parallel()
+			probe := dockerexectest.Exit(0)
+			if cause == "unhealthy" { // somebody else ends it for that
+				probe = dockerexectest.Exit(1)
+			}
+			on(t, dockerexectest.UntilStopped(0), func(n *node) {
+				adapter := n.started()
+				web := n.host.Container("web.1.task1")
+				time.AfterFunc(time.Minute, func() { end(n, web) })
+				_, err := adapter.Wait(n.ctx)
+				assert.Equal(t, cause == "lost", err != nil)
+				assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=" + cause: 1}), besides(n.numbers()))
+			}, layers(check, dockerexectest.WithProbe(probe))...)
+		})
+	}
+}
+
+// The engine ended within the start of an earlier process: the container runs without its
+// knowledge, and is stopped.
+func TestAStartThatWasLostCounts(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.UntilStopped(0), func(n *node) {
+		n.started()
+		n.host.Container("web.1.task1").AlterInspect(func(answer *container.InspectResponse) { answer.State.StartedAt = "0001-01-01T00:00:00Z" })
+		later, err := n.engine.Adapter(nil, task(), nil)
+		require.NoError(t, err)
+		require.Equal(t, exec.ErrTaskPrepared, later.Create(n.ctx))
+		require.ErrorContains(t, later.Start(n.ctx), "the engine ended within it")
+		assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=lost": 1}), besides(n.numbers()))
+	}, layers()...)
+}
+
+// A step of Run that is tried again waits for the engine.
+func TestATaskThatWaitsForTheEngineCounts(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.Exit(0), func(n *node) {
+		n.host.Down()
+		time.AfterFunc(time.Minute, func() {
+			assert.Equal(t, map[string]int64{"task.waiting wait=engine": 1}, besides(n.numbers()))
+			n.host.Up()
+		})
+		_, err := n.engine.Run(n.ctx, task(), dockerexec.RunOptions{})
 		require.NoError(t, err)
 		assert.Equal(t, pulled(map[string]int64{"container.starts": 1, "container.ends end.cause=exit": 1}), besides(n.numbers()))
 	}, layers()...)
@@ -433,6 +511,7 @@ func TestAnOrphanCounts(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, orphans, 1)
 		require.NoError(t, n.engine.RemoveOrphan(n.ctx, orphans[0]))
+		assert.Positive(t, n.numbers()["operation.duration operation=Engine.Orphans,outcome=ok"])
 		agent(time.Minute)
 		assert.Empty(t, besides(n.numbers()))
 		assert.Equal(t, int64(1), n.numbers()["operation.duration operation=Engine.RemoveOrphan,outcome=ok"])
@@ -609,6 +688,7 @@ func TestSpansNameTheTask(t *testing.T) {
 			"container.name": "web.1.task1", "container.id": n.host.Container("web.1.task1").ID(), "container.image.name": image,
 		}, attributes(created))
 		assert.Equal(t, codes.Unset, created.Status().Code)
+		assert.Equal(t, attributes(created), attributes(n.span("ContainerAdapter.Start")))
 		assert.NotContains(t, attributes(n.span("ContainerAdapter.PullImage")), "container.id", "it was not known yet")
 	}, layers()...)
 }
