@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/image"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
@@ -137,6 +139,9 @@ func TestEngineNodeTellsWhatHappens(t *testing.T) {
 	end := sync.OnceFunc(seen.end)
 	t.Cleanup(end)
 
+	// What an earlier test has pulled is not downloaded again.
+	_, err := s.engine.ImageRemove(t.Context(), fromHarness(t, "DOCKEREXEC_TEST_IMAGE"), image.RemoveOptions{Force: true})
+	require.True(t, err == nil || cerrdefs.IsNotFound(err), "%v", err)
 	var web string
 	seen.moves("pull and run", map[string]float64{
 		`pull_attempts_total{dockerexec_outcome="ok"}`: 1, "pull_io_bytes_total{}": 1, "container_starts_total{}": 1,
