@@ -388,6 +388,7 @@ func (a *ContainerAdapter) publishLogsOf(ctx context.Context, target logTarget, 
 		return errors.New("dockerexec: the log publisher is nil")
 	}
 	p := newLogPublication(target, a.engine.options.logRate, first, options.Since, publisher, a.engine.telemetry)
+	defer p.counts.flush(ctx)
 	var pauses backoff
 	for {
 		done, err := p.pass(ctx)

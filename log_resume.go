@@ -70,7 +70,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if p.tail.counts != nil {
 		return nil
 	}
-	p.telemetry.logGaps.Add(ctx, 1)
+	p.counts.telemetry.logGaps.Add(ctx, 1)
 	from, to := p.gapAfter.text(), at.text()
 	logger := log.G(p.logContext(ctx))
 	if from == "" {
@@ -256,7 +256,7 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 func (p *logPublication) cutTail(ctx context.Context, answer container.InspectResponse) (done bool, err error) {
 	lines := int(min(p.tail.lines, entryLimit))
 	for entries := lines + 16; ; entries = 4 * min(entries, entryLimit) {
-		counting := &logPublication{target: p.target, telemetry: p.telemetry, container: p.container, hasDetails: p.hasDetails, unwanted: p.unwanted}
+		counting := &logPublication{target: p.target, container: p.container, hasDetails: p.hasDetails, unwanted: p.unwanted}
 		counting.cursor.first = p.cursor.first
 		counting.cursor.first.Since, counting.cursor.first.Tail = "", strconv.Itoa(entries)
 		counts := &tailCounts{}

@@ -86,7 +86,7 @@ type logTarget interface {
 type logPublication struct {
 	target    logTarget
 	publisher exec.LogPublisher
-	telemetry *telemetry
+	counts    logCounts
 	context   api.LogContext
 	limiter   *logLimiter
 	cursor    logCursor
@@ -123,7 +123,7 @@ func newLogPublication(target logTarget, bytesPerSecond int, first container.Log
 	p := &logPublication{
 		target:    target,
 		publisher: publisher,
-		telemetry: telemetry,
+		counts:    logCounts{telemetry: telemetry},
 		context:   target.logMessageContext(),
 		limiter:   newLogLimiter(bytesPerSecond),
 		cursor:    logCursor{first: first},
@@ -207,9 +207,9 @@ func (p *logPublication) open(ctx context.Context, answer container.InspectRespo
 		}
 	}
 	if answer.Config != nil && answer.Config.Tty {
-		return newPlainReader(body, p.hasDetails), end, nil
+		return newPlainReader(countedBody{body, ctx, &p.counts}, p.hasDetails), end, nil
 	}
-	return newFrameReader(body), end, nil
+	return newFrameReader(countedBody{body, ctx, &p.counts}), end, nil
 }
 
 // read asks the engine for the log and publishes the answer. If last is above 0, it asks
@@ -365,7 +365,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 		p.held = [2]heldLine{} // after a refusal nothing more is published
 		return err
 	}
-	p.telemetry.published(ctx, len(data), ends)
+	p.counts.add(len(data), ends)
 	return nil
 }
 

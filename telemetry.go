@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -237,13 +238,40 @@ func (t *telemetry) begin(ctx context.Context, m *method, of func() []attribute.
 	}
 }
 
-// published counts a log message that was published. It is called for each line, so it makes
-// no allocation.
-func (t *telemetry) published(ctx context.Context, bytes int, endsLine bool) {
-	t.logBytes.Add(ctx, int64(bytes))
+// logCounts adds up what of a log was published. The sums go to the counters before each
+// read of the engine's answer, and at the end. So a line costs next to nothing.
+type logCounts struct {
+	telemetry    *telemetry
+	bytes, lines int64
+}
+
+func (c *logCounts) add(bytes int, endsLine bool) {
+	c.bytes += int64(bytes)
 	if endsLine {
-		t.logLines.Add(ctx, 1)
+		c.lines++
 	}
+}
+
+// flush hands the sums to the counters.
+func (c *logCounts) flush(ctx context.Context) {
+	if c.bytes > 0 {
+		c.telemetry.logBytes.Add(ctx, c.bytes)
+		c.telemetry.logLines.Add(ctx, c.lines)
+		c.bytes, c.lines = 0, 0
+	}
+}
+
+// countedBody is an answer with a log. Each read of it flushes the counts first: it may wait
+// for long.
+type countedBody struct {
+	io.Reader
+	ctx    context.Context // of the publication
+	counts *logCounts
+}
+
+func (b countedBody) Read(p []byte) (int, error) {
+	b.counts.flush(b.ctx)
+	return b.Reader.Read(p)
 }
 
 // wait is what a task waits for.

@@ -286,20 +286,24 @@ func TestTelemetryWithoutAProvider(t *testing.T) {
 
 // A line of a log costs no allocation where nobody listens.
 func TestALogLineIsCountedWithoutAnAllocation(t *testing.T) {
-	telemetry := newTelemetry(nil, nil)
-	ctx := t.Context()
-	assert.Zero(t, testing.AllocsPerRun(1000, func() { telemetry.published(ctx, 80, true) }))
+	counts, ctx := logCounts{telemetry: newTelemetry(nil, nil)}, t.Context()
+	assert.Zero(t, testing.AllocsPerRun(1000, func() { counts.add(80, true); counts.flush(ctx) }))
 }
 
 // A part of a long line is no line.
 func TestTheEndOfALineCounts(t *testing.T) {
 	t.Parallel()
 	bytes, lines := &countedSteps{}, &countedSteps{}
-	telemetry := &telemetry{logBytes: bytes, logLines: lines}
-	telemetry.published(t.Context(), 9, false)
-	telemetry.published(t.Context(), 5, true)
-	assert.Equal(t, []string{"9 ", "5 "}, bytes.counted)
-	assert.Equal(t, []string{"1 "}, lines.counted)
+	counts := logCounts{telemetry: &telemetry{logBytes: bytes, logLines: lines}}
+	counts.flush(t.Context())
+	counts.add(9, false)
+	counts.flush(t.Context())
+	counts.add(5, true)
+	counts.add(4, true)
+	counts.flush(t.Context())
+	counts.flush(t.Context())
+	assert.Equal(t, []string{"9 ", "9 "}, bytes.counted)
+	assert.Equal(t, []string{"0 ", "2 "}, lines.counted)
 }
 
 // A field without a value tells nothing.

@@ -234,8 +234,8 @@ func TestEachEndCounts(t *testing.T) {
 			want:    map[string]int64{"container.starts": 1, "container.ends end.cause=exit": 1, "log.io": 10, "log.lines": 2},
 		},
 		"it exits with 3": {
-			program: dockerexectest.ExitAfter(time.Minute, 3),
-			want:    map[string]int64{"container.starts": 1, "container.ends end.cause=exit": 1},
+			program: func(p *dockerexectest.Process) int { fmt.Fprint(p.Stdout, "half a line"); return 3 },
+			want:    map[string]int64{"container.starts": 1, "container.ends end.cause=exit": 1, "log.io": 11, "log.lines": 1},
 		},
 		"out of memory": {
 			program: func(p *dockerexectest.Process) int { p.Sleep(time.Minute); p.OOM(); return 0 },
