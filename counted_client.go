@@ -49,7 +49,7 @@ func (c countedClient) count(ctx context.Context, request string, err error) {
 	}
 	kind := errorTypes[classify(err)]
 	switch {
-	case ctx.Err() == context.DeadlineExceeded: //nolint:errorlint // bare
+	case ctx.Err() == context.DeadlineExceeded:
 		kind = errorTypes[kindTimedOut]
 	case ctx.Err() != nil:
 		kind = "cancelled"

@@ -24,14 +24,14 @@ type EngineEvent struct {
 type EngineEventKind int
 
 const (
-	// EngineLost: the event stream broke. Tasks wait. It is opened again as soon as the
+	// EngineLost means that the event stream broke. Tasks wait. It is opened again as soon as the
 	// engine answers.
 	EngineLost EngineEventKind = iota + 1
-	// EngineRefused: the engine, or a proxy in front of it, refuses the event stream, or does
-	// not answer the request for it. Tasks go on: their containers are inspected every ten
-	// seconds.
+	// EngineRefused means that the engine, or a proxy in front of it, refuses the event stream,
+	// or does not answer the request for it. Tasks go on: their containers are inspected every
+	// ten seconds.
 	EngineRefused
-	// EngineRestored: the event stream is open again, and tasks go on.
+	// EngineRestored means that the event stream is open again, and tasks go on.
 	EngineRestored
 )
 
