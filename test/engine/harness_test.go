@@ -121,6 +121,9 @@ func isGiven() bool {
 // they may mount, and make interfaces, where it sees them.
 func isPrivate() bool { return os.Getenv("DOCKEREXEC_TEST_ENGINE") != "" }
 
+// isPodman reports whether the engine is the private Podman.
+func isPodman() bool { return os.Getenv("DOCKEREXEC_TEST_PODMAN") != "" }
+
 // controlEngine stops and starts the engine.
 func controlEngine(t testing.TB, args ...string) {
 	t.Helper()
