@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/events"
 )
 
 // phrase is what one family of engines says in one situation.
@@ -155,6 +156,21 @@ var (
 		},
 	}
 )
+
+// actionDied is what Podman calls the end of a container in a filter. Podman 4.3 sends "die"
+// for it, and knows no "die" in a filter. Newer versions know both.
+const actionDied events.Action = "died"
+
+// dockerAction returns what Docker calls an action of a container.
+func dockerAction(action events.Action) events.Action {
+	switch action {
+	case actionDied:
+		return events.ActionDie
+	case events.ActionRemove:
+		return events.ActionDestroy
+	}
+	return action
+}
 
 // IsActiveEndpointError reports whether the engine refused to remove a network
 // because containers are attached to it. It is false for nil.

@@ -50,9 +50,9 @@ func TestEventsRequest(t *testing.T) {
 		subscribe(t.Context(), t, newTestAdapter(t, client, plainTask()))
 		assert.JSONEq(t, `{
 			"type": {"container": true},
-			"label": {"com.docker.swarm.task": true},
+			"label": {"com.docker.swarm.task=": true},
 			"event": {"create": true, "start": true, "die": true, "kill": true, "stop": true, "oom": true, "destroy": true,
-				"rename": true, "pause": true, "unpause": true, "health_status": true}
+				"rename": true, "pause": true, "unpause": true, "health_status": true, "died": true, "remove": true}
 		}`, filter)
 		assert.Equal(t, []string{"946684795.000000000"}, source.since) // five seconds before 2000
 	})
