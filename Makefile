@@ -14,7 +14,7 @@ FAULTS ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest conformance test-faults soak lint cover bench fuzz release-check
+.PHONY: help demo demo-task test test-unit test-latest test-podman conformance test-faults soak lint cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +33,9 @@ test-unit: ## vet and unit tests: needs no engine, no root
 
 test-latest: ## the engine tests on the newest engine
 	hack/test.sh --engine latest -run '^TestEngine'
+
+test-podman: ## the engine tests on Podman
+	hack/test.sh --engine podman -run '^TestEngine'
 
 conformance: ## statements about engines, on the engine for tests and on both engines, as a table
 	hack/conformance.sh

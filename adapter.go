@@ -126,7 +126,7 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	return config, version, a.checkFiles(ctx, config.files)
 }
 
-// CreateVolumes creates the task's named volumes that have a driver configuration, in
+// CreateVolumes creates the task's named volumes that have a driver configuration or labels, in
 // sorted order. A volume that exists is used as it is. If it has other driver options or
 // labels than the task asks for, one warning names them. The engine itself makes the other
 // volumes, when it creates the container. Named volumes are never removed.
@@ -135,7 +135,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range config.volumes() {
+	for _, v := range config.volumes(a.engine.api.isFake) {
 		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
@@ -177,7 +177,7 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
 	}
-	return a.hideInState(answer), nil
+	return a.hideInState(withDockersState(answer)), nil
 }
 
 // hideInState takes secrets out of the engine's error about the container, which becomes

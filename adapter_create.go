@@ -164,7 +164,7 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 			return container.CreateResponse{}, err
 		}
 		config := config.forVersion(version)
-		wanted, host := config.config(), config.hostConfig()
+		wanted, host := config.createConfig(), config.hostConfig()
 		if refusal = a.callCreateHook(ctx, config.task, wanted, host); refusal != nil {
 			return container.CreateResponse{}, cmp.Or(ctx.Err(), errHook)
 		}
@@ -330,7 +330,7 @@ func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID s
 		first = known
 	}
 	isGone := func(err error) bool {
-		return ctx.Err() == nil && isContainerGone(err) && !networkVanished.matches(err) // a start's 404 may be about a network
+		return ctx.Err() == nil && isContainerGone(err) && !isNetworkVanished(err) // a start's 404 may be about a network
 	}
 	err := call(first)
 	if isGone(err) && known != first && known != "" {

@@ -413,7 +413,7 @@ func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
 				assert.True(t, exec.IsTemporary(err))
 			}
 			want := []string{"POST /v1.41/networks/create ",
-				`GET /v1.41/containers/json all=1&filters={"network":{"backend":true},"status":{"created":true}}`}
+				`GET /v1.41/containers/json all=1&filters={"network":{"backend":true},"status":{"created":true,"paused":true,"running":true}}`}
 			if test.removed {
 				want = append(want, "DELETE /v1.41/networks/n0 ")
 			}

@@ -195,16 +195,12 @@ func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.C
 	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", a.name)
 }
 
-// defaultGrace is how long an engine waits before it kills a container, if neither the
-// task nor the image sets a time.
-const defaultGrace = 10 * time.Second
-
 // killDelay after its grace period a container is killed, if its stop has no answer.
 const killDelay = 2 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds. If the task sets none, the engine uses that of the image,
-// or its own default. A container that is gone or does not run is no error.
+// rounded up to whole seconds. If the task sets none, it is ten seconds, or what a hook of
+// [WithCreateHook] has set. A container that is gone or does not run is no error.
 //
 // Shutdown may be called again, also while it runs: the container gets one stop signal.
 // If a stop that was sent has failed, or has got no answer, then the next call sends

@@ -64,6 +64,19 @@ var (
 			{"28 to 29", "^failed to set up container networking: network * not found"},
 		},
 	}
+	// The same, in Podman's words.
+	networkVanishedElsewhere = classifier{
+		class: cerrdefs.IsInternal,
+		says: []phrase{
+			{"podman, to a start", "^unable to find network with name or id *: network not found"},
+			{"podman, to a create", "^container create: unable to find network with name or id *: network not found"},
+		},
+	}
+	// A removal of a container that has ended a moment before. Podman wants to kill it then.
+	removalTooEarly = classifier{
+		class: cerrdefs.IsInternal,
+		says:  []phrase{{"podman", "^cannot remove container * as it could not be stopped: *container state improper"}},
+	}
 	// A removal of a container that the engine is already removing.
 	removalInProgress = classifier{
 		class: cerrdefs.IsConflict,
@@ -208,6 +221,12 @@ func IsStoppedContainer(err error) bool {
 // process of the container.
 func isLostStart(err error) bool {
 	return lostStart.matches(err)
+}
+
+// isNetworkVanished reports whether the error of a create or start says that a network of
+// the container does not exist.
+func isNetworkVanished(err error) bool {
+	return networkVanished.matches(err) || networkVanishedElsewhere.matches(err)
 }
 
 // matches is the one rule of all classifiers. If c has a class, err must have that class.

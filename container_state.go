@@ -11,9 +11,19 @@ import (
 	"github.com/pkg/errors"
 )
 
-// stateStopped is what Podman shows for some milliseconds after a container's end, with
-// its exit code.
+// stateStopped is what Podman 4.3 shows for some milliseconds after a container's end, with
+// its exit code. Then it shows exited, as Docker does.
 const stateStopped container.ContainerState = "stopped"
+
+// withDockersState returns the answer with exited instead of stateStopped.
+func withDockersState(answer container.InspectResponse) container.InspectResponse {
+	if answer.State.Status == stateStopped {
+		base, state := *answer.ContainerJSONBase, *answer.State
+		state.Status = container.StateExited
+		base.State, answer.ContainerJSONBase = &state, &base
+	}
+	return answer
+}
 
 // hasEnded reports whether the container has run and has ended.
 //
@@ -23,7 +33,7 @@ const stateStopped container.ContainerState = "stopped"
 // leaves only an exit code and an error (seen with 20.10 and 29).
 func hasEnded(answer container.InspectResponse) bool {
 	switch answer.State.Status {
-	case container.StateExited, container.StateDead, stateStopped:
+	case container.StateExited, container.StateDead:
 		return true
 	case container.StateCreated:
 		set, _ := isSet(answer.State.FinishedAt)

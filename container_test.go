@@ -150,7 +150,7 @@ func TestRequestsShareNothing(t *testing.T) {
 			config := newTestConfig(t, task)
 			want := requestJSON(t, config)
 			parts := []any{
-				config.config(), config.hostConfig(), config.networkingConfig(), config.volumes(),
+				config.config(), config.hostConfig(), config.networkingConfig(), config.volumes(false),
 				config.platform(), identityOf(config.task).stopTimeout, config.warnings(), config.endpointNames(),
 			}
 			for _, n := range config.networks() {
@@ -226,11 +226,11 @@ func TestGracePeriodIsRoundedUp(t *testing.T) {
 		config := newTestConfig(t, task)
 		require.NotNil(t, identityOf(config.task).stopTimeout, grace)
 		assert.Equal(t, want, *identityOf(config.task).stopTimeout, grace)
-		assert.Equal(t, want, *config.config().StopTimeout, grace)
+		assert.Equal(t, want, *config.createConfig().StopTimeout, grace)
 	}
 	unset := newTestConfig(t, plainTask())
 	assert.Nil(t, identityOf(unset.task).stopTimeout)
-	assert.Nil(t, unset.config().StopTimeout)
+	assert.Equal(t, 10, *unset.createConfig().StopTimeout)
 }
 
 // What the reference drops arrives, or the task is refused.
@@ -367,7 +367,7 @@ func requestJSON(t testing.TB, c *containerConfig) []byte {
 		}
 		networks = append(networks, m)
 	}
-	for _, v := range c.volumes() {
+	for _, v := range c.volumes(false) {
 		volumes = append(volumes, stated(t, v))
 	}
 	if networks != nil {
@@ -440,7 +440,7 @@ func TestVolumeWithoutName(t *testing.T) {
 		{Type: api.MountTypeVolume, Source: "plain", Target: "/p"},
 	}
 	config := newTestConfig(t, task)
-	assert.Equal(t, []volume.CreateOptions{{Name: "y", Driver: "local"}, {Name: "z", Driver: "local"}}, config.volumes())
+	assert.Equal(t, []volume.CreateOptions{{Name: "y", Driver: "local"}, {Name: "z", Driver: "local"}}, config.volumes(false))
 	assert.Len(t, config.hostConfig().Mounts, 5)
 }
 
@@ -641,7 +641,6 @@ func TestWhetherAContainerHasEnded(t *testing.T) {
 		"exited":                        {container.State{Status: "exited", StartedAt: then, FinishedAt: then}, true, false},
 		"exited, of a fake":             {container.State{Status: "exited"}, true, false},
 		"dead":                          {container.State{Status: "dead", StartedAt: then, FinishedAt: then}, true, false},
-		"stopped, of Podman":            {container.State{Status: "stopped", StartedAt: then, FinishedAt: then, ExitCode: 3}, true, false},
 		"nothing, of a fake":            {container.State{}, false, false},
 	} {
 		answer := container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &test.state}}

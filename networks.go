@@ -73,9 +73,14 @@ func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
 }
 
 // endpointNames returns the names of the networks in networkingConfig, in the order in
-// which the container joins them.
+// which the container joins them. The engine's own network is the last one: the first
+// belongs to the create, and there Podman knows no network bridge.
 func (c *containerConfig) endpointNames() []string {
-	return slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
+	names := slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
+	if i := slices.Index(names, network.NetworkBridge); i >= 0 { // no other one is joined beside others
+		names = append(slices.Delete(names, i, i+1), network.NetworkBridge)
+	}
+	return names
 }
 
 func (c *containerConfig) translateNetworks() ([]networkConfig, error) {

@@ -31,7 +31,10 @@ func (e *Engine) fillInfo() {
 	set(&i.OperatingSystem, "Debian GNU/Linux 12 (bookworm)")
 	set(&i.KernelVersion, "6.1.0")
 	set(&i.Driver, driver)
-	set(&i.LoggingDriver, "json-file")
+	if e.dialect != PodmanV4 {
+		set(&i.LoggingDriver, "json-file")
+		set(&i.IndexServerAddress, "https://index.docker.io/v1/")
+	}
 	set(&i.CgroupDriver, "cgroupfs")
 	set(&i.DockerRootDir, "/var/lib/docker")
 	set(&i.ServerVersion, e.dialect.release())

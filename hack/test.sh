@@ -3,6 +3,7 @@
 #
 #   hack/test.sh --no-engine [GO-TEST-FLAG...]               what needs an engine is skipped
 #   hack/test.sh --engine default|latest [GO-TEST-FLAG...]   on a private engine; nothing is skipped
+#   hack/test.sh --engine podman [GO-TEST-FLAG...]           on a private Podman, but for podman-cannot.txt
 #   hack/test.sh --here [GO-TEST-FLAG...]                    what with-engine.sh runs
 set -euo pipefail
 
@@ -20,6 +21,22 @@ go_test() {
 		go -C "$module" test "${race[@]}" "${packages[@]}" -shuffle=on -count=1 -timeout 30m "$@" ./... || status=$?
 	done
 	return "$status"
+}
+
+# skip_on_podman: says what is not tested on Podman, and sets skip. Fails if a name is that of no test.
+skip_on_podman() {
+	local name why module names=() known=()
+	for module in $(modules); do
+		mapfile -t -O "${#known[@]}" known < <(go -C "$module" test "${race[@]}" -list '^TestEngine' ./... | grep '^TestEngine')
+	done
+	while read -r name why; do
+		[[ $name != '#' ]] || continue
+		[[ " ${known[*]} " == *" $name "* ]] || die "podman-cannot.txt: there is no test $name"
+		say "not on Podman: $name: $why"
+		names+=("^$name\$")
+	done <hack/podman-cannot.txt
+	((${#names[@]} <= 20)) || die "podman-cannot.txt: more than 20 names"
+	skip=(-skip "$(IFS='|' && echo "${names[*]}")")
 }
 
 case ${1-} in
@@ -50,7 +67,9 @@ case ${1-} in
 	shift
 	export GOPROXY=off GOTOOLCHAIN=local DOCKEREXEC_TEST_REQUIRED=1
 	packages=(-p 1) # tests stop the engine, and measure time
-	go_test "$@"
+	skip=()
+	[[ ! ${DOCKEREXEC_TEST_PODMAN:-} ]] || skip_on_podman
+	go_test "${skip[@]}" "$@"
 	;;
-*) die "usage: test.sh --no-engine | --engine default|latest [GO-TEST-FLAG...]" ;;
+*) die "usage: test.sh --no-engine | --engine default|latest|podman [GO-TEST-FLAG...]" ;;
 esac

@@ -98,6 +98,9 @@ var systemStatements = []Statement{
 	{Name: "the engine's ID stays, that of Podman is another each time", check: func(t *T) {
 		same(t, "it stays", t.v != PodmanV4, t.info().ID == t.info().ID) //nolint:staticcheck // two requests
 	}},
+	{Name: "info has the address of Docker's index, but not of Podman", check: func(t *T) {
+		same(t, "the address", by(t, "https://index.docker.io/v1/", "https://index.docker.io/v1/", ""), t.info().IndexServerAddress)
+	}},
 	{Name: "info counts containers by their state", Alone: true, check: func(t *T) {
 		before := t.info()
 		t.create("created", "exit 0")
