@@ -696,7 +696,7 @@ func TestNewLogLinesAfterALostOneOfAClockSetBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var cursor logCursor
-		take := func(sec int64) (taken, gap bool) { return cursor.take(api.LogStreamStdout, logTime{sec: sec}) }
+		take := func(sec int64) (taken, gap bool) { return cursor.take(api.LogStreamStdout, logTime{sec: sec}, nil) }
 		cursor.begin()
 		cursor.answered(time.Now())
 		take(4600)
@@ -713,6 +713,45 @@ func TestNewLogLinesAfterALostOneOfAClockSetBack(t *testing.T) {
 		assert.True(t, taken)
 		assert.False(t, gap)
 	})
+}
+
+// Podman's times are whole seconds. It may leave out lines of an answer that is followed, and
+// the next answer has them. Each answer is a word, each letter a line of one second.
+func TestLinesOfOneSecondAreTakenOnce(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answers []string
+		want    string // - is a gap
+		tail    bool   // the first line that came is the first of the tail
+	}{
+		"all came":                           {[]string{"abc", "abcde"}, "abcde", false},
+		"nothing is new":                     {[]string{"abc", "abc", "abc"}, "abc", false},
+		"one was left out":                   {[]string{"abd", "abcde"}, "abd-ce", false},
+		"the same text, and one left out":    {[]string{"aab", "aaabc"}, "aab-ac", false},
+		"the first ones were left out":       {[]string{"cd", "abcde"}, "cd-abe", false},
+		"the first ones are before the tail": {[]string{"cd", "abcde"}, "cde", true},
+		"an answer breaks within the second": {[]string{"abd", "abc", "abcde", "abcdef"}, "abd-cef", false},
+		"the engine has dropped them":        {[]string{"abc", "xyz"}, "abc-xyz", false},
+	} {
+		var cursor logCursor
+		if test.tail {
+			cursor.first.Tail = "2"
+		}
+		var got strings.Builder
+		for _, answer := range test.answers {
+			cursor.begin()
+			for _, line := range answer {
+				taken, gap := cursor.take(api.LogStreamStdout, logTime{sec: 1000}, []byte(string(line)))
+				if gap {
+					got.WriteString("-")
+				}
+				if taken {
+					got.WriteRune(line)
+				}
+			}
+		}
+		assert.Equal(t, test.want, got.String(), name)
+	}
 }
 
 // Nothing of before the call comes, however often the stream breaks before the

@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"strconv"
 	"time"
@@ -110,6 +111,10 @@ type logPublication struct {
 	damage   logDamage
 	tail     logTail
 }
+
+const mostTexts = 1 << 16 // so many messages of a second are compared, by their hashes
+
+var textSeed = maphash.MakeSeed()
 
 // heldLine is the beginning of a line whose other pieces have not come yet.
 type heldLine struct {
@@ -267,7 +272,7 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 		if p.tail.isBefore(stream, at, message, p.entries == 1) {
 			continue
 		}
-		taken, gap := p.cursor.take(stream, at)
+		taken, gap := p.cursor.take(stream, at, message)
 		if !taken {
 			continue
 		}

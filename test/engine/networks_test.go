@@ -168,6 +168,11 @@ func TestEngineVanishedNetwork(t *testing.T) {
 	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
 	require.Equal(t, api.TaskStateStarting, task.Status.State, task.Status.Err)
 	for _, name := range []string{"dockerexec-vanish-a", "dockerexec-vanish-b"} {
+		if isPodman() { // by its name it is in use
+			found, err := client.NetworkInspect(t.Context(), name, network.InspectOptions{})
+			require.NoError(t, err)
+			name = found.ID
+		}
 		require.NoError(t, client.NetworkRemove(t.Context(), name))
 	}
 	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
