@@ -19,7 +19,7 @@ export COVER_MIN FUZZTIME
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## a swarm from nothing: engine, registry, node; a service pulled, logged, healed, scaled, updated, removed
+demo: ## a swarm from nothing, on ENGINE (default, latest or podman): registry, node; a service pulled, logged, healed, scaled, updated, removed
 	hack/demo.sh
 
 demo-task: ## one task from nothing, without a swarm: pull, run, log, remove
