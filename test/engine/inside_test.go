@@ -298,10 +298,6 @@ func confined(task *api.Task) {
 
 // testHealth looks at what the health check printed, inside the container.
 func (in *insider) testHealth(t *testing.T) {
-	if isPodman() { // nobody runs it
-		in.seen++
-		return
-	}
 	adapter := in.start(t, func(task *api.Task) {
 		spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "/testtask", "health", "/tmp/ok"},
 			Interval: &gogotypes.Duration{Nanos: 2e8}, Timeout: &gogotypes.Duration{Seconds: 5}, Retries: 50}
@@ -335,11 +331,7 @@ func (in *insider) testLogDriver(t *testing.T) {
 		}, "exit", "0", "--", "print", "1", "line")
 		_, err := adapter.Wait(t.Context())
 		require.NoError(t, err)
-		want := "REGION=north,tier=gold line 1"
-		if isPodman() { // which adds nothing
-			want = "line 1"
-		}
-		in.see(t, in.output(t, adapter, true), []sight{{"options of log driver " + driver, want}})
+		in.see(t, in.output(t, adapter, true), []sight{{"options of log driver " + driver, "REGION=north,tier=gold line 1"}})
 	}
 	adapter := in.adapter(t, func(task *api.Task) { task.Spec.LogDriver = &api.Driver{Name: "none"} }, "exit", "0")
 	require.NoError(t, adapter.Create(t.Context()))
