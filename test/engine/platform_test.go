@@ -122,6 +122,10 @@ func TestEngineWarnsAtACreate(t *testing.T) {
 			test.change(task)
 			ctx, lines := logged(t)
 			require.NoError(t, engineAdapter(t, client, task).Create(ctx))
+			if isPodman() {
+				require.Empty(t, lines.warnings())
+				return
+			}
 			require.Len(t, lines.warnings(), 1)
 			assert.Contains(t, lines.warnings()[0], test.want)
 		})
