@@ -26,12 +26,11 @@ import (
 // Its errors:
 //
 //   - The bare error of a context that ended.
-//   - A temporary error (see [exec.IsTemporary]) for a fault of the engine that will
-//     pass.
+//   - A temporary error (see [exec.IsTemporary]) for a fault of the engine that passes.
 //   - The sentinels of this package and of SwarmKit, bare.
 //   - Any other error says what failed on which object.
 //
-// None shows a secret of the task, even if the engine quotes one in its own error.
+// No error shows a secret of the task, even if the engine's own error quotes a secret.
 //
 // An adapter is safe for concurrent use and has nothing to close. The zero value cannot
 // be used; see [Engine.Adapter].
@@ -43,21 +42,21 @@ type ContainerAdapter struct {
 
 	containerID  atomic.Pointer[string] // as the last create or inspect found it; nil: none so far
 	isRemoved    atomic.Bool            // this adapter has removed that container
-	mountedUnder atomic.Pointer[string] // the engine's ID in the path of the files that the container mounts; nil: not known
+	mountedUnder atomic.Pointer[string] // the engine ID in the path DIR/ENGINE ID/TASK ID of the container's files; nil: not known
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
 
 	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool   // this adapter has started the container, or sent a start that got no answer
-	starts     atomic.Int64  // how many starts that this adapter has sent have ended
+	starts     atomic.Int64  // how many start requests of this adapter have got a result
 	starting   chan struct{} // see passGate; its holder sends a start
 
-	// A call of this adapter got no answer: the engine may still carry it out.
-	createLost, networkLost atomic.Bool
+	createLost  atomic.Bool // a create may be under way: this adapter's had no answer, or the name is taken by nothing seen
+	networkLost atomic.Bool // this adapter's create of a network had no answer, and may be under way
 	// A start may be lost: the container may run without the engine's knowledge.
 	startLost atomic.Bool
 
-	// Whether Create found the name taken by a container that is not the task's. This
-	// adapter must not start, stop or remove that container.
+	// Create, or the search for a lost create, found the name taken by a container that is
+	// not the task's. This adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
 	// Each of these warnings is logged only once.
@@ -197,9 +196,9 @@ func (a *ContainerAdapter) hideInState(answer container.InspectResponse) contain
 // container that does not exist is no error. Named volumes, networks and the image
 // stay; for networks see [ContainerAdapter.RemoveNetworks].
 //
-// If a Create got no answer, or its caller gave it up, the engine may still carry it out.
-// Then Remove looks for the container for five seconds: an engine shows a container only
-// once it has filled the container's volumes.
+// If a Create got no answer, the engine may still make the container. Then Remove looks for
+// the container for five seconds: an engine shows a container only once its volumes are
+// filled. If a start may be lost, Remove takes up to 20 seconds more: see [WithRequestTimeout].
 func (a *ContainerAdapter) Remove(ctx context.Context) error {
 	if !a.nameTaken.Load() {
 		if _, err := a.awaitLostCreate(ctx); err != nil {
@@ -209,7 +208,7 @@ func (a *ContainerAdapter) Remove(ctx context.Context) error {
 			return err
 		}
 	}
-	if !a.nameTaken.Load() { // by what the wait has found
+	if !a.nameTaken.Load() { // awaitLostCreate may have set it
 		if err := a.removeContainer(ctx); err != nil {
 			return err
 		}
@@ -279,8 +278,8 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // helper is read.
 //
 // Adapters of one [Engine] share a request if they want the same image, for the same
-// platform, with the same credentials. The request goes on as long as one of them
-// waits. It is cancelled when the last of them leaves. Its result is not remembered.
+// platform, with the same credentials. The request is cancelled when no adapter waits
+// for it any more. Its result is not remembered.
 //
 // A pull that fails is tried again with growing pauses, up to [WithPullAttempts] times
 // in all, unless its fault is known to be final: the image is not there, or not for the
@@ -288,18 +287,19 @@ func (a *ContainerAdapter) checkOwner(answer container.InspectResponse) error {
 // several times. A pull that makes no progress is cancelled and not tried again:
 // errors.Is finds [ErrPullStalled] in its error. [WithPullStallTimeout] has the limits.
 //
-// If ctx ends, the error is its bare error. The error is temporary (see
+// If ctx ends, the error is that of ctx, bare. The error is temporary (see
 // [exec.IsTemporary]) if the last attempt failed for a fault of the engine or of the
 // connection to it. Any other error is final. The error names image, attempt and cause.
 // If the cause shows a class of github.com/containerd/errdefs, the error has that class.
 // If the registry refuses the credentials, the text contains "denied". No error contains
-// credentials. No error contains the user or the query of a URL.
+// credentials, nor the user or the query of a URL.
 //
-// The observer of [WithPullObserver] is called from the engine's first message on. If it
-// has not seen the last state when the pull ends, it is called once more. PullImage waits
-// for that call, which begins up to a tenth of a second after the end. When ctx ends,
-// PullImage returns within a second, even if the observer or the client is still busy. It
-// does not call the observer again.
+// The observer of [WithPullObserver] is called from the engine's first message on. If the
+// first attempt fails without a message, it is called from the second attempt on. If the
+// pull ends and the observer has not seen the last state, the observer is called once more,
+// within a tenth of a second. PullImage waits for that call. If ctx ends, the observer is
+// not called again. PullImage then returns within a second, even if the observer or the
+// client is still busy.
 func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	policy := a.engine.options.pullPolicy
 	if imageID.MatchString(a.image) || policy == PullNever {
@@ -312,7 +312,7 @@ func (a *ContainerAdapter) PullImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by newContainerConfig
+	ref, _ := reference.ParseNormalizedNamed(a.image) // checked by translateTask
 	if _, isDigest := ref.(reference.Canonical); isDigest || policy == PullIfMissing {
 		present, err := a.imagePresent(ctx)
 		if present {
@@ -357,7 +357,7 @@ func (a *ContainerAdapter) askCredentials(ctx context.Context) (header string, e
 	return header, nil
 }
 
-// errImageUnseen is the error of imagePresent if images may not be looked at.
+// errImageUnseen is the error of imagePresent if inspects of images are forbidden.
 var errImageUnseen = errors.New("the image may not be looked at")
 
 // imagePresent reports whether the engine has the task's image, for a platform that the
@@ -389,10 +389,11 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // never changes them; both may be reused at once.
 //
 // node describes the node that the task runs on. Templates in the task, and in its
-// secrets and configs, may refer to it. If node is nil, those values are empty.
+// secrets and configs, may refer to the node. If node is nil, the node's values are empty.
 //
 // deps hands out secrets and configs; nil if there are none. Only Create and Start ask
-// it, and only for those that the task references. The adapter expands their templates.
+// deps, and only for what the task references. The adapter expands the templates in the
+// secrets and configs that deps hands out.
 // A task is refused if deps has no getter for what it references. If a getter returns
 // an error, or nil, the payload has not arrived yet: Create or Start fails with a
 // temporary error.

@@ -24,7 +24,7 @@ import (
 	"github.com/pkg/errors"
 )
 
-// createTries bounds the tries of one call of Create. It tries again in two cases:
+// createTries bounds the tries of one call of Create. Create tries again in two cases:
 //
 //   - The container is removed right after it was made or found.
 //   - The name is taken, but the engine shows no container of that name. Either that
@@ -36,11 +36,11 @@ const createTries = 3
 // container. If it fails and the task had no files before, it leaves none.
 //
 // It returns [exec.ErrTaskPrepared], bare, if the container exists already. While the
-// engine is busy with an earlier create of it, the error is temporary. If a container
-// that is not this task's has the name, the error names that container. From then on
-// this adapter does not start, stop or remove it.
+// engine is busy with an earlier create of the container, the error is temporary. If a
+// container that is not this task's has the name, the error names that other container.
+// From then on this adapter does not start, stop or remove the other container.
 //
-// A new adapter of the task does not know about that container. So if the task chose its
+// A new adapter of the task does not know the other container. So if the task chose its
 // container's name (Annotations.Name), check the container's label [LabelTaskID] before
 // you stop or remove the container with a new adapter. The controllers of [NewExecutor]
 // and [Engine.Controller] check it themselves.
@@ -112,7 +112,7 @@ func (a *ContainerAdapter) createOrAdopt(ctx context.Context, config *containerC
 	}
 }
 
-// passOn logs what an engine warns of in its answer to a create, each text once a task.
+// passOn logs the warnings in an engine's answer to a create, each text once for the adapter.
 func (a *ContainerAdapter) passOn(ctx context.Context, config *containerConfig, warnings ...string) {
 	for _, warning := range warnings {
 		warning = strings.TrimSpace(a.scrubber().clean(warning, longestWarning))
@@ -132,13 +132,13 @@ const (
 	mostWarnings   = 50   // different warnings for one task; an engine has some twenty
 )
 
-// saidTexts are the warnings that came once already.
+// saidTexts are the warnings that have been logged.
 type saidTexts struct {
 	mu    sync.Mutex
 	texts map[string]bool
 }
 
-// first reports whether text was not said before, and notes it. Beyond mostWarnings it
+// first reports whether text is new, and notes it. After mostWarnings texts it always
 // reports false.
 func (s *saidTexts) first(text string) bool {
 	s.mu.Lock()
@@ -232,9 +232,9 @@ func (a *ContainerAdapter) capCPUs(ctx context.Context, config *containerConfig,
 	return config.withCPUs(info.NCPU), nil
 }
 
-// adoptOrRefuse decides about holder, the container that has the task's name. If its
-// label names the task, it is adopted. Otherwise the error says whose it is. conflict
-// is the engine's answer to the create.
+// adoptOrRefuse adopts holder, the container that has the task's name, if the label of
+// holder names the task. Otherwise the error says whose container holder is. conflict is
+// the engine's answer to the create.
 func (a *ContainerAdapter) adoptOrRefuse(ctx context.Context, config *containerConfig, version string, holder container.InspectResponse, conflict error) error {
 	switch owner := labelOf(holder); owner {
 	case a.taskID:
@@ -265,8 +265,8 @@ func (a *ContainerAdapter) adopt(ctx context.Context, config *containerConfig, v
 }
 
 // lostCreateTime is how long a removal looks for a container or a network whose create got
-// no answer, with lostCreatePause between two looks. An engine shows such a
-// container only once it has filled the container's volumes.
+// no answer, with lostCreatePause between two looks. An engine shows a container only
+// once the container's volumes are filled.
 const lostCreateTime, lostCreatePause = 5 * time.Second, time.Second
 
 // awaitLostCreate looks for the container of a create that got no answer, for at most
@@ -351,8 +351,9 @@ func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID s
 
 // inspect inspects the task's container. It asks by name first. If no container has the
 // name, or another container has it, inspect asks by the ID, and then looks for the label.
-// If it finds nothing, the error is a 404. But if the ID is not known and another
-// container has the name, inspect returns that container: the caller checks the owner.
+// If none of these finds the container, the error is a 404. There is one exception: if the
+// ID is not known and another container has the name, inspect returns that other container.
+// The caller checks the owner.
 func (a *ContainerAdapter) inspect(ctx context.Context) (container.InspectResponse, error) {
 	known := a.knownID()
 	named, err := a.inspectAs(ctx, a.name)
@@ -389,10 +390,10 @@ func (a *ContainerAdapter) inspectAs(ctx context.Context, nameOrID string) (cont
 
 // findByLabel returns the ID of the container that has the task's label, and notes the ID.
 // The ID is empty if no container has the label, or several have it. known is the ID that
-// the task's container had, or empty. If it is set, findByLabel skips two containers: the
-// one with that ID, which is gone, and one with the task's name, which is not the task's.
-//
-// Skipped for fakes, which need not implement ContainerList.
+// the task's container had; empty: not known. If known is set, the container with that ID is
+// gone: findByLabel leaves it out. It then also leaves out the container that has the task's
+// name: another container has taken that name. For a fake, which need not implement
+// ContainerList, the ID is always empty.
 func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id string, err error) {
 	if a.engine.api.isFake {
 		return "", nil

@@ -33,7 +33,7 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 		return nil, nil, err
 	}
 	var credential []byte
-	if d, _ := whole.credentialConfig(); d != nil { // checked by newContainerConfig
+	if d, _ := whole.credentialConfig(); d != nil { // checked by translateTask
 		if credential, err = payloads.get(*d); err != nil {
 			return nil, nil, err
 		}
@@ -151,7 +151,7 @@ func (a *ContainerAdapter) removeFiles() error {
 	return a.engine.files.removeTask(a.taskID)
 }
 
-// explain adds to an engine's error what it means for the task's files.
+// explain adds to an engine's error what the error means for the task's files.
 func (a *ContainerAdapter) explain(err error, files []taskFile) error {
 	if err == nil {
 		return nil
@@ -212,7 +212,7 @@ func (h *fileHosts) current() *fileHost {
 }
 
 // fileHost returns what is known of the engine. If nothing is known, it first asks the
-// engine and removes leftover files. by is the one for whom it asks.
+// engine and removes leftover files. The parameter by is the caller for whom it asks.
 func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	if known := e.hosts.current(); known != nil {
 		return *known, nil
@@ -355,10 +355,10 @@ func (e *Engine) sweepFiles(ctx context.Context, by caller, host fileHost) (youn
 // taskFolder is the folder of a task's files.
 type taskFolder struct{ engineID, taskID string }
 
-// taskFolders lists the folders of the engine's tasks. The note in a folder decides: the
-// engine may have had another ID when the folder was made, and two engines may have the
-// same ID. A folder without a note was made by an older version of this package. It is
-// the engine's if it is under the engine's ID.
+// taskFolders lists the folders of the engine's tasks. The note in a folder says which
+// engine the folder belongs to. The ID in the path does not: the engine may have had
+// another ID when the folder was made, and two engines may have the same ID. A folder
+// without a note was made by an older version of this package: only there the ID decides.
 func (e *Engine) taskFolders(host fileHost) (folders []taskFolder, err error) {
 	engines, err := e.files.engines()
 	for _, id := range engines {

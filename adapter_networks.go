@@ -26,8 +26,8 @@ import (
 // task names an IPv4 subnet. The same holds for IPv6 subnets. If the network differs,
 // the error says how. The engine's own networks (bridge, host, none) are used and never
 // created. Networks made here carry the label [LabelNetwork], except those with a
-// ConfigFrom. [ContainerAdapter.RemoveNetworks] recognises them by the label. Only adapters
-// of the same Engine recognise a network without it.
+// ConfigFrom. [ContainerAdapter.RemoveNetworks] recognises a network by the label. Only
+// adapters of the same Engine recognise a network without the label.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -89,11 +89,11 @@ func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig,
 	return nil
 }
 
-// errNetworkUnseen is the error of findNetwork if networks may not be looked at.
+// errNetworkUnseen is the error of findNetwork if inspects of networks are forbidden.
 var errNetworkUnseen = errors.New("the network may not be looked at")
 
 // findNetwork returns the network with exactly this name; nil means that there is none.
-// The engine would also answer to the first characters of an ID.
+// An engine also finds a network whose ID begins with name: findNetwork ignores that one.
 func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*network.Inspect, error) {
 	found, err := request(ctx, a, 0, func(ctx context.Context) (network.Inspect, error) {
 		return a.engine.client.NetworkInspect(ctx, name, network.InspectOptions{})
@@ -112,8 +112,8 @@ func (a *ContainerAdapter) findNetwork(ctx context.Context, name string) (*netwo
 	return &found, nil
 }
 
-// severalNetworks is the API version from which a create joins any number of networks.
-// Below it the create joins the first one. The others are connected before the start.
+// severalNetworks is the API version from which a create joins any number of networks. With
+// an older version, a create joins only the first network. connectRest connects the others.
 const severalNetworks = "1.44"
 
 // firstNetworks returns the networks that the create joins.
@@ -129,8 +129,9 @@ func firstNetworks(task *containerConfig, version string) *network.NetworkingCon
 
 // connectRest connects the container id to the task's networks that it has not joined.
 // joined holds the networks of a container that existed before, perhaps made with an
-// older API version. For a new container, joined is nil. If joined has no networks, the
-// answer comes from a fake, and the container's networks are not known.
+// older API version. For a new container, joined is nil. If joined is not nil and lists no
+// networks, a fake has answered the inspect. Then it is not known which networks the
+// container has joined.
 func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerConfig, version, id string, joined *container.NetworkSettings) error {
 	names := config.endpointNames()
 	unknown := joined == nil || len(joined.Networks) == 0
@@ -258,7 +259,7 @@ func ownerOf(found *network.Inspect) networkOwner {
 	return networkOwner{id: found.ID, ours: ours}
 }
 
-// difference says how the network found differs from the wanted one. It is empty if the
+// difference says how the network that was found differs from the wanted one. It is empty if the
 // network does not differ. The driver counts only if the task names one: the default
 // depends on the engine's system. Subnets count only for a family (IPv4 or IPv6) for
 // which the task names a subnet. For the other family the engine picks one.
@@ -284,8 +285,8 @@ func (n networkConfig) difference(found *network.Inspect) string {
 }
 
 // subnetsOf returns the subnets of an address configuration, in one spelling and order.
-// If families has subnets, only subnets of the same families of addresses are returned:
-// IPv4, IPv6 or both.
+// The parameter families is a list of subnets. If it is not empty, subnetsOf returns only the
+// subnets of an address family (IPv4 or IPv6) of which families has at least one.
 func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	var all []string
 	for _, c := range configs {
@@ -324,7 +325,7 @@ type sharedNetwork struct {
 	users int             // how many calls hold or await the gate
 }
 
-// at returns what is known of a network. It needs s.mu.
+// at returns what is known of a network. The caller must hold s.mu.
 func (s *sharedNetworks) at(name string) *sharedNetwork {
 	n := s.networks[name]
 	if n == nil {
@@ -376,8 +377,8 @@ func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeo
 	return do()
 }
 
-// learn notes what is known of the network. Once the network is known as made here, it
-// stays so, even if it has no label.
+// learn notes what is known of the network. A network that was made here stays noted as made
+// here if owner has the same ID: a network with a ConfigFrom has no label that would tell.
 func (s *sharedNetworks) learn(name string, owner networkOwner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -388,8 +389,8 @@ func (s *sharedNetworks) learn(name string, owner networkOwner) {
 	n.owner = &owner
 }
 
-// leave ends the task's use of the network. It returns what is known of the network,
-// nil if nothing is, and whether other tasks use it.
+// leave ends the task's use of the network. owner is what is known of the network; nil:
+// nothing. others says whether other tasks use the network.
 func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

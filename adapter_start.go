@@ -22,9 +22,9 @@ import (
 // If this adapter has sent the start of the container, Start returns nil, also if that start
 // got no answer. If an earlier process has sent it, Start returns [exec.ErrTaskStarted],
 // bare. Start inspects the container first in two cases only: the last Create returned
-// [exec.ErrTaskPrepared], or this adapter has already sent a start. So in a second process
-// call Create first: otherwise Start would send the start again. A start that the engine
-// refused does not count: the next Start sends it again.
+// [exec.ErrTaskPrepared], or this adapter has already sent a start. So, in a second
+// process, call Create before Start: otherwise Start would send the start again. A start
+// that the engine refused does not count: the next Start sends it again.
 //
 // If the engine ends within a start, the container may run without network and log. Such a
 // container is stopped, and the error says so.
@@ -80,8 +80,8 @@ func (a *ContainerAdapter) resolveStart(ctx context.Context, err error, stop fun
 }
 
 // sendStart sends one start request. It notes whether the start may be lost. starts is the
-// number of starts that had ended when the caller looked at the container. If another one
-// has ended since, sendStart looks again.
+// value of a.starts from before the caller looked at the container. If a.starts has grown
+// since, sendStart looks at the container again.
 func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 		return hookError{"start container " + a.name + ": the start hook failed", a.hide(refusal)}
 	}
 	if sent {
-		defer a.starts.Add(1) // once it is known what came of it
+		defer a.starts.Add(1) // after the switch has noted the result
 	}
 	switch {
 	case err == nil:
@@ -134,7 +134,7 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 	case isLostStart(err):
 		a.startLost.Store(true)
 	case sent && err != nil && !isAnswer(err):
-		a.isStarted.Store(true) // an answer that cannot be read: it may have been done
+		a.isStarted.Store(true) // the answer cannot be read: the container may have been started
 	case IsUnknownContainer(err):
 		_ = a.removeFiles() // the start's error counts
 	}
@@ -195,19 +195,20 @@ func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.C
 	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", a.name)
 }
 
-// killDelay after its grace period a container is killed, if its stop has no answer.
+// killDelay is the time from the end of the grace period to the kill, if a stop has no answer.
 const killDelay = 2 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
 // rounded up to whole seconds. If the task sets none, it is ten seconds, or what a hook of
 // [WithCreateHook] has set. A container that is gone or does not run is no error.
 //
-// Shutdown may be called again, also while it runs: the container gets one stop signal.
-// If a stop that was sent has failed, or has got no answer, then the next call sends
-// none. Instead it inspects the container again and again until the container has ended.
-// Two seconds after the grace period it kills the container. The grace period begins when
-// the stop is sent. A stop that got no connection, or that the engine refused, does not
-// count: the next call sends the stop again.
+// Shutdown may be called again, also while it runs: the container gets one stop signal. If
+// a stop may have reached the container, the next call sends no second one. It inspects the
+// container until the container has ended. Two seconds after the grace period, Shutdown
+// kills the container. The grace period begins when the stop is sent. If the stop got no
+// connection, or the answer says that the engine did nothing (400, 401, 403 or 501), the
+// next call sends the stop again. If a start may be lost, Shutdown takes up to 20 seconds
+// more: see [WithRequestTimeout].
 func (a *ContainerAdapter) Shutdown(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil
@@ -296,8 +297,7 @@ var (
 	errOtherRun = errors.New("the container has been started again")
 )
 
-// grace returns the task's grace period, or the default of engines. If it is negative, the
-// container is never killed.
+// grace returns the task's grace period, or the default of engines.
 func (a *ContainerAdapter) grace() time.Duration {
 	if a.stopTimeout == nil {
 		return defaultGrace
@@ -421,8 +421,8 @@ func (s *stop) isOther(startedAt string) bool {
 	return err == nil && s.startedAt != "" && s.startedAt != startedAt && began.After(s.sent)
 }
 
-// Terminate kills the container at once. A container that is gone or does not
-// run is no error.
+// Terminate kills the container at once. A container that is gone or does not run is no
+// error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
 func (a *ContainerAdapter) Terminate(ctx context.Context) error {
 	if a.nameTaken.Load() {
 		return nil

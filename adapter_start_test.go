@@ -762,7 +762,7 @@ func TestCallsAtOnceStartAContainerOnce(t *testing.T) {
 				results := []error{first(), second()}
 				if name == "controller" {
 					// The call that comes later may already see that the container was started.
-					results = slices.DeleteFunc(results, func(err error) bool { return err == exec.ErrTaskStarted }) //nolint:errorlint // bare
+					results = slices.DeleteFunc(results, func(err error) bool { return err == exec.ErrTaskStarted })
 					require.NotEmpty(t, results)
 				}
 				for _, err := range results {

@@ -32,15 +32,19 @@ import (
 // passing fault does not end Wait either: it is made again. If no answer came within
 // the request time-out, one warning is logged, unless the event stream is refused.
 //
-// Wait inspects after every event of the container, when the stream has been opened, a
-// second after that, and otherwise every five minutes, give or take a tenth. A stream
-// may break within a second of its opening. After two such breaks in a row, an opening
-// causes an inspect at most every ten seconds. If the engine, or a proxy in front of
-// it, answers but refuses the stream, Wait inspects every ten seconds: a hundred tasks
-// then make ten requests a second. If the stream's request has no answer after five
-// seconds, Wait inspects every ten seconds too, until there is an answer. Once the stream
-// has been lost for a minute, an answer such as 503, or no answer in time, counts as a
-// refusal too.
+// Wait inspects the container:
+//
+//   - After every event of the container.
+//   - When the stream has been opened, and a second later. If the stream broke twice in a
+//     row within a second of its opening, an opening causes an inspect only every ten seconds.
+//   - Every five minutes.
+//   - Every ten seconds while the stream is refused. A hundred tasks then make ten requests
+//     a second.
+//
+// The last two intervals vary by a tenth. The stream is refused if the engine, or a proxy in front
+// of it, answers the request for the stream with an error. It also counts as refused if the
+// request has had no answer for five seconds, until the answer comes. An answer such as 503
+// counts only once the stream has been lost for a minute.
 func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse, error) {
 	return a.watch(ctx, nil, atEnd)
 }
@@ -49,9 +53,9 @@ func (a *ContainerAdapter) Wait(ctx context.Context) (container.InspectResponse,
 // error, and returns the last answer. It inspects as Wait does. The State that look
 // gets is never nil.
 //
-// The errors are those of Wait, with one exception. mayRepeat gets each error of an
-// inspect. If it reports true, watch logs one warning and inspects again, as after a
-// passing fault. mayRepeat may be nil.
+// The errors are those of Wait. But mayRepeat gets each error of an inspect. If mayRepeat
+// reports true, watch logs one warning and inspects again, as after a passing fault.
+// mayRepeat may be nil.
 func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool, look func(container.InspectResponse) (bool, error)) (container.InspectResponse, error) {
 	var none container.InspectResponse
 	stream := &a.engine.stream
@@ -144,17 +148,18 @@ func (a *ContainerAdapter) inspectPinned(ctx context.Context, pinned *string) (c
 //
 // The first channel delivers the events create, start, kill, stop, die, oom, destroy,
 // rename, pause, unpause and health_status. It delivers each once, in the engine's
-// order. All events that happen after the return are delivered. Events from shortly
-// before it may come first, and so may events from an outage during which Events
-// waited. The shared stream sends; the channel holds 8 events and is never closed.
+// order. All events that happen after Events has returned are delivered. Events from
+// shortly before the return may come first, and so may events from an outage during which
+// Events waited. The channel holds 8 events. It is never closed. A slow reader does not
+// delay other subscribers.
 //
 // An event is a hint, and inspect is the truth: a label of the container can override
 // any attribute of the event except "name". The attributes are shared with other
 // subscribers, so do not change them.
 //
 // The second channel delivers nothing. It is closed, once, when no more events follow.
-// There are three reasons: events may have been lost on the way from the engine; or a
-// ninth event found the first channel full; or ctx has ended. If ctx has not ended,
+// There are three reasons: events may have been lost on the way from the engine; a
+// ninth event found the first channel full; ctx has ended. If ctx has not ended,
 // subscribe again and then inspect, in this order, so that nothing is missed. Events
 // that are in the first channel by then can still be read. A slow reader delays nobody
 // else. A reader that stops must end ctx.
@@ -257,13 +262,12 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // publisher is an error.
 //
 // The options: Streams names stdout, stderr or both; empty means both. Lines that are
-// older than Since are left out; nil: lines of any age are published. A Tail of 0 is the whole
-// log. A Tail of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the
-// last n lines of these streams. An engine counts entries, and keeps long lines in several.
-// So PublishLogs first reads the entries to count their lines, without a limit of rate,
-// and then reads them again; it keeps no lines. With a user's fake, Tail counts entries.
-// A Tail above 0 counts from the start of the log. It is refused, because the engine's API
-// has no such option. For Follow see below.
+// older than Since are left out; nil: none is too old. A Tail of 0 is the whole log. A Tail
+// of -1 leaves out all lines that the log has so far. A Tail of -n-1 is the last n lines of
+// these streams. An engine counts entries, and one long line has several entries. So
+// PublishLogs reads the entries twice: first only to count the lines, without a limit of
+// rate. With a user's fake, Tail counts entries. A Tail above 0, which counts from the start
+// of the log, is refused: the engine's API has no such option. For Follow see below.
 //
 // A message's Context holds the IDs of the task, its service and its node. Timestamp
 // is the engine's time of the line; a line without a time gets that of the line before.
@@ -278,14 +282,15 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // [IsUnknownContainer]. With Follow it waits for the container to be created and
 // started, and returns nil once the container has ended and all its lines are
 // published, or once it is gone. A passing fault of the engine does not end it: it
-// continues where the stream broke off, without losing or repeating a line. If the
-// engine has dropped the last line by then (log rotation), lines after it may be missing
-// too. Then there is a warning in the log, and the next message has the attribute
-// com.dockerexec.log.gap ([AttrLogGap]) with the time of that last line. If in addition
-// the engine's clock was set back, new lines may be missing until the clock has passed the
-// times of all lines that were published before. If the engine's file of the log is damaged
-// (log driver json-file), PublishLogs goes on behind the damage, with Follow or without. It
-// reports this gap in the same way.
+// continues where the stream broke off, without losing or repeating a line.
+//
+// If log rotation drops the last published line before PublishLogs continues, lines after
+// that line may be missing too. Then a warning is logged, and the next message has the attribute
+// com.dockerexec.log.gap ([AttrLogGap]) with the time of the last published line. If the
+// engine's clock was also set back, new lines may be missing until the clock has passed the
+// times of all published lines. If the engine's file of the log is damaged (log driver
+// json-file), PublishLogs goes on behind the damage, with Follow or without, and reports the
+// gap in the same way.
 //
 // If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
 // unchanged. Without Follow, a passing fault of the engine is a temporary error. All
@@ -342,7 +347,7 @@ func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, option
 	})
 }
 
-// isReal reports whether the client is no user's fake.
+// isReal reports whether the client is a real one, and not a user's fake.
 func (a *ContainerAdapter) isReal() bool { return !a.engine.api.isFake }
 
 func (a *ContainerAdapter) logMessageContext() api.LogContext {

@@ -96,7 +96,7 @@ var (
 		},
 	}
 	// The engine lost its containerd, or the engine is stopping. Newer engines answer
-	// some calls with 503 then. The phrases are for the calls that they answer with 500.
+	// some calls with 503 then. The phrases are for answers with 500, of any engine.
 	lostContainerd = classifier{
 		class: cerrdefs.IsInternal,
 		says: []phrase{
@@ -109,8 +109,8 @@ var (
 			{"20.10, of a network while the engine stops", "failed to update store for object type *: open : no such file or directory"},
 		},
 	}
-	// An answer to Info that was cut short. Here the client wraps no error, so only the
-	// text tells. All its other calls wrap one.
+	// An answer to Info that was cut short. Only the text tells, because the client wraps
+	// no error here. In all other calls the client wraps one.
 	lostInfo = classifier{
 		says: []phrase{
 			{"the client", "^error reading remote info:* eof"},
@@ -192,8 +192,8 @@ func IsActiveEndpointError(err error) bool {
 }
 
 // IsNetworkExistError reports whether the engine refused to create a network called
-// name because one of that name exists. It is false for nil. With an empty name, it
-// matches only an error whose text is nothing but the text of its class.
+// name because a network of that name exists. It is false for nil. With an empty name, it
+// matches only a bare ErrConflict or ErrAlreadyExists of github.com/containerd/errdefs.
 func IsNetworkExistError(err error, name string) bool {
 	return networkExistAnswer.of(name).matches(err)
 }

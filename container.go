@@ -20,7 +20,7 @@ import (
 
 // config returns the part of the create request that does not depend on the host.
 func (c *containerConfig) config() *container.Config {
-	config, _ := c.translateConfig() // checked by newContainerConfig
+	config, _ := c.translateConfig() // checked by translateTask
 	return config
 }
 
@@ -318,14 +318,9 @@ type containerConfig struct {
 	credential string // the payload of credentialConfig
 }
 
-// newContainerConfig translates a task of node. Everything that can be checked without an
-// engine is checked here, so that the methods cannot fail.
-func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerConfig, error) {
-	return translateTask(node, true, task)
-}
-
-// translateTask is newContainerConfig for a node that may not be known. If the node is
-// not known and the task depends on it, the error is errNodeUnknown, bare.
+// translateTask translates a task of node. Everything that can be checked without an engine
+// is checked here, so that the methods of the result cannot fail. known says whether node is
+// known. If it is not and the task depends on it, the error is errNodeUnknown, bare.
 func translateTask(node *api.NodeDescription, known bool, task *api.Task) (*containerConfig, error) {
 	if task == nil {
 		return nil, refuse("", "is nil")

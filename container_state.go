@@ -114,7 +114,7 @@ func failedChecks(answer container.InspectResponse) bool {
 	return health.Log == nil || health.FailingStreak >= retries
 }
 
-// What an engine uses if neither the task nor the image sets it.
+// The times that an engine uses if neither the task nor the image sets them.
 const (
 	defaultCheckInterval = 30 * time.Second
 	defaultCheckTimeout  = 30 * time.Second
@@ -122,9 +122,8 @@ const (
 )
 
 const (
-	// missedChecks is how many checks must be missing before the engine counts as one
-	// that does not check the container any more. One check takes up to the sum of the
-	// interval and the time-out.
+	// missedChecks is how many checks must be missing before the checks count as stopped.
+	// One check takes up to the sum of the interval and the time-out.
 	missedChecks = 3
 	// leastSilence is how long checks must be missing at least: a busy engine may be
 	// late.
@@ -180,9 +179,9 @@ type checkMark struct {
 }
 
 // look notes the engine's latest answer. now is the time on a clock that stands still
-// while the engine is away. look returns how long no check has run, and whether that
-// means that checks have stopped. For a container that does not run or has no check, it
-// returns 0 and false. So it does for a fake that shows neither a check nor a start time.
+// while the engine is away. silence is how long no check has run. stopped says whether
+// that means that the checks have stopped. look returns 0 and false for a container that
+// does not run or has no check, and for a fake that shows neither a check nor a start time.
 func (r *checkRecord) look(answer container.InspectResponse, now time.Duration) (silence time.Duration, stopped bool) {
 	health := answer.State.Health
 	started, _ := isSet(answer.State.StartedAt)
@@ -211,9 +210,10 @@ var errUnseenRun = errors.New("the engine ended within the start: nobody knows w
 
 // ExitError returns the error that a SwarmKit controller's Wait reports for a container
 // that has ended. It is nil if the container exited with 0 and the engine reports no
-// error of its own. A container whose start the engine lost has no exit code that can be
-// trusted: for it 0 is an error too. The error implements [exec.ExitCoder] and [exec.ContainerStatuser].
-// Return it unwrapped: SwarmKit's agent does not look behind a wrapper.
+// error of its own. An exit code of 0 is an error too if the engine lost the container's
+// start: then nobody knows the true code. The error implements [exec.ExitCoder] and
+// [exec.ContainerStatuser]. Return it unwrapped: SwarmKit's agent does not look behind a
+// wrapper.
 //
 // cause is the reason for the end, such as [ErrContainerUnhealthy]. errors.Is and
 // errors.Cause find it behind the error. With a cause the error is never nil, whatever
@@ -308,10 +308,9 @@ func containerStatus(answer container.InspectResponse) *api.ContainerStatus {
 	}
 }
 
-// hasLogDetails reports whether the container's log driver was told to keep
-// labels, environment or a tag with each message. Details are asked for only then. An
-// engine that does not know the parameter sends none, and the first word of each line
-// would be mistaken for them.
+// hasLogDetails reports whether the container's log driver was told to keep labels,
+// environment or a tag with each message. Only then the engine is asked for details: if it
+// ignored the request, the first word of each line would be taken for details.
 func hasLogDetails(answer container.InspectResponse) bool {
 	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
 		return false

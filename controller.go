@@ -19,11 +19,11 @@ import (
 // time, from several goroutines, and again after it failed. In a new process, which
 // takes over tasks, any method may be the first.
 //
-// Each method runs with its caller's context. Close ends it early. Remove, Shutdown and
-// Terminate also end some methods early: see run. Only a detached call outlives its
-// caller's context. That is a call which makes something on the engine. It is never
-// given up half-way: the engine would carry it out all the same, and a Remove in the
-// meantime would miss it. lock and waitIdle wait for it.
+// Each method runs with its caller's context. Close ends all methods early. Remove,
+// Shutdown and Terminate end some methods early: see run. Only a detached call, which makes
+// something on the engine, outlives its caller's context. It is never given up half-way:
+// the engine would carry it out all the same, and a Remove in the meantime would miss the
+// result. lock and waitIdle wait for a detached call.
 type controller struct {
 	adapter *ContainerAdapter
 	busy    chan struct{} // full while a detached call or a Remove runs; see lock
@@ -38,7 +38,7 @@ type controller struct {
 	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
 
 	ports   *api.PortStatus // as last seen
-	portsAt time.Time       // when they were read; zero: the next PortStatus must ask the engine
+	portsAt time.Time       // when they were read, or a time-out prevented that; zero: the next PortStatus must ask the engine
 }
 
 var (
@@ -80,7 +80,7 @@ const (
 // [exec.ErrControllerClosed] after Close, and context.Canceled after the others.
 //
 // After Close, run refuses every operation. After Remove, it refuses the kinds opMaking
-// and opWaiting. The error is [exec.ErrControllerClosed].
+// and opWaiting. The error of a refusal is [exec.ErrControllerClosed].
 func (c *controller) run(ctx context.Context, kind operationKind, do func(context.Context) error) error {
 	opCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -269,8 +269,8 @@ func (c *controller) ContainerStatus(ctx context.Context) (*api.ContainerStatus,
 }
 
 // portsAge is how long PortStatus may use the ports that the last ContainerStatus has
-// seen. The agent calls them one after the other. If that ContainerStatus got no answer
-// in time, PortStatus does not ask either.
+// seen. The agent calls the two one after the other. If ContainerStatus got no answer in
+// time, PortStatus does not ask the engine either.
 const portsAge = time.Second
 
 // PortStatus returns the container's published ports, sorted. Each comes once, even if
@@ -331,8 +331,8 @@ func (c *controller) setPorts(ports *api.PortStatus, at time.Time) {
 	c.ports, c.portsAt = ports, at
 }
 
-// takePorts returns the kept ports if they were read within portsAge. It does so once:
-// the next PortStatus asks the engine.
+// takePorts returns the kept ports if portsAt is at most portsAge ago. It does so once: the
+// next PortStatus asks the engine.
 func (c *controller) takePorts() (ports *api.PortStatus, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -111,7 +111,7 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 
 // Start starts the container. If the container has a health check, it waits until the
 // container is healthy. If the container was started before, Start returns
-// [exec.ErrTaskStarted]; if that container still runs, Start first waits until it is
+// [exec.ErrTaskStarted]; if the container still runs, Start first waits until it is
 // healthy. An unhealthy container is stopped: the error has its exit code, and
 // [ErrContainerUnhealthy] as its cause. If the engine no longer checks the container,
 // Start does not wait for its health.
@@ -121,7 +121,7 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 // [exec.ErrTaskStarted], and the Wait that follows completes the task.
 //
 // If the engine lost an earlier start, the container may begin to run by itself,
-// without network and log. It is stopped, and the start has failed.
+// without network and log. Then the container is stopped, and the start has failed.
 func (c *controller) Start(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
@@ -196,10 +196,9 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 }
 
 // untilHealthy waits until the container is healthy, or until its health checks have
-// stopped: then nobody will ever know whether it is healthy. If it ends first with exit code 0, the
-// error is [exec.ErrTaskStarted]. If it ends with another code, the error is the exit error.
-// A container whose health checks failed is stopped. Then the error is the exit error,
-// whatever the code.
+// stopped: then its health can never be known. If the container ends first with exit code
+// 0, the error is [exec.ErrTaskStarted]. With another code it is the exit error. A container
+// whose health checks failed is stopped. Then the error is the exit error, whatever the code.
 func (c *controller) untilHealthy(ctx context.Context) error {
 	answer, err := c.watch(ctx, func(answer container.InspectResponse) bool {
 		return isHealthy(answer) || c.markUnhealthy(answer) || c.haveChecksStopped()
@@ -216,9 +215,9 @@ func (c *controller) untilHealthy(ctx context.Context) error {
 	return exec.ErrTaskStarted
 }
 
-// markUnhealthy reports whether the container must be stopped for its health, and notes
-// that. Once that is so, it stays so. Only a running container is judged: a paused one
-// is not checked.
+// markUnhealthy reports whether the container must be stopped for its health. Once it has
+// reported true, it always does. Only a running container is judged: the engine does not
+// check a paused one.
 func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -229,8 +228,8 @@ func (c *controller) markUnhealthy(answer container.InspectResponse) bool {
 }
 
 // noteChecks logs a warning, once, if the engine no longer runs the container's health
-// checks. checks is the record of the answers before this one. now is a time for
-// [checkRecord.look].
+// checks. checks is the record of the answers before this one. now is what
+// [checkRecord.look] needs: the time on a clock that stands still while the engine is away.
 func (c *controller) noteChecks(ctx context.Context, checks *checkRecord, answer container.InspectResponse, now time.Duration) {
 	silence, stopped := checks.look(answer, now)
 	if !stopped {

@@ -56,9 +56,9 @@ func (c *controller) end(ctx context.Context) error {
 // persistEnd stops the container of a task that fails, again and again until it has ended.
 func (c *controller) persistEnd(ctx context.Context) error { return c.persist(ctx, c.end) }
 
-// stopResult returns the error of a stop that ended with err. After a failure it looks
-// at the container, because the engine may not notice that its own stop has ended the
-// container.
+// stopResult returns the error of a stop that ended with err. If err is neither temporary nor
+// a refusal, stopResult looks at the container: the engine may not notice that its own stop
+// has ended the container.
 func (c *controller) stopResult(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -88,8 +88,8 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 // is final. Remove stops the container and then removes it. A stop that succeeded is not
 // repeated. A second call of Remove does what the first call left undone.
 //
-// After a create without an answer, it looks for the container for five seconds. If a
-// start may be lost, it first watches for up to 20 seconds whether the container begins
+// After a create without an answer, Remove looks for the container for five seconds. If a
+// start may be lost, Remove first watches for up to 20 seconds whether the container begins
 // to run: without a stop, the engine would forget the container and leave its process.
 // A container that is not proven to be the task's is left alone.
 func (c *controller) Remove(ctx context.Context) error {
@@ -108,8 +108,8 @@ func (c *controller) Remove(ctx context.Context) error {
 	})
 }
 
-// remove tries once to remove the container and the networks. stopped says whether the
-// container has been stopped, so that only one try stops it.
+// remove tries once to remove the container and the networks. stopped says that no stop is
+// to be tried any more. remove sets it once a stop has succeeded, or has failed for good.
 func (c *controller) remove(ctx context.Context, stopped *bool) error {
 	removable, err := c.removable(ctx)
 	if err != nil {

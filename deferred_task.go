@@ -88,8 +88,8 @@ func checkName(task *api.Task) error {
 	return nil
 }
 
-// addTask adds the values that a task brings, and its names. Labels are no secrets. Parts
-// of the task may be nil.
+// addTask adds the values of a task that may be secret. It also adds the task's names,
+// which must stay readable. Labels are no secrets. Parts of the task may be nil.
 func (l *secretList) addTask(task *api.Task) {
 	spec := task.Spec.GetContainer()
 	if spec.PullOptions != nil {
@@ -171,12 +171,12 @@ func (l *secretList) addNetwork(n *api.Network) {
 	}
 }
 
-// taskSecrets makes the scrubber of a task when the first error comes. When more secrets
+// taskSecrets makes the scrubber of a task when it is first needed. When more secrets
 // of the task are known, it makes a new one.
 type taskSecrets struct {
 	mu      sync.Mutex
 	learned secretList // what the task itself does not hold
-	isFull  bool       // made knows the values that templates expand to
+	isFull  bool       // the scrubber in made also knows the values that templates expand to
 	made    *scrubber
 }
 
@@ -212,7 +212,7 @@ func (s *taskSecrets) scrubber(given secretList, full fullTask) scrubber {
 }
 
 // fullTask returns what the task's container is made from, or why nothing can be made
-// now. Every call returns the same once there is no error.
+// now. After the first call without an error, every call returns the same.
 type fullTask func() (*containerConfig, payloads, error)
 
 // makesNothing is the full task of a refused task: no container is made from it.
@@ -316,7 +316,7 @@ func templateNode(node *api.NodeDescription) *api.NodeDescription {
 	if node == nil {
 		return nil
 	}
-	platform := &api.Platform{} // SwarmKit's templates dereference it
+	platform := &api.Platform{} // SwarmKit's templates would panic at a nil platform
 	if node.Platform != nil {
 		platform = node.Platform.Copy()
 	}
@@ -328,8 +328,8 @@ type expander struct {
 	known bool // whether the node is known
 }
 
-// errNodeUnknown is the error of a task whose templates use the node before the engine
-// has described it.
+// errNodeUnknown is the error of a task whose templates, secrets or configs use the node,
+// before the engine has described the node.
 var errNodeUnknown = errors.New("dockerexec: the task's templates say something of the node, and the engine has not described it yet")
 
 // usesNode reports whether a template uses more of the node than its ID, which is in the

@@ -61,8 +61,8 @@ type payloads struct {
 	getter exec.DependencyGetter
 }
 
-// newPayloads refuses a task that references a secret or config if deps has no getter
-// of secrets or configs. It calls no getter yet.
+// newPayloads refuses a task that references secrets if deps has no getter of secrets. The
+// same holds for configs. newPayloads calls no getter yet.
 func newPayloads(deps exec.DependencyGetter, c *containerConfig) (payloads, error) {
 	var given getters
 	if deps != nil {
@@ -136,7 +136,7 @@ func (s sureSecrets) Get(id string) (*api.Secret, error) {
 	return &own, nil
 }
 
-// sureConfigs is the same for configs.
+// sureConfigs does for configs what sureSecrets does for secrets.
 type sureConfigs struct{ getter exec.ConfigGetter }
 
 func (s sureConfigs) Get(id string) (*api.Config, error) {

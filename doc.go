@@ -29,14 +29,14 @@ controller for each task. To decide each step yourself, make an adapter for each
 	err = adapter.RemoveNetworks(ctx)
 
 Neither an Engine nor an adapter has anything to close. Background work ends with the
-contexts of the calls that started it. The event stream and a pull may serve several
-calls. They end with the last one. Close the client yourself, after all have returned.
+contexts of the calls that started it. The event stream and a pull end with the last
+call that they serve. Close the client yourself, after all calls have returned.
 
 # API version
 
-On a *client.Client, an Engine pings once, before its first other request. Unless
-you have fixed the client's version, it then negotiates one. That sets the version
-for all users of the client. A failed ping is a temporary error. If the engine is
+On a *client.Client, an Engine pings once, before its first other request. Then it
+negotiates a version, unless you have fixed the client's version. All users of the
+client then have the new version. A failed ping is a temporary error. If the engine is
 replaced and refuses the version, the Engine agrees on another one and makes the call
 again: see "Upgrades" in docs/operations.md. If the version lacks a field that the
 task sets, each method that pulls, creates or starts something refuses the task.
@@ -51,10 +51,9 @@ the example of [NewEngine] does. The client has OpenTelemetry traces of its own.
 The caller's task and node description are never changed: an adapter works on a
 copy, in which it expands templates once. The same task makes the same requests
 every time. No field is dropped in silence. A field is translated, or read by
-schedulers only, or the task is refused. Two fields get a warning instead, once a
-task: ingress ports, which need a routing mesh that an engine alone does not have,
-and a CPU limit above the host's cores, which is capped. docs/fields.md has all
-fields.
+schedulers only, or the task is refused. A warning names what is carried out in part:
+ports and networks of the routing mesh; a CPU limit above the host's cores; options of
+a volume that already exists with other options. docs/fields.md has all fields.
 
 Containers, networks and volumes are found again by name and label. So a new adapter
 in a new process continues where another one stopped. The container's name
@@ -66,17 +65,18 @@ label counts as the task's if its name contains the task's ID, but Create never
 takes it over.
 
 Networks that this package makes have the label com.dockerexec.network, see
-[LabelNetwork]. Only they are removed, by the last task that uses them.
+[LabelNetwork]; those with a ConfigFrom cannot have it. Only networks that it made are
+removed, by the last task that uses them.
 Secrets and configs are read-only files in the container, on a memory file system
-of this host. docs/operations.md has the details of both.
+of this host. docs/operations.md has the details of networks and files.
 
 # Controllers
 
 [NewExecutor], [Engine.Executor] and [Engine.Controller] make SwarmKit controllers
 on top of the adapter. They may take over a task that another process left. They do
-more than an adapter: they stop a container whose health check failed. They repeat
-a failed removal, and a failed stop of a container whose health check failed or whose
-start the engine lost. Their methods:
+more than an adapter: they stop a container whose health check failed. They repeat a
+removal that failed, and a stop of theirs that failed. They stop a container whose start
+the engine lost: see "Lost starts" in docs/operations.md. Their methods:
 
   - Prepare returns exec.ErrTaskPrepared if the container exists already, and
     Start returns exec.ErrTaskStarted if it has been started already. If the pull
@@ -92,9 +92,9 @@ start the engine lost. Their methods:
     service's log from all its tasks.
   - Update does nothing: a task's spec never changes.
   - Close ends all calls that are running, and leaves the container alone. From
-    then on every method returns exec.ErrControllerClosed. So do Prepare, Start and
-    Wait after a Remove. If they run when Remove is called, they end with
-    context.Canceled, which SwarmKit's agent does not take for a failure.
+    then on every method returns exec.ErrControllerClosed.
+  - Remove ends a running Prepare, Start or Wait with context.Canceled, which the agent
+    does not take for a failure. From then on the three return exec.ErrControllerClosed.
 
 A call that makes something on the engine is never given up half-way, because the
 engine would carry it out all the same. When the context of Prepare or Start ends,
@@ -115,7 +115,7 @@ the controller removes what the call has made.
   - A task that cannot run as asked: errors.As finds a *[FieldError], with the path of
     the field and the reason. [ErrImageRequired] and exec.ErrRuntimeUnsupported are
     bare. The agent rejects the task.
-  - An option whose value is impossible: an error with its name, see [Option].
+  - An option whose value is impossible: an error that names the option, see [Option].
   - A pull without progress for [WithPullStallTimeout]: errors.Is finds
     [ErrPullStalled]. It is final, because the pull would hang again.
   - [ErrContainerDestroyed] and exec.ErrTaskPrepared: bare.
@@ -127,16 +127,16 @@ the controller removes what the call has made.
     [IsUnknownContainer] and the other classifiers.
 
 Any call may be repeated after any of these errors. If the engine carried out a call
-and its answer was lost, the repeated call finds the result and succeeds. A 404 means
-that there is no container, unless it has got another name: then it is found by its ID
-or its label. An answer that is not JSON is a final error: no engine sends it.
+and its answer was lost, the repeated call finds the result and succeeds. A renamed
+container is found by its ID or its label. So a 404 means that the container does not
+exist. An answer that is not JSON is a final error: no engine sends it.
 
 SwarmKit's agent does not stop a task that has ended, and removes it only once. The
 controllers therefore do more. Refusals (400, 401, 403, 501) are final, except those of
 the event stream and of other requests that are not needed. For all other errors:
 
-  - If an inspect fails, Start and Wait fail for good only after a 404. If it succeeds,
-    they end if the container has ended, is being removed or is another task's.
+  - An inspect that fails ends Start and Wait for good only if it is a 404. An inspect that
+    succeeds ends them if the container has ended, is being removed or is not the task's.
   - Shutdown and Terminate return a temporary error for a stop that failed, unless
     the engine shows that the container has ended or is gone.
   - A stop for health is repeated until the container has ended. Remove is repeated

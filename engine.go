@@ -42,8 +42,8 @@ type Engine struct {
 // reports a nil client, and an option whose value is impossible (see [Option]).
 //
 // On a *client.Client whose API version is not fixed, the Engine negotiates the
-// version. That sets the version for all users of the client. It does the same for a
-// client of another type with the option [WithWrappedClient]. Without that option, any
+// version. That sets the version for all users of the client. The Engine does the same for
+// a client of another type with the option [WithWrappedClient]. Without that option, any
 // other type counts as a fake of the newest version, even if it wraps a *client.Client.
 // The Engine then never pings, never negotiates, and leaves out the requests that fakes
 // need not implement. To instrument requests, better wrap the client's transport. See
@@ -127,7 +127,8 @@ func (e *Engine) hide(err error) error { return scrubber{}.hide(err) }
 //   - The error of get, if no version could be agreed on.
 //   - requestTimeoutError, after a time-out.
 //   - versionCutError, after a call that was cut short for a change of the version.
-//   - An error that the function call itself makes, such as the refusal of a hook.
+//   - An error that does not come from the client, but from other code in call, such as the
+//     refusal of a hook.
 func request[T any](ctx context.Context, by caller, extra time.Duration, call func(context.Context) (T, error)) (T, error) {
 	e := by.handle()
 	timeout := e.options.requestTimeout
@@ -235,7 +236,7 @@ func (e *Engine) openEvents(ctx context.Context, since string, unanswered func()
 	return opened, err
 }
 
-// do is request for a call whose answer is only an error.
+// do does the same as the function request, for a call that returns only an error.
 func do(ctx context.Context, by caller, extra time.Duration, call func(context.Context) error) error {
 	_, err := request(ctx, by, extra, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, call(ctx)
@@ -255,8 +256,9 @@ type versionsByClient struct {
 
 var clientVersions = versionsByClient{byClient: map[any]*clientVersion{}, engines: map[any]int{}}
 
-// of returns the version of the client of e. It stays in the table as long as the
-// client lives; for a wrapped client, as long as one of its Engines does.
+// of returns the version of the client of e. The table keeps the version of a
+// *client.Client as long as the client lives. It keeps that of a wrapped client as long as
+// an Engine of the client lives.
 func (t *versionsByClient) of(e *Engine) *clientVersion {
 	t.mu.Lock()
 	defer t.mu.Unlock()

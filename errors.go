@@ -98,8 +98,8 @@ type errorKind int
 
 const (
 	noError         errorKind = iota
-	kindUnreachable           // no connection, or an answer that was cut short
-	kindTimedOut              // no answer in time
+	kindUnreachable           // no connection, an answer that was cut short, or a time-out of the transport
+	kindTimedOut              // no answer within the request time-out
 	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; Podman is not done with a container's end; the client's version is too new or too old
 	kindBusy                  // 409, 500
 	kindRefused               // 400, 401, 403, 501
@@ -193,9 +193,9 @@ func classify(err error) errorKind {
 	return kindOther
 }
 
-// isForbidden reports whether err, the answer to a request that is optional, refuses the
-// request as such: by an engine's plugin, or by a proxy in front of the engine. The
-// caller goes on without the answer. A 200 with a page in it is no refusal.
+// isForbidden reports whether err refuses an optional request: an engine's plugin, or a
+// proxy in front of the engine, does not allow the request. The caller goes on without the
+// answer. A 200 with a page in it is no refusal.
 func isForbidden(err error) bool {
 	kind := classify(err)
 	return kind == kindRefused || kind == kindOtherAnswer && hasStatus(err)
@@ -223,9 +223,9 @@ func tryAgain(ctx context.Context, err error) error {
 // isAnswer reports whether err is an answer of the engine. Only an answer has a class.
 func isAnswer(err error) bool { return knownClass(err) != nil }
 
-// isUndone reports whether an engine answered a request with 400, 401, 403 or 501: it has
-// done nothing. Not every such answer is a refusal for classify: if the engine does not
-// speak the client's API version, that is a passing fault.
+// isUndone reports whether an engine answered a request with 400, 401, 403 or 501: then it
+// has done nothing. That includes the 400 of an engine that does not speak the client's API
+// version, although classify takes that answer for a passing fault.
 func isUndone(err error) bool {
 	return cerrdefs.IsInvalidArgument(err) || cerrdefs.IsUnauthorized(err) || cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err)
 }

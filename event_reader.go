@@ -35,10 +35,11 @@ const (
 	rememberedEvents = 256
 )
 
-// errStreamEnded is the end of a stream without an error. Only fakes do that.
+// errStreamEnded is the end of a stream without an error. Only a fake's stream ends so.
 var errStreamEnded = errors.New("the event stream ended without an error")
 
-// eventReader is what the goroutine of a run keeps from one request to the next.
+// eventReader is what the goroutine of a streamRun keeps from one request to the next. In
+// this file, a run is a streamRun.
 type eventReader struct {
 	memory eventMemory
 	last   eventKey // the last event; the next request begins there; zero: none
@@ -46,9 +47,8 @@ type eventReader struct {
 	failed time.Time // the time of the first failure that this run saw in this outage; zero: none yet
 	hinted time.Time // when the watches were last told that the stream was opened
 	// flaps counts how often in a row the stream broke before it was proven. From the
-	// second time on, the watches are told of an opening only every refusedInterval.
-	// Otherwise a stream that opens and closes at once would cost more inspects than
-	// one that is refused.
+	// second time on, the watches are told of an opening only every refusedInterval. So a
+	// stream that opens and closes at once costs no more inspects than a refused one.
 	flaps int
 
 	// The current request.
@@ -310,9 +310,9 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 
 // refusedBy reports whether the current request, which ended with err, was refused. A
 // refusal means that something answers, and may answer inspects too. A request without
-// a connection, or one that opened the stream, was not refused. Until requests
-// have failed for refusedAfter, a passing fault is no refusal: the engine may be
-// restarting behind a proxy, or busy. It is a refusal at once if the answer was late.
+// a connection, or one that opened the stream, was not refused. A time-out, or an answer
+// such as 503, is a refusal in two cases: requests have failed for refusedAfter, or the
+// answer was late. Otherwise the engine may be restarting behind a proxy, or busy.
 func (rd *eventReader) refusedBy(err error) bool {
 	if !rd.open.IsZero() {
 		return false
@@ -322,8 +322,8 @@ func (rd *eventReader) refusedBy(err error) bool {
 	return refusal == refusedAtOnce || refusal == refusedAfterAMinute && long
 }
 
-// since is the time at which the next request begins: just before the last event, which
-// must come again. If there was no event, it comes from the clock of this host.
+// since is the time at which the next request begins: just before the last event, which the
+// engine must send again. Without a last event, it is lookBack before now, by this host's clock.
 func (rd *eventReader) since() string {
 	nano := rd.last.timeNano - eventRounding
 	if nano <= 0 { // an engine takes no time from before 1970
@@ -353,7 +353,7 @@ type eventMemory struct {
 }
 
 // has reports whether key is remembered. Events come almost in the order of time. So
-// has searches only when the time is not later than all others.
+// the ring is searched only for a time that is not later than all others.
 func (m *eventMemory) has(key eventKey) bool {
 	return key.timeNano <= m.newest && slices.Contains(m.keys, key)
 }
@@ -374,7 +374,7 @@ func (m *eventMemory) add(key eventKey) {
 // Anybody can put a task's label on a container. So an event with a label belongs to
 // the task only if its container also has the task's container name, or the ID that
 // inspect has seen. An engine sends all labels of a container with each of its events.
-// The reference's fakes send the name alone.
+// Fakes of swarmd/dockerexec's tests send the name alone.
 func (r *streamRun) dispatch(m events.Message) {
 	name := m.Actor.Attributes["name"]
 	task, labelled := m.Actor.Attributes[LabelTaskID]
@@ -396,8 +396,8 @@ func (r *streamRun) dispatch(m events.Message) {
 }
 
 // resync tells every subscriber that was there before the last opening that events may
-// be lost. It returns how many it told. Watches need not be told: the hints of opened
-// and prove make them inspect.
+// be lost. It returns how many it told. Watches need not be told: the methods opened and
+// prove send them hints, and so they inspect.
 func (r *streamRun) resync() int {
 	var lost []*subscriber
 	r.stream.mu.Lock()

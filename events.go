@@ -61,7 +61,7 @@ type openedEvents struct {
 //
 // The client returns when it has the answer's header or has failed. It sends its error
 // a moment later. A fake may never send anything. So silence for errorWindow means
-// success. There is one exception: the request went out, and the client returned
+// success. There is one exception: the client asked for a connection, and returned
 // without an answer. Then it has failed for certain, and only its error is missing. So
 // settle is much longer then.
 //
@@ -110,7 +110,7 @@ func openEvents(ctx context.Context, client eventsClient, timeout time.Duration,
 //   - The run's goroutine, in event_reader.go, makes one request at a time. Only this
 //     goroutine uses the eventReader. It never waits for a subscriber.
 //   - A subscriber has no goroutine. The run's goroutine sends to its channels, under
-//     mu. Whoever unsubscribes it closes its channel named closed.
+//     mu. Its channel named closed is closed when it leaves the run, or is taken off it.
 
 const (
 	// eventQueue is how many events may wait for a reader. If one more comes, the reader
@@ -148,7 +148,7 @@ type streamRun struct {
 	lostAt time.Time     // when the stream was lost; zero: it is open, was never open, or is refused
 	away   time.Duration // how long all earlier losses of the stream took together
 	// refused is closed while the stream counts as refused, see eventReader.refusedBy.
-	// It is replaced when that ends.
+	// After that a new channel replaces it.
 	refused   chan struct{}
 	isRefused bool
 

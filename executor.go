@@ -31,7 +31,7 @@ type executor struct {
 	hostname string               // the node's name in the swarm; empty: Configure was not called yet
 	platform *api.Platform        // as the swarm knows it; not used once node is known
 
-	// When the list of plugins first failed, before any description; zero: it has not.
+	// When the list of plugins first failed while there was no description; zero: it has not failed.
 	pluginsFailed time.Time
 
 	said atomic.Pointer[engineSaid] // at the last Describe; nil: none has succeeded yet
@@ -44,9 +44,9 @@ var (
 )
 
 // NewExecutor makes the executor of a SwarmKit agent, which runs its tasks on the
-// engine behind client. It is short for [NewEngine] and [Engine.Executor]. Nobody else
-// can reach that Engine, and opts are its options. What NewEngine says about the client
-// applies here too.
+// engine behind client. NewExecutor is short for [NewEngine] and [Engine.Executor]. opts
+// are the options of that Engine. Only this executor uses it. What NewEngine says about
+// the client applies here too.
 func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericResource, opts ...Option) exec.Executor {
 	return NewEngine(client, opts...).Executor(genericResources)
 }
@@ -55,14 +55,14 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 // no I/O. The executor has nothing to close and is safe for concurrent use. The caller
 // closes the client of e, once the agent has ended. genericResources are what the node
 // offers besides CPUs and memory; nil for none. Describe and Controller report a nil
-// client, and an option whose value is impossible; see [Option] for Controller.
+// client, and an option whose value is impossible. [Option] says what Controller does then.
 //
 // The executor's methods:
 //
 //   - Describe asks the engine. The caller may change the description. Its plugins are
 //     sorted. An engine without a plugin API, or one that refuses it, counts as one
-//     without managed plugins. After a first description, what the engine refuses to say
-//     stays as it was. Errors are as for [ContainerAdapter].
+//     without managed plugins. If the engine refuses a request after a first description,
+//     that part of the description stays as it was. Errors are as for [ContainerAdapter].
 //   - Configure notes the node's hostname, which the agent may have overridden. From
 //     then on {{.Node.Hostname}} in a task is that name. Before that it is the
 //     engine's hostname. If the agent starts while the engine is away, neither name is
@@ -76,9 +76,9 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //     provided.
 //
 // At its start an agent resumes tasks before it is connected, and so before Configure.
-// Such a task gets the engine's hostname if its container has not been made. (The
-// reference does not use Configure. It keeps the description that it hands out, and sees
-// the agent's override of the hostname only through a data race.)
+// If a resumed task has no container yet, the task gets the engine's hostname. (SwarmKit's
+// swarmd/dockerexec ignores Configure. It sees the agent's override of the hostname only
+// through a data race, because the agent and that executor share one description.)
 func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor {
 	return &executor{
 		engine:  e,
@@ -92,14 +92,14 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 // I/O. It copies node and task and never changes them. node and deps are as for
 // [Engine.Adapter].
 //
-// If [Engine.Adapter] refuses the task, Controller returns that error, but only for a
-// task whose state is below PREPARING. From PREPARING on, the task may have a
-// container. Then the controller's Prepare and Start return the error instead. A
-// container that runs is waited for, stopped and removed like any other. The same goes
-// for an option whose value is impossible; Prepare and Start then return it as a
-// temporary error (see [Option]). These are always errors of Controller itself: a nil
-// client, a nil task, and a task that can have no container, because it has no image,
-// another runtime, or a name or an ID that no container can have.
+// A nil client and a nil task are errors. So is a task that can have no container: it has
+// no image, another runtime, or a name or an ID that no container can have.
+//
+// Other errors of [Engine.Adapter] depend on the state of the task. Below PREPARING,
+// Controller returns the error. From PREPARING on, the task may have a container. Then
+// Controller returns a controller. Its Prepare and Start return the error, and its other
+// methods wait for, stop and remove the container as usual. If the value of an option is
+// impossible, Prepare and Start return a temporary error (see [Option]).
 //
 // The controller is safe for concurrent use. The caller must call its Close, which
 // ends the calls that run. It implements SwarmKit's optional interfaces
@@ -167,8 +167,8 @@ func (e *executor) nodeDescription() *api.NodeDescription {
 }
 
 // Describe asks the engine for the description of the node. If the engine refuses a
-// request, Describe uses the last answer to that request: a description that changes
-// closes the agent's session.
+// request, or does not answer the one for plugins, Describe uses the last answer to that
+// request: a description that changes closes the agent's session.
 func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	if err := e.engine.usable(); err != nil {
 		return nil, err

@@ -139,7 +139,7 @@ func isEnum(t reflect.Type) bool {
 	return is
 }
 
-// isUnset reports whether a leaf has no value, or one that asks for nothing.
+// isUnset reports whether a leaf has no value, or a value that asks for nothing.
 func isUnset(v reflect.Value) bool {
 	if d, ok := v.Interface().(*gogotypes.Duration); ok {
 		return d == nil || d.Seconds == 0 && d.Nanos == 0
@@ -171,7 +171,7 @@ const (
 
 // field is one row of the table of all fields of a task.
 type field struct {
-	path  string // without indices; ".*" at the end stands for all below
+	path  string // without indices; ".*" at the end stands for all fields below
 	class class
 	since string // the first API version that has it; empty: every supported engine has it
 	note  string // where a mapped field arrives; otherwise why it does not

@@ -15,9 +15,9 @@ import (
 )
 
 // fileStore keeps the secrets and configs of tasks as files on this host, at
-// <dir>/<engine ID>/<task ID>/<source>. An engine's ID may change. Only the user of this
-// process can open the folders. Symbolic links below dir are not followed. The store
-// looks at the folders each time, because other processes may change them.
+// <dir>/<engine ID>/<task ID>/<source>. An engine's ID may change, so a task may have
+// several folders. Only the user of this process can open them. Symbolic links below dir
+// are not followed. Other processes may change the folders: the store looks each time.
 type fileStore struct {
 	dir      string
 	user     int // the user that this process runs as; 0 is root
@@ -36,8 +36,8 @@ type filePayload struct {
 	payload []byte
 }
 
-// noteName is the file in a task's folder that says which engine the task is on: several
-// engines may share the store's folder.
+// noteName is the file in a task's folder that says which engine the task is on. The
+// engine's ID does not: it may change, and two engines may have the same one.
 const noteName = "engine"
 
 // folder returns the path of the folder with the files of a task.
@@ -45,12 +45,12 @@ func (s fileStore) folder(engineID, taskID string) string {
 	return filepath.Join(s.dir, engineID, taskID)
 }
 
-// changingFiles is held while folders are changed. The whole process has only this
-// one, because several Engines may use the same folders.
+// changingFiles is held while folders are changed. It is one for the whole process,
+// because several Engines may use the same folders.
 var changingFiles sync.Mutex
 
-// writeTries bounds how often write starts again after another process removed a folder
-// at the same time. A remove in another process removes an engine's folder that is empty.
+// writeTries is how often write and remove try in all. A try fails if another process
+// removes or replaces a folder meanwhile: each process removes empty folders of engines.
 const writeTries = 3
 
 // write writes files of a task. Each file is written completely or not at all, and
@@ -155,7 +155,7 @@ func (s fileStore) missing(engineID, taskID string, files []taskFile) ([]taskFil
 		defer folder.Close()
 		err = s.checkOwners()
 	}
-	if err == nil { // another user may have made it, if all users may write to the folder above
+	if err == nil { // if all users may write to the folder above, another user may have made this folder
 		var info fs.FileInfo
 		if info, err = folder.Stat("."); err == nil {
 			err = s.checkOwn(folder, info)
@@ -207,7 +207,7 @@ func (s fileStore) removeLocked(engineID, taskID string) error {
 	return nil
 }
 
-// removeTask removes the folders of a task, under whatever ID of an engine.
+// removeTask removes the folders of a task, under all IDs of engines.
 func (s fileStore) removeTask(taskID string) error {
 	if err := checkID(taskID); err != nil {
 		return err
@@ -292,7 +292,7 @@ func (s fileStore) list(names ...string) (folders []fs.FileInfo, err error) {
 		entries, err = fs.ReadDir(folder.FS(), ".")
 	}
 	for _, entry := range entries {
-		if info, err := entry.Info(); err == nil && info.IsDir() { // an error: it is gone
+		if info, err := entry.Info(); err == nil && info.IsDir() { // an error: the entry is gone
 			folders = append(folders, info)
 		}
 	}
@@ -351,7 +351,7 @@ func (s fileStore) makeTop() (*os.Root, error) {
 	if err := s.checkOwners(); err != nil {
 		return nil, err
 	}
-	return s.open() // checkOwners made sure that no other user can replace it
+	return s.open() // checkOwners made sure that no other user can replace the folder
 }
 
 // maxLinks bounds the symbolic links on the path to the store's folder. Kernels have

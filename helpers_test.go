@@ -327,6 +327,11 @@ func linesOf(ctx context.Context) (context.Context, func() []string) {
 	}
 }
 
+// newContainerConfig translates a task of a node that is known.
+func newContainerConfig(node *api.NodeDescription, task *api.Task) (*containerConfig, error) {
+	return translateTask(node, true, task)
+}
+
 // bubble is synctest.Test with time for steps to end after the test. It fails if
 // any goroutine does not.
 func bubble(t *testing.T, test func(*testing.T)) {

@@ -17,7 +17,7 @@ import (
 
 // hostConfig returns the part of the create request that depends on the host.
 func (c *containerConfig) hostConfig() *container.HostConfig {
-	config, _ := c.translateHostConfig() // checked by newContainerConfig
+	config, _ := c.translateHostConfig() // checked by translateTask
 	return config
 }
 
@@ -80,8 +80,8 @@ var isolations = map[api.ContainerSpec_Isolation]container.Isolation{
 	api.ContainerIsolationHyperV:  container.IsolationHyperV,
 }
 
-// logConfig returns the zero value if the engine decides. Options without the name of a
-// driver are for the engine's default driver.
+// logConfig returns the zero value if the task names no log driver: the engine decides.
+// Options without the name of a driver are for the engine's default driver.
 func (c *containerConfig) logConfig() container.LogConfig {
 	driver := c.task.LogDriver
 	if driver == nil {
@@ -139,7 +139,7 @@ func cloneMap(m map[string]string) map[string]string {
 	return maps.Clone(m)
 }
 
-// What engines and systems take at least and at most.
+// The least and the most that engines take.
 const (
 	minNanoCPUs = 1e7
 	minMemory   = 6 << 20
@@ -367,7 +367,7 @@ func (c *containerConfig) credentialSpec(path string, credentials *api.Privilege
 		path, scheme, value = path+".File", "file://", source.File
 	case *api.Privileges_CredentialSpec_Registry:
 		path, scheme, value = path+".Registry", "registry://", source.Registry
-	case *api.Privileges_CredentialSpec_Config: // the payload is known before a request is made
+	case *api.Privileges_CredentialSpec_Config: // c.credential is the payload of the config
 		return credentialOption + "raw://" + c.credential, nil
 	}
 	if value == "" {

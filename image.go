@@ -19,7 +19,7 @@ import (
 func (c *containerConfig) pullOptions() image.PullOptions {
 	var options image.PullOptions
 	if o := c.spec().PullOptions; o != nil {
-		options.RegistryAuth, _ = authHeader(o.RegistryAuth) // checked by newContainerConfig
+		options.RegistryAuth, _ = authHeader(o.RegistryAuth) // checked by translateTask
 	}
 	if p := c.platform(); p != nil {
 		options.Platform = formatPlatform(p)
@@ -45,8 +45,9 @@ func (c *containerConfig) checkImage() error {
 
 // authHeader returns the credentials as the engine's header needs them: a JSON object
 // in base64url with padding. Some tools write another base64. An engine cannot read that,
-// and would pull without credentials. isCredentials is false if given is neither empty nor
-// credentials. There is no error, because its text could quote the credentials.
+// and would pull without credentials. isCredentials is false if the parameter given is
+// not empty and holds no credentials. There is no error, because its text could quote the
+// credentials.
 func authHeader(given string) (header string, isCredentials bool) {
 	if given == "" {
 		return "", true
@@ -84,11 +85,11 @@ func (c *containerConfig) platform() *ocispec.Platform {
 	}
 	p := allowed[0]
 	switch {
-	case p.Architecture == "": // an engine would read it as its own architecture, the scheduler as any
+	case p.Architecture == "": // an engine would take its own architecture, the scheduler takes any
 		return nil
-	case p.Architecture == "arm" && p.Variant == "": // an engine would read it as v7, even on a machine of another variant
+	case p.Architecture == "arm" && p.Variant == "": // an engine would take v7, even on a machine of another variant
 		return nil
-	case p.OS == "" && p.Variant != "": // an engine would take the architecture for the system
+	case p.OS == "" && p.Variant != "": // an engine would read the architecture as the operating system
 		return nil
 	}
 	return &p
@@ -159,5 +160,5 @@ func fits(wanted, has ocispec.Platform) bool {
 	case wanted.Architecture != has.Architecture:
 		return false
 	}
-	return wanted.Variant == "" || has.Variant <= wanted.Variant // v5, v6, v7
+	return wanted.Variant == "" || has.Variant <= wanted.Variant // the order of the texts is v5, v6, v7
 }

@@ -50,8 +50,8 @@ type logEntry struct {
 	text   string // with its time
 }
 
-// entryAt returns the entry with which the last n entries begin. There is none if the
-// engine sends nothing, because the log is empty or the n-th last record is damaged.
+// entryAt returns the first of the last n entries. It returns the zero value if the engine
+// sends nothing, because the log is empty or the n-th last record is damaged.
 func (p *logPublication) entryAt(ctx context.Context, answer container.InspectResponse, n int) (logEntry, error) {
 	options := p.cursor.first
 	options.Follow, options.Since, options.Tail = false, "", strconv.Itoa(n)
@@ -132,8 +132,8 @@ func (f *frameReader) payload(size int) ([]byte, error) {
 	return f.large[:size], nil
 }
 
-// brokenOff returns the error of a read that failed with err after got bytes. what names
-// the thing of which only a part was read.
+// brokenOff returns the error of a read that failed with err. The read was inside a thing if
+// got is more than 0; what names that thing.
 func brokenOff(err error, got int, what string) error {
 	if got > 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) {
 		return errors.Wrapf(io.ErrUnexpectedEOF, "the log stream broke off inside %s", what)
@@ -142,8 +142,8 @@ func brokenOff(err error, got int, what string) error {
 }
 
 // plainReader reads the log of a container with a TTY: lines without frames. The pieces
-// of a long line follow each other without a newline. Each piece begins with the same
-// prefix, its time and details; this shows where a piece ends.
+// of a long line follow each other without a newline. All of them begin with the same
+// prefix: the time and the details. So the prefix shows where the next piece begins.
 type plainReader struct {
 	in         io.Reader
 	details    bool

@@ -80,7 +80,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 // or zeros. Engines end every answer there, mostly without an error. Engine 20.10 may leave
 // out a part of the log instead. Only a request for the last entries is answered from behind it.
 type logDamage struct {
-	isAhead bool // the next request begins behind damage
+	isAhead bool // the next answer begins right after a damaged place, so lines before it may be missing
 	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
 	count   int  // how many damaged places were passed
 }
@@ -114,7 +114,7 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 // is not the end of the log. So after each answer catchUp asks for the log's last entry. If no
 // answer has brought it, catchUp goes on behind the damage, until a round brings nothing new.
 func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	var goal logTime // the time of the log's last entry after the first answer; zero: not asked for yet
+	var goal logTime // the time of the log's last entry, as asked for after the first answer; zero: not asked for yet
 	last := 0        // how many of the last entries to ask for; 0: all
 	for {
 		before := p.cursor.newest()
@@ -157,9 +157,9 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 	}
 }
 
-// checkEntries logs a warning if the last answer had fewer entries than the engine's file has
-// from the answer's first entry on. Engine 20.10 leaves out a part behind damage, and newer ones
-// the rest of a rotated file. A request with Since leaves out entries too: it is not checked.
+// checkEntries logs a warning if the last answer left out entries after its first entry.
+// Engine 20.10 leaves out a part behind damage, and newer engines leave out the rest of a
+// rotated file. An answer to a request with Since is not checked: it leaves out old entries.
 func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
 	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
 		return
@@ -237,7 +237,8 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 	return good, nil
 }
 
-// cutTail finds out which entries have the last lines.
+// cutTail finds the entries that hold the wanted last lines. It sets p.cursor.first and
+// p.tail.
 func (p *logPublication) cutTail(ctx context.Context, answer container.InspectResponse) (done bool, err error) {
 	lines := int(min(p.tail.lines, entryLimit))
 	for entries := lines + 16; ; entries = 4 * min(entries, entryLimit) {
@@ -293,7 +294,7 @@ const repeatTime = 5 * time.Second
 // them until the last message comes again, which the engine may have dropped, or repeatTime is over.
 type logCursor struct {
 	first         container.LogsOptions // the options of the first request
-	since         logTime               // older messages are not wanted; zero: all are
+	since         logTime               // messages before this time are not wanted; zero: all are wanted
 	firstAnswered logTime               // when the engine answered first, by the clock of this host
 	lastAnswered  time.Time             // when it answered last
 	last          api.LogStream         // stream of the last message taken; unknown: none was taken
@@ -313,8 +314,7 @@ type streamCursor struct {
 	n      int     // how many messages of that time were taken
 	latest logTime // the latest time taken; it is later than at if the clock was set back
 	skip   int     // how many of the n messages must still come again; -1: no more are expected
-	// Hashes of the n messages of a whole second, if n is at most mostTexts: of those that must
-	// come again, and of the others, which the last answer has brought.
+	// Hashes of the messages of a whole second: those that must come again, and the others.
 	missing, texts []uint64
 }
 
@@ -383,8 +383,8 @@ func (c *logCursor) at(stream api.LogStream) *streamCursor {
 	return &c.streams[stream-api.LogStreamStdout]
 }
 
-// take reports whether a message is new, and counts it. gap says that messages before
-// it may be missing, because the engine has dropped them since the last answer.
+// take reports whether a message is new, and counts it. gap says that messages before it may
+// be missing: the engine has dropped them since the last answer, or its file is damaged.
 func (c *logCursor) take(stream api.LogStream, t logTime, message []byte) (taken, gap bool) {
 	s := c.at(stream)
 	if s.skip >= 0 {

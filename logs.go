@@ -63,8 +63,8 @@ const AttrLogGap = "com.dockerexec.log.gap"
 type logTarget interface {
 	ContainerName() string
 	Inspect(ctx context.Context) (container.InspectResponse, error)
-	// inspectPinned inspects the container with the ID pinned. If pinned is empty, it
-	// becomes the ID of the container that has the task's name now.
+	// inspectPinned inspects the container whose ID pinned holds. If pinned is empty,
+	// inspectPinned sets it to the ID of the task's container.
 	inspectPinned(ctx context.Context, pinned *string) (container.InspectResponse, error)
 	// awaitStart waits until the container has been started. seen is the ID of the task's
 	// container if the caller has seen it before, or empty. If seen is set, awaitStart also
@@ -104,7 +104,7 @@ type logPublication struct {
 	isGap      bool        // the next message follows a gap
 	gapAfter   logTime     // of the last message before the gap; zero: there was none
 
-	unwanted api.LogStream // is asked for, to count entries, but not published; unknown: none
+	unwanted api.LogStream // its entries are only counted, and not published; unknown: there is no such stream
 	entries  int           // messages in the last answer
 	begin    logEntry      // the first of them; not set for a request with Since, and for a fake
 	isPart   bool          // the last request had Since
@@ -338,8 +338,8 @@ func (p *logPublication) release(ctx context.Context) error {
 	return p.flush(ctx, api.LogStreamStderr, true)
 }
 
-// publish hands one message to the publisher, which may keep data: the caller must not
-// use it again, unless isShared says that publish must take a copy. ends says whether
+// publish hands one message to the publisher, which may keep data. If isShared is set,
+// publish copies data first. If not, the caller must not use data again. ends says whether
 // the message ends a line.
 func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, data []byte, isShared, ends bool) error {
 	if p.tail.leavesOut(stream, at, ends) {
@@ -370,10 +370,10 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	return err
 }
 
-// logTail cuts the last entries of a log to whole lines: engines count entries, and keep
-// a line of more than 16 KiB in several. No line is kept in memory for it. The lines of
-// an answer are counted first; then the answer is asked for again, and the lines before
-// the tail are left out.
+// logTail cuts the last entries of a log to whole lines. Engines count entries, and a line
+// of more than 16 KiB has several. First the lines are only counted, so that no line is
+// kept in memory. Then the entries are requested again. The lines before the tail are left
+// out.
 type logTail struct {
 	lines  int64       // how many are wanted; 0: there is no tail
 	from   logEntry    // messages before this one are skipped; none: nothing is skipped
@@ -390,9 +390,9 @@ type tailCounts struct {
 	at      [2]logTime // of that line
 }
 
-// haveWhole reports whether there are n lines, and the last n are whole. A stream's first
-// line may have pieces before the first entry. There are no such pieces if the line is more
-// than logOverlap younger than that entry.
+// haveWhole reports whether there are n lines, and the last n are whole. The first line of
+// a stream may be cut: it may have pieces before the first entry that was counted. A line
+// that is more than logOverlap younger than that entry is whole.
 func (c *tailCounts) haveWhole(n int) bool {
 	for i, number := range c.firstOf {
 		if number > c.lines-n && c.at[i].compare(c.first.at.add(logOverlap)) <= 0 {

@@ -268,8 +268,8 @@ func isTmpfsOption(option string) bool {
 }
 
 // splitTmpfsOptions understands both encodings in use. The engine's own service API
-// stores a JSON list of lists ([["exec"],["uid","1000"]]), swarmctl a list with commas
-// (exec,uid=1000).
+// stores a JSON list of lists ([["exec"],["uid","1000"]]). swarmctl stores a list with
+// commas (exec,uid=1000).
 func splitTmpfsOptions(s string) ([]string, error) {
 	var options []string
 	if !strings.HasPrefix(strings.TrimSpace(s), "[") {
@@ -294,7 +294,7 @@ func splitTmpfsOptions(s string) ([]string, error) {
 			return nil, fmt.Errorf("%q has an option that is not a name, or a name and a value", s)
 		}
 		option := strings.Join(list, "=")
-		if strings.Contains(option, ",") { // it would become two
+		if strings.Contains(option, ",") { // the option would become two options
 			return nil, fmt.Errorf("%q has an option with a comma, which an engine does not take", s)
 		}
 		options = append(options, option)
@@ -307,7 +307,7 @@ func splitTmpfsOptions(s string) ([]string, error) {
 // the labels of a volume that it makes with the container. The engine makes the others with
 // the container. A fake need not know that request, so it gets those with a driver alone.
 func (c *containerConfig) volumes(isFake bool) []volume.CreateOptions {
-	volumes, _ := c.translateVolumes() // checked by newContainerConfig
+	volumes, _ := c.translateVolumes() // checked by translateTask
 	made := c.madeVolumes()
 	return slices.DeleteFunc(volumes, func(v volume.CreateOptions) bool { return isFake && !hasDriver(&c.spec().Mounts[made[v.Name]]) })
 }

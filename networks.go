@@ -35,13 +35,13 @@ type networkConfig struct {
 
 // networks returns the networks that the container joins, sorted by name.
 func (c *containerConfig) networks() []networkConfig {
-	networks, _ := c.translateNetworks() // checked by newContainerConfig
+	networks, _ := c.translateNetworks() // checked by translateTask
 	return networks
 }
 
-// networkMode returns the name of the task's network if the task has only one, and if
-// that is predefined or sysctlsNeedMode says so. Otherwise it returns "", and the
-// container joins the networks of EndpointsConfig.
+// networkMode returns the name of the task's only network, if that network is predefined, or
+// if sysctlsNeedMode is true and the name is made of restrictedName's characters. In all other cases it returns
+// "". Then the container joins the networks of EndpointsConfig.
 func (c *containerConfig) networkMode() container.NetworkMode {
 	networks := c.networks()
 	if len(networks) != 1 {
@@ -72,9 +72,8 @@ func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
 	return config
 }
 
-// endpointNames returns the names of the networks in networkingConfig, in the order in
-// which the container joins them. The engine's own network is the last one: the first
-// belongs to the create, and there Podman knows no network bridge.
+// endpointNames returns the names of the networks in networkingConfig, in the order in which the
+// container joins them. bridge is the last: a create, which joins the first, knows none on Podman.
 func (c *containerConfig) endpointNames() []string {
 	names := slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
 	if i := slices.Index(names, network.NetworkBridge); i >= 0 { // no other one is joined beside others
@@ -126,8 +125,7 @@ var predefinedDrivers = map[string]string{
 	network.NetworkDefault: "bridge",
 }
 
-// isHost reports whether a container in n has the host's own interfaces. isNone reports
-// whether it has no interfaces.
+// isHost: a container in n has the host's own interfaces. isNone: it has no interfaces.
 func (n networkConfig) isHost() bool { return n.predefined && n.name == network.NetworkHost }
 func (n networkConfig) isNone() bool { return n.predefined && n.name == network.NetworkNone }
 
@@ -165,8 +163,8 @@ func translateNetwork(path string, n *api.Network) (config networkConfig, err er
 		Labels:     cloneMap(spec.Annotations.Labels),
 	}
 	if from := spec.GetNetwork(); from != "" {
-		// An engine takes no labels here. So only the Engine that made the network
-		// recognises it. After a restart of the agent nobody removes it.
+		// With ConfigFrom an engine takes no labels. So only the Engine value that made the
+		// network recognises it. After a restart of the agent nobody removes the network.
 		if err := checkConfigured(path, n, from); err != nil {
 			return config, err
 		}
@@ -353,7 +351,7 @@ func within(subnet netip.Prefix, address string) bool {
 
 const (
 	// interfaceSysctls is the first API version that takes the settings (sysctls) of a
-	// network interface as an option of the network. From 1.48 on this is the only way.
+	// network interface as a driver option of the endpoint. From 1.48 on this is the only way.
 	// Below 1.46 a request has them among the other sysctls. A newer engine then moves
 	// them to the option. For that it needs the name of the network in NetworkMode.
 	interfaceSysctls = "1.46"
@@ -424,10 +422,11 @@ func (c *containerConfig) sysctlsNeedMode() bool {
 	return false
 }
 
-// addSysctls adds the settings of the interface to the endpoint of the task's network. If
-// the task itself has that option, its settings come last and win.
+// addSysctls puts the settings of the interface into the driver option optionSysctls of the
+// endpoint of the task's network. If the task itself sets that driver option, the task's
+// settings come last and win.
 func (c *containerConfig) addSysctls(endpoints map[string]*network.EndpointSettings) map[string]*network.EndpointSettings {
-	_, option, _ := c.sysctls() // checked by newContainerConfig
+	_, option, _ := c.sysctls() // checked by translateTask
 	if option == "" {
 		return endpoints
 	}

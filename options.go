@@ -88,18 +88,18 @@ func WithPullObserver(observe func(context.Context, PullProgress)) Option {
 }
 
 // WithPullStallTimeout bounds how long a pull may go on without progress. Progress is a
-// new byte of a layer, or a layer that enters a later phase. While a layer downloads, only
-// downloads are progress: the extraction of another layer is not. The wait for the engine's
-// first message counts too. A pull without progress is cancelled and not tried again:
-// errors.Is finds [ErrPullStalled] in its error. The default is five minutes:
-// containerd raised its own limit to that, for slow disks. 0 means no limit. A negative
-// value is an error (see [Option]).
+// new byte of a layer, a layer that enters a later phase, or one of the first 16 changes of
+// the whole pull's status. While a layer downloads, only downloads are progress: the
+// extraction of another layer is not. The wait for the engine's first message counts too. A
+// pull without progress is cancelled and not tried again: errors.Is finds [ErrPullStalled]
+// in its error. The default is five minutes: containerd raised its own limit to that, for
+// slow disks. 0 means no limit. A negative value is an error (see [Option]).
 //
 // Some phases have a longer limit. Extractions, and layers that the engine has queued,
 // have at least an hour. A layer has at least 20 seconds to begin. An engine with the
 // containerd image store reports a download only for each whole MiB. With such an engine,
 // the limit for a MiB is the longer of two times: timeout, and twice the time that the MiB
-// before took (40 seconds at most).
+// before took. The second of these times counts as at most 40 seconds.
 func WithPullStallTimeout(timeout time.Duration) Option {
 	return func(o *options) {
 		if timeout < 0 {

@@ -118,7 +118,7 @@ type sharedPull struct {
 	wakened time.Time                  // when the observers were last woken
 }
 
-// pull pulls target. Callers that want the same share one pull. logCtx is ctx with the
+// pull pulls target. Callers with an equal target share one pull. logCtx is ctx with the
 // caller's log fields. The observer gets ctx itself.
 func (s *pulls) pull(ctx, logCtx context.Context, target pullTarget) error {
 	p, err := s.join(ctx, logCtx, target)
@@ -196,7 +196,7 @@ func (s *pulls) tryJoin(logCtx context.Context, key pullKey, target pullTarget) 
 }
 
 // start starts a pull with one waiter. It needs s.mu. The pull keeps the values of the
-// first waiter's context, such as its log fields, but does not end with it.
+// first waiter's context, such as the log fields, but does not end with that context.
 func (s *pulls) start(logCtx context.Context, key pullKey, target pullTarget) *sharedPull {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(logCtx))
 	p := &sharedPull{
@@ -234,9 +234,9 @@ func (s *pulls) leave(p *sharedPull) (last bool) {
 }
 
 // observe starts a goroutine that calls observer with the pull's state. The first call
-// comes after the engine's first message. Then a call follows each change of the state,
-// but at most one in observeInterval. The last call has the final state. The goroutine
-// ends with the pull or ctx. Then it closes the returned channel.
+// comes once there is something to show, see hasNews. Then a call follows each change of the state, but at most one in
+// observeInterval. The last call has the final state. The goroutine ends with the pull or
+// ctx. Then it closes the returned channel.
 func (p *sharedPull) observe(ctx context.Context, image string, observer func(context.Context, PullProgress)) <-chan struct{} {
 	done := make(chan struct{})
 	if observer == nil {

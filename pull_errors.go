@@ -64,8 +64,8 @@ func (e *pullError) scrubbed(scrub scrubber) *pullError {
 }
 
 // stallError returns the error of a pull that made no progress. The error is final: the
-// next attempt would probably hang too, and a task in PREPARING would not show it. far
-// says how far the pull came. It is empty if the engine sent no message.
+// next attempt would probably hang too, and meanwhile the task would only show PREPARING.
+// far says how far the pull came. It is empty if the engine sent no message.
 func stallError(limit time.Duration, far string) *pullError {
 	text := fmt.Sprintf("stalled: no answer from the engine for %v", limit)
 	if far != "" {
@@ -111,16 +111,16 @@ var finalFaults = []struct {
 	{phrase{"20.10 to 29", "read-only file system"}, nil},
 }
 
-// Words of faults that are tried again. They are only needed to find the class: a fault
-// that is not known is tried again, too.
+// Words of faults that are tried again, for the class of the error. The method fault has their
+// order. A fault that is not known is tried again too, unless its class is final.
 var (
 	// 20.10 to 28 show the registry's code, 29 shows the registry's words. Some
 	// registries send them with a status other than 429.
 	rateLimitSays = regexp.MustCompile(`toomanyrequests|rate limit`)
 	// The first phrase is from 20.10 to 28, the others are from 29.
 	damageSays = regexp.MustCompile(`verification failed for digest|unexpected commit (?:digest|size)|failed size validation`)
-	// No connection was made. What follows is the operating system's reason: a firewall
-	// says "permission denied", a resolver "not found". No registry has answered.
+	// No connection was made, so no registry has answered. The words "permission denied" in
+	// such a text come from a firewall, and "not found" from a resolver.
 	dialSays = regexp.MustCompile(`\bdial (?:tcp|udp|unix)\b`)
 	// The names of what carries the request (TCP, TLS, HTTP, gRPC), and words for a
 	// connection that ended.
@@ -192,7 +192,7 @@ func newWording(target pullTarget) wording {
 	names := []string{target.image, ref.String(), ref.Name(), reference.FamiliarString(ref), reference.FamiliarName(ref), reference.Path(ref)}
 	var w wording
 	for _, name := range names {
-		if strings.ContainsAny(name, "/:") { // a name without them may also be a word of the engine
+		if strings.ContainsAny(name, "/:") { // a name without "/" and ":" may also be a word of the engine
 			w.names = append(w.names, strings.ToLower(name))
 		}
 	}
@@ -213,7 +213,7 @@ func (w wording) plain(text string) string {
 }
 
 // fault judges the fault that text describes: whether it is known, whether another
-// attempt may succeed, and the fault's class. Passing and class count only if it is known.
+// attempt may succeed, and the fault's class. passing and class count only if known is set.
 func (w wording) fault(text string) (known, passing bool, class error) {
 	text = w.plain(text)
 	if rateLimitSays.MatchString(text) {
@@ -267,8 +267,8 @@ func isTransport(err error) bool {
 	return stderrors.As(err, &netErr) || engineapi.IsErrConnectionFailed(err)
 }
 
-// streamError judges an error message in the stream of a pull. It is about the registry,
-// or about storing the image.
+// streamError judges an error message in the stream of a pull. Such a message is about the
+// registry, or about storing the image.
 func (w wording) streamError(f *pullFailure) *pullError {
 	e := &pullError{text: f.text}
 	if f.code != 0 {

@@ -17,7 +17,7 @@ const (
 	maxStatusLength = 256
 	// A layer may start again maxTurns times. After that, the bytes that it downloads
 	// again are no progress. A status may change maxTurns times. After that, a change
-	// gets no log line. An engine tries a layer five times.
+	// gets no log line of its own. An engine tries a layer five times.
 	maxTurns = 16
 	// extractStall is the limit for an extraction without progress, and for a layer that
 	// waits for others. Disks may be slow, and engines with the containerd store do not
@@ -187,8 +187,8 @@ func (s *pullState) progress(image string, now time.Time) PullProgress {
 	return p
 }
 
-// hasNews reports whether the engine has said anything yet, in this attempt or an
-// earlier one.
+// hasNews reports whether there is anything to show: the engine has said something, or an
+// attempt has failed.
 func (p PullProgress) hasNews() bool { return p.Status != "" || p.LayersTotal > 0 || p.Attempt > 1 }
 
 // sameAs reports whether p and other are equal except for the rate and the remaining
@@ -282,7 +282,7 @@ type layer struct {
 	restarts, turns int
 
 	lastOffset int64         // in the last message of the layer
-	moved      time.Time     // when the download last advanced
+	moved      time.Time     // when the download began or last advanced
 	step       time.Duration // how long that advance took, at most firstStep
 	repeated   bool          // an offset came twice: the containerd store does that, and counts whole MiB
 }

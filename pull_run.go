@@ -61,8 +61,8 @@ func newPullRun(pulls *pulls, shared *sharedPull, target pullTarget) *pullRun {
 	}
 }
 
-// run makes attempts until one succeeds or fails for good, or was the last one allowed.
-// An attempt that stalls fails for good.
+// run makes attempts until one succeeds, one fails for good, or no more are allowed. An
+// attempt that stalls fails for good.
 func (r *pullRun) run(ctx context.Context) pullResult {
 	started := time.Now()
 	pauses := backoff{first: pullFirstPause, longest: pullLongestPause, atLeastHalf: true}
@@ -321,8 +321,8 @@ func (r *cappedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pullLog limits the log lines of one attempt. There is one for each change of a
-// layer's status. For all other messages there is at most one a second.
+// pullLog limits the log lines of one attempt. There is one for each change of a status, up
+// to maxTurns for a layer. For all other messages there is at most one a second.
 type pullLog struct {
 	limiter *rate.Limiter
 }

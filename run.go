@@ -21,14 +21,14 @@ type RunOptions struct {
 	// Deps hands out secrets and configs, as for [Engine.Adapter]. It may be nil.
 	Deps exec.DependencyGetter
 	// Logs gets the container's log, from its first line to its last. If another process
-	// has begun the task, the lines from before come again. Nil: the log is not read. Its
-	// calls and those of OnStatus may come at the same time. Run
-	// returns only after the publisher's last call has returned.
+	// has begun the task, the lines from before come again. The publisher and OnStatus may
+	// be called at the same time. Run returns only after the publisher's last call has
+	// returned. Nil: the log is not read.
 	Logs exec.LogPublisher
 	// OnStatus is called for each change of the task's state, one call after the other:
-	// PREPARING, STARTING, RUNNING, and the state of the result. The call for the last state
-	// returns before anything is removed: so the result can be written down first. Nil: it is
-	// not called.
+	// PREPARING, STARTING, RUNNING, and the state of the result. Nothing is removed before the
+	// call for the last state has returned: so the result can be written down first. It may be
+	// nil.
 	OnStatus func(context.Context, api.TaskStatus)
 	// KeepContainer leaves a container that has ended, with its networks and the files of
 	// its secrets and configs.
@@ -46,7 +46,7 @@ type RunResult struct {
 	//   - SHUTDOWN: the caller's context ended first. If Started is zero, nobody
 	//     knows of a start.
 	State    api.TaskState
-	ExitCode int // 0 also if the container did not end
+	ExitCode int // 0 also if the container did not end; a failed start may leave a code such as 127
 	// OOMKilled: the kernel ended a process of the container because memory ran out.
 	OOMKilled bool
 	// Reason says for a person how the task ended: "exit code 3", "out of memory",
@@ -105,7 +105,7 @@ func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResu
 	}
 	longer, cancel := outlive(ctx, overtime)
 	defer cancel()
-	// The caller's functions end before the removal must.
+	// The context of the caller's functions ends earlier: the rest of the time is for the removal.
 	callers, cancelCallers := outlive(ctx, overtime-runOvertime/2)
 	defer cancelCallers()
 	err = r.live(ctx, longer, callers)
@@ -165,8 +165,8 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 	return err
 }
 
-// steps takes the task from its pull to its end. beforeStart is called each time the
-// container exists and is started next.
+// steps takes the task from its pull to its end. It calls beforeStart before each start of
+// the container.
 func (r *run) steps(ctx context.Context, beforeStart func()) error {
 	for tries := 0; ; tries++ {
 		r.result.State = api.TaskStatePreparing

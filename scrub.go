@@ -69,17 +69,20 @@ func (s scrubber) hideIn(text, ownURL string) string {
 			text = strings.ReplaceAll(text, secret.text, scrubbedMark)
 		}
 	}
-	if !strings.ContainsAny(text, "/?=") { // neither a URL, nor a query, nor an option
+	// The regular expressions are slow on a long text, such as one with a stack trace.
+	if strings.Contains(text, "=") {
+		// A volume that exists may have a password that is not the task's, and so is not in s.secrets.
+		text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
+			key, value, _ := strings.Cut(pair, "=")
+			if strings.Trim(value, "*") == "" { // the engine shows only asterisks
+				return pair
+			}
+			return key + "=" + scrubbedMark
+		})
+	}
+	if !strings.Contains(text, "//") && !strings.Contains(text, "?") { // neither a URL nor a query
 		return text
 	}
-	// A volume that exists may have another password than the task's, which is not known.
-	text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
-		key, value, _ := strings.Cut(pair, "=")
-		if strings.Trim(value, "*") == "" { // the engine shows only asterisks
-			return pair
-		}
-		return key + "=" + scrubbedMark
-	})
 	parts := []string{text}
 	if ownURL != "" {
 		parts = strings.Split(text, ownURL)
@@ -114,7 +117,7 @@ func replaceAlone(text, word string) string {
 	return result.String() + text[copied:]
 }
 
-// standsAlone reports whether the text between before and after is a word of its own, and
+// standsAlone gets what is before and after a text. It reports whether the text is a word, and
 // not a part of a longer word, name or path.
 func standsAlone(before, after string) bool {
 	left, _ := utf8.DecodeLastRuneInString(before)

@@ -25,7 +25,7 @@ func newScrubber(registryAuth string) scrubber {
 }
 
 // secretList holds the values of a task that may be secret, and the names that must stay
-// readable. The scrubber is made from the list when the first error comes.
+// readable. The scrubber is made from the list when it is first needed.
 type secretList struct {
 	values []taskValue
 }
@@ -232,7 +232,7 @@ func (m *scrubberMaker) addPieces(key, value string, add func(key, value string)
 		add("user", user[1])
 		add("password", user[2])
 		if password, err := url.PathUnescape(user[2]); err == nil && password != user[2] {
-			add("password", password) // as whoever reads the URL takes it
+			add("password", password) // without its escapes
 		}
 	}
 }
@@ -300,10 +300,10 @@ var ordinaryWords = []string{
 	"required", "resource", "response", "terminated", "unauthorized", "unavailable", "unexpected", "username",
 }
 
-// quotedForms returns the forms in which a text may show secret. These are secret itself,
-// secret in a URL, in HTML and XML, and secret within the quotes of Go, of a shell, and of
-// JSON with and without escapes for HTML. Each of these forms may also stand within Go's quotes, and may
-// have its percent escapes in lower case.
+// quotedForms returns the forms in which a text may show a secret: the secret itself, and the
+// secret as it is escaped for a URL, for HTML and XML, and for the quotes of Go, of a shell and of
+// JSON (with and without escapes for HTML). Each form is also returned as it stands within
+// Go's quotes, and with its percent escapes in lower case.
 func quotedForms(secret string) []string {
 	withinQuotes := func(text string) string { return text[1 : len(text)-1] }
 	escaped := url.QueryEscape(secret)

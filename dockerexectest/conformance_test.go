@@ -8,9 +8,10 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/stretchr/testify/require"
+
 	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/dockerexec/dockerexec/dockerexectest/conformance"
-	"github.com/stretchr/testify/require"
 )
 
 // What the statements say of running engines, they say of this one.

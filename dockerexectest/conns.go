@@ -17,7 +17,7 @@ type listener struct {
 	once     sync.Once
 
 	mu    sync.Mutex
-	conns map[*engineConn]bool // open ones
+	conns map[*engineConn]bool // that are open
 }
 
 func newListener() *listener {
@@ -84,7 +84,7 @@ func (c *engineConn) Close() error {
 	return c.Conn.Close()
 }
 
-// clientConn is the client's end. It fails as a socket does, not as a pipe.
+// clientConn is the client's end of a connection. Its errors are those of a socket.
 type clientConn struct {
 	net.Conn
 	once   sync.Once
@@ -124,7 +124,7 @@ func (c *clientConn) Close() error {
 
 var address = &net.UnixAddr{Name: "engine.test", Net: "unix"}
 
-// refused is what a dial says where nobody listens.
+// refused returns the error of a dial if nobody listens.
 func refused() error {
 	return &net.OpError{Op: "dial", Net: "unix", Addr: address, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 }

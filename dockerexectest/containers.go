@@ -47,15 +47,15 @@ type Container struct {
 	starts     int
 	restarts   int
 	backOff    time.Duration // of the restart policy
-	byHand     bool          // somebody stopped it: some policies restart it no more
+	byHand     bool          // somebody has stopped the container: its end restarts nothing
 	health     *health
 	ports      []publishedPort
 	run        *run // not nil while it runs
 	log        logStore
-	changed    signal // any of the above
+	changed    signal // raised when the container's state changes
 }
 
-// find returns the container of a name, an ID, or an ID's beginning. The caller
+// find finds a container by its name, its ID, or the beginning of its ID. The caller
 // holds mu.
 func (e *Engine) find(name string) (*Container, error) {
 	if c := e.containers[name]; c != nil {
@@ -80,7 +80,7 @@ func (e *Engine) find(name string) (*Container, error) {
 	return found, nil
 }
 
-// status is the container's state as an inspect has it. The caller holds mu.
+// status returns the container's state in the words of an inspect. The caller holds mu.
 func (c *Container) status() container.ContainerState {
 	switch {
 	case c.paused:
@@ -197,14 +197,14 @@ func (e *Engine) newContainer(name string, image *localImage, config container.C
 	return c
 }
 
-// register makes the container known. The caller holds mu.
+// register adds the container to the engine. The caller holds mu.
 func (e *Engine) register(c *Container) {
 	e.containers[c.id], e.names[c.name] = c, c
 	e.order = append(e.order, c)
 	c.emit(events.ActionCreate, nil)
 }
 
-// checkHostConfig refuses what no engine takes. The caller holds mu.
+// checkHostConfig refuses what the dialect's engine refuses. The caller holds mu.
 func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 	if h.NanoCPUs > int64(e.info.NCPU)*1e9 && e.dialect != PodmanV4 {
 		return e.dialect.tooManyCPUs(e.info.NCPU)
@@ -245,14 +245,14 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		if m.Type == mount.TypeBind && m.Source == "" {
 			return badRequest("invalid mount config for type %q: field Source must not be empty", m.Type)
 		}
-		if m.Type == mount.TypeBind && e.missing[m.Source] && e.dialect != PodmanV4 && (m.BindOptions == nil || !m.BindOptions.CreateMountpoint) {
-			return noSuchHostPath(m.Source)
+		if err := e.checkHostPath(m); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// restartPolicy20 is what Docker 20.10 says of a policy that it does not take.
+// restartPolicy20 returns the words with which Docker 20.10 refuses a restart policy.
 func restartPolicy20(p container.RestartPolicy) string {
 	switch {
 	case p.IsNone() || p.IsAlways() || p.IsUnlessStopped():
@@ -267,7 +267,7 @@ func noSuchHostPath(path string) *apiError {
 	return badRequest("invalid mount config for type \"bind\": bind source path does not exist: %s", path)
 }
 
-// checkConfig refuses what no engine takes. The caller holds mu.
+// checkConfig refuses what engines refuse. The caller holds mu.
 func (e *Engine) checkConfig(c *container.Config) error {
 	if h := c.Healthcheck; h != nil {
 		for _, d := range []struct {
@@ -288,19 +288,19 @@ func (e *Engine) checkConfig(c *container.Config) error {
 	return nil
 }
 
-// checkHostPaths is what a start does with the paths that it binds. The caller
-// holds mu.
-func (e *Engine) checkHostPaths(c *Container) *apiError {
-	for _, m := range c.mounts {
-		if m.Type == mount.TypeBind && e.missing[m.Source] && e.dialect != PodmanV4 {
-			return noSuchHostPath(m.Source)
-		}
+// checkHostPath refuses a bind mount of a path that the host does not have. Docker 29 makes
+// the path of a mount that has CreateMountpoint; Docker 20.10 does not know this option. The
+// caller holds mu.
+func (e *Engine) checkHostPath(m mount.Mount) *apiError {
+	isMade := e.dialect == DockerV29 && m.BindOptions != nil && m.BindOptions.CreateMountpoint
+	if m.Type != mount.TypeBind || !e.missing[m.Source] || isMade || e.dialect == PodmanV4 {
+		return nil
 	}
-	return nil
+	return noSuchHostPath(m.Source)
 }
 
-// RemoveHostPath has a path not exist on the engine's host: a bind mount from it
-// is refused, at a create and at a start. Every other path exists.
+// RemoveHostPath removes a path from the engine's host. From then on, engines of Docker
+// refuse a create or a start with a bind mount from that path. All other paths exist.
 func (e *Engine) RemoveHostPath(path string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -373,15 +373,15 @@ func removeContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, nil
 }
 
-// remove makes the container unknown. withVolumes is whether its anonymous
-// volumes go too. The caller holds mu.
+// remove removes the container from the engine. If withVolumes is set, it also removes
+// the container's anonymous volumes. The caller holds mu.
 func (c *Container) remove(withVolumes bool) {
 	e := c.engine
 	if c.isRemoved {
 		return
 	}
 	c.isRemoved = true
-	if c.run != nil || c.restarting { // it was started while it was removed
+	if c.run != nil || c.restarting { // a start has come during the removal
 		c.killNow()
 	}
 	delete(e.containers, c.id)
@@ -397,7 +397,7 @@ func (c *Container) remove(withVolumes bool) {
 	c.changed.raise()
 }
 
-// labels returns a copy, for the caller to keep.
+// labels returns a copy that is never nil.
 func labels(of map[string]string) map[string]string {
 	if of == nil {
 		return map[string]string{}

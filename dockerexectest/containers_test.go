@@ -11,10 +11,11 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestCreateIsRefused(t *testing.T) {
@@ -47,6 +48,9 @@ func TestCreateIsRefused(t *testing.T) {
 			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) {
 				h.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: "/nosuch", Target: "/x"}}
 			}, [3]string{`invalid mount config for type "bind": bind source path does not exist: /nosuch`, `invalid mount config for type "bind": bind source path does not exist: /nosuch`, ""}},
+			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) {
+				h.Mounts = []mount.Mount{{Type: mount.TypeBind, Source: "/nosuch", Target: "/x", BindOptions: &mount.BindOptions{CreateMountpoint: true}}}
+			}, [3]string{"", `invalid mount config for type "bind": bind source path does not exist: /nosuch`, ""}},
 			{"web", "example/web:1", func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "NOSUCH" }, [3]string{"invalid signal: NOSUCH", "Invalid signal: NOSUCH", "invalid signal: NOSUCH"}},
 			{"web", "example/web:1", func(_ *container.Config, h *container.HostConfig) { h.RestartPolicy.Name = "nosuch" }, [3]string{
 				"invalid restart policy: unknown policy 'nosuch'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", "invalid restart policy 'nosuch'", ""}},
@@ -58,7 +62,8 @@ func TestCreateIsRefused(t *testing.T) {
 			_, err := c.ContainerCreate(t.Context(), config, hostConfig, nil, nil, test.name)
 			if test.want[d] == "" {
 				require.NoError(t, err)
-				require.NoError(t, c.ContainerRemove(t.Context(), test.name, container.RemoveOptions{}))
+				require.NoError(t, c.ContainerStart(t.Context(), test.name, container.StartOptions{}))
+				require.NoError(t, c.ContainerRemove(t.Context(), test.name, container.RemoveOptions{Force: true}))
 				continue
 			}
 			require.EqualError(t, err, "Error response from daemon: "+test.want[d])

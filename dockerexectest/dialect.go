@@ -10,7 +10,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 )
 
-// Dialect is whose words, status codes and event names an engine uses.
+// Dialect says which engine's words, status codes and event names are used.
 type Dialect int
 
 const (
@@ -63,11 +63,11 @@ func (d Dialect) server() string {
 	return "Docker/" + d.release() + " (linux)"
 }
 
-// apiError is an error as the engine answers it.
+// apiError is an error that the engine answers with.
 type apiError struct {
 	status  int
 	message string
-	cause   string // Podman says it beside the message
+	cause   string // Podman sends this beside the message; empty: the same as message
 }
 
 func (e *apiError) Error() string { return e.message }
@@ -92,7 +92,7 @@ func forbidden(format string, args ...any) *apiError {
 	return apiErrorf(http.StatusForbidden, format, args...)
 }
 
-// internal is an error of the status 500.
+// internal returns an error with the status 500.
 func internal(cause, format string, args ...any) *apiError {
 	e := apiErrorf(http.StatusInternalServerError, format, args...)
 	e.cause = cause
@@ -101,7 +101,7 @@ func internal(cause, format string, args ...any) *apiError {
 
 var notModified = &apiError{status: http.StatusNotModified}
 
-// errorBody is the JSON of an error.
+// errorBody returns the body of an answer with an error.
 func (d Dialect) errorBody(e *apiError) any {
 	if d != PodmanV4 {
 		return map[string]any{"message": e.message}
@@ -113,7 +113,7 @@ func (d Dialect) errorBody(e *apiError) any {
 	return map[string]any{"cause": cause, "message": e.message, "response": e.status}
 }
 
-// unsupported is what an engine says of a path that it does not know.
+// unsupported is the error for a path that the engine does not know.
 func (d Dialect) unsupported(r *request) *apiError {
 	return notFound("Path /v%s%s is not supported", r.version, r.path)
 }
@@ -134,7 +134,7 @@ func (d Dialect) nameTaken(name, holder string) *apiError {
 	return conflict("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, holder)
 }
 
-// killFailed is a refused kill; why is the reason.
+// killFailed is the error of a kill that was refused. why is the reason.
 func (d Dialect) killFailed(name string, why *apiError) *apiError {
 	switch d {
 	case DockerV20:
@@ -191,14 +191,14 @@ func (d Dialect) noSuchNetwork(name string) *apiError {
 	return notFound("network %s not found", name)
 }
 
-// noNetworkToCreate is what Podman says of the network of a container to create.
+// noNetworkToCreate is Podman's error for a create whose network does not exist.
 func (d Dialect) noNetworkToCreate(name string) *apiError {
 	why := d.noSuchNetwork(name)
 	why.message = "container create: " + why.message
 	return why
 }
 
-// startNetworking is what went wrong with the networks of a start.
+// startNetworking is the error of a start that failed at the networks. why is the reason.
 func (d Dialect) startNetworking(why *apiError) *apiError {
 	if d == DockerV29 {
 		return apiErrorf(why.status, "failed to set up container networking: %s", why.message)
@@ -213,7 +213,8 @@ func (d Dialect) networkExists(name string) *apiError {
 	return conflict("network with name %s already exists", name)
 }
 
-// networkInUse is what a removal is refused with; endpoints are "name:\"c\" id:\"…\"".
+// networkInUse is the error for the removal of a network that has containers. endpoints
+// lists them, each as name:"c" id:"…".
 func (d Dialect) networkInUse(n *networkState, endpoints string) *apiError {
 	switch d {
 	case DockerV20:
@@ -232,7 +233,8 @@ func (d Dialect) noSuchVolume(name string) *apiError {
 	return notFound("get %s: no such volume", name)
 }
 
-// badReference is what a reference is refused with that is none.
+// badReference is the error for a text that is no image reference. status20 is the status
+// of Docker 20.10.
 func (d Dialect) badReference(status20 int, err error) *apiError {
 	text, _, _ := strings.Cut(err.Error(), " (")
 	if strings.Contains(err.Error(), ") must be lowercase") {
@@ -241,7 +243,7 @@ func (d Dialect) badReference(status20 int, err error) *apiError {
 	return d.say(status20, text, err.Error())
 }
 
-// tooManyCPUs is what a create is refused with that wants more than there are.
+// tooManyCPUs is the error for a create that wants more CPUs than the host has.
 func (d Dialect) tooManyCPUs(cores int) *apiError {
 	if d == DockerV20 {
 		return badRequest("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cores, cores)
@@ -249,7 +251,7 @@ func (d Dialect) tooManyCPUs(cores int) *apiError {
 	return badRequest("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cores, cores)
 }
 
-// noSuchProgram is what a start says of a program that the image does not have.
+// noSuchProgram is the error of a start if the image does not have the program.
 func (d Dialect) noSuchProgram(path string) *apiError {
 	switch d {
 	case DockerV20:
@@ -273,12 +275,12 @@ func (d Dialect) portTaken(c *Container, endpointID, port string) *apiError {
 	}
 }
 
-// tellsEnd lists the events of a container's end in their order. stops is
-// whether a stop request waits for it.
+// tellsEnd lists the events of a container's end in their order. stops says whether a
+// stop request waits for the end.
 func (d Dialect) tellsEnd(stops bool) []events.Action {
 	switch {
 	case d == PodmanV4:
-		return []events.Action{events.ActionDie, "cleanup"} // engines tell of the latter once, twice, or not at all
+		return []events.Action{events.ActionDie, "cleanup"} // Podman sends cleanup once, twice, or not at all
 	case d == DockerV29 && stops:
 		return []events.Action{events.ActionStop, events.ActionDie}
 	default:
@@ -286,8 +288,8 @@ func (d Dialect) tellsEnd(stops bool) []events.Action {
 	}
 }
 
-// say picks Docker 20.10's words, or those of the others, as an error of the
-// status 400; Docker 20.10's has a status of its own.
+// say returns an error in the words of the dialect: text20 with the status status20 for
+// Docker 20.10, and text with the status 400 for all others.
 func (d Dialect) say(status20 int, text20, text string) *apiError {
 	if d == DockerV20 {
 		return apiErrorf(status20, "%s", text20)
@@ -295,33 +297,34 @@ func (d Dialect) say(status20 int, text20, text string) *apiError {
 	return badRequest("%s", text)
 }
 
-// badSignal is what a signal that is none is refused with.
+// badSignal is the error for a text that is no signal.
 func (d Dialect) badSignal(text string) *apiError {
 	return d.say(http.StatusBadRequest, "Invalid signal: "+text, "invalid signal: "+text)
 }
 
-// badJSON is what a body that cannot be read is refused with.
+// badJSON is the error for a body that cannot be decoded.
 func (d Dialect) badJSON(err error) *apiError {
 	return d.say(http.StatusInternalServerError, err.Error(), "invalid JSON: "+err.Error())
 }
 
-// badFilter is what a filter is refused with that is no JSON.
+// badFilter is the error for a filter that is no JSON.
 func (d Dialect) badFilter(err error) *apiError {
 	return d.say(http.StatusInternalServerError, err.Error(), "invalid filter")
 }
 
-// badTime is what a time is refused with. field has its quotes.
+// badTime is the error for a text that is no time. field is the name of the parameter, with
+// the quotes of the engine's text.
 func (d Dialect) badTime(field, text, seconds string) *apiError {
 	return d.say(http.StatusInternalServerError, fmt.Sprintf("strconv.ParseInt: parsing %q: invalid syntax", seconds),
 		fmt.Sprintf("invalid value for %s: invalid timestamp %q: invalid seconds %q: invalid syntax", field, text, seconds))
 }
 
-// badNumber is what a number is refused with.
+// badNumber is the error for a text that is no number.
 func (d Dialect) badNumber(err error) *apiError {
 	return d.say(http.StatusInternalServerError, err.Error(), err.Error())
 }
 
-// ambiguous is what an inspect of a network is refused with.
+// ambiguous is the error for an inspect if several networks have the name.
 func (d Dialect) ambiguous(name string, matches int) *apiError {
 	return d.say(http.StatusBadRequest, fmt.Sprintf("%d matches found based on name: network %s is ambiguous", matches, name),
 		fmt.Sprintf("network %s is ambiguous (%d matches found on name)", name, matches))

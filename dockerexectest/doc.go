@@ -1,44 +1,44 @@
 // Package dockerexectest is an in-memory Docker Engine for tests.
 //
-// It serves the Engine API over in-memory connections to a real client, so that
-// versions, headers, errors and streams are the client's own work. It runs no
-// process and opens no port. It ends with its test.
+// A real client speaks to it over in-memory connections. So versions, headers, errors
+// and streams pass through the client's own code. The engine runs no process and opens
+// no port. It ends with its test.
 //
 //	func TestJob(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) { // fake time: an hour takes no time
 //			engine := dockerexectest.New(t)
 //			engine.Image("example/job:1", dockerexectest.ExitAfter(time.Hour, 3))
 //			client := engine.Client()
-//			// … pull, create, start, wait: it exits with 3 an hour later
+//			// … pull, create, start, wait: the container exits with 3 an hour later
 //		})
 //	}
 //
 // # Programs
 //
-// A container runs a [Program], a Go function that its image brings:
-// [Exit], [ExitAfter], [UntilStopped], [IgnoreStop], [Print], or your own. It
-// sees its arguments, environment and signals in a [Process]; its return is the
-// exit code. [Engine.Image] puts an image into the registry, from which it can be
-// pulled; [Engine.LocalImage] puts it on the engine. An [ImageOption] says how
-// large it is, for which platform, who may pull it, how its health is checked.
+// A container runs a [Program]: a Go function that belongs to its image. Take [Exit],
+// [ExitAfter], [UntilStopped], [IgnoreStop], [Print], or a function of your own. The
+// function gets its arguments, environment and signals in a [Process], and returns the
+// exit code. [Engine.Image] puts an image into the registry, so that the engine can
+// pull it. [Engine.LocalImage] puts an image on the engine. An [ImageOption] sets, for
+// example, the image's size, its platforms, who may pull it, or its health check.
 //
 // # Containers
 //
-// [Engine.Container] finds a container by its name, and lets a test play the
-// world around it: [Container.Exit], [Container.OOM], [Container.Print],
+// [Engine.Container] finds a container by its name. Then a test can act on it from
+// outside: [Container.Exit], [Container.OOM], [Container.Print],
 // [Container.SetHealth], [Container.Pause], [Container.Rename],
-// [Container.RemoveByHand]. [Engine.AddContainer] adds one of somebody else's, in
-// the way of a name, say. [Container.Starts], [Container.Inspect] and
-// [Container.Log] tell what came of it, and [Engine.Requests] what was asked.
+// [Container.RemoveByHand]. [Engine.AddContainer] adds a container of somebody else,
+// for example to occupy a name. [Container.Starts], [Container.Inspect] and
+// [Container.Log] show the result. [Engine.Requests] lists the requests.
 //
 // # Faults
 //
-// [Engine.FailNext] and [Engine.FailAll] have requests fail, by a pattern such as
-// "POST /containers/*/start": [LoseAnswer], [Drop], [Refuse], [Slow], [CutBody],
-// [Garble]. A pattern that no request matches fails the test at its end.
-// [Engine.Down] and [Engine.Up] are an outage, [Engine.Hang] and [Engine.Resume]
-// an engine that does not answer, [Engine.Restart] one that is killed or upgraded.
-// Containers go on running through all of it.
+// [Engine.FailNext] and [Engine.FailAll] make requests fail that match a pattern, such
+// as "POST /containers/*/start". The faults are [LoseAnswer], [Drop], [Refuse], [Slow],
+// [CutBody] and [Garble]. If no request matches a pattern, the test fails at its end.
+// [Engine.Down] and [Engine.Up] begin and end an outage. Between [Engine.Hang] and
+// [Engine.Resume] the engine does not answer. [Engine.Restart] restarts or upgrades the
+// engine. Containers run on, except in a Restart without LiveRestore.
 //
 //	time.AfterFunc(5*time.Second, engine.Down)
 //	time.AfterFunc(30*time.Second, engine.Up)
@@ -46,22 +46,25 @@
 //
 // # What it answers
 //
-// It answers as a [Dialect]: Docker 29 by default, Docker 20.10, Podman 4. The
-// table of package [github.com/dockerexec/dockerexec/dockerexectest/conformance]
-// says what that is; it holds for running engines too, those of Docker. Where
-// engines do one of two things by chance, it does one always: no two events, and no
-// two lines of a log, have the same time; an event stream begins before its request
-// is answered; a start whose client leaves during it is carried out.
+// The engine answers as a [Dialect]: Docker 29 (the default), Docker 20.10 or Podman 4.
+// The table of package [github.com/dockerexec/dockerexec/dockerexectest/conformance]
+// lists the answers. Running Docker engines pass the same table. Where chance decides
+// what an engine does, this engine always does the same:
 //
-// It serves containers, images, networks, volumes, events, info, version, plugins
-// and ping. It does not serve exec, attach, copies, builds, updates, statistics,
-// swarm and prunes: such a request fails the test by its name, and so does a query
-// parameter that it does not know, so that no option is ignored in silence.
+//   - No two events, and no two lines of a log, have the same time.
+//   - An event stream begins before its request is answered.
+//   - A start is carried out even if its client leaves meanwhile.
 //
-// A request is carried out once its body has been read, also if its client has
-// left by then. A pull ends with its client, and Docker 29 does not begin a create
-// or a start whose client has left, unless the request is [Slow]. There are no files
-// of a host: every path for a bind mount exists, unless [Engine.RemoveHostPath] was
-// called. A paused program stands still when it prints or ends; what it computes
-// goes on.
+// The engine serves containers, images, networks, volumes, events, info, version,
+// plugins and ping. It does not serve exec, attach, copies, builds, updates, statistics,
+// swarm and prunes. A request that is not served fails the test, with the request's
+// name. So does a query parameter that is not known: no option is ignored in silence.
+//
+// A request is carried out once its body has been read, even if its client has left by
+// then. There are two exceptions. A pull ends when its client leaves. And Docker 29 does
+// not begin a create or a start whose client has left, unless the request is [Slow].
+//
+// The host has no files. For bind mounts every path exists, unless
+// [Engine.RemoveHostPath] has removed it. A paused program goes on until it prints or
+// ends. Only there it waits.
 package dockerexectest

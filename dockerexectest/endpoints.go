@@ -16,7 +16,7 @@ import (
 // endpoint is a container's place in a network. The engine's mu guards it.
 type endpoint struct {
 	network  string // its name
-	known    string // its ID, once it was joined: it is looked up by it from then on
+	known    string // the network's ID, from the first join on; later joins look the network up by this ID
 	settings network.EndpointSettings
 	joined   *networkState // nil unless the container runs
 	id, ip   string
@@ -25,7 +25,7 @@ type endpoint struct {
 
 func (p *endpoint) leave() { p.joined, p.id, p.ip, p.mac = nil, "", "", "" }
 
-// cidr is the address with the length of its prefix.
+// cidr returns the address with the length of its subnet's prefix; empty without an address.
 func (p *endpoint) cidr() string {
 	if p.ip == "" {
 		return ""
@@ -38,7 +38,7 @@ func (p *endpoint) cidr() string {
 	return p.ip + "/32"
 }
 
-// report is the endpoint as a container's inspect has it.
+// report returns the endpoint in the form of a container's inspect.
 func (p *endpoint) report(c *Container) *network.EndpointSettings {
 	report := p.settings
 	switch own := p.network != "bridge" && p.network != "host" && p.network != "none"; {
@@ -73,8 +73,8 @@ func (c *Container) endpointOn(n *networkState) *endpoint {
 	return nil
 }
 
-// planNetworks notes which networks a container joins when it starts. Whether
-// they exist is seen then. The caller holds mu.
+// planNetworks notes which networks a container joins when it starts. Podman checks now
+// whether they exist; Docker checks at the start. The caller holds mu.
 func (e *Engine) planNetworks(r *request, c *Container, config *network.NetworkingConfig) error {
 	var wanted map[string]*network.EndpointSettings
 	if config != nil {
@@ -126,11 +126,11 @@ func (e *Engine) planNetworks(r *request, c *Container, config *network.Networki
 	return nil
 }
 
-// joinNetworks is what a start does with the networks. The caller holds mu.
+// joinNetworks lets a container that starts join its networks. The caller holds mu.
 func (e *Engine) joinNetworks(c *Container) *apiError {
 	if err := e.publishPorts(c); err != nil {
 		if e.dialect == DockerV29 {
-			c.endpoints = nil // it starts without networks from then on
+			c.endpoints = nil // the next start joins no networks
 		}
 		return err
 	}
@@ -178,7 +178,7 @@ func (e *Engine) join(c *Container, p *endpoint, n *networkState) *apiError {
 	return nil
 }
 
-// leaveNetworks is what an end does with the networks. The caller holds mu.
+// leaveNetworks takes a container that has ended out of its networks. The caller holds mu.
 func (e *Engine) leaveNetworks(c *Container) {
 	for _, p := range c.endpoints {
 		if p.joined != nil {
@@ -189,8 +189,8 @@ func (e *Engine) leaveNetworks(c *Container) {
 	e.freePorts(c)
 }
 
-// address gives an address of a network away: the wanted one, or the next. The
-// caller holds mu.
+// address returns a free address of a network: wanted, or the first free one if wanted is
+// empty. The caller holds mu.
 func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 	taken := map[string]bool{}
 	for _, c := range e.order {
@@ -227,7 +227,8 @@ func (e *Engine) address(n *networkState, wanted string) (string, *apiError) {
 	return "", forbidden("no available IPv4 addresses on this network's address pools: %s (%s)", n.Name, n.ID)
 }
 
-// holds reports whether a subnet of the network has an address, which may be empty.
+// holds reports whether a subnet of the network contains address. For an empty address, and
+// for a network without subnets, it returns true.
 func (n *networkState) holds(address string) bool {
 	return address == "" || len(n.IPAM.Config) == 0 || slices.ContainsFunc(n.IPAM.Config, func(config network.IPAMConfig) bool {
 		prefix, prefixErr := netip.ParsePrefix(config.Subnet)
@@ -236,12 +237,12 @@ func (n *networkState) holds(address string) bool {
 	})
 }
 
-// outside29 is what Docker 29 says of an address that no subnet has.
+// outside29 returns Docker 29's words for an address that is in no subnet.
 func outside29(address string) string {
 	return "invalid endpoint settings:\nno configured subnet contains IP address " + address
 }
 
-// gatewayOf is the subnet's gateway, also where an inspect does not name it.
+// gatewayOf returns the subnet's gateway. If none is set, it is the first address.
 func gatewayOf(config network.IPAMConfig) string {
 	if prefix, err := netip.ParsePrefix(config.Subnet); err == nil && config.Gateway == "" {
 		return prefix.Masked().Addr().Next().String()
@@ -257,8 +258,8 @@ func macOf(ip string) string {
 	return net.HardwareAddr(addr).String()
 }
 
-// giveSubnets checks the subnets of a new network, and picks one if it has none.
-// The caller holds mu.
+// giveSubnets checks the subnets of a new network. For IPv4, and for IPv6, it picks a
+// subnet if the network needs one and has none. The caller holds mu.
 func (e *Engine) giveSubnets(n *networkState) *apiError {
 	overlaps := func(prefix netip.Prefix) bool {
 		for _, other := range e.networks {
@@ -357,7 +358,7 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 			return answer{}, forbidden("endpoint with name %s already exists in network %s", c.name, n.Name)
 		case p.network == n.Name && !c.running:
 			return answer{status: http.StatusOK}, nil
-		case p.network == n.Name: // from a connect that was refused
+		case p.network == n.Name: // a connect that was refused has left this endpoint
 			p.settings = settings
 			return answer{status: http.StatusOK}, orNil(e.join(c, p, n))
 		case p.network == "host":
@@ -376,14 +377,14 @@ func connectNetwork(e *Engine, r *request) (answer, error) {
 	if c.running {
 		refused = e.join(c, p, n)
 	}
-	if refused == nil || e.dialect == DockerV20 || e.dialect == DockerV29 && isSound { // kept also if it is refused
+	if refused == nil || e.dialect == DockerV20 || e.dialect == DockerV29 && isSound { // kept even if the join was refused
 		c.endpoints = append(c.endpoints, p)
 		slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.network, b.network) })
 	}
 	return answer{status: http.StatusOK}, orNil(refused)
 }
 
-// orNil is an error that is nil if there is none.
+// orNil returns err as an error. A nil *apiError becomes a nil error.
 func orNil(err *apiError) error {
 	if err == nil {
 		return nil

@@ -35,7 +35,7 @@ type Engine struct {
 	life     chan struct{} // closed when the engine's process ends, by Restart or Close
 	isDown   bool
 	hung     chan struct{} // not nil while the engine hangs; closed by Resume
-	isMute   bool          // the engine's process is not there: nothing is told of by an event
+	isMute   bool          // the engine's process is away: it sends no events
 
 	apiVersion, minAPIVersion string
 	info                      system.Info
@@ -45,17 +45,17 @@ type Engine struct {
 	clients                   []*engineapi.Client
 
 	lastStamp  int64 // nanoseconds
-	made       int   // for IDs
+	made       int   // counts what was made, for IDs, names and process IDs
 	events     eventLog
 	containers map[string]*Container // by ID
-	order      []*Container          // as created
+	order      []*Container          // the oldest first
 	names      map[string]*Container
 	registry   map[string]*registryImage // by normalised reference
-	images     []*localImage             // as they came
+	images     []*localImage             // the oldest first
 	pulls      map[string][]pullScript   // by normalised reference
-	networks   []*networkState           // as created
+	networks   []*networkState           // the oldest first
 	volumes    map[string]*volumeState
-	ports      map[string]*Container // published, as "8080/tcp"
+	ports      map[string]*Container // by published port, such as "8080/tcp"
 	missing    map[string]bool       // paths that the host does not have
 }
 
@@ -74,14 +74,14 @@ func WithMinAPIVersion(v string) Option { return func(e *Engine) { e.minAPIVersi
 // The default is [DockerV29].
 func WithDialect(d Dialect) Option { return func(e *Engine) { e.dialect = d } }
 
-// WithInfo sets what /info says. What is empty in it keeps its default: the
-// engine's name, 2 cores, 4 GB of memory, the plugins of a Linux engine.
+// WithInfo sets the answer of /info. Empty fields keep their defaults: the name
+// engine.test, 2 cores, 4 GiB of memory, the plugins of a Linux engine.
 func WithInfo(info system.Info) Option { return func(e *Engine) { e.info = info } }
 
-// New starts an engine, which ends with the test. If tb is nil, it ends with
+// New starts an engine, which ends with the test. If tb is nil, the engine ends with
 // [Engine.Close], and failures are written to standard error.
 //
-// In a bubble of testing/synctest it must be made inside the bubble.
+// A test with testing/synctest must call New inside its bubble.
 func New(tb testing.TB, opts ...Option) *Engine {
 	e := &Engine{
 		closed: make(chan struct{}), life: make(chan struct{}),
@@ -124,13 +124,13 @@ func isNilPointer(v any) bool {
 	return value.Kind() == reflect.Pointer && value.IsNil()
 }
 
-// Client returns a real client of the engine. Several share the engine. It
-// speaks the newest API version that both know, without a ping. The options come
-// after the engine's own; whatever host they name, the client dials this engine,
-// unless they bring an HTTP client with a transport of their own. It is closed
-// with the engine.
+// Client returns a real client of the engine. Each call makes a new one. Without a ping,
+// the client uses the newest API version that client and engine know. opts are applied
+// after the engine's own options. Even if opts name another host, the client dials this
+// engine, unless opts set an HTTP client with another transport. [Engine.Close] closes
+// the client.
 //
-// A request has a connection of its own: no connection is idle.
+// Each request has a connection of its own: no connection is idle.
 func (e *Engine) Client(opts ...engineapi.Opt) *engineapi.Client {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: e.dial}
 	all := []engineapi.Opt{
@@ -139,7 +139,7 @@ func (e *Engine) Client(opts ...engineapi.Opt) *engineapi.Client {
 	}
 	all = append(all, opts...)
 	all = append(all, func(*engineapi.Client) error {
-		transport.DialContext = e.dial // a host among the options set the transport's own
+		transport.DialContext = e.dial // an option with a host has replaced it
 		return nil
 	})
 	made, err := engineapi.NewClientWithOpts(all...)
@@ -156,13 +156,14 @@ func (e *Engine) Client(opts ...engineapi.Opt) *engineapi.Client {
 	return made
 }
 
-// Handler returns the engine as an HTTP handler, for a socket of your own. The
-// caller closes what it serves the handler on, before the engine is closed.
+// Handler returns the engine as an HTTP handler, for a server of your own. Close that
+// server before the engine.
 func (e *Engine) Handler() http.Handler { return http.HandlerFunc(e.serve) }
 
-// Close ends the engine: every program, request, stream and connection. It
-// returns when all their goroutines have ended, and reports each fault whose
-// pattern matched no request. [New] has the test call it. It may be called again.
+// Close ends the engine with all programs, requests, streams and connections. It returns
+// when all their goroutines have ended. If a program does not end within 10 seconds, or
+// no request has matched the pattern of a fault, the test fails. With a test, Close is
+// called at the test's end. Close may be called again.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	if e.isClosed {
@@ -208,7 +209,7 @@ func (e *Engine) stillRunning() []string {
 	return names
 }
 
-// waitFor reports whether the group was done in time.
+// waitFor waits for the group, and reports whether the group was done within limit.
 func waitFor(group *sync.WaitGroup, limit time.Duration) bool {
 	done := make(chan struct{})
 	go func() {
@@ -241,8 +242,8 @@ func (e *Engine) helper() {
 	}
 }
 
-// work runs what must have ended when Close returns. The caller holds mu; false
-// if the engine is closed.
+// work runs do in a goroutine for which Close waits. If the engine is closed, work returns
+// false and does not run do. The caller holds mu.
 func (e *Engine) work(do func()) bool {
 	if e.isClosed {
 		return false
@@ -251,7 +252,7 @@ func (e *Engine) work(do func()) bool {
 	return true
 }
 
-// endLife lets every request that is carried out give up. The caller holds mu.
+// endLife ends the engine's process, and with it all requests. The caller holds mu.
 func (e *Engine) endLife() {
 	close(e.life)
 	if e.hung != nil {
@@ -263,7 +264,7 @@ func (e *Engine) endLife() {
 	}
 }
 
-// now is the time of an event: no two have the same. The caller holds mu.
+// now returns the time. No two calls return the same. The caller holds mu.
 func (e *Engine) now() time.Time {
 	e.lastStamp = max(time.Now().UnixNano(), e.lastStamp+1)
 	return time.Unix(0, e.lastStamp).UTC()
@@ -276,7 +277,7 @@ func (e *Engine) newID(kind string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Container returns the container of a name, or nil if there is none.
+// Container returns the container with a name, or nil if there is none.
 func (e *Engine) Container(name string) *Container {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -290,7 +291,7 @@ func (e *Engine) Containers() []*Container {
 	return slices.Clone(e.order)
 }
 
-// sleep waits, and reports whether the engine's process was there all the time.
+// sleep waits for d. If life is closed first, sleep returns false at once.
 func (e *Engine) sleep(d time.Duration, life <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -302,7 +303,7 @@ func (e *Engine) sleep(d time.Duration, life <-chan struct{}) bool {
 	}
 }
 
-// signal wakes all who wait for a change. The engine's mu guards it.
+// signal wakes all goroutines that wait for a change. The engine's mu guards it.
 type signal struct{ ch chan struct{} }
 
 // wait returns the channel that the next raise closes.

@@ -20,10 +20,10 @@ const (
 	eventPatience = 100 * time.Millisecond // for a client whose queue is full
 )
 
-// eventLog is the engine's past events, and who follows.
+// eventLog has the engine's past events, and the clients that follow new ones.
 type eventLog struct {
 	ring      []events.Message
-	last      int64 // time of the latest, in nanoseconds
+	last      int64 // time of the latest event, in nanoseconds
 	followers map[*follower]bool
 }
 
@@ -31,11 +31,11 @@ type eventLog struct {
 type follower struct {
 	passes  func(events.Message) bool
 	queue   []events.Message
-	taken   time.Time // when the client last took one
+	taken   time.Time // when the client last took events
 	arrived signal
 }
 
-// emit has an event happen. The caller holds mu.
+// emit keeps an event and queues it for all followers. The caller holds mu.
 func (e *Engine) emit(kind events.Type, action events.Action, id string, attributes map[string]string) {
 	e.lastStamp = max(e.lastStamp, e.events.last+999) // events are so far apart that rounded times differ
 	now := e.now()
@@ -60,7 +60,7 @@ func (e *Engine) emit(kind events.Type, action events.Action, id string, attribu
 			continue
 		}
 		if len(f.queue) >= eventQueue && time.Since(f.taken) >= eventPatience {
-			continue // lost without a trace
+			continue // the client loses the event, and is not told
 		}
 		if len(f.queue) == 0 {
 			f.taken = time.Now()
@@ -70,7 +70,7 @@ func (e *Engine) emit(kind events.Type, action events.Action, id string, attribu
 	}
 }
 
-// emit has an event of the container happen. Its labels override attributes, as
+// emit emits an event of the container. The container's labels override attributes, as
 // with engines. The caller holds mu.
 func (c *Container) emit(action events.Action, attributes map[string]string) {
 	all := map[string]string{}
@@ -115,7 +115,7 @@ func serveEvents(e *Engine, r *request) (answer, error) {
 	}
 	onlyPast := !until.IsZero() && until.Before(time.Now())
 	if !onlyPast {
-		// Subscribed before the answer, so that a client that has it misses nothing.
+		// Follow before the answer: a client that has the answer then misses no event.
 		if e.events.followers == nil {
 			e.events.followers = map[*follower]bool{}
 		}
@@ -128,8 +128,9 @@ func serveEvents(e *Engine, r *request) (answer, error) {
 	}}, nil
 }
 
-// pastEvents are those of the ring, from since on, inclusive. An older event
-// among them ends the search. The caller holds mu.
+// pastEvents returns the kept events from since to until, both inclusive. The search goes
+// back from the newest event, and ends at the first event before since. The caller holds
+// mu.
 func (e *Engine) pastEvents(passes func(events.Message) bool, since, until time.Time) []events.Message {
 	var found []events.Message
 	for _, m := range slices.Backward(e.events.ring) {
@@ -182,9 +183,9 @@ func (e *Engine) sendEvents(w io.Writer, r *request, f *follower, until time.Tim
 	}
 }
 
-// encodeRounded encodes an event as Docker 29 does for API versions below 1.52: it
-// adds the fields of older clients, and where there are any, times lose their last
-// digits by it.
+// encodeRounded encodes an event as Docker 29 does for API versions below 1.52. There the
+// events of containers and images also have the fields of older clients. The times of
+// these events lose their last digits.
 func encodeRounded(encoder *json.Encoder, m events.Message) error {
 	text, err := json.Marshal(m)
 	if err != nil || m.Type != events.ContainerEventType && m.Type != events.ImageEventType {
@@ -202,7 +203,7 @@ func (d Dialect) passes(args filters.Args, m events.Message) bool {
 	if d == PodmanV4 {
 		for _, label := range args.Get("label") {
 			if !strings.Contains(label, "=") {
-				return false // ignored, and then nothing comes
+				return false // with a label that has no value, Podman sends nothing
 			}
 		}
 		if m.Type == events.ContainerEventType && args.Contains("event") {
@@ -251,8 +252,8 @@ func withoutTag(ref string) string {
 	return reference.FamiliarName(named)
 }
 
-// timeOf reads a query parameter that is "SECONDS.NANOSECONDS". "" and "0" differ:
-// only "" is the zero time. quoted is its name in an error.
+// timeOf reads a query parameter that is "SECONDS.NANOSECONDS". "" and "0" differ: only
+// "" is the zero time. quoted is the parameter's name in an error.
 func (e *Engine) timeOf(r *request, name, quoted string) (time.Time, error) {
 	text := r.query.Get(name)
 	if text == "" {

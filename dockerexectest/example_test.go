@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
+
 	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 

@@ -2,6 +2,7 @@ package dockerexectest
 
 import (
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -27,7 +28,7 @@ const (
 	garble
 )
 
-// LoseAnswer carries the request out, and closes the connection before the answer.
+// LoseAnswer carries the request out, but closes the connection before the answer.
 func LoseAnswer() Fault { return Fault{kind: loseAnswer} }
 
 // Drop closes the connection. The request is not carried out.
@@ -38,14 +39,13 @@ func Refuse(status int, message string) Fault {
 	return Fault{kind: refuse, status: status, message: message}
 }
 
-// Slow has the engine take that long before it carries the request out, which it
-// does also if the client has left by then. A container whose removal is slow is
-// in removal meanwhile.
+// Slow makes the engine wait for d before it carries the request out. The request is
+// carried out even if the client has left by then. During a slow removal, the container
+// has the state removing.
 func Slow(d time.Duration) Fault { return Fault{kind: slow, wait: d} }
 
-// CutBody closes the connection after so many bytes of the answer's body. It is
-// for pulls, logs and events, and cuts other answers too. An answer that ends
-// before is whole.
+// CutBody closes the connection after that many bytes of the answer's body. It is meant
+// for pulls, logs and events, but cuts all answers. A shorter answer is whole.
 func CutBody(after int) Fault { return Fault{kind: cutBody, bytes: max(after, 0)} }
 
 // Garble carries the request out, and answers with the right status and a body
@@ -62,21 +62,21 @@ type armedFault struct {
 	isOver  bool
 }
 
-// FailNext has the next request that matches a pattern fail. Several queue up:
-// each request takes the first that matches it, those of [Engine.FailAll] after
-// these.
+// FailNext makes the next request fail that matches a pattern. Faults queue up: each
+// request takes the first fault whose pattern matches. It takes a fault of
+// [Engine.FailAll] only if no fault of FailNext matches.
 //
-// A pattern is a method and a path without the API version, in which "*" stands
-// for any text: "POST /containers/*/start", "GET *", "*". If no request has
-// matched it when the engine ends, the test fails.
+// A pattern is a method and a path without the API version. "*" stands for any text that
+// is not empty: "POST /containers/*/start", "GET *", "*". If no request matches the
+// pattern until the engine ends, the test fails.
 func (e *Engine) FailNext(request string, f Fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.faults = append(e.faults, &armedFault{pattern: request, matches: matcher(request), fault: f, isOnce: true})
 }
 
-// FailAll has every request that matches a pattern fail, until stop is called.
-// See [Engine.FailNext] for patterns. stop may be called again.
+// FailAll makes every request fail that matches a pattern, until stop is called. See
+// [Engine.FailNext] for patterns. stop may be called again.
 func (e *Engine) FailAll(request string, f Fault) (stop func()) {
 	armed := &armedFault{pattern: request, matches: matcher(request), fault: f}
 	e.mu.Lock()
@@ -104,7 +104,7 @@ func (e *Engine) takeFault(method, path string) Fault {
 	return Fault{}
 }
 
-// unusedFaults are the patterns that no request has matched. The caller holds mu.
+// unusedFaults returns the patterns that no request has matched. The caller holds mu.
 func (e *Engine) unusedFaults() []string {
 	var patterns []string
 	for _, armed := range e.faults {
@@ -115,15 +115,15 @@ func (e *Engine) unusedFaults() []string {
 	return patterns
 }
 
-// failBefore does what a fault does before the request is carried out. If that
-// is all, isOver is true.
+// failBefore does what a fault does before the request is carried out. isOver says that a
+// is the answer, and that the request is not carried out.
 func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
 	switch kind := r.fault.kind; {
 	case kind == drop:
 		panic(http.ErrAbortHandler)
 	case kind == refuse:
 		return e.refusal(r, &apiError{status: r.fault.status, message: r.fault.message}), true
-	case kind == slow && r.method != http.MethodDelete: // a removal takes its time itself
+	case kind == slow && !(r.method == http.MethodDelete && strings.HasPrefix(r.path, "/containers/")): // removeContainer waits itself
 		if !e.sleep(r.fault.wait, r.life) {
 			panic(http.ErrAbortHandler)
 		}

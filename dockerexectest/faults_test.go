@@ -12,10 +12,12 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func contextWithTimeout(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
@@ -61,6 +63,26 @@ func TestFaults(t *testing.T) {
 			assert.Equal(t, 1, e.Container("web").Starts())
 		})
 	}
+}
+
+// A removal is as slow as another request, whatever it removes.
+func TestASlowRemoval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := dockerexectest.New(t)
+		c := e.Client()
+		e.LocalImage("example/web:1", nil)
+		create(t, c, "web", "example/web:1")
+		_, err := c.NetworkCreate(t.Context(), "backend", network.CreateOptions{})
+		require.NoError(t, err)
+		e.FailAll("DELETE *", dockerexectest.Slow(time.Minute))
+		began := time.Now()
+		require.NoError(t, c.ContainerRemove(t.Context(), "web", container.RemoveOptions{}))
+		assert.Equal(t, time.Minute, time.Since(began))
+		require.NoError(t, c.NetworkRemove(t.Context(), "backend"))
+		assert.Equal(t, 2*time.Minute, time.Since(began))
+		assert.Empty(t, e.Containers())
+		assert.NotContains(t, e.Networks(), "backend")
+	})
 }
 
 // The client does not repeat a request by itself: a GET that is dropped fails.

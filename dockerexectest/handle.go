@@ -7,9 +7,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// AddContainer has somebody else create and start a container, which runs until
-// it is stopped. Its image is not on the engine. If the name is taken, the test
-// fails and the result is the container that has it.
+// AddContainer adds a container of somebody else. It is started, and runs until it is
+// stopped. Its image is not on the engine. If the name is taken, the test fails, and the
+// result is the container that has the name.
 func (e *Engine) AddContainer(name string, labels map[string]string) *Container {
 	e.mu.Lock()
 	holder := e.names[name]
@@ -38,8 +38,8 @@ func (c *Container) Name() string {
 // ID returns the container's ID.
 func (c *Container) ID() string { return c.id }
 
-// Exit ends the container by itself, with a code. It does nothing if the
-// container does not run.
+// Exit ends the container with a code, as if its program had returned. It does nothing if
+// the container does not run.
 func (c *Container) Exit(code int) {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
@@ -48,8 +48,8 @@ func (c *Container) Exit(code int) {
 	}
 }
 
-// OOM ends the container as the kernel does when it takes too much memory. It
-// does nothing if the container does not run.
+// OOM ends the container as the kernel does if a container takes too much memory. It does
+// nothing if the container does not run.
 func (c *Container) OOM() { c.endByOOM(nil) }
 
 // Print writes a line, with a newline, to "stdout" or "stderr". The test fails if
@@ -77,10 +77,9 @@ func (c *Container) Print(stream, line string) {
 	fmt.Fprintln(w, line)
 }
 
-// SetHealth sets what the container's health check finds from now on: "healthy"
-// or "unhealthy", at once and whatever the check would say, until the next start.
-// It also works for a container without a check. It does nothing if the container
-// does not run.
+// SetHealth sets the container's health status to "healthy" or "unhealthy" at once. Until
+// the next start, the results of the health check do not count. SetHealth also works for a
+// container without a check. It does nothing if the container does not run.
 func (c *Container) SetHealth(status string) {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
@@ -89,8 +88,8 @@ func (c *Container) SetHealth(status string) {
 	}
 }
 
-// Pause stops the container's process, as by hand. It does nothing unless the
-// container runs.
+// Pause pauses the container, as if somebody did it by hand. It does nothing if the
+// container does not run.
 func (c *Container) Pause() {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
@@ -99,7 +98,7 @@ func (c *Container) Pause() {
 	}
 }
 
-// Unpause ends what Pause began.
+// Unpause lets a paused container go on.
 func (c *Container) Unpause() {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
@@ -108,8 +107,8 @@ func (c *Container) Unpause() {
 	}
 }
 
-// Rename gives the container another name, as by hand. The test fails if the
-// name is taken.
+// Rename gives the container another name, as if somebody did it by hand. The test fails
+// if the name is taken or not valid.
 func (c *Container) Rename(name string) {
 	c.engine.mu.Lock()
 	err := c.rename(name)
@@ -133,8 +132,8 @@ func (c *Container) RemoveByHand() {
 	c.removing = false
 }
 
-// SetDead has the container be what is left after a removal that failed. It is
-// killed if it runs.
+// SetDead gives the container the state dead, as after a removal that failed. If the
+// container runs, SetDead kills it.
 func (c *Container) SetDead() {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
@@ -150,19 +149,19 @@ func (c *Container) Starts() int {
 	return c.starts
 }
 
-// Inspect returns what an inspect says of the container, also after its removal.
+// Inspect returns the answer to an inspect of the container, also after its removal.
 func (c *Container) Inspect() container.InspectResponse {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
 	return c.inspect()
 }
 
-// Log returns what the container has printed to stdout and stderr, as it came.
+// Log returns what the container has printed to stdout and stderr, in the order of time.
 func (c *Container) Log() string {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
 	return c.log.text()
 }
 
-// stamp is a time as an inspect has it.
+// stamp returns a time in the form of an inspect.
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -13,7 +13,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 )
 
-// Defaults of engines, and how much they keep.
+// The defaults of engines, and how much of the results they keep.
 const (
 	probeInterval      = 30 * time.Second
 	probeTimeout       = 30 * time.Second
@@ -28,12 +28,12 @@ type health struct {
 	status   container.HealthStatus
 	streak   int
 	log      []*container.HealthcheckResult
-	override container.HealthStatus // by SetHealth; empty: the check decides
+	override container.HealthStatus // set by SetHealth; empty: the check decides
 	quit     chan struct{}          // closed when the monitor must end; nil: none runs
-	execID   string                 // of the check that runs; empty: none does
+	execID   string                 // of the check that runs; empty: no check runs
 }
 
-// report is the health as an inspect has it; nil without a check.
+// report returns the health in the form of an inspect; nil without a check.
 func (h *health) report() *container.Health {
 	if h == nil {
 		return nil
@@ -41,10 +41,10 @@ func (h *health) report() *container.Health {
 	return &container.Health{Status: h.status, FailingStreak: h.streak, Log: slices.Clone(h.log)}
 }
 
-// probeArgs is the command of the container's check; nil if it has none.
+// probeArgs returns the command of the container's check; nil if none is run.
 func (c *Container) probeArgs() []string {
 	check := c.config.Healthcheck
-	if check == nil || len(check.Test) < 2 || c.engine.dialect == PodmanV4 { // nobody runs checks there
+	if check == nil || len(check.Test) < 2 || c.engine.dialect == PodmanV4 { // Podman runs no checks by itself
 		return nil
 	}
 	switch check.Test[0] {
@@ -56,7 +56,7 @@ func (c *Container) probeArgs() []string {
 	return nil
 }
 
-// startHealth is what a start does. The caller holds mu.
+// startHealth begins the checks of a container that starts. The caller holds mu.
 func (c *Container) startHealth() {
 	if c.probeArgs() == nil {
 		c.health = nil
@@ -70,8 +70,8 @@ func (c *Container) startHealth() {
 	c.resumeHealth()
 }
 
-// pauseHealth ends the monitor. The container is unhealthy without one, and no
-// event says so. The caller holds mu.
+// pauseHealth ends the monitor. A container whose monitor was ended is unhealthy; no event
+// tells of that. The caller holds mu.
 func (c *Container) pauseHealth() {
 	if h := c.health; h != nil && h.quit != nil {
 		close(h.quit)
@@ -81,11 +81,11 @@ func (c *Container) pauseHealth() {
 	}
 }
 
-// stopHealth is what an end does.
+// stopHealth ends the checks of a container that has ended.
 func (c *Container) stopHealth() { c.pauseHealth() }
 
-// resumeHealth runs the monitor, if there is anything to look at. The caller
-// holds mu.
+// resumeHealth starts the monitor, if the container has a check and runs unpaused. The
+// caller holds mu.
 func (c *Container) resumeHealth() {
 	h, args := c.health, c.probeArgs()
 	if h == nil || h.quit != nil || args == nil || c.run == nil || c.paused {
@@ -193,7 +193,7 @@ func (c *Container) probe(r *run, args []string, quit <-chan struct{}) *containe
 	return result
 }
 
-// probeEnds tells of the end of the check that runs, if one does.
+// probeEnds emits the end of the check that runs, if a check runs.
 func (c *Container) probeEnds(code int) {
 	if c.health.execID != "" {
 		c.emit(events.ActionExecDie, map[string]string{"execID": c.health.execID, "exitCode": strconv.Itoa(code)})
@@ -201,7 +201,7 @@ func (c *Container) probeEnds(code int) {
 	}
 }
 
-// found takes a result in. The caller holds mu.
+// found changes the health by a check's result. The caller holds mu.
 func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	h, check := c.health, c.config.Healthcheck
 	before := h.status
@@ -226,7 +226,7 @@ func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	c.tellHealth(before)
 }
 
-// overrideHealth is SetHealth. The caller holds mu; the container runs.
+// overrideHealth does the work of SetHealth. The caller holds mu. The container runs.
 func (c *Container) overrideHealth(status container.HealthStatus) {
 	if c.health == nil {
 		c.health = &health{}
@@ -243,8 +243,8 @@ func (c *Container) tellHealth(before container.HealthStatus) {
 	}
 }
 
-// probeBuffer keeps the beginning of a check's output. A check may write on when
-// its time is over.
+// probeBuffer keeps the beginning of a check's output. Its mu guards it, because a check
+// may still write after its time-out.
 type probeBuffer struct {
 	mu   sync.Mutex
 	kept bytes.Buffer

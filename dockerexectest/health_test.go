@@ -9,9 +9,10 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func checked(check container.HealthConfig) func(*container.Config, *container.HostConfig) {

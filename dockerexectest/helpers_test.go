@@ -12,9 +12,10 @@ import (
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -16,22 +16,21 @@ type imageSpec struct {
 	layers      []int64
 	executables []string
 	credentials []string // user, password; empty: everybody may pull
-	limited     int      // pulls that are refused for their number
+	limited     int      // how many pulls the rate limit still refuses
 	pullTime    time.Duration
 	stallAfter  int64 // bytes; negative: never
 }
 
-// WithLayers sets the sizes of the layers, in bytes. The default is one of 1 MiB.
+// WithLayers sets the sizes of the layers, in bytes. The default is one layer of 1 MiB.
 func WithLayers(sizes ...int64) ImageOption { return func(s *imageSpec) { s.layers = sizes } }
 
-// WithPlatforms sets for which platforms the image is, such as "linux/arm64".
-// The default is linux/amd64, the engine's own.
+// WithPlatforms sets the platforms of the image, such as "linux/arm64". The default is
+// linux/amd64, the engine's own.
 func WithPlatforms(platforms ...string) ImageOption {
 	return func(s *imageSpec) { s.platforms = platforms }
 }
 
-// WithHealthcheck sets the image's health check. If its Test is empty, it is
-// CMD /health.
+// WithHealthcheck sets the image's health check. An empty Test becomes CMD /health.
 func WithHealthcheck(check container.HealthConfig) ImageOption {
 	return func(s *imageSpec) {
 		if len(check.Test) == 0 {
@@ -41,8 +40,9 @@ func WithHealthcheck(check container.HealthConfig) ImageOption {
 	}
 }
 
-// WithProbe sets what health checks run, the image's and the container's own.
-// Args is the check's command; 0 is healthy. The default finds health always.
+// WithProbe sets the program of health checks, both the image's and the container's own.
+// The check's command is in [Process.Args]. The program returns 0 if the container is
+// healthy. The default always returns 0.
 func WithProbe(p Program) ImageOption { return func(s *imageSpec) { s.probe = p } }
 
 // WithStopSignal sets the signal that a stop sends, such as "SIGUSR1".
@@ -50,7 +50,7 @@ func WithStopSignal(name string) ImageOption {
 	return func(s *imageSpec) { s.config.StopSignal = name }
 }
 
-// WithVolumes sets the paths for which each container gets a volume.
+// WithVolumes sets the paths at which each container gets an anonymous volume.
 func WithVolumes(paths ...string) ImageOption {
 	return func(s *imageSpec) {
 		s.config.Volumes = map[string]struct{}{}
@@ -77,12 +77,12 @@ func WithCredentials(user, password string) ImageOption {
 	return func(s *imageSpec) { s.credentials = []string{user, password} }
 }
 
-// WithRateLimit has the registry refuse so many pulls, as too many, before it
-// allows one.
+// WithRateLimit makes the registry refuse the first pulls because of a rate limit. refused
+// is their number.
 func WithRateLimit(refused int) ImageOption { return func(s *imageSpec) { s.limited = refused } }
 
 // WithPullTime sets how long a pull downloads. The default is no time.
 func WithPullTime(d time.Duration) ImageOption { return func(s *imageSpec) { s.pullTime = d } }
 
-// WithStall has each pull stand still after so many bytes, until its client leaves.
+// WithStall makes each pull stand still after that many bytes, until its client leaves.
 func WithStall(after int64) ImageOption { return func(s *imageSpec) { s.stallAfter = after } }

@@ -49,9 +49,9 @@ type localImage struct {
 	digests []string
 }
 
-// Image puts an image into the registry, from which the engine can pull it. Its
-// containers run p. A reference that is there already names the new image from
-// now on, as a tag that is moved. A reference that is none fails the test.
+// Image puts an image into the registry, so that the engine can pull it. Its containers
+// run p. If the registry has ref already, ref names the new image from now on, like a tag
+// that is moved. The test fails if ref is not valid.
 func (e *Engine) Image(ref string, p Program, opts ...ImageOption) {
 	e.mu.Lock()
 	_, err := e.publish(ref, p, opts)
@@ -86,8 +86,8 @@ func (e *Engine) LocalImage(ref string, p Program, opts ...ImageOption) {
 	}
 }
 
-// Images returns the references of the images on the engine: tags, and digests
-// of those without a tag.
+// Images returns the references of the images on the engine: their tags, or the digests
+// of an image without a tag.
 func (e *Engine) Images() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -101,7 +101,7 @@ func (e *Engine) Images() []string {
 	return refs
 }
 
-// publish makes an image of the registry. The caller holds mu.
+// publish makes an image and puts it into the registry. The caller holds mu.
 func (e *Engine) publish(ref string, p Program, opts []ImageOption) (*registryImage, error) {
 	named, err := parseRef(ref)
 	if err != nil {
@@ -133,7 +133,7 @@ func (e *Engine) publish(ref string, p Program, opts []ImageOption) (*registryIm
 	return made, nil
 }
 
-// parseRef normalises a reference; one without tag and digest gets "latest".
+// parseRef normalises a reference. Without a tag and a digest it gets the tag latest.
 func parseRef(ref string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -142,12 +142,12 @@ func parseRef(ref string) (reference.Named, error) {
 	return reference.TagNameOnly(named), nil
 }
 
-// store puts pulled content on the engine. It reports whether it is new there.
-// The caller holds mu.
+// store puts pulled content on the engine. It reports whether the content or its reference
+// is new there. The caller holds mu.
 func (e *Engine) store(from *registryImage, c *content, named reference.Named) bool {
 	id := c.id
 	if e.dialect == DockerV29 {
-		id = from.digest // the containerd store's
+		id = from.digest // in the containerd store
 	}
 	familiar := reference.FamiliarString(named)
 	if _, isDigest := named.(reference.Digested); isDigest {
@@ -177,7 +177,7 @@ func (e *Engine) store(from *registryImage, c *content, named reference.Named) b
 	return isNew
 }
 
-// is reports whether a reference, an ID, or an ID's beginning names the image.
+// is reports whether ref names the image: a reference, an ID, or the beginning of an ID.
 func (i *localImage) is(ref string) bool {
 	if i.id == "" {
 		return false
@@ -206,8 +206,8 @@ func (e *Engine) findImage(ref string) *localImage {
 	return nil
 }
 
-// fullPlatform completes a platform as engines do: one name alone is an architecture, of
-// the engine's own system.
+// fullPlatform completes a platform as engines do. A platform without a slash is an
+// architecture of the engine's own system.
 func fullPlatform(platform string) string {
 	if platform == "" || strings.Contains(platform, "/") {
 		return platform
@@ -215,7 +215,7 @@ func fullPlatform(platform string) string {
 	return "linux/" + platform
 }
 
-// imageToRun is what a create does to find its image. The caller holds mu.
+// imageToRun finds the image of a create on the engine. The caller holds mu.
 func (e *Engine) imageToRun(ref, platform string) (*localImage, error) {
 	found := e.findImage(ref)
 	if found == nil {
@@ -236,7 +236,7 @@ func (e *Engine) imageToRun(ref, platform string) (*localImage, error) {
 	return found, nil
 }
 
-// fill completes a container's configuration by the image's.
+// fill completes a container's configuration from the image's.
 func (i *localImage) fill(c *container.Config) {
 	from := &i.config
 	if len(c.Entrypoint) == 0 {
@@ -337,7 +337,7 @@ func inspectImage(e *Engine, r *request) (answer, error) {
 	}}, nil
 }
 
-// familiarOf is a reference as an engine's error names it.
+// familiarOf returns a reference in the form of an engine's errors.
 func familiarOf(ref string) string {
 	if named, err := parseRef(ref); err == nil {
 		return reference.FamiliarString(named)

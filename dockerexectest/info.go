@@ -9,7 +9,7 @@ import (
 	"github.com/docker/docker/api/types/system"
 )
 
-// fillInfo sets what the user has left open.
+// fillInfo sets the defaults of the fields that are empty.
 func (e *Engine) fillInfo() {
 	i := &e.info
 	set := func(field *string, value string) {
@@ -75,18 +75,18 @@ func serveInfo(e *Engine, _ *request) (answer, error) {
 			info.ContainersPaused++
 		case c.running:
 			info.ContainersRunning++
-		case c.startedAt.IsZero() && e.dialect == PodmanV4: // counted nowhere
+		case c.startedAt.IsZero() && e.dialect == PodmanV4: // Podman does not count it
 		default:
 			info.ContainersStopped++
 		}
 	}
 	if e.dialect == PodmanV4 {
-		info.ID = e.newID("engine")[:36] // another one each time
+		info.ID = e.newID("engine")[:36] // Podman answers with a new ID each time
 	}
 	return answer{status: http.StatusOK, body: info}, nil
 }
 
-// Info returns what /info says, but for the counts of containers and images.
+// Info returns the answer of /info, without the numbers of containers and images.
 func (e *Engine) Info() system.Info {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -122,7 +122,7 @@ func servePing(e *Engine, _ *request) (answer, error) {
 	return answer{status: http.StatusOK, body: "OK", header: header}, nil
 }
 
-// servePlugins is GET /plugins: those that are plugins, not drivers of the engine.
+// servePlugins is GET /plugins. It lists managed plugins only: there are none.
 func servePlugins(e *Engine, r *request) (answer, error) {
 	if _, err := e.filters(r); err != nil {
 		return answer{}, err

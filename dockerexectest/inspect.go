@@ -25,7 +25,7 @@ func inspectContainer(e *Engine, r *request) (answer, error) {
 	return answer{status: http.StatusOK, body: c.inspect()}, nil
 }
 
-// inspect is the engine's record of a container. The caller holds mu.
+// inspect returns the answer to an inspect of the container. The caller holds mu.
 func (c *Container) inspect() container.InspectResponse {
 	config, hostConfig := c.config, c.hostConfig
 	config.Labels = labels(config.Labels)
@@ -51,11 +51,11 @@ func (c *Container) inspect() container.InspectResponse {
 	return container.InspectResponse{ContainerJSONBase: base, Config: &config, Mounts: c.mountPoints(), NetworkSettings: settings}
 }
 
-// mountPoints are the mounts as an inspect has them. The caller holds mu.
+// mountPoints returns the mounts in the form of an inspect. The caller holds mu.
 func (c *Container) mountPoints() []container.MountPoint {
 	mounts := slices.Clone(c.mounts)
 	for i, m := range mounts {
-		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // a bind of a path alone
+		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // only a path, no source
 			mounts[i].Name = ""
 		}
 	}
@@ -113,8 +113,8 @@ func listContainers(e *Engine, r *request) (answer, error) {
 	return answer{status: http.StatusOK, body: list}, nil
 }
 
-// isListed reports whether a list has the container that is not one of all. The
-// caller holds mu.
+// isListed reports whether a list without the parameter all has the container. The caller
+// holds mu.
 func (c *Container) isListed() bool {
 	return (c.running || c.restarting) && !(c.paused && c.engine.dialect == PodmanV4)
 }
@@ -154,7 +154,7 @@ func (e *Engine) passesList(c *Container, args filters.Args, since, before []str
 		})
 }
 
-// summary is a container in a list. The caller holds mu.
+// summary returns the container in the form of a list. The caller holds mu.
 func (c *Container) summary() container.Summary {
 	s := container.Summary{
 		ID: c.id, Names: []string{"/" + c.name}, Image: c.config.Image, ImageID: c.image.id, Created: c.created.Unix(),
@@ -168,7 +168,7 @@ func (c *Container) summary() container.Summary {
 	}
 	s.HostConfig.NetworkMode = string(c.hostConfig.NetworkMode)
 	if i := c.engine.findImage(c.config.Image); c.image.id != "" && i != c.image {
-		s.Image = c.image.id // the reference names another one now, or none
+		s.Image = c.image.id // now the reference names another image, or none
 	}
 	for _, p := range c.endpoints {
 		s.NetworkSettings.Networks[p.network] = p.report(c)

@@ -34,8 +34,8 @@ func startContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, c.start()
 }
 
-// givesUp reports whether the client of a create or a start has left already:
-// Docker 29 does neither then.
+// givesUp reports whether the engine gives up a create or a start because the client has
+// left. Only Docker 29 does so.
 func (e *Engine) givesUp(r *request) bool {
 	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
 }
@@ -53,14 +53,16 @@ func (c *Container) start() error {
 		}
 		return err
 	}
-	if err := e.checkHostPaths(c); err != nil {
-		return fail(128, err)
+	for _, m := range c.hostConfig.Mounts {
+		if err := e.checkHostPath(m); err != nil {
+			return fail(128, err)
+		}
 	}
 	args := slices.Concat([]string(c.config.Entrypoint), []string(c.config.Cmd))
 	mount := func() { e.emitMounts(c, events.ActionMount) }
 	if e.dialect == DockerV29 {
 		mount()
-		if err := c.checkProgram(args); err != nil { // seen before the networks are joined
+		if err := c.checkProgram(args); err != nil { // checked before the networks are joined
 			for _, p := range c.endpoints {
 				if n, _ := e.findNetwork(p.network); n != nil {
 					e.emitNetwork(n, events.ActionDisconnect, c.id)
@@ -115,8 +117,7 @@ func (c *Container) checkProgram(args []string) *apiError {
 	return nil
 }
 
-// end is what the engine does when a run is over. Only the first call of a run
-// does something. The caller holds mu.
+// end ends a run. A second call for the same run does nothing. The caller holds mu.
 func (c *Container) end(r *run, code int) {
 	if r.hasEnded {
 		return
@@ -128,7 +129,7 @@ func (c *Container) end(r *run, code int) {
 	}
 	r.kill()
 	if code < 0 || code > 255 {
-		code &= 0xff // as the kernel has it
+		code &= 0xff // the kernel keeps 8 bits
 	}
 	c.run, c.running, c.paused, c.pid, c.exitCode = nil, false, false, 0, code
 	c.finishedAt = e.now()
@@ -193,7 +194,8 @@ func (c *Container) afterEnd(code int, ran time.Duration) {
 	}
 }
 
-// endByOOM ends the container as the kernel does.
+// endByOOM ends the run r as the kernel does if a container takes too much memory. nil is
+// the current run.
 func (c *Container) endByOOM(r *run) {
 	e := c.engine
 	e.mu.Lock()
@@ -211,7 +213,8 @@ func (c *Container) endByOOM(r *run) {
 	c.end(r, 137)
 }
 
-// send sends a signal to the container's process. The caller holds mu; it runs.
+// send sends a signal to the container's process. The container runs, or waits for its
+// restart. The caller holds mu.
 func (c *Container) send(s syscall.Signal) {
 	isStop := c.config.StopSignal == "" || s == stopSignalOf(c.config.StopSignal) || s == sigKILL
 	if isStop && !c.engine.isMute {
@@ -221,7 +224,7 @@ func (c *Container) send(s syscall.Signal) {
 		c.restarting = false
 		return
 	}
-	if c.engine.dialect != PodmanV4 { // which tells of kills alone that are asked for
+	if c.engine.dialect != PodmanV4 { // Podman emits only the kills of kill requests
 		c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
 	}
 	if isStop && c.paused {
@@ -233,11 +236,11 @@ func (c *Container) send(s syscall.Signal) {
 	}
 	select {
 	case c.run.signals <- s:
-	default: // nobody reads them
+	default: // the program does not read its signals: this one is lost
 	}
 }
 
-// killNow ends the container. The caller holds mu.
+// killNow kills the container, so that it is not restarted. The caller holds mu.
 func (c *Container) killNow() {
 	c.byHand = true
 	if c.run != nil {
@@ -278,7 +281,7 @@ func killContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, nil
 }
 
-// stopOptions reads what stop and restart share.
+// stopOptions returns the signal and the grace period (in seconds) of a stop or a restart.
 func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err error) {
 	text := c.config.StopSignal
 	if text == "" {
@@ -293,7 +296,7 @@ func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err er
 	}
 	grace = c.grace()
 	if asked := r.query.Get("t"); asked != "" {
-		grace, _ = strconv.Atoi(asked) // checked before
+		grace, _ = strconv.Atoi(asked) // checked by checkGrace
 	}
 	return s, grace, nil
 }
@@ -308,7 +311,7 @@ func (e *Engine) checkGrace(r *request) error {
 	return nil
 }
 
-// grace is the container's own grace period in seconds.
+// grace returns the container's own grace period in seconds.
 func (c *Container) grace() int {
 	if c.config.StopTimeout != nil {
 		return *c.config.StopTimeout
@@ -341,12 +344,12 @@ func stopContainer(e *Engine, r *request) (answer, error) {
 	return answer{}, nil
 }
 
-// stop sends a signal, waits for the grace period (negative: for ever), and kills.
-// It returns when the container has ended, or the engine's process. The caller
-// holds mu, which stop gives up while it waits.
+// stop sends a signal, waits for the grace period (negative: for ever), and then kills. It
+// returns when the container or the engine's process has ended. The caller holds mu. stop
+// unlocks mu while it waits.
 func (c *Container) stop(s syscall.Signal, grace int, life <-chan struct{}) {
 	e := c.engine
-	if c.run == nil { // it is between two runs
+	if c.run == nil { // the container waits for its restart
 		c.byHand, c.restarting = true, false
 		c.emit(events.ActionStop, nil)
 		return
@@ -386,7 +389,7 @@ func (c *Container) stop(s syscall.Signal, grace int, life <-chan struct{}) {
 	}
 }
 
-// stopAll stops every container at once, as an engine does that ends.
+// stopAll stops all containers at the same time, as an engine does at its own end.
 func (e *Engine) stopAll(life <-chan struct{}) {
 	e.mu.Lock()
 	var ended []<-chan struct{}
@@ -415,8 +418,8 @@ func (e *Engine) stopAll(life <-chan struct{}) {
 	}
 }
 
-// resumeAfterRestart has the container go on when the engine is back. The caller
-// holds mu.
+// resumeAfterRestart does what an engine does with a container after its own restart. The
+// caller holds mu.
 func (c *Container) resumeAfterRestart() {
 	policy := c.hostConfig.RestartPolicy
 	switch {

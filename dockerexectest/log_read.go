@@ -59,10 +59,11 @@ func serveLogs(e *Engine, r *request) (answer, error) {
 	return a, nil
 }
 
-// logStream sends a log, and follows it until the run has ended, or a message
-// comes that is too late: the time itself ends nothing.
+// logStream returns a function that sends the log. With follow, the stream ends when the
+// run has ended, or when a message comes that is later than until. It does not end at the
+// time until itself.
 func (e *Engine) logStream(r *request, c *Container, run *run, q logQuery) func(io.Writer) error {
-	next := c.log.dropped // the place of the entry that comes next
+	next := c.log.dropped // the number of the next entry to send
 	if q.tail >= 0 {
 		next += max(len(c.log.entries)-q.tail, 0)
 	}
@@ -70,7 +71,7 @@ func (e *Engine) logStream(r *request, c *Container, run *run, q logQuery) func(
 		var out []byte
 		for {
 			e.mu.Lock()
-			next = max(next, c.log.dropped) // what is rotated away is gone
+			next = max(next, c.log.dropped) // rotation may have dropped entries
 			entries := c.log.entries[next-c.log.dropped:]
 			next += len(entries)
 			grown := c.log.grown.wait()
@@ -82,7 +83,7 @@ func (e *Engine) logStream(r *request, c *Container, run *run, q logQuery) func(
 					continue
 				}
 				if e.dialect != DockerV20 {
-					q.since = time.Time{} // not looked at again after the first match
+					q.since = time.Time{} // after the first match, since does not count any more
 				}
 				if !q.until.IsZero() && at.After(q.until) {
 					isOver = true

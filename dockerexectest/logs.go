@@ -12,7 +12,7 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Streams of a log, as frames have them.
+// The numbers of the streams in a log's frames.
 const (
 	stdout = byte(1)
 	stderr = byte(2)
@@ -25,16 +25,16 @@ const pieceSize = 16 << 10
 // engine's mu guards it.
 type logStore struct {
 	entries  []logEntry
-	dropped  int // entries that rotation took, so that a reader knows its place
+	dropped  int // how many entries rotation has dropped
 	grown    signal
-	details  string // in front of each line, if asked for
+	details  string // sent before each line, if the client asks for them
 	capacity int64  // bytes of a file; 0: no limit
 	files    []int  // how many entries each file has, the oldest first
 	maxFiles int
 	size     int64 // of the newest file
 }
 
-// logEntry is a message: a line with its newline, or a piece without.
+// logEntry is a message: a line with its newline, or a piece without a newline.
 type logEntry struct {
 	stream byte
 	at     int64 // nanoseconds
@@ -77,12 +77,12 @@ func (l *logStore) configure(c *Container) {
 	l.details = strings.Join(pairs, ",")
 }
 
-// isReadable reports whether the driver keeps what it gets.
+// isReadable reports whether the log driver keeps the log.
 func (c *Container) isReadable() bool { return c.hostConfig.LogConfig.Type != "none" }
 
 func (l *logStore) add(entry logEntry) {
 	size := int64(len(entry.text)) + int64(len(`{"log":"","stream":"stdout","time":"2006-01-02T15:04:05.000000000Z"}`))
-	if l.capacity > 0 && l.size >= l.capacity { // looked at before a write, so a file may grow beyond
+	if l.capacity > 0 && l.size >= l.capacity { // checked before a write, so a file may become larger
 		l.files, l.size = append(l.files, 0), 0
 		if len(l.files) > l.maxFiles {
 			l.entries = slices.Clone(l.entries[l.files[0]:])
@@ -113,8 +113,8 @@ type lineWriter struct {
 	lineAt    int64 // the time of the line's first piece; 0: no piece yet
 }
 
-// writer returns the writer of a run's stream. A TTY has one for both. The caller
-// holds mu.
+// writer returns the writer of a run's stream. With a TTY, both streams have the same
+// writer. The caller holds mu.
 func (c *Container) writer(r *run, stream byte) io.Writer {
 	if c.config.Tty {
 		stream = stdout
@@ -129,7 +129,7 @@ func (c *Container) writer(r *run, stream byte) io.Writer {
 	return w
 }
 
-// Write blocks while the container is paused, and fails when it has ended.
+// Write blocks while the container is paused, and fails if the run has ended.
 func (w *lineWriter) Write(p []byte) (int, error) {
 	c, e := w.container, w.container.engine
 	e.mu.Lock()
@@ -186,7 +186,7 @@ func (w *lineWriter) keep(text []byte, endsLine bool) {
 	}
 }
 
-// flush logs what has no newline. The caller holds mu.
+// flush logs the rest that has no newline. The caller holds mu.
 func (w *lineWriter) flush() {
 	if len(w.buffer) > 0 {
 		w.keep(w.buffer, false)

@@ -10,9 +10,10 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // lines prints each line a second after the other, to stdout and stderr in turn.

@@ -10,14 +10,14 @@ import (
 	"github.com/docker/docker/api/types/network"
 )
 
-// networkState is a network of the engine. Its mu guards it.
+// networkState is a network of the engine. The engine's mu guards it.
 type networkState struct {
 	network.Inspect
 	isPredefined bool
 }
 
-// Networks returns the networks' names, the predefined ones left out, in the
-// order of their creation.
+// Networks returns the names of all networks except the predefined ones, in the order of
+// their creation.
 func (e *Engine) Networks() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -43,8 +43,8 @@ func (e *Engine) makePredefinedNetworks() {
 	}
 }
 
-// findNetwork returns the network of an ID, a name, or an ID's beginning. The
-// caller holds mu.
+// findNetwork finds a network by its ID, its name, or the beginning of its ID. The caller
+// holds mu.
 func (e *Engine) findNetwork(term string) (*networkState, *apiError) {
 	var byName, byPrefix []*networkState
 	for _, n := range e.networks {
@@ -171,7 +171,7 @@ func (e *Engine) networksNamed(name string) []*networkState {
 	return found
 }
 
-// emitNetwork has an event of a network happen. The caller holds mu.
+// emitNetwork emits an event of a network. The caller holds mu.
 func (e *Engine) emitNetwork(n *networkState, action events.Action, containerID string) {
 	attributes := map[string]string{"name": n.Name, "type": n.Driver}
 	if containerID != "" {
@@ -197,13 +197,13 @@ func inspectNetwork(e *Engine, r *request) (answer, error) {
 	return answer{status: http.StatusOK, body: e.reportNetwork(n)}, nil
 }
 
-// reportNetwork is a network with who is in it. The caller holds mu.
+// reportNetwork returns a network with the containers in it. The caller holds mu.
 func (e *Engine) reportNetwork(n *networkState) network.Inspect {
 	report := n.Inspect
 	report.Containers = map[string]network.EndpointResource{}
 	for _, c := range e.order {
 		for _, p := range c.endpoints {
-			if p.joined == n || e.dialect == PodmanV4 && p.known == n.ID { // there also one that has ended
+			if p.joined == n || e.dialect == PodmanV4 && p.known == n.ID { // Podman also names containers that have ended
 				report.Containers[c.id] = network.EndpointResource{Name: c.name, EndpointID: p.id, MacAddress: p.mac, IPv4Address: p.cidr()}
 			}
 		}
@@ -257,11 +257,11 @@ func removeNetwork(e *Engine, r *request) (answer, error) {
 			if p.joined == n {
 				inside = append(inside, fmt.Sprintf("name:%q id:%q", c.name, p.id[:12]))
 			} else if e.dialect == PodmanV4 && p.network == n.Name {
-				inside = append(inside, c.name) // one that is only created counts there
+				inside = append(inside, c.name) // for Podman a container counts before its start
 			}
 		}
 	}
-	byID := e.dialect == PodmanV4 && r.name != n.Name // it asks names alone
+	byID := e.dialect == PodmanV4 && r.name != n.Name // Podman looks for users by the network's name only
 	if len(inside) > 0 && !byID {
 		return answer{}, e.dialect.networkInUse(n, strings.Join(inside, ", "))
 	}

@@ -10,9 +10,10 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	"github.com/docker/go-connections/nat"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func createNetwork(t testing.TB, c *engineapi.Client, name string, options network.CreateOptions) string {

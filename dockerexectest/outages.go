@@ -4,9 +4,9 @@ import (
 	"time"
 )
 
-// Down cuts every connection and refuses new ones, until [Engine.Up]. Containers
-// run on, and so does what the engine has been asked for: the stop whose client
-// is cut off still ends in a kill. The engine's events and logs go on.
+// Down cuts all connections and refuses new ones, until [Engine.Up]. Containers run on.
+// The engine goes on with its requests: a stop still ends in a kill, although its client
+// is cut off. The engine still keeps events and logs.
 func (e *Engine) Down() {
 	e.mu.Lock()
 	e.isDown = true
@@ -17,15 +17,15 @@ func (e *Engine) Down() {
 	e.listener.closeConns()
 }
 
-// Up ends what [Engine.Down] began.
+// Up ends the outage that [Engine.Down] began.
 func (e *Engine) Up() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.isDown = false
 }
 
-// Hang has the engine accept connections and requests and answer none, until
-// [Engine.Resume]. Streams that are open stand still. Containers run on.
+// Hang makes the engine accept connections and requests but answer none, until
+// [Engine.Resume]. Open streams stand still. Containers run on.
 func (e *Engine) Hang() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -34,8 +34,9 @@ func (e *Engine) Hang() {
 	}
 }
 
-// Resume ends what [Engine.Hang] began. What was asked meanwhile is carried out,
-// also for clients that have left. Docker 29 gives up their creates and starts.
+// Resume ends what [Engine.Hang] began. The requests that came meanwhile are carried out,
+// even if their clients have left. But Docker 29 gives up a create or a start whose client
+// has left.
 func (e *Engine) Resume() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -45,23 +46,22 @@ func (e *Engine) Resume() {
 	}
 }
 
-// RestartOptions say how an engine restarts. The zero value is an engine that is
-// back at once, without its containers running, and the same otherwise.
+// RestartOptions say how an engine restarts. With the zero value the engine stops its
+// containers, is back at once, and keeps its API versions.
 type RestartOptions struct {
-	// LiveRestore is whether containers run on. If not, each gets its stop signal
-	// and its grace period, and is killed after it.
+	// LiveRestore says that containers run on. Without it, each container gets its stop
+	// signal, and is killed after its grace period.
 	LiveRestore bool
 	// Away is how long the engine is away after its containers have ended.
 	Away time.Duration
-	// APIVersion and MinAPIVersion are served from then on. Empty: as before.
+	// APIVersion and MinAPIVersion are what the engine serves then. Empty: as before.
 	APIVersion, MinAPIVersion string
 }
 
-// Restart ends the engine's process and starts it again. It returns when the
-// engine is back. Connections are cut, requests that are carried out are given
-// up (a stop does not end in a kill any more), and past events are forgotten.
-// The end of a container while the engine is away is seen by an inspect, and
-// told by no event.
+// Restart ends the engine's process and starts it again. It returns when the engine is
+// back. The engine cuts connections, forgets past events, and gives up its requests: a
+// stop does not end in a kill any more. If a container ends while the engine is away, an
+// inspect shows that, but no event does.
 func (e *Engine) Restart(o RestartOptions) {
 	e.mu.Lock()
 	if e.isClosed {

@@ -114,14 +114,14 @@ func waitContainer(e *Engine, r *request) (answer, error) {
 	case container.WaitConditionRemoved:
 		over = func() bool { return c.isRemoved }
 	default:
-		if e.dialect != DockerV20 { // which takes it as not-running
+		if e.dialect != DockerV20 { // Docker 20.10 takes any other condition as not-running
 			return answer{}, badRequest("invalid condition: %q", condition)
 		}
 	}
 	return answer{stream: e.waitStream(r, c, over)}, nil
 }
 
-// waitStream answers a wait when over says so.
+// waitStream returns a function that answers a wait once over returns true.
 func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.Writer) error {
 	return func(w io.Writer) error {
 		for {

@@ -9,7 +9,7 @@ import (
 	"github.com/docker/go-connections/nat"
 )
 
-// publishedPort is a port of the host that leads to one of a container.
+// publishedPort is a port of the host that leads to a port of a container.
 type publishedPort struct {
 	port     nat.Port // of the container
 	hostIP   string
@@ -22,7 +22,7 @@ const (
 	firstPort20 = 49153
 )
 
-// publishPorts gives the container that starts its ports. The caller holds mu.
+// publishPorts publishes the ports of a container that starts. The caller holds mu.
 func (e *Engine) publishPorts(c *Container) *apiError {
 	if !c.hasPorts() {
 		return nil
@@ -72,8 +72,8 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 	return nil
 }
 
-// hasPorts reports whether the container's networks have ports of their own. The
-// caller holds mu.
+// hasPorts reports whether the container's networks can publish ports. The caller holds
+// mu.
 func (c *Container) hasPorts() bool {
 	mode := c.hostConfig.NetworkMode
 	return len(c.endpoints) > 0 && !mode.IsHost() && !mode.IsNone() && !mode.IsContainer()
@@ -101,8 +101,8 @@ func sortedPorts(m nat.PortMap) []nat.Port {
 	return ports
 }
 
-// portMap is the ports as an inspect has them: those of a running container, nil
-// for one that is not published. The caller holds mu.
+// portMap returns the ports in the form of an inspect. Only a running container has any. A
+// port that is exposed and not published has the value nil. The caller holds mu.
 func (c *Container) portMap() nat.PortMap {
 	m := nat.PortMap{}
 	if !c.running || !c.hasPorts() {
@@ -117,7 +117,7 @@ func (c *Container) portMap() nat.PortMap {
 	return m
 }
 
-// portList is the ports as a list has them.
+// portList returns the ports in the form of a list.
 func (c *Container) portList() []container.Port {
 	list := []container.Port{}
 	m := c.portMap()

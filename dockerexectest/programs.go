@@ -14,10 +14,10 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// Program is what runs in a container: its return is the exit code. It must
-// return soon after Killed is closed; the container has ended then, and what the
-// program does after it is not seen. A nil Program ends with 0 at once. If it
-// panics, the test fails with its stack, and the container ends with 2.
+// Program runs in a container, and returns the exit code. When Killed is closed, the
+// container has ended: the program must return soon, and what it does then has no effect.
+// A nil Program ends with 0 at once. If a Program panics, the test fails with the stack,
+// and the container ends with 2.
 type Program func(p *Process) int
 
 // Process is a [Program] that runs: the process 1 of its container, or a health
@@ -27,34 +27,35 @@ type Process struct {
 	Env    []string // "KEY=value"
 	Stdout io.Writer
 	Stderr io.Writer
-	// Signals receives what the container is sent, but for SIGKILL. Up to 16 wait
-	// to be read; others are lost. Nothing happens to a process that does not
-	// read, as with a process 1.
+	// Signals receives the signals of the container, except SIGKILL. Up to 16 signals wait
+	// to be read, and further ones are lost. A process that does not read its signals runs
+	// on, like a process 1. For a health check Signals is nil.
 	Signals <-chan syscall.Signal
-	// Killed is closed when the container has ended.
+	// Killed is closed when the container, or the time of a health check, has ended.
 	Killed <-chan struct{}
-	// Config and HostConfig are those of the container, the image's defaults
-	// included. They are the process's own copies; what they point to is shared.
+	// Config and HostConfig are those of the container, with the image's defaults. They are
+	// copies, but share their maps, slices and pointers with the container: do not change
+	// those.
 	Config     container.Config
 	HostConfig container.HostConfig
-	// Files are those of the container. Its health check sees the same ones, and
-	// so does its next start.
+	// Files are the files of the container. Its health checks, and all its starts, have the
+	// same files.
 	Files *Files
-	// Container is the container.
+	// Container is the container that the process runs in.
 	Container *Container
 
 	run        *run
 	stopSignal syscall.Signal
 }
 
-// OOM ends the container as the kernel does when it takes too much memory: with
-// 137 and OOMKilled. It does not return.
+// OOM ends the container as the kernel does if a container takes too much memory: with the
+// exit code 137 and, except on Podman, with OOMKilled. OOM does not return.
 func (p *Process) OOM() {
 	p.Container.endByOOM(p.run)
 	runtime.Goexit()
 }
 
-// Sleep waits. It returns early, and false, if the container has ended.
+// Sleep waits for d and returns true. If Killed is closed first, it returns false at once.
 func (p *Process) Sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -69,8 +70,8 @@ func (p *Process) Sleep(d time.Duration) bool {
 // Exit is a program that ends with a code at once.
 func Exit(code int) Program { return func(*Process) int { return code } }
 
-// ExitAfter is a program that ends by itself, with a code. As a process 1 that
-// handles no signal, it heeds SIGKILL alone.
+// ExitAfter is a program that ends with a code after d. Like a process 1 that handles no
+// signals, it ignores all signals except SIGKILL.
 func ExitAfter(d time.Duration, code int) Program {
 	return func(p *Process) int {
 		p.Sleep(d)
@@ -78,8 +79,8 @@ func ExitAfter(d time.Duration, code int) Program {
 	}
 }
 
-// Print is a program that prints lines to stdout, each with a newline, and goes
-// on as p. If p is nil, it ends with 0.
+// Print is a program that prints lines to stdout, each with a newline, and then runs p. If
+// p is nil, it ends with 0.
 func Print(p Program, lines ...string) Program {
 	return func(process *Process) int {
 		for _, line := range lines {
@@ -92,8 +93,8 @@ func Print(p Program, lines ...string) Program {
 	}
 }
 
-// UntilStopped is a program that runs until it gets its stop signal, SIGTERM or
-// SIGINT, and ends with 0 that much later.
+// UntilStopped is a program that runs until it gets its stop signal, SIGTERM or SIGINT.
+// Then it waits for the time after, and ends with 0.
 func UntilStopped(after time.Duration) Program {
 	return func(p *Process) int {
 		for {
@@ -149,8 +150,8 @@ func (f *Files) Remove(path string) {
 	delete(f.content, path)
 }
 
-// run is one life of a container: from a start to its end. The engine's mu
-// guards what is not a channel.
+// run is one run of a container: from a start to its end. The engine's mu guards all
+// fields that are not channels.
 type run struct {
 	signals  chan syscall.Signal
 	killed   chan struct{} // for the program
@@ -166,7 +167,7 @@ func newRun() *run {
 	return &run{signals: make(chan syscall.Signal, 16), killed: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// kill has the program end. The caller holds mu.
+// kill tells the program to end. The caller holds mu.
 func (r *run) kill() {
 	if !r.isKilled {
 		r.isKilled = true
@@ -182,7 +183,7 @@ func (c *Container) process(r *run, args []string) *Process {
 	}
 }
 
-// execute runs a program and returns its exit code, whatever it does.
+// execute runs a program and returns its exit code. A panic fails the test and is code 2.
 func (e *Engine) execute(program Program, p *Process) (code int) {
 	if program == nil {
 		return 0
@@ -204,12 +205,12 @@ func (e *Engine) execute(program Program, p *Process) (code int) {
 
 // runProgram is the goroutine of a run.
 func (c *Container) runProgram(r *run, program Program, p *Process) {
-	code := 2 // if the program ends its goroutine
+	code := 2 // for a program that calls runtime.Goexit
 	defer func() {
 		e := c.engine
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		for c.paused && !r.isKilled { // it cannot end while it is paused
+		for c.paused && !r.isKilled { // a paused container cannot end
 			unpaused := c.changed.wait()
 			e.mu.Unlock()
 			select {
@@ -226,7 +227,7 @@ func (c *Container) runProgram(r *run, program Program, p *Process) {
 	code = c.engine.execute(program, p)
 }
 
-// Signals by their numbers on Linux, wherever the test runs.
+// The signals have the numbers of Linux, on whatever system the test runs.
 const (
 	sigINT  = syscall.Signal(2)
 	sigKILL = syscall.Signal(9)
@@ -235,8 +236,8 @@ const (
 
 var signalNames = strings.Fields("HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS")
 
-// parseSignal reads a signal's name, with or without SIG, or its number, and
-// reports whether it is one.
+// parseSignal reads a signal's name, with or without SIG, or its number. It reports
+// whether text is a signal.
 func parseSignal(text string) (syscall.Signal, bool) {
 	if n, err := strconv.Atoi(text); err == nil {
 		return syscall.Signal(n), n > 0
@@ -250,10 +251,10 @@ func parseSignal(text string) (syscall.Signal, bool) {
 	return 0, false
 }
 
-// lastSignal is the greatest number of one.
+// lastSignal is the greatest number of a signal.
 const lastSignal = syscall.Signal(64)
 
-// stopSignalOf is the signal of a container's configuration.
+// stopSignalOf returns the signal that text names. If it names none, it is SIGTERM.
 func stopSignalOf(text string) syscall.Signal {
 	if s, ok := parseSignal(text); ok {
 		return s

@@ -9,9 +9,10 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestAProgramThatPanics(t *testing.T) {

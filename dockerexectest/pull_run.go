@@ -6,14 +6,11 @@ import (
 	"time"
 )
 
-// Numbers of engines.
-const (
-	pullTick  = 100 * time.Millisecond // between two messages of a layer
-	pullChunk = 512 << 10              // a graph driver's engine speaks after so many bytes, or 1 %
-)
+// pullTick is the time between two messages of a layer.
+const pullTick = 100 * time.Millisecond
 
-// run downloads and extracts, and tells of it as the dialect's image store does.
-// It ends with its client.
+// run downloads and extracts, and reports the progress in the words of the dialect's image
+// store. It ends when the client leaves.
 func (p *pull) run(w io.Writer) error {
 	e := p.engine
 	p.out = json.NewEncoder(crlf{w})
@@ -123,8 +120,8 @@ func (p *pull) extract(l layer) error {
 	return p.layerSays(l, "Pull complete")
 }
 
-// stall ends when the client leaves. The containerd store repeats itself
-// meanwhile, the graph drivers' engine is silent.
+// stall waits until the client leaves. Meanwhile the containerd store repeats its last
+// message, and an engine with graph drivers sends nothing.
 func (p *pull) stall(l layer, at int64) error {
 	if at > 0 {
 		if err := p.layerIsAt(l, "Downloading", at); err != nil {
@@ -143,7 +140,7 @@ func (p *pull) stall(l layer, at int64) error {
 	}
 }
 
-// sleep ends early, with an error, when the client has left or the engine ends.
+// sleep waits for d. It returns an error at once if the client leaves or the engine ends.
 func (p *pull) sleep(d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -14,13 +14,13 @@ import (
 	"github.com/docker/go-units"
 )
 
-// pullScript is the stream of one pull, as a test wants it.
+// pullScript is the stream of one pull that a test has set.
 type pullScript struct{ messages []string }
 
-// Pull sets the exact stream of the next pull of a reference: each message is
-// sent as it is, with a line end. Several queue up. If no message has an error,
-// the registry's image is on the engine afterwards. A reference that is none
-// fails the test.
+// Pull sets the exact stream of the next pull of a reference. Each message is sent as it
+// is, with a line end. Calls queue up: each is for one more pull. If no message has an
+// error, the pull puts the registry's image on the engine. The test fails if ref is not
+// valid.
 func (e *Engine) Pull(ref string, messages ...string) {
 	named, err := parseRef(ref)
 	if err != nil {
@@ -52,7 +52,7 @@ func pullImage(e *Engine, r *request) (answer, error) {
 		switch {
 		case e.dialect == PodmanV4:
 			return answer{stream: p.saysError(refused.message)}, nil
-		case e.dialect == DockerV20 && p.from != nil && p.content == nil: // it has begun when it sees that
+		case e.dialect == DockerV20 && p.from != nil && p.content == nil: // Docker 20.10 has begun the stream when it sees that
 			return answer{stream: p.saysError(refused.message, p.begins())}, nil
 		}
 		return answer{}, refused
@@ -60,7 +60,7 @@ func pullImage(e *Engine, r *request) (answer, error) {
 	return answer{stream: p.run, carriesOut: true}, nil
 }
 
-// pullRef joins what the client has split.
+// pullRef joins the name and the tag or digest, which the client sends apart.
 func pullRef(name, tag string) (reference.Named, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -75,8 +75,9 @@ func pullRef(name, tag string) (reference.Named, error) {
 	return reference.WithTag(reference.TrimNamed(named), tag)
 }
 
-// inRegistry returns what a reference names there, and its content for a platform
-// (empty: the engine's own), or nil. The caller holds mu.
+// inRegistry returns the image that a reference names in the registry, and the image's
+// content for a platform (empty: the engine's own). What does not exist is nil. The caller
+// holds mu.
 func (e *Engine) inRegistry(named reference.Named, platform string) (*registryImage, *content) {
 	if platform = fullPlatform(platform); platform == "" {
 		platform = "linux/amd64"
@@ -97,7 +98,7 @@ func (e *Engine) inRegistry(named reference.Named, platform string) (*registryIm
 			return from, c
 		}
 	}
-	if len(from.contents) == 1 && e.dialect != PodmanV4 { // a single manifest is not asked for its platform
+	if len(from.contents) == 1 && e.dialect != PodmanV4 { // engines do not check the platform of a single manifest
 		return from, from.contents[0]
 	}
 	return from, nil
@@ -115,7 +116,7 @@ type pull struct {
 	out      *json.Encoder
 }
 
-// refusal is why there is nothing to download, or nil. The caller holds mu.
+// refusal returns the error of a pull that downloads nothing, or nil. The caller holds mu.
 func (p *pull) refusal(platform string) *apiError {
 	d := p.engine.dialect
 	host, path := reference.Domain(p.named), reference.Path(p.named)
@@ -191,7 +192,7 @@ func orDefault(text, fallback string) string {
 	return text
 }
 
-// tag is the reference's tag or digest.
+// tag returns the reference's tag or digest.
 func (p *pull) tag() string {
 	switch named := p.named.(type) {
 	case reference.Digested:
@@ -211,7 +212,7 @@ func (p *pull) hasRepository() bool {
 	return false
 }
 
-// credentials are those that the client has sent.
+// credentials returns what the client has sent as its user and password.
 func (p *pull) credentials() (user, password string, hasAny bool) {
 	text := p.request.header.Get(registry.AuthHeader)
 	raw, err := base64.URLEncoding.DecodeString(text)
@@ -230,8 +231,8 @@ func (p *pull) credentials() (user, password string, hasAny bool) {
 	return auth.Username, auth.Password, auth.Username != "" || auth.Password != ""
 }
 
-// pullMessage is one message of the stream, its fields in the order that the
-// graph drivers' engine has.
+// pullMessage is one message of the stream. Its fields have the order that an engine with
+// graph drivers sends.
 type pullMessage struct {
 	Status      string       `json:"status,omitempty"`
 	Detail      *pullDetail  `json:"progressDetail,omitempty"`
@@ -260,7 +261,7 @@ func (p *pull) begins() pullMessage {
 	return pullMessage{Status: "Pulling from " + reference.Path(p.named), ID: id}
 }
 
-// saysError is a stream that ends in an error.
+// saysError returns a stream that ends in an error.
 func (p *pull) saysError(text string, before ...pullMessage) func(io.Writer) error {
 	return func(w io.Writer) error {
 		encoder := json.NewEncoder(crlf{w})
@@ -299,7 +300,7 @@ func (p *pull) play(w io.Writer) error {
 	return nil
 }
 
-// settle puts the image on the engine, and reports whether it is new there.
+// settle puts the image on the engine, and reports whether the image is new there.
 func (p *pull) settle() bool {
 	e := p.engine
 	e.mu.Lock()
@@ -309,7 +310,7 @@ func (p *pull) settle() bool {
 	return isNew
 }
 
-// bar draws the progress that graph drivers' engines draw.
+// bar draws a progress bar as engines with graph drivers do.
 func bar(current, total int64) string {
 	done := min(int(float64(current)/float64(total)*100)/2, 50)
 	size := func(n int64) string { return units.HumanSize(float64(n)) }

@@ -13,9 +13,10 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func auth(user, password string) string {

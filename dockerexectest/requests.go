@@ -38,9 +38,9 @@ func (r Requests) Count(pattern string) int {
 // requestsKept bounds the memory that a long test takes.
 const requestsKept = 10_000
 
-// Requests returns what the engine was asked, those that a fault hit included,
-// those without a connection not. The engine keeps 10,000: a test that asks for
-// more fails, and should call [Engine.ForgetRequests] before.
+// Requests returns the requests that the engine got, also those that a fault has hit. The
+// engine keeps at least the latest 10,000. If it has dropped older ones, Requests fails the
+// test: call [Engine.ForgetRequests] now and then.
 func (e *Engine) Requests() Requests {
 	e.mu.Lock()
 	list, lost := slices.Clone(e.requests.list), e.requests.lost
@@ -52,7 +52,7 @@ func (e *Engine) Requests() Requests {
 	return list
 }
 
-// ForgetRequests has [Engine.Requests] start anew.
+// ForgetRequests drops all requests that [Engine.Requests] would return.
 func (e *Engine) ForgetRequests() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,7 +65,7 @@ type requestLog struct {
 }
 
 func (l *requestLog) add(r *request) {
-	if len(l.list) == 2*requestsKept { // so that it moves seldom
+	if len(l.list) == 2*requestsKept { // at twice the number, so that the list is seldom copied
 		l.list = slices.Delete(l.list, 0, requestsKept)
 		l.lost += requestsKept
 	}

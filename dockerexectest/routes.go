@@ -8,15 +8,15 @@ import (
 // route is a request that is served.
 type route struct {
 	method string
-	prefix string // of the path
-	suffix string // with a name between the two; empty: the prefix is all, unless it ends in "/"
-	query  string // parameters that it knows
+	prefix string // of the path; without suffix and without "/" at its end it is the whole path
+	suffix string // of the path, after prefix and a name
+	query  string // names of the query parameters that are served
 	does   func(*Engine, *request) (answer, error)
 }
 
 var routes []route
 
-func init() { // in a variable it would refer to itself
+func init() { // an initial value of routes would refer to routes itself, through the handlers
 	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
 	routes = []route{
 		{get, "/_ping", "", "", servePing},
@@ -60,7 +60,7 @@ func init() { // in a variable it would refer to itself
 	}
 }
 
-// findRoute returns the route of a request, and sets the request's name.
+// findRoute returns the route of a request, and sets r.name to the name in the path.
 func findRoute(r *request) *route {
 	for i := range routes {
 		if routes[i].matches(r) {

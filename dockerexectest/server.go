@@ -21,7 +21,7 @@ import (
 type request struct {
 	ctx     context.Context // ends when the client has left, or the connection is cut
 	cancel  context.CancelFunc
-	life    <-chan struct{} // of the engine's process that carries it out
+	life    <-chan struct{} // of the engine's process that carries the request out
 	method  string
 	path    string // without the version
 	name    string // the variable part of the path
@@ -70,28 +70,28 @@ func (e *Engine) filters(r *request) (filters.Args, error) {
 	return args, nil
 }
 
-// atLeast reports whether the request's API version is not older.
+// atLeast reports whether the request's API version is version or newer.
 func (r *request) atLeast(version string) bool {
 	return versions.GreaterThanOrEqualTo(r.version, version)
 }
 
-// answer is what a handler has to say. Its zero value is 204 without a body.
+// answer is the answer to a request. The zero value is 204 without a body.
 type answer struct {
 	status      int
 	body        any    // encoded as JSON; a string is sent as it is
-	contentType string // default: of JSON
+	contentType string // of a stream; empty: JSON
 	header      map[string]string
 
-	// stream, if not nil, writes the body after a status of 200. When it returns
-	// an error the connection is cut.
+	// stream, if not nil, writes the body after a status of 200. If it returns an error,
+	// the connection is cut.
 	stream func(w io.Writer) error
-	// carriesOut is whether the stream does the work, as that of a pull.
+	// carriesOut says that the stream carries the request out, as for a pull.
 	carriesOut bool
-	// ended, if not nil, is called once after the stream, also if there was none.
+	// ended, if not nil, is called once at the end, even if stream was not called.
 	ended func()
 }
 
-// noContentType is that of an answer without one.
+// noContentType is the contentType of an answer without such a header.
 const noContentType = "-"
 
 var versionPrefix = regexp.MustCompile(`^/v([0-9]+\.[0-9]+)(/.*)$`)
@@ -100,7 +100,7 @@ var versionPrefix = regexp.MustCompile(`^/v([0-9]+\.[0-9]+)(/.*)$`)
 func (e *Engine) serve(w http.ResponseWriter, hr *http.Request) {
 	body, err := io.ReadAll(hr.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // the client left before it had said all: nothing is carried out
+		panic(http.ErrAbortHandler) // the client left before the end of the body: nothing is carried out
 	}
 	r := &request{method: hr.Method, path: hr.URL.Path, query: hr.URL.Query(), header: hr.Header, body: body}
 	if found := versionPrefix.FindStringSubmatch(r.path); found != nil {
@@ -172,7 +172,7 @@ func (e *Engine) carryOut(r *request, newest, oldest string) answer {
 	return a
 }
 
-// unserved fails the test.
+// unserved fails the test, and returns the answer to a request that is not served.
 func (e *Engine) unserved(r *request, what string) answer {
 	e.mu.Lock()
 	isClosed := e.isClosed
@@ -183,7 +183,7 @@ func (e *Engine) unserved(r *request, what string) answer {
 	return e.refusal(r, &apiError{status: http.StatusNotImplemented, message: "dockerexectest: " + what})
 }
 
-// send writes the answer, as far as faults let it.
+// send writes the answer, with the request's fault.
 func (e *Engine) send(w http.ResponseWriter, r *request, a answer) {
 	if a.ended != nil {
 		defer a.ended()
@@ -212,7 +212,7 @@ func (e *Engine) send(w http.ResponseWriter, r *request, a answer) {
 		switch a.contentType {
 		case "":
 		case noContentType:
-			w.Header()["Content-Type"] = nil // none is guessed
+			w.Header()["Content-Type"] = nil // or net/http guesses a type
 		default:
 			w.Header().Set("Content-Type", a.contentType)
 		}
@@ -251,8 +251,7 @@ func (e *Engine) wasCut(r *request) bool {
 	return r.isCut
 }
 
-// refusal is the answer that says an error: the oldest API versions have it as
-// plain text.
+// refusal returns the answer for an error. API versions below 1.24 get plain text.
 func (e *Engine) refusal(r *request, err error) answer {
 	refused, ok := err.(*apiError) //nolint:errorlint // handlers return it bare
 	if !ok {
@@ -267,7 +266,7 @@ func (e *Engine) refusal(r *request, err error) answer {
 	return answer{status: refused.status, body: e.dialect.errorBody(refused)}
 }
 
-// waitWhileHung returns when the engine does not hang.
+// waitWhileHung waits until the engine does not hang, or life is closed.
 func (e *Engine) waitWhileHung(life <-chan struct{}) {
 	for {
 		e.mu.Lock()
@@ -315,7 +314,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// garbled is a body that is no JSON and no frames of a log any more.
+// garbled changes a body, so that it is neither JSON nor a log any more.
 func garbled(p []byte) []byte {
 	other := make([]byte, len(p))
 	for i, b := range p {

@@ -14,8 +14,9 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // Clients that hang up at any time, containers that end by themselves and by hand,

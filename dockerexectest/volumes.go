@@ -13,7 +13,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 )
 
-// volumeState is a volume of the engine. Its mu guards it.
+// volumeState is a volume of the engine. The engine's mu guards it.
 type volumeState struct {
 	volume.Volume
 	isAnonymous bool
@@ -26,8 +26,8 @@ func (e *Engine) Volumes() []string {
 	return slices.Sorted(maps.Keys(e.volumes))
 }
 
-// makeVolume returns the volume of a name, which it makes if there is none. The
-// caller holds mu.
+// makeVolume returns the volume with a name. If there is none, it makes the volume, with
+// own as its labels. The caller holds mu.
 func (e *Engine) makeVolume(name, driver string, options, own map[string]string) (*volumeState, *apiError) {
 	isAnonymous := name == ""
 	if isAnonymous {
@@ -43,7 +43,7 @@ func (e *Engine) makeVolume(name, driver string, options, own map[string]string)
 		if e.dialect == DockerV20 {
 			e.emit(events.VolumeEventType, events.ActionCreate, name, map[string]string{"driver": v.Driver})
 		}
-		return v, nil // whatever its options are
+		return v, nil // even if it has other options
 	}
 	if driver == "" {
 		driver = "local"
@@ -109,7 +109,7 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 					driver, options = m.VolumeOptions.DriverConfig.Name, m.VolumeOptions.DriverConfig.Options
 				}
 				if e.dialect == PodmanV4 && driver == "" {
-					own = nil // it ignores them
+					own = nil // Podman ignores the labels
 				}
 			}
 			if err := named("z", m.Target, m.Source, driver, options, own, !m.ReadOnly); err != nil {
@@ -130,11 +130,10 @@ func (e *Engine) planVolumes(c *Container) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// bindModes are the words that may follow a bind.
+// bindModes are the modes that an entry of Binds may have.
 var bindModes = strings.Fields("ro rw z Z nocopy shared rshared slave rslave private rprivate consistent cached delegated")
 
-// emitMounts has the events of all volumes of a container happen. The caller
-// holds mu.
+// emitMounts emits an event for each volume of a container. The caller holds mu.
 func (e *Engine) emitMounts(c *Container, action events.Action) {
 	if e.dialect == PodmanV4 {
 		return
@@ -151,8 +150,8 @@ func (e *Engine) emitMounts(c *Container, action events.Action) {
 	}
 }
 
-// leaveVolumes removes the anonymous volumes of a container that goes, if they go
-// with it. The caller holds mu.
+// leaveVolumes removes the anonymous volumes of a removed container if withVolumes is set.
+// A volume that another container uses stays. The caller holds mu.
 func (e *Engine) leaveVolumes(c *Container, withVolumes bool) {
 	if !withVolumes {
 		return
@@ -169,7 +168,7 @@ func (e *Engine) dropVolume(v *volumeState) {
 	e.emit(events.VolumeEventType, events.ActionDestroy, v.Name, map[string]string{"driver": v.Driver})
 }
 
-// usersOf lists the containers that have a volume. The caller holds mu.
+// usersOf lists the IDs of the containers that have a volume. The caller holds mu.
 func (e *Engine) usersOf(name string) []string {
 	var users []string
 	for _, c := range e.order {
