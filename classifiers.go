@@ -176,10 +176,10 @@ const actionDied events.Action = "died"
 
 // dockerAction returns what Docker calls an action of a container.
 func dockerAction(action events.Action) events.Action {
-	switch action {
-	case actionDied:
+	switch {
+	case action == actionDied:
 		return events.ActionDie
-	case events.ActionRemove:
+	case action == events.ActionRemove:
 		return events.ActionDestroy
 	}
 	return action

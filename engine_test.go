@@ -902,7 +902,7 @@ func TestOnPodman(t *testing.T) {
 			settled()
 			assert.Equal(t, []string{"create", "start", "kill", "die", "destroy"}, read(messages))
 		},
-		"a stop without a grace period sends the signal, and waits": func(t *testing.T, engine *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
+		"a stop without a grace period sends the signal, and waits": func(t *testing.T, _ *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
 			require.NoError(t, adapter(nil).Create(t.Context()))
 			require.NoError(t, adapter(nil).Start(t.Context()))
 			settled()
