@@ -811,10 +811,10 @@ func TestGapBehindPiecesOfWhichSomeAreLost(t *testing.T) {
 		statuses(client, "running", "exited")
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if len(l.requests) == 0 {
-				l.records = []logRecord{record("10.000000000", 1, "one, "), record("10.000000000", 1, "two, ")}
+				l.records = []logRecord{record("10.000000001", 1, "one, "), record("10.000000001", 1, "two, ")}
 				return l.open(o, -1, io.ErrUnexpectedEOF), nil
 			}
-			l.records = []logRecord{record("10.000000000", 1, "three\n"), record("11.000000000", 1, "next\n")}
+			l.records = []logRecord{record("10.000000001", 1, "three\n"), record("11.000000000", 1, "next\n")}
 			return l.open(o, -1, nil), nil
 		}
 		var sink logSink
