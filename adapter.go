@@ -59,6 +59,8 @@ type ContainerAdapter struct {
 	// not the task's. This adapter must not start, stop or remove that container.
 	nameTaken atomic.Bool
 
+	isAlone bool // no controller stands for the adapter: see taskTable
+
 	// Each of these warnings is logged only once.
 	warnOnce, capOnce, doubtOnce, unlistedOnce sync.Once
 	said                                       saidTexts
@@ -67,8 +69,8 @@ type ContainerAdapter struct {
 // NewContainerAdapter makes an adapter with an [Engine] of its own: it shares no event
 // stream and no pull with any other adapter. To run more than one task, make one
 // Engine, and from it an adapter for each task. The rest is as for [NewEngine] and
-// [Engine.Adapter], except that a task that references a config is refused. secrets may
-// be nil if the task references none.
+// [Engine.Adapter], except that a task that references a config or has a cluster volume is
+// refused. secrets may be nil if the task references none.
 func NewContainerAdapter(client engineapi.APIClient, node *api.NodeDescription, task *api.Task, secrets exec.SecretGetter, opts ...Option) (*ContainerAdapter, error) {
 	var deps exec.DependencyGetter
 	if secrets != nil {
@@ -109,9 +111,10 @@ func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
 
 // ready comes before each call that makes something. It agrees on the API version. It
 // refuses a task if the version lacks one of the task's fields, or if the task's files
-// cannot be written. It returns the translated task and the version.
+// cannot be written. While a cluster volume of the task is not published, the error is
+// temporary. ready returns the translated task and the version.
 func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, version string, err error) {
-	config, _, err = a.fullTask()
+	config, given, err := a.fullTask()
 	if err != nil {
 		return nil, "", err
 	}
@@ -122,13 +125,17 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	if err := config.checkVersion(version); err != nil {
 		return nil, "", err
 	}
+	if _, err := a.volumePaths(config, given); err != nil {
+		return nil, "", err
+	}
 	return config, version, a.checkFiles(ctx, config.files)
 }
 
 // CreateVolumes creates the task's named volumes that have a driver configuration or labels, in
 // sorted order. A volume that exists is used as it is. If it has other driver options or
 // labels than the task asks for, one warning names them. The engine itself makes the other
-// volumes, when it creates the container. Named volumes are never removed.
+// volumes, when it creates the container. It makes all of them if a proxy forbids this
+// request; one warning says so. Named volumes are never removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
@@ -138,6 +145,10 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
+		if err != nil && ctx.Err() == nil && forbidsRequest(err) {
+			a.engine.optional.without(a.logContext(ctx), "POST /volumes/create", err, "the engine makes volumes when it creates the container, and nobody sees whether one exists with other options")
+			return nil
+		}
 		if err != nil {
 			what := "create volume " + v.Name
 			if v.Driver != "" { // empty: the engine's default
@@ -145,50 +156,12 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 			}
 			return engineError(ctx, err, "%s", what)
 		}
+		a.engine.optional.answered("POST /volumes/create")
 		if difference := volumeDifference(v, answer); difference != "" && a.said.first("volume "+v.Name) {
 			log.G(a.logContext(ctx)).Warnf("task field %s.VolumeOptions: volume %s exists and differs: %s; it is used as it is", config.volumePath(v.Name), v.Name, difference)
 		}
 	}
 	return nil
-}
-
-// Inspect returns the engine's record of the container. The secrets of the task are
-// taken out of its State.Error. Its State is never nil: an answer without a state is an
-// error. If there is no such container, [IsUnknownContainer] recognises the error.
-func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
-	answer, err := a.inspect(ctx)
-	return a.checkInspect(ctx, answer, err)
-}
-
-// checkInspect turns the engine's answer to an inspect into the result of Inspect, and
-// notes the container's ID.
-func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
-	if err != nil {
-		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.name)
-	}
-	if answer.ContainerJSONBase == nil || answer.State == nil {
-		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
-	}
-	if a.checkOwner(answer) == nil {
-		a.noteContainer(answer.ID)
-		a.noteFiles(answer)
-	}
-	if set, _ := isSet(answer.State.StartedAt); set {
-		a.startedAt.Store(&answer.State.StartedAt)
-	}
-	return a.hideInState(withDockersState(answer)), nil
-}
-
-// hideInState takes secrets out of the engine's error about the container, which becomes
-// the text of an exit error.
-func (a *ContainerAdapter) hideInState(answer container.InspectResponse) container.InspectResponse {
-	if answer.State.Error == "" {
-		return answer
-	}
-	base, state := *answer.ContainerJSONBase, *answer.State
-	state.Error = a.scrubber().hideIn(state.Error, "")
-	base.State, answer.ContainerJSONBase = &state, &base
-	return answer
 }
 
 // Remove removes the container, running or not, and its anonymous volumes. It waits
@@ -231,6 +204,7 @@ func (a *ContainerAdapter) removeContainer(ctx context.Context) error {
 	if err == nil || isContainerGone(err) {
 		a.isRemoved.Store(true)
 		a.forgetStop(nil)
+		a.engine.tasks.forget(a.taskID)
 		return nil
 	}
 	return engineError(ctx, err, "remove container %s", a.name)
@@ -391,18 +365,34 @@ func (a *ContainerAdapter) imagePresent(ctx context.Context) (bool, error) {
 // node describes the node that the task runs on. Templates in the task, and in its
 // secrets and configs, may refer to the node. If node is nil, the node's values are empty.
 //
-// deps hands out secrets and configs; nil if there are none. Only Create and Start ask
-// deps, and only for what the task references. The adapter expands the templates in the
-// secrets and configs that deps hands out.
-// A task is refused if deps has no getter for what it references. If a getter returns
+// deps hands out secrets, configs and the paths of cluster volumes; nil if there are none.
+// Only Create and Start ask deps for secrets and configs, and only for those that the task
+// references. The adapter expands the templates in the secrets and configs that deps hands
+// out. A task is refused if deps has no getter for what it references. If a getter returns
 // an error, or nil, the payload has not arrived yet: Create or Start fails with a
 // temporary error.
+//
+// A mount of type cluster becomes a bind mount of the path that deps.Volumes() returns for
+// the ID of its volume. The path must be on the engine's host. Each method that makes
+// something asks for the path first. As long as the getter returns an error, or an empty
+// path, the method fails with a temporary error, and has made nothing.
 //
 // A task that cannot run as asked, or is nil, is refused: errors.As finds a
 // *[FieldError], which names the field at fault. [ErrImageRequired] and
 // [exec.ErrRuntimeUnsupported] are returned bare. A nil client and an option whose
 // value is impossible are errors too (see [Option]).
 func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	a, err := e.controllersAdapter(node, task, deps)
+	if err != nil {
+		return nil, err
+	}
+	a.isAlone = true
+	e.tasks.note(a.taskID)
+	return a, nil
+}
+
+// controllersAdapter is Adapter for a controller, which notes the task itself.
+func (e *Engine) controllersAdapter(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
 	if err := e.usable(); err != nil {
 		return nil, err
 	}
@@ -411,40 +401,4 @@ func (e *Engine) Adapter(node *api.NodeDescription, task *api.Task, deps exec.De
 		return nil, err
 	}
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-}
-
-// deferredAdapter is Adapter for a node that may not be known yet. node returns nil as
-// long as the node is not known. Meanwhile a task that depends on the node makes nothing.
-func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
-	known := node()
-	if known != nil {
-		return e.Adapter(known, task, deps)
-	}
-	if err := e.usable(); err != nil {
-		return nil, err
-	}
-	config, given, err := resolveTask(nil, false, task, deps)
-	switch err {
-	case nil:
-		return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-	case errNodeUnknown: //nolint:errorlint // bare
-		own := task.Copy()
-		return newContainerAdapter(e, identityOf(own), deferredTask(func() (*containerConfig, payloads, error) {
-			now := node()
-			return resolveTask(now, now != nil, own, deps)
-		})), nil
-	default:
-		return nil, err
-	}
-}
-
-// refusedAdapter returns the adapter of a refused task. The task may already have a
-// container, made by another version of this package or by another executor. The adapter
-// finds, stops and removes that container, and makes nothing. If the task can have no
-// container at all, refusedAdapter returns the refusal.
-func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
-	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
-		return nil, refusal
-	}
-	return newContainerAdapter(e, identityOf(task), makesNothing(refusal)), nil
 }

@@ -16,7 +16,6 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -48,6 +47,9 @@ func (a *ContainerAdapter) Create(ctx context.Context) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
+	}
+	if a.isAlone {
+		a.engine.tasks.note(a.taskID)
 	}
 	a.warnOnce.Do(func() {
 		for _, warning := range config.warnings() {
@@ -415,7 +417,7 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 		if c.ID == known || known != "" && slices.Contains(c.Names, "/"+a.name) {
 			continue
 		}
-		isCopy, err := a.isCopy(ctx, c)
+		isCopy, err := a.engine.isCopy(ctx, a, a.taskID, c.ImageID)
 		switch {
 		case err != nil:
 			return "", errors.Wrap(err, "look for it under another name")
@@ -431,20 +433,4 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 	}
 	a.noteContainer(id)
 	return id, nil
-}
-
-// isCopy reports whether a container has the task's label from its image. Then somebody
-// has committed the task's container to an image, and runs that image. If the engine does
-// not show the image, the container counts as a copy too: the image may have the label.
-func (a *ContainerAdapter) isCopy(ctx context.Context, c container.Summary) (bool, error) {
-	answer, err := request(ctx, a, 0, func(ctx context.Context) (image.InspectResponse, error) {
-		return a.engine.client.ImageInspect(ctx, c.ImageID)
-	})
-	switch {
-	case err == nil:
-		return answer.Config != nil && answer.Config.Labels[LabelTaskID] == a.taskID, nil
-	case ctx.Err() != nil, isPassing(err) && !cerrdefs.IsNotFound(err):
-		return false, err
-	}
-	return true, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/system"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -59,7 +60,24 @@ func (a *ContainerAdapter) provide(ctx context.Context) (config *containerConfig
 			}
 		}
 	}
-	return whole.withDependencies(folder, credential), created, nil
+	published, err := a.volumePaths(whole, payloads)
+	if err != nil {
+		return nil, nil, err
+	}
+	return whole.withDependencies(folder, credential, published), created, nil
+}
+
+// volumePaths returns where the task's cluster volumes are on the engine's host. It refuses
+// the task if the engine is on another host.
+func (a *ContainerAdapter) volumePaths(config *containerConfig, given payloads) (map[string]string, error) {
+	mounts := config.clusterMounts()
+	if len(mounts) == 0 {
+		return nil, nil
+	}
+	if address := a.engine.client.DaemonHost(); !onThisHost(address) {
+		return nil, refuse(mountPath(mounts[0])+".Type", "%s: the engine at %s is on another host, and the volume is published on this one", api.MountTypeCluster, cleanURL(address))
+	}
+	return given.volumePaths(config)
 }
 
 // provideMissing writes the files of the task that no longer exist, at the paths that
@@ -231,7 +249,7 @@ func (e *Engine) fileHost(ctx context.Context, by caller) (fileHost, error) {
 	}
 	if err == nil && host.engineID != "" {
 		var young bool
-		if young, err = e.sweepFiles(ctx, by, host); young {
+		if young, err = e.sweepFiles(ctx, by, host, leftoverAge); young {
 			host.until = time.Now().Add(leftoverAge)
 		}
 	}
@@ -310,16 +328,31 @@ func onThisHost(address string) bool {
 	return false
 }
 
-// sweepFiles removes the folders of the engine's tasks that have no container. Such a
-// folder is left over if a process ends after it removed the container and before it
-// removed the files. young says that a folder was too new to be removed. If the engine
-// does not list its containers, sweepFiles removes nothing.
-func (e *Engine) sweepFiles(ctx context.Context, by caller, host fileHost) (young bool, err error) {
+// removeLeftFiles is sweepFiles for an executor's sweep. It asks the engine nothing if there
+// is no folder of a task that this Engine does not know.
+func (e *Engine) removeLeftFiles(ctx context.Context, age time.Duration) error {
+	if engines, err := e.files.engines(); err != nil || len(engines) == 0 {
+		return nil //nolint:nilerr // a task that has files reports the error
+	}
+	host, err := e.fileHost(ctx, e)
+	if err == nil && host.engineID != "" {
+		_, err = e.sweepFiles(ctx, e, host, age)
+	}
+	return err
+}
+
+// sweepFiles removes the folders of the engine's tasks that have no container and are not
+// known to this Engine, if they are older than age. Such a folder is left over if a process
+// ends after it removed the container and before it removed the files. young says that a
+// folder was too new to be removed. If the engine does not list its containers, sweepFiles
+// removes nothing.
+func (e *Engine) sweepFiles(ctx context.Context, by caller, host fileHost, age time.Duration) (young bool, err error) {
 	folders, err := e.taskFolders(host)
 	if err != nil {
 		log.G(ctx).WithError(err).Debug("files of ended tasks not looked for")
 		return false, nil
 	}
+	folders = slices.DeleteFunc(folders, func(f taskFolder) bool { return e.tasks.knows(f.taskID) })
 	if len(folders) == 0 {
 		return false, nil
 	}
@@ -340,7 +373,7 @@ func (e *Engine) sweepFiles(ctx context.Context, by caller, host fileHost) (youn
 		folders = slices.DeleteFunc(folders, func(f taskFolder) bool { return f.taskID == c.Labels[LabelTaskID] })
 	}
 	for _, f := range folders {
-		switch removed, err := e.files.removeLeftover(f.engineID, f.taskID); {
+		switch removed, err := e.files.removeLeftover(f.engineID, f.taskID, age); {
 		case err != nil:
 			log.G(ctx).WithError(err).Debug("files of an ended task not removed")
 		case removed:

@@ -82,9 +82,9 @@ func TestCreateThatFailsLeavesNoFiles(t *testing.T) {
 		want      string
 		temporary bool
 	}{
-		{name: "secret not there yet", deps: getters{secretFunc(func(string) (*api.Secret, error) { return nil, nil }), stores().configs},
+		{name: "secret not there yet", deps: getters{secrets: secretFunc(func(string) (*api.Secret, error) { return nil, nil }), configs: stores().configs},
 			want: `secret "name-of-s1" (s1) is not there yet: the getter of secrets does not have s1`, temporary: true},
-		{name: "config not there yet", deps: getters{stores().secrets, configFunc(func(string) (*api.Config, error) { return nil, nil })},
+		{name: "config not there yet", deps: getters{secrets: stores().secrets, configs: configFunc(func(string) (*api.Config, error) { return nil, nil })},
 			want: `config "name-of-c1" (c1) is not there yet: the getter of configs does not have c1`, temporary: true},
 		{name: "engine away", set: func(c *filesClient, _ *fileStore) {
 			c.info = func(context.Context) (system.Info, error) { return system.Info{}, errAway }
@@ -234,8 +234,8 @@ func TestStartWritesMissingFiles(t *testing.T) {
 
 	var asked []string
 	deps := getters{
-		secretFunc(func(id string) (*api.Secret, error) { asked = append(asked, id); return stores().secrets.Get(id) }),
-		configFunc(func(id string) (*api.Config, error) { asked = append(asked, id); return stores().configs.Get(id) }),
+		secrets: secretFunc(func(id string) (*api.Secret, error) { asked = append(asked, id); return stores().secrets.Get(id) }),
+		configs: configFunc(func(id string) (*api.Config, error) { asked = append(asked, id); return stores().configs.Get(id) }),
 	}
 	adapter := newFilesAdapter(t, client, store, ownedTask(), deps)
 	require.NoError(t, adapter.Start(t.Context()))
@@ -259,7 +259,7 @@ func TestStartWritesMissingFiles(t *testing.T) {
 	// The agent is up before the managers have sent the secret.
 	require.NoError(t, os.RemoveAll(store.dir))
 	client.containerStart = nil // is not called
-	late := newFilesAdapter(t, client, store, ownedTask(), getters{secretFunc(func(string) (*api.Secret, error) { return nil, nil }), stores().configs})
+	late := newFilesAdapter(t, client, store, ownedTask(), getters{secrets: secretFunc(func(string) (*api.Secret, error) { return nil, nil }), configs: stores().configs})
 	require.True(t, exec.IsTemporary(late.Start(t.Context())))
 	assert.Empty(t, tree(t, store.dir))
 }

@@ -403,6 +403,14 @@ func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others b
 	return n.owner, len(n.tasks) > 0
 }
 
+// isUsed reports whether a task uses the network.
+func (s *sharedNetworks) isUsed(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.networks[name]
+	return n != nil && len(n.tasks) > 0
+}
+
 // forget drops what is known of the network, unless a task has joined in the meantime.
 func (s *sharedNetworks) forget(name string) {
 	s.mu.Lock()

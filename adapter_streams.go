@@ -14,6 +14,45 @@ import (
 	"github.com/pkg/errors"
 )
 
+// Inspect returns the engine's record of the container. The secrets of the task are
+// taken out of its State.Error. Its State is never nil: an answer without a state is an
+// error. If there is no such container, [IsUnknownContainer] recognises the error.
+func (a *ContainerAdapter) Inspect(ctx context.Context) (container.InspectResponse, error) {
+	answer, err := a.inspect(ctx)
+	return a.checkInspect(ctx, answer, err)
+}
+
+// checkInspect turns the engine's answer to an inspect into the result of Inspect, and
+// notes the container's ID.
+func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.InspectResponse, err error) (container.InspectResponse, error) {
+	if err != nil {
+		return container.InspectResponse{}, engineError(ctx, err, "inspect container %s", a.name)
+	}
+	if answer.ContainerJSONBase == nil || answer.State == nil {
+		return container.InspectResponse{}, errors.Errorf("inspect container %s: the engine's answer has no state", a.name)
+	}
+	if a.checkOwner(answer) == nil {
+		a.noteContainer(answer.ID)
+		a.noteFiles(answer)
+	}
+	if set, _ := isSet(answer.State.StartedAt); set {
+		a.startedAt.Store(&answer.State.StartedAt)
+	}
+	return a.hideInState(withDockersState(answer)), nil
+}
+
+// hideInState takes secrets out of the engine's error about the container, which becomes
+// the text of an exit error.
+func (a *ContainerAdapter) hideInState(answer container.InspectResponse) container.InspectResponse {
+	if answer.State.Error == "" {
+		return answer
+	}
+	base, state := *answer.ContainerJSONBase, *answer.State
+	state.Error = a.scrubber().hideIn(state.Error, "")
+	base.State, answer.ContainerJSONBase = &state, &base
+	return answer
+}
+
 // Wait waits until the task's container has exited or is dead. It returns the engine's
 // record of the container; [ExitError] reads its exit code. While the container is
 // created, running, paused or restarting, Wait goes on waiting. A container that is
@@ -297,6 +336,11 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // other errors are final: for example, a log driver that cannot be read, or an error
 // that the engine reports in the middle of the log.
 func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
+	return a.publishLogsOf(ctx, a, options, publisher)
+}
+
+// publishLogsOf is PublishLogs for a target that stands for the adapter.
+func (a *ContainerAdapter) publishLogsOf(ctx context.Context, target logTarget, options api.LogSubscriptionOptions, publisher exec.LogPublisher) error {
 	first, err := logsOptions(options)
 	if err != nil {
 		return err
@@ -304,7 +348,7 @@ func (a *ContainerAdapter) PublishLogs(ctx context.Context, options api.LogSubsc
 	if publisher == nil {
 		return errors.New("dockerexec: the log publisher is nil")
 	}
-	p := newLogPublication(a, a.engine.options.logRate, first, options.Since, publisher)
+	p := newLogPublication(target, a.engine.options.logRate, first, options.Since, publisher)
 	var pauses backoff
 	for {
 		done, err := p.pass(ctx)

@@ -2,16 +2,12 @@ package dockerexec
 
 import (
 	"context"
-	stderrors "errors"
-	"net/http"
 	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errhttp"
 	"github.com/docker/docker/api"
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/versions"
@@ -82,7 +78,7 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	switch {
 	case err != nil && pingCtx.Err() != nil:
 		return failed(requestTimeoutError(timeout))
-	case forbidsPing(err):
+	case forbidsRequest(err): // another answer says more: a 404, that no engine is there
 		v.optional.without(ctx, "GET /_ping", err, "the API version is learnt when the engine refuses one")
 		if ping.APIVersion == "" {
 			ping.APIVersion = newestVersion
@@ -99,12 +95,6 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	}
 	v.agreed.Store(true)
 	return v.shared.current(), nil
-}
-
-// forbidsPing reports whether the ping alone was refused. Other answers, such as a 404
-// or a 401, say more: no engine is there, or nothing at all is allowed.
-func forbidsPing(err error) bool {
-	return cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err) || stderrors.Is(err, errhttp.ToNative(http.StatusMethodNotAllowed))
 }
 
 // enter begins a request, after get. It waits while the version is being changed. The
@@ -142,7 +132,7 @@ func (v *apiVersion) renew(ctx context.Context, timeout time.Duration, refused s
 	why := v.shared.whyFixed()
 	if why == "" {
 		ping, err := v.client.Ping(ctx)
-		if err != nil && !forbidsPing(err) {
+		if err != nil && !forbidsRequest(err) {
 			log.G(ctx).WithError(hide(err)).Debug("the engine refuses the API version, and no other one is agreed on yet: the ping failed")
 			return false
 		}

@@ -46,10 +46,15 @@ var (
 			{"20.10 to 29", "^bind source path does not exist"},
 		},
 	}
-	// A create whose image is not on the engine.
+	// A create whose image is not on the engine, or no longer for the task's platform, or
+	// not with all its parts.
 	imageMissing = classifier{
 		class: cerrdefs.IsNotFound,
-		says:  []phrase{{"20.10 to 29", "^no such image"}},
+		says: []phrase{
+			{"20.10 to 29", "^no such image"},
+			{"20.10 to 29", "^image with reference * was found but does not * the specified platform"},
+			{"29", "content digest * not found"},
+		},
 	}
 	// A CPU limit above the host's cores.
 	tooManyCPUs = classifier{

@@ -312,10 +312,12 @@ type containerConfig struct {
 	files      []taskFile           // the secrets and configs that are files
 	maxCPUs    int                  // cap of the CPU limit; 0: none
 	oldSysctls bool                 // for an engine below the API version interfaceSysctls
+	volumeIDs  map[int]string       // the IDs of cluster volumes, by the index of their mounts
 
 	// What withDependencies adds.
-	folder     string // of the files on the engine's host
-	credential string // the payload of credentialConfig
+	folder     string            // of the files on the engine's host
+	credential string            // the payload of credentialConfig
+	published  map[string]string // the paths of cluster volumes on the engine's host, by their IDs
 }
 
 // translateTask translates a task of node. Everything that can be checked without an engine
@@ -336,6 +338,9 @@ func translateTask(node *api.NodeDescription, known bool, task *api.Task) (*cont
 		return nil, err
 	}
 	c := &containerConfig{task: task.Copy(), needs: needs}
+	if c.volumeIDs, err = clusterVolumes(c.task); err != nil {
+		return nil, err
+	}
 	if err := c.expand(node, known); err != nil {
 		return nil, err
 	}

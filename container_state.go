@@ -258,16 +258,39 @@ func (e *exitError) Error() string {
 	if e.code == 0 { // only the cause makes this an error
 		text = "task: ended with exit code 0"
 	}
-	switch {
-	case e.oom && e.code == killedCode:
-		text += ": out of memory"
-	case e.oom:
-		text += ": a process of the container ran out of memory"
+	if memory := e.memory(); memory != "" {
+		text += ": " + memory
 	}
 	if e.cause != nil {
 		text += ": " + e.cause.Error()
 	}
 	return text
+}
+
+// memory says what the kernel killed because memory ran out. It is empty if that was nothing.
+func (e *exitError) memory() string {
+	switch {
+	case !e.oom:
+		return ""
+	case e.code == killedCode:
+		return "out of memory"
+	default: // the program itself has ended with a code of its own
+		return "a process of the container ran out of memory"
+	}
+}
+
+// reason says for a person why the container failed.
+func (e *exitError) reason() string {
+	switch memory := e.memory(); {
+	case e.code == 0: // the code is no reason
+		return e.Error()
+	case e.code == killedCode && memory != "":
+		return memory
+	case memory != "":
+		return fmt.Sprintf("exit code %d: %s", e.code, memory)
+	default:
+		return fmt.Sprintf("exit code %d", e.code)
+	}
 }
 
 // ExitCode returns the container's exit code.

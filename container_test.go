@@ -257,7 +257,7 @@ func TestNothingIsDropped(t *testing.T) {
 	for field, change := range map[string]func(*api.Task){
 		"Spec.Container.Secrets[0].Target": func(task *api.Task) { spec(task).Secrets = []*api.SecretReference{{SecretID: "s"}} },
 		"Spec.Container.Configs[0].Target": func(task *api.Task) { spec(task).Configs = []*api.ConfigReference{{ConfigID: "c"}} },
-		"Spec.Container.Mounts[0].Type":    withMount(api.Mount{Type: api.MountTypeCluster, Source: "v", Target: "/v"}),
+		"Spec.Container.Mounts[0].Source":  withMount(api.Mount{Type: api.MountTypeCluster, Source: "v", Target: "/v"}),
 	} {
 		task := plainTask()
 		change(task)
@@ -312,7 +312,7 @@ func TestGoldenRequests(t *testing.T) {
 			t.Parallel()
 			config, err := newContainerConfig(goldenNode(), goldenTask(t, name))
 			require.NoError(t, err)
-			got := requestJSON(t, config.withDependencies("/run/dockerexec/secrets/engine-1/t1", []byte(`{"DomainJoinConfig":{}}`)))
+			got := requestJSON(t, config.withDependencies("/run/dockerexec/secrets/engine-1/t1", []byte(`{"DomainJoinConfig":{}}`), map[string]string{"volumeid": "/published/volumeid", "otherid": "/published/otherid"}))
 			file := filepath.Join("testdata/tasks", name+".request.json")
 			if *update {
 				rewrite(t, file, got)

@@ -27,12 +27,14 @@ import (
 type controller struct {
 	adapter *ContainerAdapter
 	busy    chan struct{} // full while a detached call or a Remove runs; see lock
+	remade  func()        // Start calls it when it has made the container again; nil: nothing is called
 
 	mu              sync.Mutex
 	operations      map[*operation]struct{} // the calls that run now
 	closed          bool
 	removed         bool // Remove was called: nothing is made any more
 	mayExist        bool // a container of the task may exist
+	mayHaveRun      bool // an earlier process may have started a container of the task
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
 	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
@@ -52,11 +54,13 @@ var (
 // task has reached.
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 	adapter.startLost.Store(startMayBeLost(state))
+	adapter.engine.tasks.enter(adapter.taskID)
 	return &controller{
 		adapter:    adapter,
 		busy:       make(chan struct{}, 1),
 		operations: map[*operation]struct{}{},
 		mayExist:   state >= api.TaskStatePreparing,
+		mayHaveRun: state >= api.TaskStateStarting,
 	}
 }
 
@@ -90,6 +94,9 @@ func (c *controller) run(ctx context.Context, kind operationKind, do func(contex
 	}
 	defer c.leave(op)
 	err := opCtx.Err()
+	if err == nil && kind != opAsking {
+		err = c.adapter.engine.tasks.await(opCtx, c.adapter.taskID)
+	}
 	if err == nil {
 		err = do(opCtx)
 	}
@@ -199,6 +206,9 @@ func (c *controller) Logs(ctx context.Context, publisher exec.LogPublisher, opti
 func (c *controller) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.closed {
+		c.adapter.engine.tasks.leave(c.adapter.taskID)
+	}
 	c.closed = true
 	c.interruptLocked(opAsking, exec.ErrControllerClosed)
 	return nil

@@ -25,23 +25,28 @@ func (c *controller) Prepare(ctx context.Context) error {
 		if err := c.findPrepared(ctx); err != nil {
 			return err
 		}
-		if err := c.detached(ctx, c.adapter.CreateNetworks); err != nil {
-			return err
+		return c.make(ctx)
+	})
+}
+
+// make makes all that the container needs, and creates the container.
+func (c *controller) make(ctx context.Context) error {
+	if err := c.detached(ctx, c.adapter.CreateNetworks); err != nil {
+		return err
+	}
+	if err := c.detached(ctx, c.adapter.CreateVolumes); err != nil {
+		return err
+	}
+	unseen, err := c.pull(ctx)
+	if err != nil {
+		return err
+	}
+	return c.repaired(ctx, func(ctx context.Context) error {
+		err := c.created(c.adapter.Create(ctx))
+		if unseen != nil && imageMissing.matches(errors.Cause(err)) {
+			return unseen
 		}
-		if err := c.detached(ctx, c.adapter.CreateVolumes); err != nil {
-			return err
-		}
-		unseen, err := c.pull(ctx)
-		if err != nil {
-			return err
-		}
-		return c.repaired(ctx, func(ctx context.Context) error {
-			err := c.created(c.adapter.Create(ctx))
-			if unseen != nil && imageMissing.matches(errors.Cause(err)) {
-				return unseen
-			}
-			return err
-		})
+		return err
 	})
 }
 
@@ -52,6 +57,9 @@ func (c *controller) created(err error) error {
 	c.mayExist = true                              // also after an error: perhaps the engine created it all the same
 	if err == nil || err == exec.ErrTaskPrepared { //nolint:errorlint // bare
 		c.ownershipProven = true
+	}
+	if err == nil {
+		c.mayHaveRun = false
 	}
 	return err
 }
@@ -122,6 +130,9 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 //
 // If the engine lost an earlier start, the container may begin to run by itself,
 // without network and log. Then the container is stopped, and the start has failed.
+//
+// A container that somebody has removed since Prepare is made again, if it has certainly
+// not been started.
 func (c *controller) Start(ctx context.Context) error {
 	return c.run(ctx, opMaking, func(ctx context.Context) error {
 		if err := c.adapter.engine.options.err; err != nil {
@@ -130,35 +141,60 @@ func (c *controller) Start(ctx context.Context) error {
 		if err := c.waitIdle(ctx); err != nil {
 			return err
 		}
-		starts := c.adapter.starts.Load()
-		answer, err := c.inspect(ctx)
-		if err != nil {
-			return err
-		}
-		if err := c.adapter.checkOwner(answer); err != nil {
-			return err
-		}
-		if runsUnknownToEngine(answer) {
-			return c.adapter.endLostStart(ctx, c.persistEnd)
-		}
-		if !isUnstarted(answer) {
-			// An earlier Start may have ended before the container was healthy,
-			// perhaps because the agent's process ended. This Start goes on waiting.
-			if answer.State.Status == container.StateRunning && !isHealthy(answer) {
-				if err := c.untilHealthy(ctx); err != nil {
-					return err
-				}
+		for repairs := 0; ; repairs++ {
+			err := c.startMade(ctx)
+			if !IsUnknownContainer(err) || !c.mayMakeAgain() || repairs == mostRepairs {
+				return err
 			}
-			return exec.ErrTaskStarted
+			log.G(c.adapter.logContext(ctx)).WithError(err).Debug("the container vanished before its start, making it again")
+			if err := c.make(ctx); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+				return err
+			}
+			if c.remade != nil {
+				c.remade()
+			}
 		}
-		if err := c.repaired(ctx, func(ctx context.Context) error { return c.adapter.sendStart(ctx, starts) }); err != nil {
-			return c.adapter.resolveStart(ctx, err, c.persistEnd)
-		}
-		if !hasHealthcheck(answer) {
-			return nil
-		}
-		return c.untilHealthy(ctx)
 	})
+}
+
+// mayMakeAgain reports whether the task has been prepared, and its container has certainly
+// not been started.
+func (c *controller) mayMakeAgain() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mayExist && !c.mayHaveRun && !c.adapter.isStarted.Load()
+}
+
+// startMade starts the container that Prepare has made.
+func (c *controller) startMade(ctx context.Context) error {
+	starts := c.adapter.starts.Load()
+	answer, err := c.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.adapter.checkOwner(answer); err != nil {
+		return err
+	}
+	if runsUnknownToEngine(answer) {
+		return c.adapter.endLostStart(ctx, c.persistEnd)
+	}
+	if !isUnstarted(answer) {
+		// An earlier Start may have ended before the container was healthy,
+		// perhaps because the agent's process ended. This Start goes on waiting.
+		if answer.State.Status == container.StateRunning && !isHealthy(answer) {
+			if err := c.untilHealthy(ctx); err != nil {
+				return err
+			}
+		}
+		return exec.ErrTaskStarted
+	}
+	if err := c.repaired(ctx, func(ctx context.Context) error { return c.adapter.sendStart(ctx, starts) }); err != nil {
+		return c.adapter.resolveStart(ctx, err, c.persistEnd)
+	}
+	if !hasHealthcheck(answer) {
+		return nil
+	}
+	return c.untilHealthy(ctx)
 }
 
 // inspect inspects the container. An error that says nothing about the container is
@@ -260,11 +296,11 @@ const mostRepairs = 3
 //
 //   - A network. Another task's removal may have taken one to which no container was
 //     attached.
-//   - The image. Somebody may have removed all images that no container uses.
+//   - The image. Somebody may have removed all images that no container uses, or pulled
+//     the same name for another platform.
 //
-// The engine itself makes a volume again when it creates the container. A container that
-// has vanished before its start is not made again: the start fails, and SwarmKit replaces
-// the task.
+// The engine itself makes a volume again when it creates the container. Start makes the
+// container itself again.
 func (c *controller) repaired(ctx context.Context, call func(context.Context) error) error {
 	for repairs := 0; ; repairs++ {
 		err := c.detached(ctx, call)

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -11,7 +12,6 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
-	"github.com/docker/docker/api/types/image"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -190,14 +190,19 @@ func TestAVanishedImageIsPulledAgain(t *testing.T) {
 		want     string
 		pulls    int
 		creates  int
+		says     string // what the engine says; empty: "No such image"
 	}{
-		{"once", "example/web:1", 1, nil, "", 2, 2},
-		{"a digest", digest, 1, nil, "", 2, 2},
-		{"three times", "example/web:1", 3, nil, "", 4, 4},
-		{"always", "example/web:1", 100, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", 4, 4},
-		{"an ID", id, 100, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, 0, 1},
+		{"once", "example/web:1", 1, nil, "", 2, 2, ""},
+		{"a digest", digest, 1, nil, "", 2, 2, ""},
+		{"three times", "example/web:1", 3, nil, "", 4, 4, ""},
+		{"always", "example/web:1", 100, nil, "create container web.1.taskid: Error response from daemon: No such image: example/web:1", 4, 4, ""},
+		{"an ID", id, 100, nil, "create container web.1.taskid: Error response from daemon: No such image: " + id, 0, 1, ""},
 		{"and the registry refuses", "example/web:1", 1, simError{"pull access denied for example/web", cerrdefs.ErrPermissionDenied},
-			"pull access denied for example/web", 2, 1},
+			"pull access denied for example/web", 2, 1, ""},
+		{"29, its manifest", "example/web:1", 1, nil, "", 2, 2, "NotFound: content digest sha256:64a937f093a1: not found"},
+		{"29, its configuration", "example/web:1", 1, nil, "", 2, 2, "failed to read config content: NotFound: content digest sha256:1065bd351a79: not found"},
+		{"20.10, pulled for another platform", "example/web:1", 1, nil, "", 2, 2, "image with reference example/web:1 was found but does not match the specified platform: wanted linux/amd64, actual: linux/arm64"},
+		{"29, pulled for another platform", "example/web:1", 1, nil, "", 2, 2, "image with reference example/web:1 was found but does not provide the specified platform (linux/amd64)"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -215,6 +220,9 @@ func TestAVanishedImageIsPulledAgain(t *testing.T) {
 						}
 					case strings.HasPrefix(call, "ContainerCreate") && left > 0:
 						left--
+						if test.says != "" {
+							return notFound("%s", test.says)
+						}
 						sim.mu.Lock()
 						clear(sim.images)
 						sim.mu.Unlock()
@@ -295,51 +303,86 @@ func TestAContainerThatVanishesWithinPrepareIsCreatedAgain(t *testing.T) {
 	}
 }
 
-// A container that vanishes before its start fails the task, which is then replaced.
-func TestAContainerThatVanishesBeforeItsStartFailsTheTask(t *testing.T) {
+// A container that somebody removes before its start is made again with all that it needs,
+// a bounded number of times.
+func TestAContainerThatVanishesBeforeItsStartIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	for _, call := range []string{"ContainerInspect", "ContainerStart"} {
-		t.Run(call, func(t *testing.T) {
+		for vanishes, want := range map[int]api.TaskState{1: api.TaskStateRunning, 3: api.TaskStateRunning, 100: api.TaskStateFailed} {
+			t.Run(fmt.Sprint(call, " ", vanishes), func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T) {
+					sim := newSimEngine(t)
+					ctlr, task := inState(t, sim, api.TaskStateStarting, nil)
+					left := vanishes
+					sim.fails(func(made string) error {
+						sim.mu.Lock()
+						defer sim.mu.Unlock()
+						if strings.HasPrefix(made, call) && left > 0 && len(sim.containers) > 0 {
+							left--
+							clear(sim.containers)
+							clear(sim.images)
+							clear(sim.networks)
+						}
+						return nil
+					})
+					status, err := exec.Do(t.Context(), task, ctlr)
+					require.NoError(t, err)
+					assert.Equal(t, want, status.State)
+					if want == api.TaskStateFailed {
+						assert.Contains(t, status.Err, "container web.1.taskid: Error response from daemon: No such container: ")
+					}
+					assert.Equal(t, min(vanishes, 3)+1, sim.count("ContainerCreate"))
+					sim.fails(nil)
+					require.NoError(t, ctlr.Remove(t.Context()))
+					assert.Empty(t, sim.left())
+				})
+			})
+		}
+	}
+}
+
+// A task runs once: what may have been started is not made again.
+func TestAContainerThatVanishesAfterAStartIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	for name, begin := range map[string]func(*testing.T, *simEngine) *controller{
+		"an earlier process may have started it": func(t *testing.T, sim *simEngine) *controller {
+			_, task := inState(t, sim, api.TaskStateStarting, nil)
+			return newSimController(t, sim, task)
+		},
+		"its start had no answer": func(t *testing.T, sim *simEngine) *controller {
+			ctlr, _ := inState(t, sim, api.TaskStateStarting, nil)
+			sim.fails(failing("ContainerStart", io.ErrUnexpectedEOF))
+			require.ErrorIs(t, ctlr.Start(t.Context()), io.ErrUnexpectedEOF)
+			return ctlr
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				sim := newSimEngine(t)
-				ctlr, task := inState(t, sim, api.TaskStateStarting, nil)
-				sim.fails(func(made string) error {
-					if strings.HasPrefix(made, call) {
-						sim.mu.Lock()
-						defer sim.mu.Unlock()
-						clear(sim.containers)
-					}
-					return nil
-				})
-				status, err := exec.Do(t.Context(), task, ctlr)
-				require.NoError(t, err)
-				assert.Equal(t, api.TaskStateFailed, status.State)
-				assert.Contains(t, status.Err, "container web.1.taskid: Error response from daemon: No such container: ")
+				ctlr := begin(t, sim)
 				sim.fails(nil)
-				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Empty(t, sim.left())
+				sim.mu.Lock()
+				clear(sim.containers)
+				sim.mu.Unlock()
+				require.EqualError(t, ctlr.Start(t.Context()), "inspect container web.1.taskid: Error response from daemon: No such container: web.1.taskid")
+				assert.Equal(t, 1, sim.count("ContainerCreate"))
 			})
 		})
 	}
 }
 
-// The start's 404 is about a network only if it says so.
-func TestAStartWithoutAContainerIsNotRepaired(t *testing.T) {
+// The start's 404 is about a network or about the container only if it says so.
+func TestAStartThatMissesSomethingElseIsNotRepaired(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		sim := newSimEngine(t)
-		sim.images["example/web:1"] = image.InspectResponse{}
 		ctlr, _ := inState(t, sim, api.TaskStateStarting, nil)
-		sim.fails(func(call string) error {
-			if strings.HasPrefix(call, "ContainerStart") {
-				return notFound("No such container: web.1.taskid")
-			}
-			return nil
-		})
+		sim.fails(failing("ContainerStart", notFound("get data: no such volume")))
 		sim.forgetCalls()
 		err := ctlr.Start(t.Context())
-		require.EqualError(t, err, "start container web.1.taskid: Error response from daemon: No such container: web.1.taskid")
+		require.EqualError(t, err, "start container web.1.taskid: Error response from daemon: get data: no such volume")
 		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid", "ContainerStart container-00000002"}, sim.called())
 	})
 }

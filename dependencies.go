@@ -4,9 +4,11 @@ import (
 	stderrors "errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,11 +25,12 @@ import (
 type getters struct {
 	secrets exec.SecretGetter
 	configs exec.ConfigGetter
+	volumes exec.VolumeGetter
 }
 
 func (g getters) Secrets() exec.SecretGetter { return g.secrets }
 func (g getters) Configs() exec.ConfigGetter { return g.configs }
-func (g getters) Volumes() exec.VolumeGetter { return nil }
+func (g getters) Volumes() exec.VolumeGetter { return g.volumes }
 
 // dependency is the reference of a task to one secret or config.
 type dependency struct {
@@ -56,17 +59,17 @@ func configOf(i int, ref *api.ConfigReference) dependency {
 }
 
 // payloads returns the payloads of the secrets and configs that one task references,
-// with their templates expanded. It returns no others.
+// with their templates expanded, and the paths of its cluster volumes. It returns no others.
 type payloads struct {
 	getter exec.DependencyGetter
 }
 
 // newPayloads refuses a task that references secrets if deps has no getter of secrets. The
-// same holds for configs. newPayloads calls no getter yet.
+// same holds for configs and for cluster volumes. newPayloads calls no getter yet.
 func newPayloads(deps exec.DependencyGetter, c *containerConfig) (payloads, error) {
 	var given getters
 	if deps != nil {
-		given = getters{deps.Secrets(), deps.Configs()}
+		given = getters{deps.Secrets(), deps.Configs(), deps.Volumes()}
 	}
 	const why = "%v: the adapter was given no getter of %ss"
 	if refs := c.spec().Secrets; len(refs) > 0 && given.secrets == nil {
@@ -77,9 +80,13 @@ func newPayloads(deps exec.DependencyGetter, c *containerConfig) (payloads, erro
 		d := configOf(0, refs[0])
 		return payloads{}, refuse(d.path, why, d, "config")
 	}
+	if mounts := c.clusterMounts(); len(mounts) > 0 && given.volumes == nil {
+		return payloads{}, refuse(mountPath(mounts[0])+".Type", "%s: the adapter was given no getter of volumes", api.MountTypeCluster)
+	}
 	restricted := getters{
 		secrets: secrets.Restrict(sureSecrets{given.secrets}, c.task),
 		configs: configs.Restrict(sureConfigs{given.configs}, c.task),
+		volumes: given.volumes, // only c.clusterMounts asks it, for volumes of the task
 	}
 	return payloads{template.NewTemplatedDependencyGetter(restricted, c.task, c.node)}, nil
 }
@@ -112,6 +119,54 @@ func (p payloads) find(d dependency) ([]byte, error) {
 		return nil, err
 	}
 	return secret.Spec.Data, nil
+}
+
+// volumePaths returns where the cluster volumes of the task are on this host, by their IDs.
+// While a volume is not published, or is being removed, the error is temporary.
+func (p payloads) volumePaths(c *containerConfig) (map[string]string, error) {
+	paths := map[string]string{}
+	for _, i := range c.clusterMounts() {
+		id := c.volumeIDs[i]
+		path, err := p.getter.Volumes().Get(id)
+		if err == nil && path == "" {
+			err = errors.New("the getter of volumes has no path of it")
+		}
+		if err != nil {
+			return nil, exec.MakeTemporary(errors.Wrapf(err, "cluster volume %q (%s) is not published on this node", c.spec().Mounts[i].Source, id))
+		}
+		paths[id] = path
+	}
+	return paths, nil
+}
+
+// clusterMounts returns the indices of the mounts of type cluster.
+func (c *containerConfig) clusterMounts() []int { return slices.Sorted(maps.Keys(c.volumeIDs)) }
+
+// clusterVolumes returns the IDs of the cluster volumes of a task, by the index of their
+// mounts. The swarm's scheduler picks a volume for each mount and writes it down with the
+// mount's source and target, before the templates in them are expanded.
+func clusterVolumes(task *api.Task) (map[int]string, error) {
+	volumes, used := map[int]string{}, map[int]bool{}
+	for i := range task.Spec.GetContainer().Mounts {
+		m := &task.Spec.GetContainer().Mounts[i]
+		if m.Type != api.MountTypeCluster {
+			continue
+		}
+		j := slices.IndexFunc(task.Volumes, func(v *api.VolumeAttachment) bool { return v.Source == m.Source && v.Target == m.Target })
+		if j < 0 {
+			return nil, refuse(mountPath(i)+".Source", "the swarm has given the task no volume for it: none of its Volumes has source %q and target %q", m.Source, m.Target)
+		}
+		if task.Volumes[j].ID == "" {
+			return nil, refuse(fmt.Sprintf("Volumes[%d].ID", j), "is empty")
+		}
+		volumes[i], used[j] = task.Volumes[j].ID, true
+	}
+	for j := range task.Volumes {
+		if !used[j] {
+			return nil, refuse(fmt.Sprintf("Volumes[%d]", j), "no mount of type cluster has its source and target")
+		}
+	}
+	return volumes, nil
 }
 
 // missingError says that a getter does not have a secret or config. The task or a
@@ -290,10 +345,10 @@ func (c *containerConfig) checkTargets(files []taskFile) error {
 }
 
 // withDependencies returns the same task with the folder of its files on the engine's
-// host, and with the payload of its credentialConfig.
-func (c *containerConfig) withDependencies(folder string, credential []byte) *containerConfig {
+// host, with the payload of its credentialConfig, and with the paths of its cluster volumes.
+func (c *containerConfig) withDependencies(folder string, credential []byte, published map[string]string) *containerConfig {
 	complete := *c
-	complete.folder, complete.credential = folder, string(credential)
+	complete.folder, complete.credential, complete.published = folder, string(credential), published
 	return &complete
 }
 

@@ -1,9 +1,13 @@
 package dockerexec
 
 import (
+	"context"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/mount"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/identity"
@@ -97,12 +101,12 @@ func TestPayloadForOneTask(t *testing.T) {
 func TestPayloadsThatAreNotThere(t *testing.T) {
 	t.Parallel()
 	nothing := getters{
-		secretFunc(func(string) (*api.Secret, error) { return nil, nil }),
-		configFunc(func(string) (*api.Config, error) { return nil, nil }),
+		secrets: secretFunc(func(string) (*api.Secret, error) { return nil, nil }),
+		configs: configFunc(func(string) (*api.Config, error) { return nil, nil }),
 	}
 	failing := getters{
-		secretFunc(func(string) (*api.Secret, error) { return nil, errors.New("vault sealed") }),
-		configFunc(func(string) (*api.Config, error) { return nil, errors.New("vault sealed") }),
+		secrets: secretFunc(func(string) (*api.Secret, error) { return nil, errors.New("vault sealed") }),
+		configs: configFunc(func(string) (*api.Config, error) { return nil, errors.New("vault sealed") }),
 	}
 	late := stores(`{{secret "s1"}}{{config "c1"}}`)
 	late.secrets.(exec.SecretsManager).Remove([]string{"s1"})
@@ -317,4 +321,71 @@ func TestFilesBelowAMount(t *testing.T) {
 	require.Len(t, mounts, 2)
 	assert.Equal(t, "/run", mounts[0].Target)
 	assert.Equal(t, "/run/secrets/a", mounts[1].Target)
+}
+
+// volumeTask has a cluster volume, which it may only read.
+func volumeTask() *api.Task {
+	task := plainTask()
+	withMount(api.Mount{Type: api.MountTypeCluster, Source: "shared", Target: "/shared", ReadOnly: true})(task)
+	task.Volumes = []*api.VolumeAttachment{{ID: "v1", Source: "shared", Target: "/shared"}}
+	return task
+}
+
+// A cluster volume is a bind mount of the path at which it is published. Until then nothing
+// is made, and no image is pulled.
+func TestAClusterVolumeIsAwaited(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		host := newHost(t)
+		var path string
+		var pathErr error
+		var asked []string
+		deps := getters{volumes: pathGetter(func(id string) (string, error) {
+			asked = append(asked, id)
+			return path, pathErr
+		})}
+		a, err := NewEngine(host.Client(engineapi.WithHost("unix:///run/docker.sock")), WithPullPolicy(PullNever)).Adapter(nil, volumeTask(), deps)
+		require.NoError(t, err)
+		require.Empty(t, asked, "not before it is needed")
+		for _, unready := range []error{nil, exec.ErrDependencyNotReady, errors.New("volume being removed")} {
+			pathErr = unready
+			for name, call := range map[string]func(context.Context) error{"CreateNetworks": a.CreateNetworks, "CreateVolumes": a.CreateVolumes, "Create": a.Create, "Start": a.Start} {
+				err := call(t.Context())
+				require.ErrorContains(t, err, `cluster volume "shared" (v1) is not published on this node: `, name)
+				require.True(t, exec.IsTemporary(err), name)
+			}
+		}
+		assert.Empty(t, host.Requests().Count("POST /**"))
+		assert.Empty(t, host.Containers())
+		path, pathErr = "/published/v1", nil
+		require.NoError(t, a.Create(t.Context()))
+		require.NoError(t, a.Start(t.Context()))
+		mounts := host.Container(taskName).Inspect().HostConfig.Mounts
+		assert.Equal(t, []mount.Mount{{Type: mount.TypeBind, Source: "/published/v1", Target: "/shared", ReadOnly: true}}, mounts)
+		slices.Sort(asked)
+		assert.Equal(t, []string{"v1"}, slices.Compact(asked))
+		require.NoError(t, a.Remove(t.Context()))
+	})
+}
+
+func TestAClusterVolumeIsRefused(t *testing.T) {
+	t.Parallel()
+	const noGetter = "dockerexec: task field Spec.Container.Mounts[0].Type: CLUSTER: the adapter was given no getter of volumes"
+	for _, deps := range []exec.DependencyGetter{nil, stores()} {
+		_, err := NewEngine(newFakeClient(t)).Adapter(nil, volumeTask(), deps)
+		require.EqualError(t, err, noGetter)
+	}
+	_, err := NewContainerAdapter(newFakeClient(t), nil, volumeTask(), stores().secrets)
+	require.EqualError(t, err, noGetter)
+	_, err = NewExecutor(newFakeClient(t), nil).Controller(volumeTask())
+	require.EqualError(t, err, noGetter)
+	bubble(t, func(t *testing.T) {
+		host := newHost(t)
+		a, err := NewEngine(host.Client()).Adapter(nil, volumeTask(), anyPayload(""))
+		require.NoError(t, err)
+		const elsewhere = "dockerexec: task field Spec.Container.Mounts[0].Type: CLUSTER: the engine at tcp://engine.test:2375 is on another host, and the volume is published on this one"
+		require.EqualError(t, a.CreateNetworks(t.Context()), elsewhere)
+		require.EqualError(t, a.Create(t.Context()), elsewhere)
+		assert.Empty(t, host.Containers())
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec"
 )
 
 // What the README shows of the Examples is their code, which is run.
@@ -40,6 +43,24 @@ func TestDocsAreShort(t *testing.T) {
 	t.Parallel()
 	assert.LessOrEqual(t, len(readText(t, "README.md")), 12<<10, "bytes of README.md; docs/ has room")
 	assert.LessOrEqual(t, strings.Count(readText(t, "doc.go"), "\n"), 160, "lines of doc.go; docs/ has room")
+}
+
+// Who writes a fake looks up what each method asks of it.
+func TestEngineCallsHaveEachMethod(t *testing.T) {
+	t.Parallel()
+	page := readText(t, "docs/engine-calls.md")
+	engine := dockerexec.NewEngine(&fakeEngine{})
+	controller, err := engine.Controller(nil, task(), nil)
+	require.NoError(t, err)
+	for _, has := range []struct {
+		value  any
+		prefix string
+	}{{&dockerexec.ContainerAdapter{}, ""}, {controller, ""}, {engine, "Engine."}} {
+		methods := reflect.TypeOf(has.value)
+		for i := range methods.NumMethod() {
+			assert.Contains(t, page, "`"+has.prefix+methods.Method(i).Name+"`")
+		}
+	}
 }
 
 func readText(t *testing.T, file string) string {

@@ -35,6 +35,7 @@ type Engine struct {
 	hosts    fileHosts
 	optional optionalRequests
 	stops    stops
+	tasks    taskTable
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. It never closes

@@ -47,6 +47,8 @@ func TestOptionsTakeTheLastAndIgnoreNil(t *testing.T) {
 	assert.Equal(t, 5*time.Minute, o.pullStallTimeout)
 	assert.Equal(t, 10<<20, o.logRate)
 	assert.Equal(t, "/run/dockerexec/secrets", o.secretsDir)
+	assert.Equal(t, OrphansReport, o.orphanPolicy)
+	assert.Equal(t, 5*time.Minute, o.orphanGrace)
 }
 
 // wrongOptions are values that cannot be, with the errors that name the options.
@@ -61,6 +63,10 @@ var wrongOptions = []struct {
 	{WithPullStallTimeout(-time.Second), "dockerexec: option WithPullStallTimeout: -1s is negative; 0 means no limit"},
 	{WithRequestTimeout(-time.Minute), "dockerexec: option WithRequestTimeout: -1m0s is negative; 0 means no limit"},
 	{WithLogRate(-1), "dockerexec: option WithLogRate: -1 is negative; 0 means no limit"},
+	{WithOrphans(-1, time.Minute), "dockerexec: option WithOrphans: there is no policy -1"},
+	{WithOrphans(3, time.Minute), "dockerexec: option WithOrphans: there is no policy 3"},
+	{WithOrphans(OrphansRemove, time.Second-1), "dockerexec: option WithOrphans: a grace of 999.999999ms is less than a second"},
+	{WithOrphans(OrphansReport, 0), "dockerexec: option WithOrphans: a grace of 0s is less than a second"},
 }
 
 func TestAWrongOptionIsReportedByName(t *testing.T) {

@@ -201,6 +201,12 @@ func isForbidden(err error) bool {
 	return kind == kindRefused || kind == kindOtherAnswer && hasStatus(err)
 }
 
+// forbidsRequest reports whether err refuses this one request as such. A 400 may be about
+// what the request holds. A 401 says that nothing at all is allowed.
+func forbidsRequest(err error) bool {
+	return cerrdefs.IsPermissionDenied(err) || cerrdefs.IsNotImplemented(err) || stderrors.Is(err, errhttp.ToNative(http.StatusMethodNotAllowed))
+}
+
 // tellsNothing reports whether the error of an inspect says nothing about the
 // container. It says something if the container is gone, or if the engine refuses to
 // show it.

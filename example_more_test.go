@@ -219,7 +219,9 @@ func ExampleWithCreateHook_gpus() {
 	// Output: [GPU-0aa1 GPU-0aa2]
 }
 
-// A label of the task names a checkpoint, from which an experimental engine starts it.
+// A label of the task names a checkpoint, from which an experimental engine with criu starts
+// it. The engine looks for it in the container's own folder, below its root folder:
+// containers/ID/checkpoints.
 func ExampleWithStartHook() {
 	client := &fakeEngine{}
 	engine := dockerexec.NewEngine(client, dockerexec.WithStartHook(

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/agent/secrets"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/log"
 )
 
 // executor is what [Engine.Executor] returns.
@@ -25,6 +27,8 @@ type executor struct {
 	generic []*api.GenericResource
 	secrets exec.SecretsManager
 	configs exec.ConfigsManager
+	volumes exec.VolumesManager // nil: tasks have no cluster volumes
+	csi     csiInfo
 
 	mu       sync.Mutex
 	node     *api.NodeDescription // nil: Describe has not succeeded yet
@@ -33,6 +37,8 @@ type executor struct {
 
 	// When the list of plugins first failed while there was no description; zero: it has not failed.
 	pluginsFailed time.Time
+
+	sweep *orphanSweep
 
 	said atomic.Pointer[engineSaid] // at the last Describe; nil: none has succeeded yet
 }
@@ -63,7 +69,9 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //     sorted. An engine without a plugin API, or one that refuses it, counts as one
 //     without managed plugins. If the engine refuses a request after a first description,
 //     that part of the description stays as it was. Errors are as for [ContainerAdapter].
-//   - Configure notes the node's hostname, which the agent may have overridden. From
+//     Describe also starts the look for what was left behind (see [WithOrphans]), and does
+//     not wait for it. The look and its removals end with the context of that Describe.
+//   - Configure notes the node's ID and its hostname, which the agent may have overridden. From
 //     then on {{.Node.Hostname}} in a task is that name. Before that it is the
 //     engine's hostname. If the agent starts while the engine is away, neither name is
 //     known. Then Prepare and Start fail with a temporary error for a task that has
@@ -72,21 +80,44 @@ func NewExecutor(client engineapi.APIClient, genericResources []*api.GenericReso
 //     networks.
 //   - Controller makes a controller as [Engine.Controller] does.
 //   - Secrets and Configs return the stores that the agent fills: see
-//     [exec.SecretsProvider] and [exec.ConfigsProvider]. Cluster volumes are not
-//     provided.
+//     [exec.SecretsProvider] and [exec.ConfigsProvider]. With cluster volumes (see
+//     [WithDependencies]) the executor is an [exec.VolumesProvider] too.
 //
 // At its start an agent resumes tasks before it is connected, and so before Configure.
 // If a resumed task has no container yet, the task gets the engine's hostname. (SwarmKit's
 // swarmd/dockerexec ignores Configure. It sees the agent's override of the hostname only
 // through a data race, because the agent and that executor share one description.)
 func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor {
-	return &executor{
+	made := &executor{
 		engine:  e,
 		generic: copyResources(genericResources),
 		secrets: secrets.NewManager(),
 		configs: configs.NewManager(),
+		sweep:   &orphanSweep{engine: e},
 	}
+	if e == nil || e.options.dependencies == nil {
+		return made
+	}
+	if given := e.options.dependencies.Secrets(); given != nil {
+		made.secrets = given
+	}
+	if given := e.options.dependencies.Configs(); given != nil {
+		made.configs = given
+	}
+	if made.volumes = e.options.dependencies.Volumes(); made.volumes == nil {
+		return made
+	}
+	return volumesExecutor{made}
 }
+
+// volumesExecutor is an executor with cluster volumes. It is a type of its own: the agent
+// takes any [exec.VolumesProvider] for one that has a store.
+type volumesExecutor struct{ *executor }
+
+var _ exec.VolumesProvider = volumesExecutor{}
+
+// Volumes returns the store into which the agent puts the node's cluster volumes.
+func (e volumesExecutor) Volumes() exec.VolumesManager { return e.volumes }
 
 // Controller makes the controller of one task, for an executor of your own. It does no
 // I/O. It copies node and task and never changes them. node and deps are as for
@@ -106,7 +137,7 @@ func (e *Engine) Executor(genericResources []*api.GenericResource) exec.Executor
 // [exec.ControllerLogs], [exec.ContainerStatuser] and [exec.PortStatuser]. The package
 // documentation describes its methods under "Controllers".
 func (e *Engine) Controller(node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (exec.Controller, error) {
-	adapter, err := e.Adapter(node, task, deps)
+	adapter, err := e.controllersAdapter(node, task, deps)
 	return e.controllerOf(adapter, task, err)
 }
 
@@ -122,14 +153,53 @@ func (e *Engine) controllerOf(adapter *ContainerAdapter, task *api.Task, err err
 	return newController(adapter, task.Status.State), nil
 }
 
+// deferredAdapter is Adapter for a node that may not be known yet. node returns nil as
+// long as the node is not known. Meanwhile a task that depends on the node makes nothing.
+func (e *Engine) deferredAdapter(node func() *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) (*ContainerAdapter, error) {
+	known := node()
+	if known != nil {
+		return e.controllersAdapter(known, task, deps)
+	}
+	if err := e.usable(); err != nil {
+		return nil, err
+	}
+	config, given, err := resolveTask(nil, false, task, deps)
+	switch err {
+	case nil:
+		return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
+	case errNodeUnknown: //nolint:errorlint // bare
+		own := task.Copy()
+		return newContainerAdapter(e, identityOf(own), deferredTask(func() (*containerConfig, payloads, error) {
+			now := node()
+			return resolveTask(now, now != nil, own, deps)
+		})), nil
+	default:
+		return nil, err
+	}
+}
+
+// refusedAdapter returns the adapter of a refused task. The task may already have a
+// container, made by another version of this package or by another executor. The adapter
+// finds, stops and removes that container, and makes nothing. If the task can have no
+// container at all, refusedAdapter returns the refusal.
+func (e *Engine) refusedAdapter(task *api.Task, refusal error) (*ContainerAdapter, error) {
+	if e == nil || e.client == nil || task == nil || checkRuntime(task) != nil || checkName(task) != nil {
+		return nil, refusal
+	}
+	return newContainerAdapter(e, identityOf(task), makesNothing(refusal)), nil
+}
+
 // Secrets returns the store into which the agent puts the node's secrets.
-func (e *executor) Secrets() exec.SecretsManager { return e.secrets }
+func (e *executor) Secrets() exec.SecretsManager { return assignedSecrets{e.secrets, e.sweep} }
 
 // Configs returns the store into which the agent puts the node's configs.
 func (e *executor) Configs() exec.ConfigsManager { return e.configs }
 
 // Configure notes what the swarm calls the node.
 func (e *executor) Configure(_ context.Context, node *api.Node) error {
+	if node != nil {
+		e.sweep.configured(node.ID)
+	}
 	if node == nil || node.Description == nil || node.Description.Hostname == "" {
 		return nil
 	}
@@ -145,8 +215,12 @@ func (e *executor) SetNetworkBootstrapKeys([]*api.EncryptionKey) error { return 
 
 // Controller makes the controller of one task.
 func (e *executor) Controller(task *api.Task) (exec.Controller, error) {
-	adapter, err := e.engine.deferredAdapter(e.nodeDescription, task, getters{e.secrets, e.configs})
-	return e.engine.controllerOf(adapter, task, err)
+	adapter, err := e.engine.deferredAdapter(e.nodeDescription, task, getters{e.secrets, e.configs, e.volumes})
+	ctlr, err := e.engine.controllerOf(adapter, task, err)
+	if task != nil {
+		e.sweep.asked(task.ID, err != nil)
+	}
+	return ctlr, err
 }
 
 // nodeDescription returns the node as tasks see it; nil while nothing is known.
@@ -201,10 +275,71 @@ func (e *executor) Describe(ctx context.Context) (*api.NodeDescription, error) {
 	}
 	e.said.Store(&engineSaid{info, plugins})
 	node := describe(info, plugins, e.generic)
+	if e.volumes != nil {
+		node.CSIInfo = e.csi.of(ctx, e.volumes)
+	}
 	e.mu.Lock()
 	e.node = node.Copy()
 	e.mu.Unlock()
+	e.sweep.start(ctx)
 	return node, nil
+}
+
+// csiInfo keeps what the volume plugins have said of the node.
+type csiInfo struct {
+	mu     sync.Mutex
+	asking chan struct{}               // closed once the plugins have answered; nil: they are not being asked
+	known  map[string]*api.NodeCSIInfo // the last answer of each, by its name
+}
+
+// csiPatience is how long the volume plugins may take for an answer. The agent stands still
+// meanwhile.
+const csiPatience = 5 * time.Second
+
+// of returns what the volume plugins say of the node, sorted by their names. The last answer
+// of a plugin that fails stays: a description that changes closes the agent's session. The
+// plugins are asked by a goroutine of its own, one at a time, because a plugin may hang in
+// spite of its context. It ends when they have answered.
+func (c *csiInfo) of(ctx context.Context, volumes exec.VolumesManager) []*api.NodeCSIInfo {
+	limited, cancel := context.WithTimeout(ctx, csiPatience)
+	defer cancel()
+	c.mu.Lock()
+	if c.asking == nil {
+		c.asking = make(chan struct{})
+		go c.ask(limited, volumes, c.asking)
+	}
+	asking := c.asking
+	c.mu.Unlock()
+	select {
+	case <-asking:
+	case <-limited.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var infos []*api.NodeCSIInfo
+	for _, name := range slices.Sorted(maps.Keys(c.known)) {
+		infos = append(infos, c.known[name].Copy())
+	}
+	return infos
+}
+
+func (c *csiInfo) ask(ctx context.Context, volumes exec.VolumesManager, answered chan struct{}) {
+	infos, err := volumes.Plugins().NodeInfo(ctx)
+	if err != nil {
+		log.G(ctx).WithError(err).Debug("volume plugins not asked about the node")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = map[string]*api.NodeCSIInfo{}
+	}
+	for _, info := range infos {
+		if info != nil {
+			c.known[info.PluginName] = info.Copy()
+		}
+	}
+	c.asking = nil
+	close(answered)
 }
 
 // pluginsLate reports whether the list of plugins has failed for at least refusedAfter,

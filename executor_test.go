@@ -2,7 +2,9 @@ package dockerexec
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -11,9 +13,12 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pkg/errors"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -609,4 +614,107 @@ func TestOnlyTemplatesOfTheNodeWaitForIt(t *testing.T) {
 			assert.Equal(t, test.waits, err != nil)
 		})
 	}
+}
+
+// givenStores are a caller's stores, with volume plugins.
+type givenStores struct {
+	getters
+	nodeInfo func(context.Context) ([]*api.NodeCSIInfo, error)
+}
+
+func (s *givenStores) Secrets() exec.SecretsManager {
+	return s.secrets.(exec.SecretsManager)
+}
+func (s *givenStores) Configs() exec.ConfigsManager { return s.configs.(exec.ConfigsManager) }
+func (s *givenStores) Volumes() exec.VolumesManager {
+	if s.nodeInfo == nil {
+		return nil
+	}
+	return s
+}
+func (s *givenStores) Get(id string) (string, error)               { return "/published/" + id, nil }
+func (s *givenStores) Add(...api.VolumeAssignment)                 {}
+func (s *givenStores) Remove([]api.VolumeAssignment, func(string)) {}
+func (s *givenStores) Plugins() exec.VolumePluginManager           { return s }
+func (s *givenStores) NodeInfo(ctx context.Context) ([]*api.NodeCSIInfo, error) {
+	return s.nodeInfo(ctx)
+}
+
+// Only with a store of volumes the executor is a VolumesProvider.
+func TestTheStoresOfAnExecutor(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		host := newHost(t)
+		client := host.Client(engineapi.WithHost("unix:///run/docker.sock"))
+		given := &givenStores{getters: stores(), nodeInfo: func(context.Context) ([]*api.NodeCSIInfo, error) { return nil, nil }}
+		e := NewExecutor(client, nil, WithDependencies(given), WithPullPolicy(PullNever))
+		assert.Same(t, given, e.(exec.VolumesProvider).Volumes())
+		e.(exec.SecretsProvider).Secrets().Reset()
+		_, err := given.secrets.Get("s1")
+		require.Error(t, err, "it is the given store")
+		_, err = e.(exec.ConfigsProvider).Configs().Get("c1")
+		require.NoError(t, err)
+		_, err = e.Describe(t.Context())
+		require.NoError(t, err)
+		ctlr, err := e.Controller(volumeTask())
+		require.NoError(t, err)
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		assert.Equal(t, "/published/v1", host.Container(taskName).Inspect().HostConfig.Mounts[0].Source)
+
+		given.nodeInfo = nil
+		for _, option := range []Option{WithDependencies(given), WithDependencies(nil), nil} {
+			_, is := NewExecutor(client, nil, option).(exec.VolumesProvider)
+			assert.False(t, is)
+		}
+	})
+}
+
+// A description that changes closes the agent's session.
+func TestDescribeSaysWhatVolumePluginsSay(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, lines := logged(t)
+		given := &givenStores{getters: stores()}
+		one, two := &api.NodeCSIInfo{PluginName: "one", NodeID: "1"}, &api.NodeCSIInfo{PluginName: "two", NodeID: "2"}
+		answer := func(infos []*api.NodeCSIInfo, err error) func(context.Context) ([]*api.NodeCSIInfo, error) {
+			return func(context.Context) ([]*api.NodeCSIInfo, error) { return infos, err }
+		}
+		given.nodeInfo = answer(nil, nil)
+		e := NewExecutor(newInfoClient(t), nil, WithDependencies(given))
+		describe := func() []*api.NodeCSIInfo {
+			t.Helper()
+			node, err := e.Describe(ctx)
+			require.NoError(t, err)
+			for _, info := range node.CSIInfo {
+				defer func(id string) { info.NodeID = id }(info.NodeID)
+				info.NodeID = "mine"
+			}
+			return node.CSIInfo
+		}
+		assert.Empty(t, describe())
+		given.nodeInfo = answer([]*api.NodeCSIInfo{two, nil, one}, nil)
+		assert.Equal(t, []*api.NodeCSIInfo{one, two}, describe(), "sorted")
+		given.nodeInfo = answer([]*api.NodeCSIInfo{{PluginName: "two", NodeID: "3"}}, nil)
+		changed := []*api.NodeCSIInfo{one, {PluginName: "two", NodeID: "3"}}
+		assert.Equal(t, changed, describe(), "the plugin one fails")
+		given.nodeInfo = answer(nil, errors.New("no plugins"))
+		assert.Equal(t, changed, describe())
+		assert.Equal(t, []string{"volume plugins not asked about the node"}, lines(logrus.DebugLevel))
+
+		var asked atomic.Int64
+		release := make(chan struct{})
+		given.nodeInfo = func(context.Context) ([]*api.NodeCSIInfo, error) {
+			asked.Add(1)
+			<-release // in spite of the context
+			return []*api.NodeCSIInfo{{PluginName: "one", NodeID: "4"}}, nil
+		}
+		began := time.Now()
+		assert.Equal(t, changed, describe(), "the plugins hang")
+		assert.Equal(t, 5*time.Second, time.Since(began))
+		assert.Equal(t, changed, describe())
+		assert.Equal(t, int64(1), asked.Load(), "they are asked once")
+		close(release)
+		synctest.Wait()
+		assert.Equal(t, "4", describe()[0].NodeID)
+	})
 }

@@ -179,7 +179,6 @@ type field struct {
 
 // Why whole groups of fields are refused.
 const (
-	whyCluster = "cluster volumes exist only inside a swarm engine, not in its API"
 	whyRuntime = "only container tasks can be run"
 )
 
@@ -202,7 +201,9 @@ var fields = []field{
 	{"Status.*", scheduler, "", "what the agent reports"},
 	{"DesiredState", scheduler, "", "drives the agent"},
 	{"JobIteration.*", scheduler, "", "bookkeeping of the managers"},
-	{"Volumes.*", refused, "", whyCluster},
+	{"Volumes.ID", mapped, "", "HostConfig.Mounts: the path at which the agent's CSI plugin has published the volume"},
+	{"Volumes.Source", mapped, "", "finds the mount of type cluster"},
+	{"Volumes.Target", mapped, "", "finds the mount of type cluster"},
 	{"AssignedGenericResources.NamedResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_KIND"},
 	{"AssignedGenericResources.NamedResourceSpec.Value", mapped, "", "Config.Env"},
 	{"AssignedGenericResources.DiscreteResourceSpec.Kind", mapped, "", "Config.Env DOCKER_RESOURCE_KIND"},
@@ -325,7 +326,7 @@ var fields = []field{
 	{"Spec.Container.Ulimits.Hard", mapped, "", "HostConfig.Ulimits"},
 	{"Spec.Container.OomScoreAdj", mapped, "", "HostConfig.OomScoreAdj"},
 
-	{"Spec.Container.Mounts.Type", mapped, "", "HostConfig.Mounts; cluster volumes are refused"},
+	{"Spec.Container.Mounts.Type", mapped, "", "HostConfig.Mounts; a cluster volume becomes a bind mount, and needs a getter of volumes"},
 	{"Spec.Container.Mounts.Source", mapped, "", "HostConfig.Mounts; a template"},
 	{"Spec.Container.Mounts.Target", mapped, "", "HostConfig.Mounts; a template"},
 	{"Spec.Container.Mounts.ReadOnly", mapped, "", "HostConfig.Mounts"},

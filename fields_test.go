@@ -257,7 +257,26 @@ func TestRefusals(t *testing.T) {
 		{"key not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"\xff": "v"} }, `Spec.Container.Labels: has the key "\xff", which is not valid UTF-8`},
 		{"label not UTF-8", func(task *api.Task) { spec(task).Labels = map[string]string{"k": "\xff"} }, "Spec.Container.Labels[k]: is not valid UTF-8"},
 
-		{"volume attachments", func(task *api.Task) { task.Volumes = []*api.VolumeAttachment{{ID: "v"}} }, "Volumes[0]: cluster volumes exist only inside a swarm engine, not in its API"},
+		{"volume without a mount", func(task *api.Task) {
+			withMount(api.Mount{Type: api.MountTypeVolume, Source: "s", Target: "/a"})(task)
+			task.Volumes = []*api.VolumeAttachment{{ID: "v", Source: "s", Target: "/a"}}
+		}, "Volumes[0]: no mount of type cluster has its source and target"},
+		{"volume without an ID", func(task *api.Task) {
+			withMount(api.Mount{Type: api.MountTypeCluster, Source: "s", Target: "/a"})(task)
+			task.Volumes = []*api.VolumeAttachment{{Source: "s", Target: "/a"}}
+		}, "Volumes[0].ID: is empty"},
+		{"mount without a volume", func(task *api.Task) {
+			withMount(api.Mount{Type: api.MountTypeCluster, Source: "s", Target: "/a"})(task)
+			task.Volumes = []*api.VolumeAttachment{{ID: "v", Source: "s", Target: "/b"}}
+		}, `Spec.Container.Mounts[0].Source: the swarm has given the task no volume for it: none of its Volumes has source "s" and target "/a"`},
+		{"mount cluster without a source", func(task *api.Task) {
+			withMount(api.Mount{Type: api.MountTypeCluster, Target: "/a"})(task)
+			task.Volumes = []*api.VolumeAttachment{{ID: "v", Target: "/a"}}
+		}, "Spec.Container.Mounts[0].Source: is empty"},
+		{"two volumes for one mount", func(task *api.Task) {
+			withMount(api.Mount{Type: api.MountTypeCluster, Source: "s", Target: "/a"})(task)
+			task.Volumes = []*api.VolumeAttachment{{ID: "v", Source: "s", Target: "/a"}, {ID: "w", Source: "s", Target: "/a"}}
+		}, "Volumes[1]: no mount of type cluster has its source and target"},
 
 		{"image in capitals", func(task *api.Task) { spec(task).Image = "example/Case:1" }, "Spec.Container.Image: is no image reference"},
 		{"image with a space", func(task *api.Task) { spec(task).Image = "a b" }, "Spec.Container.Image: is no image reference"},
@@ -392,7 +411,6 @@ func TestRefusals(t *testing.T) {
 		}, "Spec.Container.Privileges.Apparmor.Mode: has the unknown value 2"},
 
 		{"mount type", withMount(api.Mount{Type: 9, Target: "/a"}), "Spec.Container.Mounts[0].Type: has the unknown value 9"},
-		{"mount cluster", withMount(api.Mount{Type: api.MountTypeCluster, Source: "v", Target: "/a"}), "Spec.Container.Mounts[0].Type: CLUSTER: cluster volumes exist only inside a swarm engine, not in its API"},
 		{"mount empty", withMount(api.Mount{}), "Spec.Container.Mounts[0].Target: is empty"},
 		{"mount target relative", withMount(api.Mount{Source: "/a", Target: "a"}), `Spec.Container.Mounts[0].Target: "a" is not an absolute path`},
 		{"mount target root", withMount(api.Mount{Source: "/a", Target: "/x/.."}), `Spec.Container.Mounts[0].Target: "/x/.." is the root folder`},

@@ -231,8 +231,8 @@ func (s fileStore) removeTask(taskID string) error {
 const leftoverAge = 10 * time.Minute
 
 // removeLeftover removes the folder of a task that has no container, if it is older
-// than leftoverAge. A time far in the future counts as old: then the clock was set back.
-func (s fileStore) removeLeftover(engineID, taskID string) (removed bool, err error) {
+// than age. A time far in the future counts as old: then the clock was set back.
+func (s fileStore) removeLeftover(engineID, taskID string, age time.Duration) (removed bool, err error) {
 	changingFiles.Lock()
 	defer changingFiles.Unlock()
 	var info fs.FileInfo
@@ -244,7 +244,7 @@ func (s fileStore) removeLeftover(engineID, taskID string) (removed bool, err er
 	if err != nil {
 		return false, errors.Wrapf(err, "look at the files of secrets and configs in %s", s.folder(engineID, taskID))
 	}
-	if time.Since(info.ModTime()).Abs() < leftoverAge {
+	if time.Since(info.ModTime()).Abs() < age {
 		return false, nil
 	}
 	return true, s.removeLocked(engineID, taskID)

@@ -325,7 +325,7 @@ func TestStoreErrorsNameTheFolder(t *testing.T) {
 		require.ErrorContains(t, err, odd)
 		require.ErrorContains(t, s.remove("engine", id), odd)
 	}
-	_, err = s.removeLeftover("engine", "t1")
+	_, err = s.removeLeftover("engine", "t1", leftoverAge)
 	require.EqualError(t, err, "look at the files of secrets and configs in "+s.dir+"/engine/t1: "+s.dir+"/"+why)
 	_, err = s.tasks("engine")
 	require.EqualError(t, err, "list the tasks with files of secrets and configs in "+s.dir+"/engine: "+s.dir+"/"+why)
@@ -348,7 +348,7 @@ func TestLeftoverAge(t *testing.T) {
 		_, err := s.write("engine", "t1", []filePayload{testFile("secret.0", "", 0o400)})
 		require.NoError(t, err)
 		makeOlder(t, s.folder("engine", "t1"), age)
-		got, err := s.removeLeftover("engine", "t1")
+		got, err := s.removeLeftover("engine", "t1", leftoverAge)
 		require.NoError(t, err)
 		assert.Equal(t, removed, got, age)
 		tasks, err := s.tasks("engine")
@@ -361,7 +361,7 @@ func TestLeftoverAge(t *testing.T) {
 	for range 2 {
 		_, err := s.write("engine", "t1", []filePayload{testFile("secret.0", "", 0o400)})
 		require.NoError(t, err)
-		got, err := s.removeLeftover("engine", "t1")
+		got, err := s.removeLeftover("engine", "t1", leftoverAge)
 		require.NoError(t, err)
 		assert.False(t, got)
 		makeOlder(t, s.folder("engine", "t1"), time.Hour)

@@ -165,11 +165,11 @@ func checkTranslation(t *testing.T, task *api.Task) bool {
 			checkNamesField(t, err)
 		}
 	}
-	config = config.withDependencies("/files", []byte("{}"))
+	config = config.withDependencies("/files", []byte("{}"), nil)
 	request := requestOf(config)
 	second, err := newContainerConfig(goldenNode(), task)
 	require.NoError(t, err)
-	for _, other := range []*containerConfig{config, second.withDependencies("/files", []byte("{}"))} {
+	for _, other := range []*containerConfig{config, second.withDependencies("/files", []byte("{}"), nil)} {
 		require.True(t, reflect.DeepEqual(request, requestOf(other)), "%v\nis not\n%v", requestOf(other), request)
 	}
 	_, err = json.Marshal(request)

@@ -542,7 +542,13 @@ func (p anyPayload) Configs() exec.ConfigGetter {
 	})
 }
 
-func (p anyPayload) Volumes() exec.VolumeGetter { return nil }
+func (p anyPayload) Volumes() exec.VolumeGetter {
+	return pathGetter(func(id string) (string, error) { return "/published/" + id, nil })
+}
+
+type pathGetter func(id string) (string, error)
+
+func (get pathGetter) Get(id string) (string, error) { return get(id) }
 
 type secretFunc func(id string) (*api.Secret, error)
 
@@ -571,7 +577,7 @@ func stores(templates ...string) getters {
 		s.Add(api.Secret{ID: "template", Spec: api.SecretSpec{Data: []byte(text), Templating: &api.Driver{Name: "golang"}}})
 		c.Add(api.Config{ID: "template", Spec: api.ConfigSpec{Data: []byte(text), Templating: &api.Driver{Name: "golang"}}})
 	}
-	return getters{s, c}
+	return getters{secrets: s, configs: c}
 }
 
 // newTestStore is a store in a folder that is still to be made, of which it

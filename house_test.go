@@ -83,13 +83,15 @@ var wings = []struct {
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
 		{"adapter_networks.go", "makes and removes networks that tasks share; connects a container to its networks"},
 		{"adapter_start.go", "Start, Shutdown and Terminate: one start, also if it is lost; one stop signal, then a kill"},
-		{"adapter_streams.go", "Wait, Events, Logs and PublishLogs; the watch of a container"},
+		{"adapter_streams.go", "Inspect, Wait, Events, Logs and PublishLogs; the watch of a container"},
+		{"orphans.go", "finds and removes what an earlier process has left behind; which tasks an Engine knows"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{
 		{"controller.go", "the controller: its operations, calls that outlive them, ContainerStatus and PortStatus"},
 		{"controller_start.go", "Prepare and Start, what vanished before them, health, starts that were lost"},
 		{"controller_stop.go", "Shutdown, Terminate and Remove, and how they are repeated"},
 		{"executor.go", "NewExecutor, Describe, Controller"},
+		{"orphan_sweep.go", "the executor's looks for what was left behind: when, and what is done about it"},
 		{"run.go", "Run: one task from its pull to its removal, and how it ended"},
 	}},
 }
@@ -102,6 +104,7 @@ var upward = map[string]string{
 	"engine.go: fileHosts":      "the adapters of an Engine share what they know of the host; only adapter files use it",
 	"engine.go: newFileHosts":   "as fileHosts",
 	"engine.go: sharedNetworks": "the adapters of an Engine share which tasks use a network; only adapter files use it",
+	"engine.go: taskTable":      "the controllers and the removals of orphans of an Engine share which tasks are known; it is not used in this wing",
 	"engine.go: stops":          "the adapters of an Engine share the stop of a task; only adapter files use it",
 }
 

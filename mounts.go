@@ -46,9 +46,13 @@ func (c *containerConfig) mounts() ([]mount.Mount, map[string]string, error) {
 			tmpfs[m.Target] = options
 			continue
 		}
+		source := m.Source
+		if m.Type == api.MountTypeCluster {
+			source = c.published[c.volumeIDs[i]]
+		}
 		mounts = append(mounts, mount.Mount{
 			Type:          mountTypes[m.Type],
-			Source:        m.Source,
+			Source:        source,
 			Target:        m.Target,
 			ReadOnly:      m.ReadOnly,
 			Consistency:   consistencies[m.Consistency],
@@ -65,6 +69,7 @@ var mountTypes = map[api.Mount_MountType]mount.Type{
 	api.MountTypeVolume:    mount.TypeVolume,
 	api.MountTypeTmpfs:     mount.TypeTmpfs,
 	api.MountTypeNamedPipe: mount.TypeNamedPipe,
+	api.MountTypeCluster:   mount.TypeBind, // of the path at which the agent's plugin has published it
 }
 
 var consistencies = map[api.Mount_MountConsistency]mount.Consistency{
@@ -106,7 +111,7 @@ func checkMount(path string, m *api.Mount) error {
 	switch m.Type {
 	case api.MountTypeBind:
 		return checkBind(path, m)
-	case api.MountTypeNamedPipe:
+	case api.MountTypeNamedPipe, api.MountTypeCluster:
 		if m.Source == "" {
 			return refuse(path+".Source", "is empty")
 		}
@@ -114,8 +119,6 @@ func checkMount(path string, m *api.Mount) error {
 		return checkVolume(path, m)
 	case api.MountTypeTmpfs:
 		return checkTmpfs(path, m)
-	case api.MountTypeCluster:
-		return refuse(path+".Type", "%s: %s", m.Type, whyCluster)
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // forbidding answers as a proxy that forbids some requests, by the ends of their paths,
@@ -78,7 +80,7 @@ func TestANodeBehindAProxyThatForbidsWhatIsOptional(t *testing.T) {
 	t.Parallel()
 	for name, ban := range bans {
 		proxy := &forbidding{RoundTripper: &rangedEngine{min: "1.12", max: "1.41"}, status: ban.status, page: ban.page}
-		proxy.forbid("* /_ping", "* /plugins", "GET /containers/json", "GET /networks/backend")
+		proxy.forbid("* /_ping", "* /plugins", "POST /volumes/create", "GET /containers/json", "GET /networks/backend")
 		if name == "unauthorized" { // of the ping this says that nothing is allowed
 			proxy.forbid("* /plugins", "GET /containers/json", "GET /networks/backend")
 		}
@@ -108,9 +110,9 @@ func TestANodeBehindAProxyThatForbidsWhatIsOptional(t *testing.T) {
 				requests = append(requests, request)
 			}
 		}
-		want := []string{"GET /_ping", "GET /plugins", "GET /containers/json"}
+		want := []string{"GET /_ping", "GET /plugins", "POST /volumes/create", "GET /containers/json"}
 		if name == "unauthorized" {
-			want = want[1:]
+			want = []string{"GET /plugins", "GET /containers/json"}
 		}
 		assert.Equal(t, want, requests, name)
 	}
@@ -275,6 +277,42 @@ func TestACPULimitIsCappedWithoutEngineInformation(t *testing.T) {
 		assert.Equal(t, []int64{64e9, 6e9}, asked)
 		require.Len(t, lines(), 2)
 		assert.Contains(t, lines()[0], "refuses GET /info; the number of cores is taken from the engine's refusal of the CPU limit")
+	}
+}
+
+// A volume that may not be created by itself is made with its container, and has the
+// options of the task. Any other refusal is about the volume.
+func TestAVolumeThatMayNotBeCreatedByItself(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]string{
+		http.StatusForbidden: "", http.StatusMethodNotAllowed: "", http.StatusNotImplemented: "",
+		http.StatusBadRequest: "no", http.StatusUnauthorized: "no", http.StatusNotFound: "no", http.StatusConflict: "no", http.StatusInternalServerError: "no",
+	} {
+		bubble(t, func(t *testing.T) {
+			engine := dockerexectest.New(t)
+			engine.LocalImage("example/web:1", dockerexectest.Exit(0))
+			stop := engine.FailAll("POST /volumes/create", dockerexectest.Refuse(status, "no"))
+			adapter := adapterOf(t, NewEngine(engine.Client()), mountTask(map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}))
+			ctx, lines := linesOf(t.Context())
+			err := adapter.CreateVolumes(ctx)
+			if want != "" {
+				require.ErrorContains(t, err, "create volume share with driver local: Error response from daemon: no", status)
+				return
+			}
+			require.NoError(t, err, status)
+			require.NoError(t, adapter.Create(ctx), status)
+			made, err := engine.Client().VolumeInspect(ctx, "share")
+			require.NoError(t, err)
+			assert.Equal(t, map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}, made.Options)
+			require.NoError(t, adapter.CreateVolumes(ctx))
+			require.Len(t, lines(), 1)
+			stop()
+			require.NoError(t, adapter.CreateVolumes(ctx))
+			engine.FailNext("POST /volumes/create", dockerexectest.Refuse(status, "no"))
+			require.NoError(t, adapter.CreateVolumes(ctx))
+			require.Len(t, lines(), 2, "it was answered in between")
+			assert.Contains(t, lines()[0], "refuses POST /volumes/create; the engine makes volumes when it creates the container")
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
 )
@@ -20,6 +21,7 @@ const (
 	defaultRequestTimeout   = 2 * time.Minute
 	defaultLogRate          = 10 << 20
 	defaultSecretsDir       = "/run/dockerexec/secrets"
+	defaultOrphanGrace      = 5 * time.Minute
 )
 
 // Option changes one setting of an [Engine] and of every adapter made from it. A nil
@@ -50,6 +52,9 @@ type options struct {
 	credentials      func(context.Context, string) (registry.AuthConfig, error)
 	createHook       func(context.Context, *api.Task, *container.Config, *container.HostConfig) error
 	startHook        func(context.Context, *api.Task, *container.StartOptions) error
+	orphanPolicy     OrphanPolicy
+	orphanGrace      time.Duration
+	dependencies     exec.DependencyManager
 
 	err error // names the first option whose value is impossible
 }
@@ -61,6 +66,7 @@ func newOptions(opts []Option) options {
 		requestTimeout:   defaultRequestTimeout,
 		logRate:          defaultLogRate,
 		secretsDir:       defaultSecretsDir,
+		orphanGrace:      defaultOrphanGrace,
 	}
 	for _, opt := range opts {
 		if opt != nil {
@@ -178,9 +184,10 @@ func WithStartHook(hook func(context.Context, *api.Task, *container.StartOptions
 }
 
 // WithRequestTimeout bounds each engine call, and each wait for another task's call. It
-// does not bound pulls and logs. Of the event stream it bounds only the opening. A stop
-// may take the task's grace period in addition. A call that takes longer fails with a
-// temporary error. The engine may still carry it out; a repeated call finds the result.
+// does not bound pulls and logs; but see the Logs of [RunOptions]. Of the event stream it
+// bounds only the opening. A stop may take the task's grace period in addition. A call that
+// takes longer fails with a temporary error. The engine may still carry it out; a repeated
+// call finds the result.
 // The default is two minutes, as in cri-dockerd and the ECS agent. 0 means no limit:
 // then a create or start that the engine never answers blocks its controller's later
 // calls. A negative value is an error (see [Option]).
@@ -237,6 +244,58 @@ func WithSecretsDir(dir string) Option {
 			o.refuse("WithSecretsDir", "%q is not an absolute path", dir)
 		default:
 			o.secretsDir = dir
+		}
+	}
+}
+
+// WithDependencies sets the stores into which the agent of an executor puts the secrets,
+// configs and cluster volumes of its node, such as those of SwarmKit's
+// agent.NewDependencyManager. An executor of [NewExecutor] or [Engine.Executor] then hands
+// them to the agent. If the stores have Volumes, it is also an [exec.VolumesProvider], its
+// tasks may have mounts of type cluster, and its Describe says what their volume plugins say
+// of the node. Adapters and controllers are given their getters by the caller, and do not use
+// this option. The caller closes what the stores need closed, once the agent has ended. The
+// default, also for nil, is stores of secrets and configs of the executor's own, and no
+// cluster volumes. A store of secrets or configs that is nil is replaced by one of its own.
+func WithDependencies(stores exec.DependencyManager) Option {
+	return func(o *options) { o.dependencies = stores }
+}
+
+// OrphanPolicy says what an executor does with the containers that an agent has left behind.
+// See [WithOrphans].
+type OrphanPolicy int
+
+const (
+	// OrphansReport logs one warning for each such container. It is the default.
+	OrphansReport OrphanPolicy = iota
+	// OrphansRemove stops and removes them.
+	OrphansRemove
+	// OrphansIgnore does not look for them.
+	OrphansIgnore
+)
+
+// WithOrphans says what an executor does with the containers of tasks that the swarm no
+// longer has: see "What is left behind" in docs/operations.md. The default is
+// [OrphansReport] and five minutes. grace is how long each look must have found a container
+// so. It begins when the agent has got its tasks from the swarm, and anew if two looks are
+// more than a minute apart. SwarmKit's agent causes a look every 20 seconds. A grace of less
+// than one second, and any other policy, are errors (see [Option]); with [OrphansIgnore]
+// grace does not matter. Only the executors of [NewExecutor] and [Engine.Executor] look: for
+// others see [Engine.Orphans]. Nobody looks on a fake.
+//
+// With [OrphansRemove], a container is stopped with its own grace period. Its networks that
+// this package made and the files of its secrets and configs are removed with it. So are
+// such networks and files without a container, after the same grace. At most four containers
+// are removed at the same time.
+func WithOrphans(policy OrphanPolicy, grace time.Duration) Option {
+	return func(o *options) {
+		switch {
+		case policy < OrphansReport || policy > OrphansIgnore:
+			o.refuse("WithOrphans", "there is no policy %d", policy)
+		case policy != OrphansIgnore && grace < time.Second:
+			o.refuse("WithOrphans", "a grace of %v is less than a second", grace)
+		default:
+			o.orphanPolicy, o.orphanGrace = policy, grace
 		}
 	}
 }

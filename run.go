@@ -3,7 +3,8 @@ package dockerexec
 import (
 	"context"
 	stderrors "errors"
-	"fmt"
+	"io"
+	"sync"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -24,6 +25,11 @@ type RunOptions struct {
 	// has begun the task, the lines from before come again. The publisher and OnStatus may
 	// be called at the same time. Run returns only after the publisher's last call has
 	// returned. Nil: the log is not read.
+	//
+	// Run does not wait for ever for a log that hangs. A request for the log may bring nothing
+	// for as long as [WithRequestTimeout] after the container has ended. Then the request is
+	// made again, once. If the second one brings nothing either, there is a warning, and Run
+	// goes on without the rest of the log.
 	Logs exec.LogPublisher
 	// OnStatus is called for each change of the task's state, one call after the other:
 	// PREPARING, STARTING, RUNNING, and the state of the result. Nothing is removed before the
@@ -85,7 +91,7 @@ const runOvertime = 2 * time.Minute
 // that has no answer yet goes on until [WithRequestTimeout]. Run is safe for concurrent use.
 func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResult, error) {
 	r := &run{options: o}
-	adapter, err := e.Adapter(o.Node, task, o.Deps)
+	adapter, err := e.controllersAdapter(o.Node, task, o.Deps)
 	if err != nil {
 		r.result = RunResult{State: api.TaskStateRejected, Reason: err.Error()}
 		r.say(ctx, nil, err)
@@ -160,7 +166,7 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 	if stopped && answer != nil && hasEnded(*answer) && answer.State.ExitCode != 0 {
 		err = ExitError(*answer, ctx.Err())
 	}
-	endLog(answer != nil && !isUnstarted(*answer))
+	endLog(answer != nil && hasEnded(*answer))
 	r.say(callers, answer, err)
 	return err
 }
@@ -168,23 +174,17 @@ func (r *run) live(ctx, longer, callers context.Context) error {
 // steps takes the task from its pull to its end. It calls beforeStart before each start of
 // the container.
 func (r *run) steps(ctx context.Context, beforeStart func()) error {
-	for tries := 0; ; tries++ {
-		r.result.State = api.TaskStatePreparing
-		r.say(ctx, nil, nil)
-		if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
-			return err
-		}
-		r.result.State = api.TaskStateStarting
-		r.say(ctx, nil, nil)
-		beforeStart()
-		err := r.repeat(ctx, r.controller.Start)
-		if err == nil || err == exec.ErrTaskStarted { //nolint:errorlint // bare
-			break
-		}
-		// Somebody has removed the container before its start: it is made again.
-		if !isContainerGone(err) || r.adapter.isStarted.Load() || tries == mostRepairs {
-			return err
-		}
+	r.result.State = api.TaskStatePreparing
+	r.say(ctx, nil, nil)
+	if err := r.repeat(ctx, r.controller.Prepare); err != nil && err != exec.ErrTaskPrepared { //nolint:errorlint // bare
+		return err
+	}
+	r.result.State = api.TaskStateStarting
+	r.say(ctx, nil, nil)
+	beforeStart()
+	r.controller.remade = beforeStart
+	if err := r.repeat(ctx, r.controller.Start); err != nil && err != exec.ErrTaskStarted { //nolint:errorlint // bare
+		return err
 	}
 	r.result.State = api.TaskStateRunning
 	r.say(ctx, nil, nil)
@@ -244,10 +244,10 @@ func (r *run) look(ctx context.Context) *container.InspectResponse {
 // conclude fills in how the task has ended. answer is the last look at its container; err
 // is the error of its last step.
 func (r *run) conclude(answer *container.InspectResponse, stopped bool, err error) {
-	var exit exec.ExitCoder
+	var exit *exitError // not any exec.ExitCoder: the error of a hook may be one
 	isExit := stderrors.As(err, &exit)
 	if isExit {
-		r.result.ExitCode = exit.ExitCode()
+		r.result.ExitCode = exit.code
 	}
 	switch {
 	case stopped:
@@ -260,10 +260,8 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, "unhealthy"
 	case stderrors.Is(err, errUnseenRun):
 		r.result.State, r.result.Reason = api.TaskStateFailed, errUnseenRun.Error()
-	case isExit && r.result.OOMKilled:
-		r.result.State, r.result.Reason = api.TaskStateFailed, "out of memory"
 	case isExit:
-		r.result.State, r.result.Reason = api.TaskStateFailed, fmt.Sprintf("exit code %d", exit.ExitCode())
+		r.result.State, r.result.Reason = api.TaskStateFailed, exit.reason()
 	case !r.adapter.isStarted.Load() && r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
 		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
 	default:
@@ -301,20 +299,109 @@ func (r *run) followLog(ctx context.Context) (end func(wait bool)) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	target := &runLog{ContainerAdapter: r.adapter}
 	go func() {
 		defer close(done)
-		err := r.controller.Logs(ctx, r.options.Logs, api.LogSubscriptionOptions{Follow: true})
+		err := r.adapter.publishLogsOf(ctx, target, api.LogSubscriptionOptions{Follow: true}, r.options.Logs)
 		if err != nil && ctx.Err() == nil {
 			log.G(r.adapter.logContext(ctx)).WithError(err).Warn("the log of the container is not read to its end")
 		}
 	}()
 	return func(wait bool) {
-		if !wait {
-			cancel()
+		if wait {
+			target.awaitEnd(done, r.adapter.engine.options.requestTimeout)
 		}
-		<-done
 		cancel()
+		<-done
 	}
+}
+
+// runLog is the container's log, as one Run reads it. No time-out applies to a request for a
+// log, because a container may be silent for days. But once the container has ended, the
+// engine has no reason to be silent.
+type runLog struct {
+	*ContainerAdapter
+
+	mu    sync.Mutex
+	since time.Time               // since when a request, or a read of its answer, has brought nothing; zero: none is under way
+	cut   context.CancelCauseFunc // cuts it
+	cuts  int                     // how many requests were cut
+}
+
+// awaitEnd waits until the publishing is done. The container has ended. A request that brings
+// nothing for as long as the time-out is cut, once: then the log goes on with a new request.
+// When that happens a second time, the publishing fails. 0 is no time-out.
+func (l *runLog) awaitEnd(done <-chan struct{}, timeout time.Duration) {
+	if timeout == 0 {
+		<-done
+		return
+	}
+	for ended := time.Now(); ; {
+		select {
+		case <-done:
+			return
+		case <-time.After(timeout / 4):
+		}
+		l.mu.Lock()
+		if !l.since.IsZero() && time.Since(l.since) >= timeout && time.Since(ended) >= timeout {
+			var err error = requestTimeoutError(timeout)
+			if l.cuts++; l.cuts == 2 {
+				err = errors.Errorf("the engine has sent nothing for %v, twice", timeout)
+			}
+			l.cut(err)
+			l.since = time.Time{}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func (l *runLog) waits(cut context.CancelCauseFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since, l.cut = time.Now(), cut
+}
+
+// got notes that the engine has answered, or that err has ended the request whose context is
+// ctx. If the request was cut, got returns the reason.
+func (l *runLog) got(ctx context.Context, err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since = time.Time{}
+	if cause := context.Cause(ctx); err != nil && cause != nil && cause != ctx.Err() { //nolint:errorlint // the same value
+		return cause
+	}
+	return err
+}
+
+func (l *runLog) openLogs(ctx context.Context, nameOrID string, options container.LogsOptions) (io.ReadCloser, error) {
+	ctx, cut := context.WithCancelCause(ctx)
+	l.waits(cut)
+	body, err := l.ContainerAdapter.openLogs(ctx, nameOrID, options)
+	if err = l.got(ctx, err); err != nil || body == nil {
+		cut(nil)
+		return body, err
+	}
+	context.AfterFunc(ctx, func() { body.Close() }) // so that a blocked read ends
+	return &runLogBody{body, ctx, cut, l}, nil
+}
+
+// runLogBody is an answer with a log.
+type runLogBody struct {
+	io.ReadCloser
+	ctx context.Context // of its request
+	cut context.CancelCauseFunc
+	log *runLog
+}
+
+func (b *runLogBody) Read(p []byte) (int, error) {
+	b.log.waits(b.cut)
+	n, err := b.ReadCloser.Read(p)
+	return n, b.log.got(b.ctx, err)
+}
+
+func (b *runLogBody) Close() error {
+	defer b.cut(nil)
+	return b.ReadCloser.Close()
 }
 
 // timeOf reads a time in an engine's answer. It is zero if the time is not set.

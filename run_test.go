@@ -5,16 +5,22 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/registry"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
@@ -40,11 +46,13 @@ type job struct {
 
 // lines keeps what is published.
 type lines struct {
-	mu   sync.Mutex
-	text []string
+	takes time.Duration // for each line
+	mu    sync.Mutex
+	text  []string
 }
 
 func (l *lines) Publish(_ context.Context, m api.LogMessage) error {
+	time.Sleep(l.takes)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.text = append(l.text, string(m.Data))
@@ -204,6 +212,48 @@ func (c noTimes) ContainerLogs(ctx context.Context, name string, o container.Log
 	case <-ctx.Done():
 	}
 	return c.APIClient.ContainerLogs(ctx, name, o)
+}
+
+// odd is a client whose container has ended oddly.
+type odd struct {
+	engineapi.APIClient
+	change func(*container.State)
+}
+
+func (c odd) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
+	answer, err := c.APIClient.ContainerInspect(ctx, name)
+	if err == nil && answer.State.Status == container.StateExited {
+		c.change(answer.State)
+	}
+	return answer, err
+}
+
+// The reason says no more than is known: the kernel may have killed a child of the program
+// only, and a code of 0 is no reason to fail.
+func TestRunTellsAReasonThatIsTrue(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		code   int
+		change func(*container.State)
+		reason string
+	}{
+		"a child is killed":        {2, func(s *container.State) { s.OOMKilled = true }, "exit code 2: a process of the container ran out of memory"},
+		"the program is killed":    {137, func(s *container.State) { s.OOMKilled = true }, "out of memory"},
+		"the engine has an error":  {0, func(s *container.State) { s.Error = "disk is full" }, "task: ended with exit code 0: disk is full"},
+		"that, and a code":         {3, func(s *container.State) { s.Error = "disk is full" }, "exit code 3"},
+		"a child is killed, and 0": {0, func(s *container.State) { s.OOMKilled = true }, "exit code 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Exit(test.code))
+				j.client = NewEngine(odd{j.engine.Client(), test.change})
+				j.run(t.Context())
+				assert.Equal(t, test.reason, j.result.Reason)
+				assert.Equal(t, test.code, j.result.ExitCode)
+			})
+		})
+	}
 }
 
 func TestRunWaitsForTheLogOfAFakeWithoutTimes(t *testing.T) {
@@ -639,6 +689,22 @@ func TestHooksThatFail(t *testing.T) {
 	}
 }
 
+// commandFailed is the error of a program that a hook has run. It has an exit code, and that
+// is not the container's.
+type commandFailed struct{}
+
+func (commandFailed) Error() string { return "exit status 4" }
+func (commandFailed) ExitCode() int { return 4 }
+
+func TestAnExitCodeOfAHookIsNotTheContainers(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Exit(0), WithStartHook(func(context.Context, *api.Task, *container.StartOptions) error { return commandFailed{} }))
+		j.run(t.Context())
+		assert.Equal(t, RunResult{State: api.TaskStateRejected, Reason: "start container web.1.taskid: the start hook failed: exit status 4"}, j.result)
+	})
+}
+
 // A look that fails once does not end a job that an earlier process has begun.
 func TestRunTakesAJobOverInSpiteOfOddAnswers(t *testing.T) {
 	t.Parallel()
@@ -748,27 +814,236 @@ func TestAStartHookThatHangsEndsWithTheRequestTimeOut(t *testing.T) {
 // whole.
 func TestRunMakesAContainerAgainThatVanishesBeforeItsStart(t *testing.T) {
 	t.Parallel()
-	for vanishes, want := range map[int]api.TaskState{1: api.TaskStateCompleted, 3: api.TaskStateCompleted, 4: api.TaskStateRejected} {
+	completed := []api.TaskState{api.TaskStateRunning, api.TaskStateCompleted}
+	for vanishes, want := range map[int][]api.TaskState{1: completed, 3: completed, 4: {api.TaskStateRejected}} {
 		t.Run(fmt.Sprint(vanishes), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 0), "one"))
+				var j *job
 				times := 0
-				result, err := j.client.Run(t.Context(), j.task, RunOptions{Logs: &j.log, OnStatus: func(_ context.Context, s api.TaskStatus) {
-					if s.State == api.TaskStateStarting && times < vanishes {
-						times++
+				j = newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 0), "one"), WithStartHook(func(context.Context, *api.Task, *container.StartOptions) error {
+					if times++; times <= vanishes {
 						j.engine.Container(taskName).RemoveByHand()
 					}
-				}})
-				assert.Equal(t, want, result.State)
-				if want == api.TaskStateCompleted {
-					require.NoError(t, err)
+					return nil
+				}))
+				if vanishes == 3 { // this process has made the container, so an earlier one has not started it
+					j.task.Status.State = api.TaskStateStarting
+				}
+				j.run(t.Context())
+				assert.Equal(t, append(lifeOfATask[:2:2], want...), j.states)
+				if vanishes <= 3 {
+					require.NoError(t, j.err)
 					assert.Equal(t, []string{"one\n"}, j.log.text)
 				} else {
-					require.ErrorContains(t, err, "No such container")
+					require.ErrorContains(t, j.err, "No such container")
 				}
 				j.assertNothingLeft(t)
 			})
 		})
 	}
+}
+
+// The requests for the log get no answer, and the context never ends. The result is known,
+// so Run ends without the log.
+func TestRunEndsWithoutALogThatHangs(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one"), WithRequestTimeout(time.Minute))
+		j.engine.FailAll("GET /containers/*/logs", dockerexectest.Slow(1000*time.Hour))
+		began := time.Now()
+		j.run(ctx)
+		assert.InDelta(t, 3.3, time.Since(began).Minutes(), 0.4, "a minute of the job, and two silences")
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, "exit code 3", j.result.Reason)
+		assert.Equal(t, []string{"log stream lost; it will be resumed", "the log of the container is not read to its end"}, warned(logrus.WarnLevel))
+		j.assertNothingLeft(t)
+	})
+}
+
+// While the container runs, a log that is silent is no log that hangs. Nor is the log of an
+// engine that is away.
+func TestRunWaitsForASilentLog(t *testing.T) {
+	t.Parallel()
+	const logs = "GET /containers/*/logs"
+	for name, disturb := range map[string]func(j *job){
+		"the container is silent": func(*job) {},
+		"the engine is away": func(j *job) {
+			time.AfterFunc(59*time.Minute, j.engine.Down)
+			time.AfterFunc(70*time.Minute, j.engine.Up)
+		},
+		"the engine hangs": func(j *job) {
+			time.AfterFunc(59*time.Minute, j.engine.Hang)
+			time.AfterFunc(70*time.Minute, j.engine.Resume)
+		},
+		"an answer takes one minute": func(j *job) { j.engine.FailAll(logs, dockerexectest.Slow(time.Minute)) },
+		"there is no time-out": func(j *job) {
+			j.client = NewEngine(j.engine.Client(), WithRequestTimeout(0))
+			j.engine.FailNext(logs, dockerexectest.Slow(9*time.Hour))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, func(p *dockerexectest.Process) int {
+					fmt.Fprintln(p.Stdout, "one")
+					p.Sleep(time.Hour)
+					fmt.Fprintln(p.Stdout, "two")
+					fmt.Fprintln(p.Stdout, "three")
+					return 3
+				})
+				disturb(j)
+				j.run(t.Context())
+				require.EqualError(t, j.err, "task: non-zero exit (3)")
+				assert.Equal(t, []string{"one\n", "two\n", "three\n"}, j.log.text)
+			})
+		})
+	}
+}
+
+// A publisher may take longer for each line than a request may take. Nothing is read
+// meanwhile, so no log hangs.
+func TestRunWaitsForASlowPublisher(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.Exit(3), slices.Repeat([]string{strings.Repeat("x", 4000)}, 40)...),
+			WithRequestTimeout(time.Minute))
+		j.log.takes = time.Hour
+		j.run(ctx)
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Len(t, j.log.text, 40)
+		assert.Empty(t, warned(logrus.WarnLevel))
+	})
+}
+
+// stuckLogs is an engine whose answers with a log stand still after some bytes.
+type stuckLogs struct {
+	engineapi.APIClient
+	after int64
+	all   bool // false: only those with a log that is followed
+}
+
+func (c stuckLogs) ContainerLogs(ctx context.Context, name string, o container.LogsOptions) (io.ReadCloser, error) {
+	body, err := c.APIClient.ContainerLogs(ctx, name, o)
+	if err != nil || !o.Follow && !c.all {
+		return body, err
+	}
+	reader, writer := io.Pipe()
+	go func() { _, _ = io.Copy(writer, io.LimitReader(body, c.after)) }()
+	return struct {
+		io.Reader
+		io.Closer
+	}{reader, closers{reader, body}}, nil
+}
+
+type closers []io.Closer
+
+func (all closers) Close() error {
+	for _, c := range all {
+		c.Close()
+	}
+	return nil
+}
+
+// An answer that is followed stands still, and never ends. The container's end shows that no
+// more must come; a new request brings the rest of the log, and no line twice.
+func TestRunReadsTheRestOfALogThatStandsStill(t *testing.T) {
+	t.Parallel()
+	for _, after := range []int64{1, 20, 60, 1 << 20} {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one", "two", "three"))
+				j.client = NewEngine(stuckLogs{j.engine.Client(), after, false}, WithRequestTimeout(time.Minute))
+				began := time.Now()
+				j.run(t.Context())
+				assert.Less(t, time.Since(began), 4*time.Minute)
+				require.EqualError(t, j.err, "task: non-zero exit (3)")
+				assert.Equal(t, []string{"one\n", "two\n", "three\n"}, j.log.text)
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
+
+// Each answer brings the log's first line again, and then stands still.
+func TestRunEndsWithoutTheRestOfALogThatStandsStill(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		ctx, warned := logged(t)
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(time.Minute, 3), "one", "two", "three"))
+		j.client = NewEngine(stuckLogs{j.engine.Client(), 50, true}, WithRequestTimeout(time.Minute))
+		began := time.Now()
+		j.run(ctx)
+		assert.InDelta(t, 3.3, time.Since(began).Minutes(), 0.4)
+		require.EqualError(t, j.err, "task: non-zero exit (3)")
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+		assert.Equal(t, []string{"log stream lost; it will be resumed", "the log of the container is not read to its end"}, warned(logrus.WarnLevel))
+	})
+}
+
+// What docs/engine-calls.md says that a fake needs for Run, and nothing else.
+func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		client := newFakeClient(t)
+		state := "" // of the container; empty: there is none
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			if state == "" {
+				return container.InspectResponse{}, cerrdefs.ErrNotFound
+			}
+			return inspected("c0", state, map[string]string{LabelTaskID: "taskid"}), nil
+		}
+		client.imagePull = func(context.Context, string, image.PullOptions) (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader("")), nil
+		}
+		client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
+			state = container.StateCreated
+			return container.CreateResponse{ID: "c0"}, nil
+		}
+		client.containerStart = func(context.Context, string, container.StartOptions) error {
+			state = container.StateExited
+			return nil
+		}
+		client.events = func(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) { return nil, nil }
+		client.containerStop = func(context.Context, string, container.StopOptions) error { return nil }
+		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
+			state = ""
+			return nil
+		}
+		result, err := NewEngine(client).Run(t.Context(), plainTask(), RunOptions{})
+		require.NoError(t, err)
+		assert.Equal(t, api.TaskStateCompleted, result.State)
+		var called []string
+		for _, call := range client.called() {
+			name, _, _ := strings.Cut(call, " ")
+			if !slices.Contains(called, name) {
+				called = append(called, name)
+			}
+		}
+		assert.Equal(t, []string{
+			"ContainerInspect", "ImagePull", "ContainerCreate", "ContainerStart", "Events", "ContainerStop", "ContainerRemove",
+		}, called)
+	})
+}
+
+// One refused look ends the task, and its container runs on. Run does not wait for the rest of
+// its log.
+func TestRunDoesNotWaitForTheLogOfAContainerThatRuns(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		j := newJob(t, dockerexectest.Print(dockerexectest.ExitAfter(10*time.Hour, 0), "one"))
+		time.AfterFunc(time.Minute, func() {
+			j.engine.FailNext("GET /containers/*/json", dockerexectest.Refuse(http.StatusForbidden, "forbidden by a proxy"))
+		})
+		began := time.Now()
+		j.run(t.Context())
+		assert.Less(t, time.Since(began), 7*time.Minute, "a look comes at least every five minutes and a half")
+		require.ErrorContains(t, j.err, "forbidden by a proxy")
+		assert.Equal(t, api.TaskStateFailed, j.result.State)
+		assert.Equal(t, []string{"one\n"}, j.log.text)
+		j.assertNothingLeft(t)
+	})
 }

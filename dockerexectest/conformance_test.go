@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dockerexec/dockerexec/dockerexectest"
@@ -35,6 +36,17 @@ func TestConformance(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A name in a table tells one statement.
+func TestStatementsHaveNamesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, s := range conformance.Statements() {
+		assert.False(t, known[s.Name], s.Name)
+		known[s.Name] = true
+	}
+	assert.Greater(t, len(known), 400)
 }
 
 // conformanceFixture is what an engine for tests has to offer.

@@ -46,6 +46,8 @@ type Container struct {
 	finishedAt time.Time
 	starts     int
 	restarts   int
+	ends       int           // ends of runs, and restarts that were given up
+	endCode    int           // exit code of the latest run that ended
 	backOff    time.Duration // of the restart policy
 	byHand     bool          // somebody has stopped the container: its end restarts nothing
 	health     *health
@@ -70,7 +72,7 @@ func (e *Engine) find(name string) (*Container, error) {
 			continue
 		}
 		if found != nil {
-			return nil, badRequest("multiple IDs found with provided prefix: %s", name)
+			return nil, e.dialect.say(http.StatusInternalServerError, "Multiple IDs found with provided prefix: "+name, "multiple IDs found with provided prefix: "+name)
 		}
 		found = c
 	}
@@ -171,8 +173,12 @@ func (e *Engine) newContainer(name string, image *localImage, config container.C
 		config: config, hostConfig: hostConfig, platform: "linux"}
 	c.program = image.program
 	image.fill(&c.config)
-	if c.config.Hostname == "" && hostConfig.NetworkMode != "host" {
+	switch {
+	case c.config.Hostname != "":
+	case hostConfig.NetworkMode != "host":
 		c.config.Hostname = c.id[:12]
+	case e.dialect != PodmanV4:
+		c.config.Hostname = e.info.Name
 	}
 	if c.hostConfig.LogConfig.Type == "" {
 		c.hostConfig.LogConfig.Type = e.info.LoggingDriver
@@ -238,6 +244,9 @@ func (e *Engine) checkHostConfig(h *container.HostConfig) error {
 		}
 		if m.Type == mount.TypeTmpfs && m.Source != "" {
 			return badRequest("invalid mount config for type %q: field Source must not be specified", m.Type)
+		}
+		if m.Type == mount.TypeVolume && m.Source == "" && m.ReadOnly && e.dialect == DockerV20 {
+			return badRequest("invalid mount config for type %q: must not set ReadOnly mode when using anonymous volumes", m.Type)
 		}
 		if m.Target == "/" {
 			return badRequest("invalid mount config for type %q: invalid specification: destination can't be '/'", m.Type)

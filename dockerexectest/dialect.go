@@ -163,7 +163,7 @@ func (d Dialect) removeRunning(name string, c *Container) *apiError {
 		if c.paused {
 			return conflict("You cannot remove a paused container %s. Unpause and then stop the container before attempting removal or force remove", c.id)
 		}
-		return conflict("You cannot remove a running container %s. Stop the container before attempting removal or force remove", c.id)
+		return conflict("You cannot remove a %s container %s. Stop the container before attempting removal or force remove", c.status(), c.id)
 	case PodmanV4:
 		return internal("container state improper", "cannot remove container %s as it is %s - running or paused containers cannot be removed without force: container state improper", c.id, c.status())
 	default:
@@ -224,6 +224,16 @@ func (d Dialect) networkInUse(n *networkState, endpoints string) *apiError {
 	default:
 		return forbidden("error while removing network: network %s has active endpoints (%s)", n.Name, endpoints)
 	}
+}
+
+// notBesideConfigFrom refuses a network that has settings of its own and takes its
+// configuration from another network.
+func (d Dialect) notBesideConfigFrom() *apiError {
+	how := "user-specified"
+	if d == DockerV20 {
+		how = "user specified"
+	}
+	return forbidden("%s configurations are not supported if the network depends on a configuration network", how)
 }
 
 func (d Dialect) noSuchVolume(name string) *apiError {

@@ -58,7 +58,8 @@
 // The engine serves containers, images, networks, volumes, events, info, version,
 // plugins and ping. It does not serve exec, attach, copies, builds, updates, statistics,
 // swarm and prunes. A request that is not served fails the test, with the request's
-// name. So does a query parameter that is not known: no option is ignored in silence.
+// name. So does a query parameter that is not known, and a filter of a list that Docker
+// knows and this engine does not serve. No option is ignored in silence.
 //
 // A request is carried out once its body has been read, even if its client has left by
 // then. There are two exceptions. A pull ends when its client leaves. And Docker 29 does

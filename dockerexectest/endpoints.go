@@ -157,7 +157,7 @@ func (e *Engine) joinNetworks(c *Container) *apiError {
 // join gives an endpoint its address. The caller holds mu.
 func (e *Engine) join(c *Container, p *endpoint, n *networkState) *apiError {
 	if n.ConfigOnly {
-		return forbidden("network %s is configuration-only and cannot be used", n.Name)
+		return forbidden("cannot create endpoint on configuration-only network")
 	}
 	p.id = e.newID("endpoint")
 	p.joined, p.known = n, n.ID

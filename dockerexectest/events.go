@@ -235,7 +235,8 @@ func (d Dialect) passes(args filters.Args, m events.Message) bool {
 		!args.ExactMatch("image", withoutTag(m.Actor.ID)) && !args.ExactMatch("image", withoutTag(image)) {
 		return false
 	}
-	for _, kind := range []events.Type{events.ContainerEventType, events.NetworkEventType, events.VolumeEventType, events.DaemonEventType, events.PluginEventType} {
+	for _, kind := range []events.Type{events.ContainerEventType, events.NetworkEventType, events.VolumeEventType, events.DaemonEventType, events.PluginEventType,
+		events.ServiceEventType, events.NodeEventType, events.SecretEventType, events.ConfigEventType} {
 		if args.Contains(string(kind)) && !args.FuzzyMatch(string(kind), m.Actor.ID) && !args.FuzzyMatch(string(kind), attributes["name"]) {
 			return false
 		}

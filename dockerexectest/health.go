@@ -133,9 +133,13 @@ func (c *Container) monitor(r *run, args []string, quit <-chan struct{}) {
 			return
 		default:
 		}
-		if c.health.override == "" {
-			c.found(result, r)
+		switch c.health.override {
+		case container.Healthy:
+			result.ExitCode = 0
+		case container.Unhealthy:
+			result.ExitCode = max(result.ExitCode, 1)
 		}
+		c.found(result, r)
 		e.mu.Unlock()
 	}
 }
@@ -209,21 +213,25 @@ func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	if len(h.log) > probesKept {
 		h.log = slices.Clone(h.log[len(h.log)-probesKept:])
 	}
-	retries := check.Retries
-	if retries <= 0 {
-		retries = probeRetries
-	}
 	switch {
 	case result.ExitCode == 0:
 		h.status, h.streak = container.Healthy, 0
 	case h.status == container.Starting && result.Start.Sub(r.started) < check.StartPeriod:
 		// Within the start period a failure does not count.
 	default:
-		if h.streak++; h.streak >= retries {
+		if h.streak++; h.streak >= c.probeRetries() {
 			h.status = container.Unhealthy
 		}
 	}
 	c.tellHealth(before)
+}
+
+// probeRetries is how many checks must fail in a row.
+func (c *Container) probeRetries() int {
+	if check := c.config.Healthcheck; check != nil && check.Retries > 0 {
+		return check.Retries
+	}
+	return probeRetries
 }
 
 // overrideHealth does the work of SetHealth. The caller holds mu. The container runs.
@@ -232,7 +240,10 @@ func (c *Container) overrideHealth(status container.HealthStatus) {
 		c.health = &health{}
 	}
 	before := c.health.status
-	c.health.status, c.health.override = status, status
+	c.health.status, c.health.override, c.health.streak = status, status, 0
+	if status == container.Unhealthy {
+		c.health.streak = c.probeRetries()
+	}
 	c.tellHealth(before)
 }
 
@@ -246,19 +257,24 @@ func (c *Container) tellHealth(before container.HealthStatus) {
 // probeBuffer keeps the beginning of a check's output. Its mu guards it, because a check
 // may still write after its time-out.
 type probeBuffer struct {
-	mu   sync.Mutex
-	kept bytes.Buffer
+	mu    sync.Mutex
+	kept  bytes.Buffer
+	isCut bool // there was more
 }
 
 func (b *probeBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	kept, _ := b.kept.Write(p[:min(len(p), max(probeOutput-b.kept.Len(), 0))])
+	b.isCut = b.isCut || kept < len(p)
 	return len(p), nil
 }
 
 func (b *probeBuffer) text() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.isCut {
+		return b.kept.String() + "..."
+	}
 	return b.kept.String()
 }

@@ -108,7 +108,10 @@ func TestSetHealth(t *testing.T) {
 		e.Container("web").SetHealth("unhealthy")
 		stop := told(t, c)
 		time.Sleep(1500 * time.Millisecond)
-		assert.Equal(t, "unhealthy", state(t, c, "web").Health.Status) // whatever the check says
+		found := state(t, c, "web").Health
+		assert.Equal(t, "unhealthy", found.Status) // whatever the check says
+		assert.Equal(t, 4, found.FailingStreak)    // three at once, and the check since
+		assert.Len(t, found.Log, 1)
 		e.Container("web").SetHealth("healthy")
 		assert.Equal(t, []events.Action{"exec_create: check", "exec_start: check", "exec_die", "health_status: healthy"}, stop())
 		running(t, e, c, "bare", dockerexectest.UntilStopped(0))
@@ -127,5 +130,21 @@ func TestAnEndDuringACheck(t *testing.T) {
 		require.NoError(t, c.ContainerKill(t.Context(), "task", ""))
 		assert.Equal(t, []events.Action{"kill", "exec_die", "die"}, stop())
 		assert.Empty(t, state(t, c, "task").Health.Log)
+	})
+}
+
+// What a container's check leaves open is taken from its image's.
+func TestACheckIsCompletedByTheImages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := dockerexectest.New(t)
+		c := e.Client()
+		e.LocalImage("example/web:1", nil, dockerexectest.WithHealthcheck(container.HealthConfig{
+			Interval: time.Second, Timeout: 2 * time.Second, StartPeriod: 3 * time.Second, StartInterval: 4 * time.Second, Retries: 5}))
+		create(t, c, "web", "example/web:1", func(c *container.Config, _ *container.HostConfig) {
+			c.Healthcheck = &container.HealthConfig{Interval: time.Minute}
+		})
+		assert.Equal(t, &container.HealthConfig{Test: []string{"CMD", "/health"},
+			Interval: time.Minute, Timeout: 2 * time.Second, StartPeriod: 3 * time.Second, StartInterval: 4 * time.Second, Retries: 5},
+			e.Container("web").Inspect().Config.Healthcheck)
 	})
 }

@@ -47,6 +47,7 @@ type localImage struct {
 	id      string
 	tags    []string
 	digests []string
+	pulled  []string // digests by which the image was pulled; Docker 29 lists them as tags
 }
 
 // Image puts an image into the registry, so that the engine can pull it. Its containers
@@ -174,8 +175,14 @@ func (e *Engine) store(from *registryImage, c *content, named reference.Named) b
 	if !slices.Contains(found.digests, digest) {
 		found.digests = append(found.digests, digest)
 	}
+	if familiar == "" && e.dialect == DockerV29 && !slices.Contains(found.pulled, digest) {
+		found.pulled = append(found.pulled, digest)
+	}
 	return isNew
 }
+
+// repoTags are the tags as an answer has them.
+func (i *localImage) repoTags() []string { return append(append([]string{}, i.tags...), i.pulled...) }
 
 // is reports whether ref names the image: a reference, an ID, or the beginning of an ID.
 func (i *localImage) is(ref string) bool {
@@ -331,7 +338,7 @@ func inspectImage(e *Engine, r *request) (answer, error) {
 	parts := strings.SplitN(i.platform+"//", "/", 4)
 	sum := sha256.Sum256([]byte(i.id))
 	return answer{status: http.StatusOK, body: map[string]any{
-		"Id": i.id, "RepoTags": append([]string{}, i.tags...), "RepoDigests": append([]string{}, i.digests...),
+		"Id": i.id, "RepoTags": i.repoTags(), "RepoDigests": append([]string{}, i.digests...),
 		"Created": stamp(i.created), "Config": i.config, "Os": parts[0], "Architecture": parts[1], "Variant": parts[2], "Size": i.size(),
 		"RootFS": image.RootFS{Type: "layers", Layers: []string{"sha256:" + hex.EncodeToString(sum[:])}},
 	}}, nil
@@ -347,7 +354,7 @@ func familiarOf(ref string) string {
 
 // listImages is GET /images/json.
 func listImages(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "label reference", "before containers dangling since until")
 	if err != nil {
 		return answer{}, err
 	}
@@ -360,7 +367,7 @@ func listImages(e *Engine, r *request) (answer, error) {
 				return slices.Contains(args.Get("reference"), withoutTag(tag))
 			})
 		if named && (!args.Contains("label") || args.MatchKVList("label", i.config.Labels)) {
-			list = append(list, image.Summary{ID: i.id, RepoTags: append([]string{}, i.tags...), RepoDigests: append([]string{}, i.digests...),
+			list = append(list, image.Summary{ID: i.id, RepoTags: i.repoTags(), RepoDigests: append([]string{}, i.digests...),
 				Created: i.created.Unix(), Size: i.size(), Labels: labels(i.config.Labels), Containers: -1, SharedSize: -1})
 		}
 	}
@@ -387,6 +394,9 @@ func tagImage(e *Engine, r *request) (answer, error) {
 		other.tags = slices.DeleteFunc(other.tags, func(known string) bool { return known == tag })
 	}
 	i.tags = append(i.tags, tag)
+	if digest := reference.FamiliarName(named) + "@" + i.id; e.dialect == DockerV29 && !slices.Contains(i.digests, digest) {
+		i.digests = append(i.digests, digest)
+	}
 	e.emit(events.ImageEventType, events.ActionTag, i.id, map[string]string{"name": tag})
 	return answer{status: http.StatusCreated}, nil
 }
@@ -400,6 +410,9 @@ func removeImage(e *Engine, r *request) (answer, error) {
 		return answer{}, e.dialect.noSuchImage(familiarOf(r.name))
 	}
 	tag := familiarOf(r.name)
+	if err := e.checkImageID(i, r, tag); err != nil {
+		return answer{}, err
+	}
 	user := slices.IndexFunc(e.order, func(c *Container) bool { return c.image == i })
 	if user >= 0 && len(i.tags) <= 1 && (!r.flag("force") || e.order[user].running) {
 		format := "conflict: unable to delete %s (must be forced) - container %s is using its referenced image %s"
@@ -436,6 +449,36 @@ func removeImage(e *Engine, r *request) (answer, error) {
 		e.emit(events.ImageEventType, events.ActionDelete, i.id, map[string]string{"name": i.id})
 	}
 	return answer{status: http.StatusOK, body: gone}, nil
+}
+
+// checkImageID refuses to remove an image by its ID if a container uses the image, or if
+// the image has several tags. The caller holds mu.
+func (e *Engine) checkImageID(i *localImage, r *request, tag string) error {
+	if slices.Contains(i.tags, tag) || strings.Contains(r.name, "@") {
+		return nil
+	}
+	refused := func(how, why string) error {
+		return conflict("conflict: unable to delete %s (%s be forced) - image is %s", strings.TrimPrefix(i.id, "sha256:")[:12], how, why)
+	}
+	used := func(by string, isRunning bool) string {
+		for _, c := range e.order {
+			if c.image == i && c.running == isRunning {
+				return "being used by " + by + " container " + c.id[:12]
+			}
+		}
+		return ""
+	}
+	running, stopped := used("running", true), used("stopped", false)
+	switch {
+	case running != "":
+		return refused("cannot", running)
+	case r.flag("force"):
+	case len(i.tags) > 1:
+		return refused("must", "referenced in multiple repositories")
+	case stopped != "":
+		return refused("must", stopped)
+	}
+	return nil
 }
 
 // String names the image for a test's output.

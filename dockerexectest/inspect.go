@@ -33,7 +33,7 @@ func (c *Container) inspect() container.InspectResponse {
 	base := &container.ContainerJSONBase{
 		ID: c.id, Created: stamp(c.created), Name: "/" + c.name, Image: c.image.id, RestartCount: c.restarts,
 		Driver: c.engine.info.Driver, Platform: c.platform, HostConfig: &hostConfig,
-		LogPath: "/var/lib/docker/containers/" + c.id + "/" + c.id + "-json.log",
+		LogPath: c.logPath(),
 		State: &container.State{
 			Status: c.status(), Running: c.running || c.restarting, Paused: c.paused, Restarting: c.restarting, OOMKilled: c.oomKilled,
 			Dead: c.dead, Pid: c.pid, ExitCode: c.exitCode, Error: c.errorText,
@@ -53,7 +53,7 @@ func (c *Container) inspect() container.InspectResponse {
 
 // mountPoints returns the mounts in the form of an inspect. The caller holds mu.
 func (c *Container) mountPoints() []container.MountPoint {
-	mounts := slices.Clone(c.mounts)
+	mounts := append([]container.MountPoint{}, c.mounts...)
 	for i, m := range mounts {
 		if c.engine.dialect == DockerV29 && slices.Contains(c.hostConfig.Binds, m.Destination) { // only a path, no source
 			mounts[i].Name = ""
@@ -64,18 +64,9 @@ func (c *Container) mountPoints() []container.MountPoint {
 
 // listContainers is GET /containers/json.
 func listContainers(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "ancestor before exited health id is-task label name network since status volume", "expose isolation publish")
 	if err != nil {
 		return answer{}, err
-	}
-	known := map[string]bool{}
-	for _, name := range strings.Fields("ancestor before expose exited health id is-task isolation label name network publish since status volume") {
-		known[name] = true
-	}
-	for _, name := range args.Keys() {
-		if !known[name] {
-			return answer{}, e.dialect.say(http.StatusBadRequest, "Invalid filter '"+name+"'", "invalid filter '"+name+"'")
-		}
 	}
 	for _, status := range args.Get("status") {
 		if err := container.ValidateContainerState(status); err != nil {

@@ -22,7 +22,7 @@ func startContainer(e *Engine, r *request) (answer, error) {
 	switch {
 	case c.paused:
 		return answer{}, conflict("cannot start a paused container, try unpause instead")
-	case c.running:
+	case c.running || c.restarting:
 		return answer{}, notModified
 	}
 	if givesUp {
@@ -30,14 +30,20 @@ func startContainer(e *Engine, r *request) (answer, error) {
 		c.errorText, c.exitCode = why.message, 128
 		return answer{}, why
 	}
-	c.restarting = false
-	return answer{}, c.start()
+	return answer{}, c.startAnew()
 }
 
 // givesUp reports whether the engine gives up a create or a start because the client has
 // left. Only Docker 29 does so.
 func (e *Engine) givesUp(r *request) bool {
 	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
+}
+
+// startAnew starts the container and begins to count its restarts at 0. The caller holds
+// mu.
+func (c *Container) startAnew() error {
+	c.restarts, c.backOff = 0, 0
+	return c.start()
 }
 
 // start starts the container. The caller holds mu.
@@ -94,7 +100,8 @@ func (c *Container) start() error {
 		return fail(128, internal("", "the engine is closed"))
 	}
 	e.made++
-	c.run, c.running, c.restarting, c.oomKilled, c.errorText, c.exitCode = r, true, false, false, "", 0
+	c.run, c.running, c.restarting, c.errorText, c.exitCode = r, true, false, "", 0
+	c.oomKilled = c.oomKilled && e.dialect == DockerV20 // Docker 20.10 keeps it until this run ends
 	c.byHand = false
 	c.pid = 1000 + e.made
 	c.starts++
@@ -131,7 +138,8 @@ func (c *Container) end(r *run, code int) {
 	if code < 0 || code > 255 {
 		code &= 0xff // the kernel keeps 8 bits
 	}
-	c.run, c.running, c.paused, c.pid, c.exitCode = nil, false, false, 0, code
+	c.run, c.running, c.paused, c.pid, c.exitCode, c.oomKilled = nil, false, false, 0, code, r.isOOM
+	c.ends, c.endCode = c.ends+1, code
 	c.finishedAt = e.now()
 	c.stopHealth()
 	cleanUp := func() {
@@ -207,7 +215,7 @@ func (c *Container) endByOOM(r *run) {
 		return
 	}
 	if e.dialect != PodmanV4 {
-		c.oomKilled = true
+		r.isOOM = true
 		c.emit(events.ActionOOM, nil)
 	}
 	c.end(r, 137)
@@ -220,19 +228,21 @@ func (c *Container) send(s syscall.Signal) {
 	if isStop && !c.engine.isMute {
 		c.byHand = true
 	}
-	if c.restarting && c.run == nil {
-		c.restarting = false
+	if c.run == nil { // the container waits for its restart
+		if isStop {
+			c.giveUpRestart()
+		}
 		return
 	}
 	if c.engine.dialect != PodmanV4 { // Podman emits only the kills of kill requests
 		c.emit(events.ActionKill, map[string]string{"signal": strconv.Itoa(int(s))})
 	}
-	if isStop && c.paused {
-		c.setPaused(false)
-	}
 	if s == sigKILL {
 		c.end(c.run, 137)
 		return
+	}
+	if isStop && c.paused {
+		c.setPaused(false)
 	}
 	select {
 	case c.run.signals <- s:
@@ -246,7 +256,17 @@ func (c *Container) killNow() {
 	if c.run != nil {
 		c.send(sigKILL)
 	}
-	c.restarting = false
+	c.giveUpRestart()
+}
+
+// giveUpRestart cancels the restart that the container waits for, if it waits for one.
+// The caller holds mu.
+func (c *Container) giveUpRestart() {
+	if c.restarting {
+		c.restarting = false
+		c.ends++
+		c.changed.raise()
+	}
 }
 
 // killContainer is POST /containers/{name}/kill.
@@ -271,7 +291,7 @@ func killContainer(e *Engine, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, e.dialect.killFailed(r.name, err.(*apiError)) //nolint:errorlint,forcetypeassert // find returns it bare
 	}
-	if c.run == nil {
+	if c.run == nil && !c.restarting {
 		return answer{}, e.dialect.killFailed(r.name, e.dialect.notRunning(c))
 	}
 	if e.dialect == PodmanV4 {
@@ -302,7 +322,7 @@ func (c *Container) stopOptions(r *request) (s syscall.Signal, grace int, err er
 }
 
 // checkGrace refuses a grace period that is no number.
-func (e *Engine) checkGrace(r *request) error {
+func (e *Engine) checkGrace(r *request) *apiError {
 	if asked := r.query.Get("t"); asked != "" {
 		if _, err := strconv.Atoi(asked); err != nil {
 			return e.dialect.badNumber(err)
@@ -350,7 +370,8 @@ func stopContainer(e *Engine, r *request) (answer, error) {
 func (c *Container) stop(s syscall.Signal, grace int, life <-chan struct{}) {
 	e := c.engine
 	if c.run == nil { // the container waits for its restart
-		c.byHand, c.restarting = true, false
+		c.byHand = true
+		c.giveUpRestart()
 		c.emit(events.ActionStop, nil)
 		return
 	}
@@ -394,7 +415,7 @@ func (e *Engine) stopAll(life <-chan struct{}) {
 	e.mu.Lock()
 	var ended []<-chan struct{}
 	for _, c := range e.order {
-		c.restarting = false
+		c.giveUpRestart()
 		if c.run == nil {
 			continue
 		}
@@ -426,7 +447,7 @@ func (c *Container) resumeAfterRestart() {
 	case c.run != nil:
 		c.resumeHealth()
 	case !c.startedAt.IsZero() && (policy.IsAlways() || policy.IsUnlessStopped() && !c.byHand):
-		_ = c.start()
+		_ = c.startAnew()
 	case c.hostConfig.AutoRemove && !c.startedAt.IsZero():
 		c.remove(true)
 	}

@@ -80,6 +80,14 @@ func (l *logStore) configure(c *Container) {
 // isReadable reports whether the log driver keeps the log.
 func (c *Container) isReadable() bool { return c.hostConfig.LogConfig.Type != "none" }
 
+// logPath is the file of the log. It is empty until the first start.
+func (c *Container) logPath() string {
+	if c.hostConfig.LogConfig.Type != "json-file" || c.starts == 0 {
+		return ""
+	}
+	return c.engine.info.DockerRootDir + "/containers/" + c.id + "/" + c.id + "-json.log"
+}
+
 func (l *logStore) add(entry logEntry) {
 	size := int64(len(entry.text)) + int64(len(`{"log":"","stream":"stdout","time":"2006-01-02T15:04:05.000000000Z"}`))
 	if l.capacity > 0 && l.size >= l.capacity { // checked before a write, so a file may become larger

@@ -137,7 +137,7 @@ func createNetwork(e *Engine, r *request) (answer, error) {
 		case body.ConfigOnly:
 			return answer{}, forbidden("a configuration network cannot depend on another configuration network")
 		case body.IPAM != nil && len(body.IPAM.Config) > 0 || body.EnableIPv6 != nil && *body.EnableIPv6:
-			return answer{}, forbidden("user specified configurations are not supported if the network depends on a configuration network")
+			return answer{}, e.dialect.notBesideConfigFrom()
 		}
 		n.ConfigFrom = *body.ConfigFrom
 		n.IPAM, n.EnableIPv6 = from.IPAM, from.EnableIPv6
@@ -213,7 +213,7 @@ func (e *Engine) reportNetwork(n *networkState) network.Inspect {
 
 // listNetworks is GET /networks.
 func listNetworks(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "dangling driver id label name scope type", "")
 	if err != nil {
 		return answer{}, err
 	}
@@ -225,7 +225,8 @@ func listNetworks(e *Engine, r *request) (answer, error) {
 		if n.isPredefined {
 			kind = "builtin"
 		}
-		used := slices.ContainsFunc(e.order, func(c *Container) bool { return c.endpointOn(n) != nil })
+		used := e.dialect != DockerV20 && // Docker 20.10 takes every network for unused
+			slices.ContainsFunc(e.order, func(c *Container) bool { return c.endpointOn(n) != nil })
 		dangling := !args.Contains("dangling") || !n.isPredefined && used == (args.Get("dangling")[0] == "false" || args.Get("dangling")[0] == "0")
 		if args.Match("name", n.Name) && args.FuzzyMatch("id", n.ID) && args.ExactMatch("driver", n.Driver) && args.ExactMatch("scope", n.Scope) &&
 			args.ExactMatch("type", kind) && dangling && (!args.Contains("label") || args.MatchKVList("label", n.Labels)) {

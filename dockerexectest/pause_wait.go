@@ -13,6 +13,9 @@ import (
 // restartContainer is POST /containers/{name}/restart.
 func restartContainer(e *Engine, r *request) (answer, error) {
 	if err := e.checkGrace(r); err != nil {
+		if e.dialect == DockerV29 {
+			err.status = http.StatusInternalServerError
+		}
 		return answer{}, err
 	}
 	e.mu.Lock()
@@ -27,14 +30,14 @@ func restartContainer(e *Engine, r *request) (answer, error) {
 	}
 	autoRemove := c.hostConfig.AutoRemove
 	c.hostConfig.AutoRemove = false
-	if c.running {
+	if c.running || c.restarting {
 		c.stop(s, grace, r.life)
 	}
 	c.hostConfig.AutoRemove = autoRemove
 	if c.isRemoved || c.run != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if err := c.start(); err != nil {
+	if err := c.startAnew(); err != nil {
 		return answer{}, err
 	}
 	c.emit(events.ActionRestart, nil)
@@ -105,12 +108,12 @@ func waitContainer(e *Engine, r *request) (answer, error) {
 		return answer{}, err
 	}
 	condition := container.WaitCondition(r.query.Get("condition"))
-	starts, ended := c.starts, c.run == nil
-	over := func() bool { return c.run == nil && !c.restarting }
+	ends, runs := c.ends, c.running || c.restarting
+	over := func() bool { return !runs || c.ends > ends }
 	switch condition {
 	case "", container.WaitConditionNotRunning:
 	case container.WaitConditionNextExit:
-		over = func() bool { return c.run == nil && (c.starts > starts || !ended) || c.starts > starts+1 }
+		over = func() bool { return c.ends > ends }
 	case container.WaitConditionRemoved:
 		over = func() bool { return c.isRemoved }
 	default:
@@ -127,6 +130,9 @@ func (e *Engine) waitStream(r *request, c *Container, over func() bool) func(io.
 		for {
 			e.mu.Lock()
 			isOver, code, changed := over() || c.isRemoved, c.exitCode, c.changed.wait()
+			if c.run != nil { // the container runs again
+				code = c.endCode
+			}
 			e.mu.Unlock()
 			if isOver {
 				switch e.dialect {

@@ -16,11 +16,8 @@ type publishedPort struct {
 	hostPort string
 }
 
-// Where engines begin to look for a free port.
-const (
-	firstPort   = 32768
-	firstPort20 = 49153
-)
+// firstPort is where engines begin to look for a free port.
+const firstPort = 32768
 
 // publishPorts publishes the ports of a container that starts. The caller holds mu.
 func (e *Engine) publishPorts(c *Container) *apiError {
@@ -33,10 +30,6 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 			wanted[port] = bindings
 		}
 	}
-	first := firstPort
-	if e.dialect == DockerV20 {
-		first = firstPort20
-	}
 	if c.hostConfig.PublishAllPorts {
 		for port := range c.config.ExposedPorts {
 			if len(wanted[port]) == 0 {
@@ -47,7 +40,7 @@ func (e *Engine) publishPorts(c *Container) *apiError {
 	for _, port := range sortedPorts(wanted) {
 		for _, binding := range wanted[port] {
 			hostPort := binding.HostPort
-			for n := first; hostPort == "" || hostPort == "0"; n++ {
+			for n := firstPort; hostPort == "" || hostPort == "0"; n++ {
 				if free := strconv.Itoa(n); e.ports[free+"/"+port.Proto()] == nil {
 					hostPort = free
 				}

@@ -158,7 +158,8 @@ type run struct {
 	ended    chan struct{} // for all others
 	isKilled bool
 	hasEnded bool
-	stops    int // stop requests that wait for the end
+	isOOM    bool // the kernel ended it
+	stops    int  // stop requests that wait for the end
 	started  time.Time
 	writers  []*lineWriter
 }

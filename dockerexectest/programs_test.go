@@ -29,6 +29,27 @@ func TestAProgramThatPanics(t *testing.T) {
 	})
 }
 
+// A health check that panics fails the test as well, and has found no health.
+func TestACheckThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{TB: t}
+		e := dockerexectest.New(r)
+		c := e.Client()
+		e.LocalImage("example/web:1", dockerexectest.UntilStopped(0), dockerexectest.WithHealthcheck(container.HealthConfig{Interval: time.Second, Retries: 1}),
+			dockerexectest.WithProbe(func(*dockerexectest.Process) int { panic("of the check") }))
+		create(t, c, "web", "example/web:1")
+		start(t, c, "web")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		health := state(t, c, "web").Health
+		assert.Equal(t, "unhealthy", health.Status)
+		assert.Equal(t, 2, health.Log[0].ExitCode)
+		require.Len(t, r.errors, 1)
+		assert.True(t, strings.HasPrefix(r.errors[0], "dockerexectest: the program of container web panicked: of the check\n"), r.errors[0])
+		r.end()
+	})
+}
+
 func TestPrograms(t *testing.T) {
 	for name, test := range map[string]struct {
 		program dockerexectest.Program

@@ -90,6 +90,22 @@ func TestAMovedTag(t *testing.T) {
 	})
 }
 
+// A local image that comes twice is the later one; what was made of the first stays.
+func TestALocalImageTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := dockerexectest.New(t)
+		c := e.Client()
+		e.LocalImage("example/web:1", dockerexectest.Exit(1))
+		create(t, c, "old", "example/web:1")
+		e.LocalImage("example/web:1", dockerexectest.Exit(2))
+		create(t, c, "new", "example/web:1")
+		for name, code := range map[string]int64{"old": 1, "new": 2} {
+			start(t, c, name)
+			assert.Equal(t, code, untilEnd(t, c, name))
+		}
+	})
+}
+
 func TestPullIsRefused(t *testing.T) {
 	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
 		e.Image("registry.test/web:1", nil)

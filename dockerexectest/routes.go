@@ -26,7 +26,7 @@ func init() { // an initial value of routes would refer to routes itself, throug
 		{get, "/plugins", "", "filters", servePlugins},
 		{get, "/events", "", "since until filters", serveEvents},
 
-		{get, "/containers/json", "", "all before filters limit since size", listContainers},
+		{get, "/containers/json", "", "all before filters limit since", listContainers},
 		{post, "/containers/create", "", "name platform", createContainer},
 		{get, "/containers/", "/json", "", inspectContainer},
 		{get, "/containers/", "/logs", "stdout stderr timestamps details follow since until tail", serveLogs},
@@ -48,7 +48,7 @@ func init() { // an initial value of routes would refer to routes itself, throug
 
 		{get, "/networks", "", "filters", listNetworks},
 		{post, "/networks/create", "", "", createNetwork},
-		{get, "/networks/", "", "scope verbose", inspectNetwork},
+		{get, "/networks/", "", "verbose", inspectNetwork},
 		{post, "/networks/", "/connect", "", connectNetwork},
 		{post, "/networks/", "/disconnect", "", disconnectNetwork},
 		{del, "/networks/", "", "", removeNetwork},

@@ -70,6 +70,31 @@ func (e *Engine) filters(r *request) (filters.Args, error) {
 	return args, nil
 }
 
+// unservedError names an option that Docker has and this engine does not serve. A handler
+// returns it to fail the test.
+type unservedError string
+
+func (u unservedError) Error() string { return string(u) }
+
+// filtersOf reads the filters of a list. served and others are the names that Docker
+// knows. A filter of others fails the test. Any other name is refused, as Docker refuses it.
+func (e *Engine) filtersOf(r *request, served, others string) (filters.Args, error) {
+	args, err := e.filters(r)
+	if err != nil {
+		return args, err
+	}
+	for _, name := range slices.Sorted(slices.Values(args.Keys())) {
+		switch {
+		case slices.Contains(strings.Fields(served), name):
+		case slices.Contains(strings.Fields(others), name):
+			return args, unservedError("the filter " + name)
+		default:
+			return args, e.dialect.say(http.StatusBadRequest, "Invalid filter '"+name+"'", "invalid filter '"+name+"'")
+		}
+	}
+	return args, nil
+}
+
 // atLeast reports whether the request's API version is version or newer.
 func (r *request) atLeast(version string) bool {
 	return versions.GreaterThanOrEqualTo(r.version, version)
@@ -166,6 +191,9 @@ func (e *Engine) carryOut(r *request, newest, oldest string) answer {
 		}
 	}
 	a, err := found.does(e, r)
+	if option, ok := err.(unservedError); ok { //nolint:errorlint // handlers return it bare
+		return e.unserved(r, r.method+" "+r.path+" is not served with "+string(option))
+	}
 	if err != nil {
 		return e.refusal(r, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
 	"github.com/stretchr/testify/assert"
@@ -32,6 +33,13 @@ func TestARequestThatIsNotServedFailsTheTest(t *testing.T) {
 	r.errors = nil
 	assert.Equal(t, http.StatusNotImplemented, get(t, c, http.MethodGet, "/v1.51/containers/json?all=1&nosuch=1"))
 	assert.Equal(t, []string{"dockerexectest: GET /containers/json is not served with the query parameter nosuch"}, r.errors)
+
+	r.errors = nil
+	_, err = c.ContainerList(t.Context(), container.ListOptions{Filters: filters.NewArgs(filters.Arg("publish", "80"))})
+	require.EqualError(t, err, "Error response from daemon: dockerexectest: GET /containers/json is not served with the filter publish")
+	_, err = c.ImageList(t.Context(), image.ListOptions{Filters: filters.NewArgs(filters.Arg("dangling", "true"))})
+	require.EqualError(t, err, "Error response from daemon: dockerexectest: GET /images/json is not served with the filter dangling")
+	assert.Equal(t, []string{"dockerexectest: GET /containers/json is not served with the filter publish", "dockerexectest: GET /images/json is not served with the filter dangling"}, r.errors)
 	r.end()
 }
 

@@ -207,13 +207,13 @@ func inspectVolume(e *Engine, r *request) (answer, error) {
 
 // listVolumes is GET /volumes.
 func listVolumes(e *Engine, r *request) (answer, error) {
-	args, err := e.filters(r)
+	args, err := e.filtersOf(r, "dangling driver label name", "")
 	if err != nil {
 		return answer{}, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	list := volume.ListResponse{Volumes: []*volume.Volume{}, Warnings: []string{}}
+	list := volume.ListResponse{Volumes: []*volume.Volume{}}
 	for _, name := range slices.Sorted(maps.Keys(e.volumes)) {
 		v := e.volumes[name].Volume
 		used := len(e.usersOf(name)) > 0

@@ -7,6 +7,7 @@ replace github.com/dockerexec/dockerexec => ../
 require github.com/dockerexec/dockerexec v0.0.0-00010101000000-000000000000
 
 require (
+	github.com/container-storage-interface/spec v1.2.0
 	github.com/containerd/errdefs v1.0.0
 	github.com/distribution/reference v0.6.0
 	github.com/docker/cli v28.5.2+incompatible
@@ -32,7 +33,6 @@ require (
 	github.com/bits-and-blooms/bitset v1.13.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudflare/cfssl v1.6.4 // indirect
-	github.com/container-storage-interface/spec v1.2.0 // indirect
 	github.com/containerd/errdefs/pkg v0.3.0 // indirect
 	github.com/coreos/go-semver v0.3.1 // indirect
 	github.com/docker/docker-credential-helpers v0.9.13 // indirect

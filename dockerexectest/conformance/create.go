@@ -30,6 +30,14 @@ var createStatements = []Statement{
 		same(t, "Config.Image", t.f.Image, i.Config.Image)
 		same(t, "Image", t.image(t.f.Image).ID, i.Image)
 	}},
+	{Name: "an image may be named by its ID, or the ID's beginning", On: dockers, check: func(t *T) {
+		id := t.image(t.f.Image).ID
+		for name, image := range map[string]string{"whole": id, "digits": strings.TrimPrefix(id, "sha256:"), "beginning": strings.TrimPrefix(id, "sha256:")[:12]} {
+			i := t.inspect(t.create(name, "exit 0", M{"Image": image}))
+			same(t, "Config.Image", image, i.Config.Image)
+			same(t, "Image", id, i.Image)
+		}
+	}},
 	{Name: "entrypoint and command become path and arguments", check: func(t *T) {
 		i := t.inspect(t.create("web", "exit 0"))
 		same(t, "Path", "/testtask", i.Path)
@@ -63,6 +71,22 @@ var createStatements = []Statement{
 		id := t.create("web", "exit 0")
 		same(t, "Hostname", id[:12], t.inspect(id).Config.Hostname)
 	}},
+	{Name: "a host name of one's own is kept", check: func(t *T) {
+		same(t, "Hostname", "own", t.inspect(t.create("web", "exit 0", M{"Hostname": "own"})).Config.Hostname)
+	}},
+	{Name: "in the host's network the host name is the host's", On: dockers, check: func(t *T) {
+		same(t, "Hostname", t.info().Name, t.inspect(t.create("web", "exit 0", host(M{"NetworkMode": "host"}))).Config.Hostname)
+	}},
+	{Name: "an inspect has the platform, the storage driver, and the log's path once there is one", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		i := t.inspect(id)
+		same(t, "Platform", "linux", i.Platform)
+		same(t, "Driver", t.info().Driver, i.Driver)
+		same(t, "LogPath of a created one", "", i.LogPath)
+		t.start(id)
+		same(t, "LogPath", t.info().DockerRootDir+"/containers/"+id+"/"+id+"-json.log", t.inspect(id).LogPath)
+		same(t, "LogPath without a log", "", t.inspect(t.ended("none", "exit 0", host(M{"LogConfig": M{"Type": "none"}}))).LogPath)
+	}},
 	{Name: "what nobody asked for has the defaults of the engine", On: dockers, check: func(t *T) {
 		i := t.inspect(t.create("web", "exit 0"))
 		same(t, "NetworkMode", by(t, "bridge", "default", ""), string(i.HostConfig.NetworkMode))
@@ -86,9 +110,40 @@ var createStatements = []Statement{
 		t.do("POST /containers/create?name=/"+t.name("web"), M{"Image": t.f.Image}).ok(201)
 		same(t, "Name", "/"+t.name("web"), t.inspect(t.name("web")).Name)
 	}},
+	{Name: "what was asked for is kept", On: dockers, check: func(t *T) {
+		i := t.inspect(t.create("web", "exit 0", M{"User": "1:2", "WorkingDir": "/work", "StopSignal": "SIGUSR1", "StopTimeout": 7, "Tty": true, "OpenStdin": true,
+			"ExposedPorts": M{"80/tcp": M{}}, "Healthcheck": M{"Test": []string{"CMD", "/x"}, "Interval": 3e9, "Timeout": 2e9, "Retries": 5}},
+			host(M{"Memory": 64 << 20, "NanoCpus": 5e8, "ReadonlyRootfs": true, "CapAdd": []string{"CAP_NET_ADMIN"}, "Dns": []string{"192.0.2.1"}, "ExtraHosts": []string{"other:192.0.2.2"}, "GroupAdd": []string{"5"},
+				"Init": true, "Sysctls": M{"net.core.somaxconn": "100"}, "RestartPolicy": M{"Name": "on-failure", "MaximumRetryCount": 4}})))
+		c, h := i.Config, i.HostConfig
+		same(t, "User and WorkingDir", "1:2 /work", c.User+" "+c.WorkingDir)
+		same(t, "StopSignal and StopTimeout", "SIGUSR1 7", fmt.Sprint(c.StopSignal, " ", *c.StopTimeout))
+		same(t, "Tty and OpenStdin", true, c.Tty && c.OpenStdin)
+		same(t, "ExposedPorts", 1, len(c.ExposedPorts))
+		same(t, "Healthcheck", "[CMD /x] 3s 2s 5", fmt.Sprint(c.Healthcheck.Test, " ", c.Healthcheck.Interval, " ", c.Healthcheck.Timeout, " ", c.Healthcheck.Retries))
+		same(t, "Memory and NanoCPUs", "67108864 500000000", fmt.Sprint(h.Memory, " ", h.NanoCPUs))
+		same(t, "ReadonlyRootfs and Init", true, h.ReadonlyRootfs && *h.Init)
+		same(t, "the lists", "[CAP_NET_ADMIN] [192.0.2.1] [other:192.0.2.2] [5]", fmt.Sprint(h.CapAdd, h.DNS, h.ExtraHosts, h.GroupAdd))
+		same(t, "Sysctls", map[string]string{"net.core.somaxconn": "100"}, h.Sysctls)
+		same(t, "RestartPolicy", "on-failure 4", fmt.Sprint(h.RestartPolicy.Name, " ", h.RestartPolicy.MaximumRetryCount))
+	}},
+	{Name: "a container without labels has an empty object of them", On: dockers, check: func(t *T) {
+		var i struct{ Config M }
+		t.do("GET /containers/"+t.create("web", "exit 0")+"/json", nil).ok(200, &i)
+		same(t, "Labels", any(M{}), i.Config["Labels"])
+	}},
 	{Name: "a create is told by an event with image, name and labels", On: dockers, check: func(t *T) {
 		m := t.told(t.create("web", "exit 0", M{"Labels": M{"own": "1"}}), "create")[0]
 		same(t, "the attributes", map[string]string{"image": t.f.Image, "name": t.name("web"), "own": "1"}, m.Actor.Attributes)
+	}},
+	{Name: "the beginning of two IDs names neither", On: dockers, check: func(t *T) {
+		known := map[string]bool{}
+		digit := t.create("", "exit 0")[:1]
+		for !known[digit] {
+			known[digit] = true
+			digit = t.create("", "exit 0")[:1]
+		}
+		t.do("GET /containers/"+digit+"/json", nil).is(v20(500, "Multiple IDs found with provided prefix: "+digit), v29(400, "multiple IDs found with provided prefix: "+digit))
 	}},
 	{Name: "a rename changes the name and nothing else", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")

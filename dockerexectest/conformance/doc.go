@@ -18,6 +18,7 @@
 // FROM_IMAGE=yes.
 //
 // All that is made on the engine has a name that begins with "conformance-", and is
-// removed; [Run] fails if anything is left. A minute of an engine's time is needed. A statement is skipped, by its name, if it does not hold for the
-// dialect, or needs what the fixture does not have.
+// removed; [Run] fails if anything is left. It takes an engine about two minutes. A
+// statement is skipped, by its name, if it does not hold for the dialect, or needs
+// what the fixture does not have.
 package conformance

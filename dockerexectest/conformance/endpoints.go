@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/network"
@@ -16,6 +17,19 @@ var endpointStatements = []Statement{
 		same(t, "Gateway", t.subnet("1"), e.Gateway)
 		same(t, "EndpointID is given", true, e.EndpointID != "")
 		same(t, "MacAddress is given", true, strings.HasPrefix(e.MacAddress, "02:42:") || t.v == DockerV29 && len(e.MacAddress) == 17)
+	}},
+	{Name: "each container of a network has an address of its own", On: dockers, check: func(t *T) {
+		t.network("net", M{"IPAM": M{"Config": []M{{"Subnet": t.subnet("0/24"), "Gateway": t.subnet("1")}}}})
+		for n, name := range []string{"a", "b", "c"} {
+			same(t, "IPAddress", t.subnet(strconv.Itoa(n+2)), t.endpoint(t.ready(name, "sleep 1h", inNetwork(t)), "net").IPAddress)
+		}
+	}},
+	{Name: "a network that was asked for by its ID is known by its name", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		i := t.inspect(t.ready("web", "sleep 1h", host(M{"NetworkMode": n})))
+		same(t, "how many", 1, len(i.NetworkSettings.Networks))
+		same(t, "NetworkID", n, i.NetworkSettings.Networks[t.name("net")].NetworkID)
+		same(t, "NetworkMode", n, string(i.HostConfig.NetworkMode))
 	}},
 	{Name: "a created container has the network and no address", On: dockers, check: func(t *T) {
 		t.network("net", nil)
@@ -132,6 +146,28 @@ var endpointStatements = []Statement{
 		t.do("POST /networks/"+n+"/disconnect", M{"Container": id}).is(all(200, ""))
 		same(t, "it is there", true, t.endpoint(id, "net") == nil)
 		same(t, "how many are in it", 0, len(t.inspectNetwork(n).Containers))
+	}},
+	{Name: "a connect and a disconnect are told by the network's events", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		id := t.ready("web", "sleep 1h")
+		t.do("POST /networks/"+n+"/connect", M{"Container": id}).ok(200)
+		t.do("POST /networks/"+n+"/disconnect", M{"Container": id}).ok(200)
+		list := t.told(n, "disconnect")
+		same(t, "the events", []string{"create", "connect", "disconnect"}, actionsOf(list))
+		same(t, "the attributes", map[string]string{"container": id, "name": t.name("net"), "type": "bridge"}, list[2].Actor.Attributes)
+	}},
+	{Name: "a connect gives the address and the aliases that were asked for", On: dockers, check: func(t *T) {
+		t.network("net", M{"IPAM": M{"Config": []M{{"Subnet": t.subnet("0/24")}}}})
+		id := t.ready("web", "sleep 1h")
+		t.do("POST /networks/"+t.name("net")+"/connect", M{"Container": id, "EndpointConfig": M{"Aliases": []string{"other"}, "IPAMConfig": M{"IPv4Address": t.subnet("77")}}}).ok(200)
+		same(t, "IPAddress", t.subnet("77"), t.endpoint(id, "net").IPAddress)
+		same(t, "it has the alias", true, contains(t.endpoint(id, "net").Aliases, "other"))
+	}},
+	{Name: "a container in another's network has none of its own", On: dockers, check: func(t *T) {
+		other := t.ready("other", "sleep 1h")
+		i := t.inspect(t.ready("web", "sleep 1h", host(M{"NetworkMode": "container:" + other})))
+		same(t, "how many", 0, len(i.NetworkSettings.Networks))
+		same(t, "NetworkMode", "container:"+other, string(i.HostConfig.NetworkMode))
 	}},
 	{Name: "a connect of a running container that is in is refused", On: dockers, check: func(t *T) {
 		t.network("net", nil)

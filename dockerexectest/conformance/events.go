@@ -46,6 +46,14 @@ var eventStatements = []Statement{
 		delete(got, "execDuration")
 		same(t, "the others", map[string]string{"exitCode": "3", "image": t.f.Image, "name": t.name("web"), "own": "1"}, got)
 	}},
+	{Name: "29 tells how many seconds a run took", On: only29, check: func(t *T) {
+		list := t.told(t.ended("web", "sleep 300ms"), "die")
+		took, err := strconv.Atoi(list[len(list)-1].Actor.Attributes["execDuration"])
+		t.must(err)
+		same(t, "it is less than a minute", true, took < 60)
+		list = t.told(t.ended("long", "sleep 2s"), "die")
+		same(t, "it is not 0 after two seconds", true, list[len(list)-1].Actor.Attributes["execDuration"] != "0")
+	}},
 	{Name: "a label overrides an attribute of its name", On: dockers, check: func(t *T) {
 		list := t.told(t.ended("web", "exit 3", M{"Labels": M{"exitCode": "99"}}), "die")
 		same(t, "exitCode", "99", list[len(list)-1].Actor.Attributes["exitCode"])
@@ -193,7 +201,38 @@ var eventStatements = []Statement{
 		t.told(id, "health_status: unhealthy")
 		same(t, "the events", []string{"health_status: unhealthy"}, actionsOf(t.events(filters("container", id, "event", "health_status"))))
 	}},
-	{Name: "the filter by image takes its reference", On: dockers, check: func(t *T) {
+	{Name: "the filter by exec_create and exec_start takes any command", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 1))
+		t.told(id, "health_status: unhealthy")
+		list := actionsOf(t.events(filters("container", id, "event", "exec_create", "event", "exec_start")))
+		same(t, "the events", []string{"exec_create: /testtask health /nosuch", "exec_start: /testtask health /nosuch"}, list[:2])
+	}},
+	{Name: "the filters by network and volume take a name or an ID", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		t.network("other", nil)
+		t.volume("data")
+		t.volume("more")
+		t.told(t.name("more"), "create")
+		same(t, "the network's name", []string{"create"}, actionsOf(t.events(filters("type", "network", "network", t.name("net")))))
+		same(t, "the network's ID", []string{"create"}, actionsOf(t.events(filters("type", "network", "network", n))))
+		same(t, "the volume's name", []string{"create"}, actionsOf(t.events(filters("type", "volume", "volume", t.name("data")))))
+		same(t, "nobody's service", []string(nil), actionsOf(t.events(filters("service", t.name("nosuch")))))
+	}},
+	{Name: "events of an engine alone are of its own scope", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		t.told(id, "create")
+		same(t, "local", []string{"create"}, actionsOf(t.events(filters("container", id, "scope", "local"))))
+		same(t, "swarm", []string(nil), actionsOf(t.events(filters("container", id, "scope", "swarm"))))
+	}},
+	{Name: "the filter of events by image takes its repository", On: dockers, check: func(t *T) {
+		t.told(t.create("web", "exit 0"), "create")
+		found := false
+		for _, m := range t.events(filters("image", repositoryOf(t.f.Image))) {
+			found = found || m.Actor.Attributes["name"] == t.name("web")
+		}
+		same(t, "it is found", true, found)
+	}},
+	{Name: "the filter of events by image takes its reference", On: dockers, check: func(t *T) {
 		t.told(t.create("web", "exit 0"), "create")
 		found := false
 		for _, m := range t.events(filters("image", t.f.Image)) {
@@ -207,6 +246,11 @@ var eventStatements = []Statement{
 	{Name: "a since of events that is no time is refused", On: dockers, check: func(t *T) {
 		t.do("GET /events?since=soon", nil).is(
 			v20(500, `strconv.ParseInt: parsing "soon": invalid syntax`), v29(400, `invalid value for 'since': invalid timestamp "soon": invalid seconds "soon": invalid syntax`))
+	}},
+	{Name: "a filter of events that is none lets all through", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		t.told(id, "create")
+		same(t, "the events", []string{"create"}, actionsOf(t.events(filters("container", id, "nosuch", "1"))))
 	}},
 	{Name: "filters of events that are no JSON are refused", On: dockers, check: func(t *T) {
 		t.do("GET /events?filters=nosuch", nil).is(v20(500, "invalid character 'o' in literal null (expecting 'u')"), v29(400, "invalid filter"))

@@ -51,6 +51,16 @@ var healthStatements = []Statement{
 		same(t, "ExitCode of a check", 1, s.Health.Log[0].ExitCode)
 		same(t, "Output of a check", "testtask: health: stat /nosuch: no such file or directory\n", s.Health.Log[0].Output)
 	}},
+	{Name: "without a number three failures make a container unhealthy", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 0))
+		checks := 0
+		for _, m := range t.told(id, "health_status: unhealthy") {
+			if m.Action == events.ActionExecDie {
+				checks++
+			}
+		}
+		same(t, "the checks before it", 3, checks)
+	}},
 	{Name: "within the start period a failure does not count", On: dockers, check: func(t *T) {
 		id := t.run("web", "sleep 1h", check(probe(isNotThere), 200, 1, M{"StartPeriod": 3600e9, "StartInterval": 200e6}))
 		t.until("two results", func() bool { return len(t.inspect(id).State.Health.Log) >= 2 })
@@ -68,6 +78,39 @@ var healthStatements = []Statement{
 		same(t, "starting", []string{"web"}, t.listed(filters("health", "starting")))
 		t.untilHealth(id, "healthy")
 		same(t, "healthy", []string{"web"}, t.listed(filters("health", "healthy")))
+	}},
+	{Name: "a check that finds health again ends the streak", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 1))
+		t.untilHealth(id, "unhealthy")
+		same(t, "the streak", true, t.inspect(id).State.Health.FailingStreak >= 1)
+		t.untilHealth(id, "healthy")
+		same(t, "FailingStreak", 0, t.inspect(id).State.Health.FailingStreak)
+		same(t, "the events", []string{"health_status: unhealthy", "health_status: healthy"}, actionsOf(t.events(filters("container", id, "event", "health_status"))))
+	}},
+	{Name: "a paused container is unhealthy, no event says so, and it is checked again when it runs on", On: dockers, check: func(t *T) {
+		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 3))
+		t.untilHealth(id, "healthy")
+		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		same(t, "Status", "unhealthy", t.inspect(id).State.Health.Status)
+		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
+		t.untilHealth(id, "healthy")
+		same(t, "the events", []string{"health_status: healthy", "health_status: healthy"}, actionsOf(t.events(filters("container", id, "event", "health_status"))))
+	}},
+	{Name: "the output of a check is kept to 4096 bytes", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check([]string{"CMD", "/testtask", "lines", "1", "5000", "0"}, 200, 3))
+		t.untilHealth(id, "healthy")
+		output := t.inspect(id).State.Health.Log[0].Output
+		same(t, "the length", 4096+len("..."), len(output))
+		same(t, "the end", "....", output[len(output)-4:])
+	}},
+	{Name: "within the start period the start interval counts, for 29", On: dockers, check: func(t *T) {
+		id := t.run("web", "write /tmp/ok 1 -- sleep 5s", check(probe("/tmp/ok"), 3600_000, 3, M{"StartPeriod": 3600e9, "StartInterval": 200e6}))
+		if t.v == DockerV29 {
+			t.untilHealth(id, "healthy")
+			return
+		}
+		t.untilStatus(id, "exited")
+		same(t, "no result", 0, len(t.inspect(id).State.Health.Log))
 	}},
 	{Name: "each check is told by events of its own", On: dockers, check: func(t *T) {
 		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 3))
@@ -99,6 +142,17 @@ var healthStatements = []Statement{
 		for _, m := range t.events("") {
 			same(t, "no event says so", false, m.Actor.ID == id && m.Action == "health_status: unhealthy")
 		}
+	}},
+	{Name: "another run begins as starting, and keeps the results of before", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1h", check(probe(isNotThere), 300, 1))
+		t.untilHealth(id, "unhealthy")
+		t.do("POST /containers/"+id+"/kill", nil).ok(204)
+		t.untilStatus(id, "exited")
+		t.start(id)
+		h := t.inspect(id).State.Health
+		same(t, "Status", "starting", h.Status)
+		same(t, "FailingStreak", 0, h.FailingStreak)
+		same(t, "there are results", true, len(h.Log) >= 1)
 	}},
 	{Name: "a check of NONE is no check", On: dockers, check: func(t *T) {
 		same(t, "there is no health", true, t.inspect(t.run("web", "sleep 1h", check([]string{"NONE"}, 100, 1))).State.Health == nil)

@@ -63,6 +63,14 @@ var imageStatements = []Statement{
 		t.do("POST /images/"+t.f.Image+"/tag?repo=UPPER&tag=1", nil).is(
 			v20(500, "invalid reference format: repository name must be lowercase"), v29(400, "invalid reference format: repository name (library/UPPER) must be lowercase"))
 	}},
+	{Name: "a tag in another repository brings a digest there in 29, and none in 20.10", On: dockers, check: func(t *T) {
+		t.tag("1").ok(201)
+		has := false
+		for _, d := range t.image(t.f.Image).RepoDigests {
+			has = has || strings.HasPrefix(d, t.name("tag")+"@sha256:")
+		}
+		same(t, "it has the digest", t.v == DockerV29, has)
+	}},
 	{Name: "a tag is told by an event", On: dockers, check: func(t *T) {
 		t.tag("1").ok(201)
 		same(t, "the event", []string{"tag"}, t.imageEvents("tag"))
@@ -80,6 +88,17 @@ var imageStatements = []Statement{
 		same(t, "the container's image", t.image(t.f.Image).ID, t.inspect(id).Image)
 		same(t, "the list has its ID", true, strings.HasPrefix(t.image(t.f.Image).ID, t.list("all=1")[0].Image))
 	}},
+	{Name: "a removal by ID of an image that runs is refused, also if it is forced, and of one with two names", On: dockers, Alone: true, check: func(t *T) {
+		t.tag("1").ok(201)
+		id := t.ready("web", "sleep 1h")
+		short := strings.TrimPrefix(t.image(t.f.Image).ID, "sha256:")[:12]
+		for _, query := range []string{"", "?force=1"} {
+			t.do("DELETE /images/"+short+query, nil).is(all(409, "conflict: unable to delete "+short+" (cannot be forced) - image is being used by running container "+id[:12]))
+		}
+		t.do("DELETE /containers/"+id+"?force=1", nil).ok(204)
+		t.do("DELETE /images/"+short, nil).is(all(409, "conflict: unable to delete "+short+" (must be forced) - image is referenced in multiple repositories"))
+		same(t, "it has both tags", true, contains(t.image(t.f.Image).RepoTags, t.name("tag")+":1"))
+	}},
 	{Name: "a removal of an unknown image is 404", On: dockers, check: func(t *T) {
 		t.do("DELETE /images/conformance/nosuch:1", nil).is(all(404, "No such image: conformance/nosuch:1"))
 	}},
@@ -92,6 +111,9 @@ var imageStatements = []Statement{
 			same(t, "the ID", t.image(t.f.Image).ID, list[0].ID)
 			same(t, "it has the tag", true, contains(list[0].RepoTags, t.name("tag")+":1"))
 		}
+	}},
+	{Name: "a filter of images that is none is refused", On: dockers, check: func(t *T) {
+		t.do("GET /images/json?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
 	}},
 	{Name: "a list of images that finds nothing is an empty list", On: dockers, check: func(t *T) {
 		t.do("GET /images/json?"+filters("reference", "nosuch"), nil).is(all(200, "[]"))
@@ -178,6 +200,40 @@ var pullStatements = []Statement{
 		t.do("DELETE /images/"+ref+"?force=1", nil).ok(200)
 		t.do("GET /images/"+ref+"/json", nil).ok(404)
 		same(t, "the container is there", "created", t.inspect(id).State.Status)
+	}},
+	{Name: "a removal by ID of an image that a container has is refused unless it is forced", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
+		ref := t.fresh()
+		t.pulled(ref, t.f.Registry.auth())
+		id := t.create("web", "exit 0", M{"Image": ref})
+		short := strings.TrimPrefix(t.image(ref).ID, "sha256:")[:12]
+		t.do("DELETE /images/"+short, nil).is(all(409, "conflict: unable to delete "+short+" (must be forced) - image is being used by stopped container "+id[:12]))
+		t.do("DELETE /images/"+short+"?force=1", nil).ok(200)
+		t.do("GET /images/"+ref+"/json", nil).ok(404)
+	}},
+	{Name: "an image that was pulled by its digest has no tag in 20.10, and the digest for one in 29", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
+		ref := t.fresh()
+		t.pulled(ref, t.f.Registry.auth())
+		byDigest := repositoryOf(ref) + "@" + t.digest(ref)
+		t.do("DELETE /images/"+ref, nil).ok(200)
+		t.toRemove = append(t.toRemove, "/images/"+byDigest+"?force=1")
+		t.pulled(byDigest, t.f.Registry.auth())
+		i := t.image(byDigest)
+		same(t, "RepoTags", by(t, []string{byDigest}, []string{}, nil), i.RepoTags)
+		same(t, "RepoDigests", []string{byDigest}, i.RepoDigests)
+		t.do("GET /images/"+ref+"/json", nil).ok(404)
+		t.pulled(ref, t.f.Registry.auth())
+		same(t, "RepoTags of both", by(t, []string{ref, byDigest}, []string{ref}, nil), t.image(ref).RepoTags)
+		t.do("DELETE /images/"+ref, nil).ok(200)
+		t.do("GET /images/"+byDigest+"/json", nil).ok(404)
+	}},
+	{Name: "a tag moves to the image that gets it last", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
+		ref := t.fresh()
+		t.pulled(ref, t.f.Registry.auth())
+		t.do("POST /images/"+ref+"/tag?repo="+t.name("tag")+"&tag=1", nil).ok(201)
+		same(t, "the ID", t.image(ref).ID, t.image(t.name("tag")+":1").ID)
+		t.tag("1").ok(201)
+		same(t, "the ID then", t.image(t.f.Image).ID, t.image(t.name("tag")+":1").ID)
+		same(t, "the tags of the first", []string{ref}, t.image(ref).RepoTags)
 	}},
 	{Name: "a removal of the last tag removes the image", On: dockers, Alone: true, needsRegistry: true, check: func(t *T) {
 		ref := t.fresh()

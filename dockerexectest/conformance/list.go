@@ -3,6 +3,7 @@ package conformance
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 )
@@ -36,11 +37,42 @@ var listStatements = []Statement{
 		same(t, "the label", "1", c.Labels["own"])
 		same(t, "Status begins with Up", true, strings.HasPrefix(c.Status, "Up "))
 	}},
+	{Name: "what a container has not is empty in a list, and not null", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0")
+		var list []M
+		t.do("GET /containers/json?all=1&"+filters("id", id), nil).ok(200, &list)
+		same(t, "Labels", any(M{}), list[0]["Labels"])
+		same(t, "Ports", any([]any{}), list[0]["Ports"])
+		same(t, "Mounts", any([]any{}), list[0]["Mounts"])
+	}},
 	{Name: "a list tells the code of an end", On: dockers, check: func(t *T) {
 		t.ended("web", "exit 3")
 		c := t.list("all=1")[0]
 		same(t, "State", "exited", c.State)
 		same(t, "Status", true, strings.HasPrefix(c.Status, "Exited (3) "))
+	}},
+	{Name: "a list tells networks, volumes, and when a container was made", On: dockers, check: func(t *T) {
+		n := t.network("net", nil)
+		t.volume("data")
+		id := t.ready("web", "sleep 1h", host(M{"NetworkMode": t.name("net"), "Binds": []string{t.name("data") + ":/data"}}))
+		c := t.list("")[0]
+		same(t, "NetworkMode", t.name("net"), c.HostConfig.NetworkMode)
+		same(t, "NetworkID", n, c.NetworkSettings.Networks[t.name("net")].NetworkID)
+		same(t, "IPAddress", t.endpoint(id, "net").IPAddress, c.NetworkSettings.Networks[t.name("net")].IPAddress)
+		same(t, "the volume", t.name("data"), c.Mounts[0].Name)
+		same(t, "its place", "/data", c.Mounts[0].Destination)
+		made, err := time.Parse(time.RFC3339Nano, t.inspect(id).Created)
+		t.must(err)
+		same(t, "Created", made.Unix(), c.Created)
+		same(t, "ImageID", t.image(t.f.Image).ID, c.ImageID)
+	}},
+	{Name: "a list's status tells pauses and health", On: dockers, check: func(t *T) {
+		id := t.run("web", "sleep 1s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 300, 30))
+		same(t, "at first", true, strings.HasSuffix(t.list("")[0].Status, " (health: starting)"))
+		t.untilHealth(id, "healthy")
+		same(t, "then", true, strings.HasSuffix(t.list("")[0].Status, " (healthy)"))
+		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		same(t, "paused", true, strings.HasSuffix(t.list("")[0].Status, " (Paused)"))
 	}},
 	{Name: "a list says Created of what has not run", check: func(t *T) {
 		t.create("web", "exit 0")
@@ -58,6 +90,16 @@ var listStatements = []Statement{
 		t.ended("four", "exit 4")
 		same(t, "3", []string{"three"}, t.listed("all=1&"+filters("exited", "3")))
 		same(t, "of the running", []string(nil), t.listed(filters("exited", "3")))
+	}},
+	{Name: "what has not run has no exit code for the filter", On: dockers, check: func(t *T) {
+		t.create("created", "exit 0")
+		t.ended("ended", "exit 0")
+		same(t, "0", []string{"ended"}, t.listed("all=1&"+filters("exited", "0")))
+	}},
+	{Name: "no container is one of a swarm's tasks", On: dockers, check: func(t *T) {
+		t.create("web", "exit 0")
+		same(t, "tasks", []string(nil), t.listed("all=1&"+filters("is-task", "true")))
+		same(t, "others", []string{"web"}, t.listed("all=1&"+filters("is-task", "false")))
 	}},
 	{Name: "the filter by label takes a name, or a name and a value", On: dockers, check: func(t *T) {
 		t.create("a", "exit 0", M{"Labels": M{t.name("own"): "1"}})
@@ -108,6 +150,12 @@ var listStatements = []Statement{
 		t.create("web", "exit 0")
 		same(t, "it is in", true, contains(t.listed("all=1&"+filters("ancestor", t.f.Image)), "web"))
 		same(t, "another", []string(nil), t.listed("all=1&"+filters("ancestor", "nosuch:1")))
+	}},
+	{Name: "the filter by image takes an ID", On: dockers, check: func(t *T) {
+		t.create("web", "exit 0")
+		id := t.image(t.f.Image).ID
+		same(t, "the ID", []string{"web"}, t.listed("all=1&"+filters("ancestor", id)))
+		same(t, "its beginning", []string{"web"}, t.listed("all=1&"+filters("ancestor", strings.TrimPrefix(id, "sha256:")[:12])))
 	}},
 	{Name: "the filter by health finds what has no check", On: dockers, check: func(t *T) {
 		t.create("web", "exit 0")

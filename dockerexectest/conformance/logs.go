@@ -129,6 +129,14 @@ var logStatements = []Statement{
 			host(M{"LogConfig": M{"Type": "json-file", "Config": M{"labels": "own", "env": "VAR"}}}))
 		same(t, "the line", "VAR=1,own=a+b line 1\n", t.log(id, "stdout=1&details=1"))
 	}},
+	{Name: "details follow the time", On: dockers, check: func(t *T) {
+		id := t.ended("web", "print 1", M{"Env": []string{"VAR=1"}}, host(M{"LogConfig": M{"Type": "json-file", "Config": M{"env": "VAR"}}}))
+		line := t.log(id, "stdout=1&details=1&timestamps=1")
+		same(t, "the line "+line, true, regexp.MustCompile(`^\d{4}-\S+Z VAR=1 line 1\n$`).MatchString(line))
+	}},
+	{Name: "a since and an until of 0 are none", On: dockers, check: func(t *T) {
+		same(t, "the log", "line 1\nline 2\n", t.log(t.ended("web", "print 2"), "stdout=1&since=0&until=0"))
+	}},
 	{Name: "a log that nobody keeps cannot be read", On: dockers, check: func(t *T) {
 		id := t.ended("web", "print 1", host(M{"LogConfig": M{"Type": "none"}}))
 		t.do("GET /containers/"+id+"/logs?stdout=1", nil).is(all(501, "configured logging driver does not support reading"))
@@ -138,6 +146,15 @@ var logStatements = []Statement{
 		text := t.log(id, "stdout=1")
 		same(t, "the first line is there", false, strings.Contains(text, "0000000001."))
 		same(t, "the last one is there", true, strings.Contains(text, "0000000300."))
+	}},
+	{Name: "a log has so many files, and what is older is gone", On: dockers, check: func(t *T) {
+		id := t.ended("web", "lines 300 100 0", host(M{"LogConfig": M{"Type": "json-file", "Config": M{"max-size": "8k", "max-file": "3"}}}))
+		lines := strings.Count(t.log(id, "stdout=1"), "\n")
+		same(t, "the lines are those of three files, the last in part", true, lines >= 2*40 && lines <= 3*52)
+	}},
+	{Name: "the tag of a log is among its details", On: dockers, check: func(t *T) {
+		id := t.ended("web", "print 1", host(M{"LogConfig": M{"Type": "json-file", "Config": M{"tag": "own"}}}))
+		same(t, "the line", "tag=own line 1\n", t.log(id, "stdout=1&details=1"))
 	}},
 	{Name: "a log goes on over starts", check: func(t *T) {
 		id := t.ended("web", "lines 1 12 0")

@@ -25,6 +25,7 @@ var networkStatements = []Statement{
 		same(t, "a subnet", 1, len(n.IPAM.Config))
 		same(t, "it has a gateway", true, n.IPAM.Config[0].Gateway != "")
 		same(t, "nobody is in it", 0, len(n.Containers))
+		same(t, "Created is given", true, n.Created.Year() >= 2000)
 	}},
 	{Name: "a network keeps its labels, options and subnet", On: dockers, check: func(t *T) {
 		t.network("net", M{"Labels": M{"own": "1"}, "Options": M{"com.docker.network.driver.mtu": "1400"}, "Internal": true,
@@ -78,6 +79,14 @@ var networkStatements = []Statement{
 		t.tryNetwork("other", M{"IPAM": M{"Config": []M{{"Subnet": t.subnet("0/25")}}}}).is(
 			v20(403, "Pool overlaps with other one on this address space"), v29(403, "invalid pool request: Pool overlaps with other one on this address space"))
 	}},
+	{Name: "the engine picks a subnet that no other network has", On: dockers, check: func(t *T) {
+		seen := map[string]bool{t.inspectNetwork("bridge").IPAM.Config[0].Subnet: true}
+		for _, name := range []string{"a", "b"} {
+			t.network(name, nil)
+			seen[t.inspectNetwork(t.name(name)).IPAM.Config[0].Subnet] = true
+		}
+		same(t, "how many", 3, len(seen))
+	}},
 	{Name: "a subnet that is none is refused", On: dockers, check: func(t *T) {
 		t.tryNetwork("net", M{"IPAM": M{"Config": []M{{"Subnet": "nosuch"}}}}).is(
 			v20(500, "Invalid subnet nosuch : invalid CIDR address: nosuch"), v29(400, `invalid JSON: netip.ParsePrefix("nosuch"): no '/'`))
@@ -91,6 +100,17 @@ var networkStatements = []Statement{
 		same(t, "by the ID", id, t.inspectNetwork(id).ID)
 		same(t, "by its beginning", id, t.inspectNetwork(id[:12]).ID)
 	}},
+	{Name: "a network may be attachable, and a list does not tell who is in", On: dockers, check: func(t *T) {
+		t.network("net", M{"Attachable": true})
+		t.ready("web", "sleep 1h", inNetwork(t))
+		same(t, "Attachable", true, t.inspectNetwork(t.name("net")).Attachable)
+		var list []network.Inspect
+		t.do("GET /networks?"+filters("name", t.name("net")), nil).ok(200, &list)
+		same(t, "how many", 1, len(list))
+		same(t, "Attachable in the list", true, list[0].Attachable)
+		same(t, "who is in", 0, len(list[0].Containers))
+		same(t, "20.10 takes it for unused", t.v == DockerV20, contains(t.networks(filters("dangling", "true")), t.name("net")))
+	}},
 	{Name: "a list of networks is filtered", On: dockers, check: func(t *T) {
 		id := t.network("net", M{"Labels": M{t.name("own"): "1"}})
 		for _, by := range [][2]string{{"name", t.name("ne")}, {"id", id[:12]}, {"label", t.name("own")}, {"label", t.name("own") + "=1"}} {
@@ -100,6 +120,17 @@ var networkStatements = []Statement{
 			same(t, "by "+by[0], true, contains(t.networks(filters(by[0], by[1])), t.name("net")))
 		}
 		same(t, "by another driver", []string(nil), t.networks(filters("driver", "macvlan", "name", t.name("net"))))
+	}},
+	{Name: "a filter of networks that is none is refused", On: dockers, check: func(t *T) {
+		t.do("GET /networks?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
+	}},
+	{Name: "what a network has not is an empty object", On: dockers, check: func(t *T) {
+		t.network("net", nil)
+		var n M
+		t.do("GET /networks/"+t.name("net"), nil).ok(200, &n)
+		same(t, "Labels", any(M{}), n["Labels"])
+		same(t, "Options", any(M{}), n["Options"])
+		same(t, "Containers", any(M{}), n["Containers"])
 	}},
 	{Name: "the engine's own networks are bridge, host and none", On: dockers, check: func(t *T) {
 		list := t.networks(filters("type", "builtin"))
@@ -149,6 +180,16 @@ var networkStatements = []Statement{
 		same(t, "Subnet", t.subnet("0/24"), n.IPAM.Config[0].Subnet)
 		same(t, "ConfigFrom", t.name("conf"), n.ConfigFrom.Network)
 		t.do("DELETE /networks/"+t.name("conf"), nil).is(all(403, `error while removing network: configuration network "`+t.name("conf")+`" is in use`))
+	}},
+	{Name: "a configuration is no network for a container, depends on no other, and takes no second one", On: dockers, check: func(t *T) {
+		t.network("conf", M{"ConfigOnly": true, "IPAM": M{"Config": []M{{"Subnet": t.subnet("0/24")}}}})
+		id := t.create("web", "exit 0", host(M{"NetworkMode": t.name("conf")}))
+		t.do("POST /containers/"+id+"/start", nil).is(v20(403, "cannot create endpoint on configuration-only network"),
+			v29(403, "failed to set up container networking: cannot create endpoint on configuration-only network"))
+		t.tryNetwork("other", M{"ConfigOnly": true, "ConfigFrom": M{"Network": t.name("conf")}}).is(all(403, "a configuration network cannot depend on another configuration network"))
+		t.tryNetwork("net", M{"ConfigFrom": M{"Network": t.name("conf")}, "IPAM": M{"Config": []M{{"Subnet": t.subnet("0/25")}}}}).is(
+			v20(403, "user specified configurations are not supported if the network depends on a configuration network"),
+			v29(403, "user-specified configurations are not supported if the network depends on a configuration network"))
 	}},
 	{Name: "a configuration that is not there is refused", On: dockers, check: func(t *T) {
 		t.tryNetwork("net", M{"ConfigFrom": M{"Network": "nosuch"}}).is(all(404, `configuration network "nosuch" does not exist`))

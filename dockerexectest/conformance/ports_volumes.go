@@ -5,6 +5,7 @@ import (
 	"path"
 	"regexp"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/go-connections/nat"
 )
@@ -30,6 +31,10 @@ var portStatements = []Statement{
 		want := []nat.PortBinding{{HostIP: "0.0.0.0", HostPort: t.port()}, {HostIP: "::", HostPort: t.port()}}
 		same(t, "the bindings", want[:min(max(len(ports), 1), 2)], ports)
 	}},
+	{Name: "a port is published for the address that was asked for, and no other", On: dockers, check: func(t *T) {
+		ports := t.inspect(t.ready("web", "sleep 1h", M{"ExposedPorts": M{"8080/tcp": M{}}}, host(M{"PortBindings": M{"8080/tcp": []M{{"HostIp": "127.0.0.1", "HostPort": t.port()}}}}))).NetworkSettings.Ports["8080/tcp"]
+		same(t, "the bindings", []nat.PortBinding{{HostIP: "127.0.0.1", HostPort: t.port()}}, ports)
+	}},
 	{Name: "a port that is taken is refused at the start", On: dockers, check: func(t *T) {
 		first := t.ready("web", "sleep 1h", published("8080/tcp", t.port()))
 		id := t.create("other", "sleep 1h", published("8080/tcp", t.port()))
@@ -45,6 +50,20 @@ var portStatements = []Statement{
 		t.start(id)
 		same(t, "29 has lost the networks, and so the port", t.v == DockerV20, len(t.inspect(id).NetworkSettings.Networks) == 1)
 		same(t, "it has the port", t.v == DockerV20, len(t.inspect(id).NetworkSettings.Ports["8080/tcp"]) > 0)
+	}},
+	{Name: "a port of TCP is none of UDP", On: dockers, check: func(t *T) {
+		t.ready("web", "sleep 1h", published("8080/tcp", t.port()))
+		ports := t.inspect(t.ready("other", "sleep 1h", published("8080/udp", t.port()))).NetworkSettings.Ports["8080/udp"]
+		same(t, "HostPort", t.port(), ports[0].HostPort)
+	}},
+	{Name: "the engine picks ports from its range, each once", On: dockers, check: func(t *T) {
+		seen := map[string]bool{}
+		for _, name := range []string{"a", "b", "c"} {
+			port := t.inspect(t.ready(name, "sleep 1h", published("8080/tcp", ""))).NetworkSettings.Ports["8080/tcp"][0].HostPort
+			same(t, port+" is in the range", true, len(port) == 5 && port >= "32768")
+			seen[port] = true
+		}
+		same(t, "how many ports", 3, len(seen))
 	}},
 	{Name: "a port that is exposed and not published has no binding", On: dockers, check: func(t *T) {
 		ports := t.inspect(t.ready("web", "sleep 1h", M{"ExposedPorts": M{"8080/tcp": M{}}})).NetworkSettings.Ports
@@ -82,6 +101,23 @@ var volumeStatements = []Statement{
 		var v volume.Volume
 		t.do("POST /volumes/create", M{"Name": t.name("data"), "Labels": M{"own": "2"}}).ok(201, &v)
 		same(t, "Labels", map[string]string{"own": "1"}, v.Labels)
+	}},
+	{Name: "what a volume has not is null", On: dockers, check: func(t *T) {
+		var v M
+		t.do("POST /volumes/create", M{"Name": t.name("data")}).ok(201, &v)
+		same(t, "Labels", any(nil), v["Labels"])
+		same(t, "Options", any(nil), v["Options"])
+		var list M
+		t.do("GET /volumes?"+filters("name", t.name("nosuch")), nil).ok(200, &list)
+		same(t, "Volumes", any([]any{}), list["Volumes"])
+		same(t, "Warnings", any(nil), list["Warnings"])
+	}},
+	{Name: "a volume keeps its options", On: dockers, check: func(t *T) {
+		var v volume.Volume
+		options := map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m"}
+		t.do("POST /volumes/create", M{"Name": t.name("data"), "DriverOpts": options}).ok(201)
+		t.do("GET /volumes/"+t.name("data"), nil).ok(200, &v)
+		same(t, "Options", options, v.Options)
 	}},
 	{Name: "a volume without a name gets one of 64 digits", On: dockers, check: func(t *T) {
 		var v volume.Volume
@@ -133,6 +169,25 @@ var volumeStatements = []Statement{
 		same(t, "Destination", "/data", m[0].Destination)
 		same(t, "RW", false, m[0].RW)
 	}},
+	{Name: "a container tells its bind of a path, and its memory", On: dockers, check: func(t *T) {
+		m := t.inspect(t.create("web", "exit 0", host(M{"Binds": []string{"/etc:/host:ro"}}))).Mounts
+		same(t, "the bind", []container.MountPoint{{Type: "bind", Source: "/etc", Destination: "/host", Mode: "ro", Propagation: "rprivate"}}, m)
+		m = t.inspect(t.create("memory", "exit 0", host(M{"Mounts": []M{{"Type": "tmpfs", "Target": "/memory"}}}))).Mounts
+		same(t, "the memory", []container.MountPoint{{Type: "tmpfs", Destination: "/memory", RW: true}}, m)
+	}},
+	{Name: "a mount without a name is a volume with one, and may be read-only in 29", On: dockers, check: func(t *T) {
+		readOnly := t.v == DockerV29
+		if !readOnly {
+			t.tryCreate("web", "exit 0", host(M{"Mounts": []M{{"Type": "volume", "Target": "/data", "ReadOnly": true}}})).is(
+				v20(400, `invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes`))
+		}
+		m := t.inspect(t.create("web", "exit 0", host(M{"Mounts": []M{{"Type": "volume", "Target": "/data", "ReadOnly": readOnly}}}))).Mounts
+		same(t, "how many", 1, len(m))
+		same(t, "the length of Name", 64, len(m[0].Name))
+		same(t, "Destination", "/data", m[0].Destination)
+		same(t, "RW", !readOnly, m[0].RW)
+		t.toRemove = append(t.toRemove, "/volumes/"+m[0].Name)
+	}},
 	{Name: "a removal with v takes the volumes without a name, and leaves the others", On: dockers, check: func(t *T) {
 		t.volume("data")
 		id := t.create("web", "exit 0", host(M{"Binds": []string{t.name("data") + ":/data", "/anonymous"}}))
@@ -149,6 +204,20 @@ var volumeStatements = []Statement{
 		t.do("DELETE /containers/"+id, nil).ok(204)
 		t.do("GET /volumes/"+name, nil).ok(200)
 	}},
+	{Name: "a removal with v tells of the volume before the container", On: dockers, check: func(t *T) {
+		id := t.create("web", "exit 0", host(M{"Mounts": []M{{"Type": "volume", "Target": "/data"}}}))
+		volume := t.inspect(id).Mounts[0].Name
+		t.do("DELETE /containers/"+id+"?v=1", nil).ok(204)
+		t.told(id, "destroy")
+		t.told(volume, "destroy")
+		var order []string
+		for _, m := range t.events(filters("event", "destroy")) {
+			if m.Actor.ID == id || m.Actor.ID == volume {
+				order = append(order, string(m.Type))
+			}
+		}
+		same(t, "the order", []string{"volume", "container"}, order)
+	}},
 	{Name: "a list of volumes is filtered", On: dockers, check: func(t *T) {
 		t.do("POST /volumes/create", M{"Name": t.name("data"), "Labels": M{t.name("own"): "1"}}).ok(201)
 		for _, by := range [][2]string{{"name", t.name("dat")}, {"label", t.name("own")}, {"label", t.name("own") + "=1"}} {
@@ -159,6 +228,9 @@ var volumeStatements = []Statement{
 		same(t, "by dangling, once it is used", false, contains(t.volumes(filters("dangling", "true")), t.name("data")))
 		same(t, "by driver", true, contains(t.volumes(filters("driver", "local")), t.name("data")))
 		same(t, "by another driver", false, contains(t.volumes(filters("driver", "nosuch")), t.name("data")))
+	}},
+	{Name: "a filter of volumes that is none is refused", On: dockers, check: func(t *T) {
+		t.do("GET /volumes?"+filters("nosuch", "1"), nil).is(v20(400, "Invalid filter 'nosuch'"), v29(400, "invalid filter 'nosuch'"))
 	}},
 	{Name: "a volume is told by events of its making, its use and its removal", On: dockers, check: func(t *T) {
 		t.volume("data")

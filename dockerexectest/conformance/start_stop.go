@@ -136,6 +136,12 @@ var startStatements = []Statement{
 		same(t, "StartedAt is another", true, after.StartedAt != before.StartedAt)
 		same(t, "RestartCount", 0, t.inspect(id).RestartCount)
 	}},
+	{Name: "a restart does not remove what removes itself at its end", On: dockers, check: func(t *T) {
+		id := t.ready("web", "sleep 1h", host(M{"AutoRemove": true}))
+		t.do("POST /containers/"+id+"/restart?t=20", nil).is(all(204, ""))
+		same(t, "Status", "running", t.inspect(id).State.Status)
+		same(t, "AutoRemove", true, t.inspect(id).HostConfig.AutoRemove)
+	}},
 	{Name: "a restart of a created container starts it", check: func(t *T) {
 		id := t.create("web", "sleep 1h")
 		t.do("POST /containers/"+id+"/restart", nil).ok(204)
@@ -144,12 +150,24 @@ var startStatements = []Statement{
 	{Name: "a restart of an unknown container is 404", check: func(t *T) {
 		t.do("POST /containers/nosuch/restart", nil).is(docker(404, "No such container: nosuch"), podman(404, `no container with name or ID "nosuch" found: no such container`))
 	}},
+	{Name: "a restart whose time is no number is refused", On: dockers, check: func(t *T) {
+		t.do("POST /containers/"+t.create("web", "exit 0")+"/restart?t=soon", nil).is(all(500, `strconv.Atoi: parsing "soon": invalid syntax`))
+	}},
 	{Name: "OOM is 137, and is said so", On: dockers, check: func(t *T) {
 		id := t.ended("web", "oom 300", host(M{"Memory": 32 << 20, "MemorySwap": 32 << 20}))
 		s := t.inspect(id).State
 		same(t, "ExitCode", 137, s.ExitCode)
 		same(t, "OOMKilled", true, s.OOMKilled)
 		t.told(id, "oom") // before or after the event of the end
+	}},
+	{Name: "the next run forgets in 29 that the one before was killed for its memory, its end does in 20.10", On: dockers, check: func(t *T) {
+		id := t.ended("web", "sleep 1s -- oom 300", host(M{"Memory": 32 << 20, "MemorySwap": 32 << 20}))
+		same(t, "OOMKilled of the first run", true, t.inspect(id).State.OOMKilled)
+		t.start(id)
+		same(t, "OOMKilled of the next run", t.v == DockerV20, t.inspect(id).State.OOMKilled)
+		t.do("POST /containers/"+id+"/kill", nil).ok(204)
+		t.untilStatus(id, "exited")
+		same(t, "OOMKilled of its end", false, t.inspect(id).State.OOMKilled)
 	}},
 }
 
@@ -168,6 +186,14 @@ var stopStatements = []Statement{
 		t.do("POST /containers/"+id+"/stop", nil).ok(204)
 		took := time.Since(began)
 		same(t, "about a second", true, took >= time.Second && took < 8*time.Second)
+		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
+	}},
+	{Name: "a stop without any time kills after ten seconds", On: dockers, check: func(t *T) {
+		id := t.ready("web", "ignore-term")
+		began := time.Now()
+		t.do("POST /containers/"+id+"/stop", nil).ok(204)
+		took := time.Since(began)
+		same(t, "about ten seconds", true, took >= 10*time.Second && took < 25*time.Second)
 		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
 	}},
 	{Name: "a stop's own time wins over the container's", check: func(t *T) {
@@ -198,6 +224,11 @@ var stopStatements = []Statement{
 		id := t.ready("web", "signal")
 		t.do("POST /containers/"+id+"/stop?t=20&signal=SIGUSR2", nil).ok(204)
 		same(t, "the log", by(t, "ready\nsignal: user defined signal 2\n", "ready\nsignal: terminated\n", ""), t.log(id, "stdout=1"))
+	}},
+	{Name: "a stop with what is no signal is refused by 29", On: only29, check: func(t *T) {
+		id := t.ready("web", "sleep 1h")
+		t.do("POST /containers/"+id+"/stop?signal=nosuch", nil).is(v29(500, "cannot stop container: "+id+": invalid signal: nosuch"))
+		same(t, "Status", "running", t.inspect(id).State.Status)
 	}},
 	{Name: "a stop of a stopped container is 304", check: func(t *T) {
 		t.do("POST /containers/"+t.ended("web", "exit 0")+"/stop", nil).is(all(304, ""))
@@ -246,6 +277,14 @@ var stopStatements = []Statement{
 		t.do("POST /containers/"+id+"/kill?signal=10", nil).ok(204)
 		t.untilStatus(id, "exited")
 		same(t, "the log", "ready\nsignal: user defined signal 1\n", t.log(id, "stdout=1"))
+	}},
+	{Name: "a kill takes a signal's name in small letters, with SIG and without", On: dockers, check: func(t *T) {
+		for name, signal := range map[string]string{"with": "sigusr1", "without": "usr1"} {
+			id := t.ready(name, "signal")
+			t.do("POST /containers/"+id+"/kill?signal="+signal, nil).ok(204)
+			t.untilStatus(id, "exited")
+			same(t, "the log", "ready\nsignal: user defined signal 1\n", t.log(id, "stdout=1"))
+		}
 	}},
 	{Name: "a kill of a container that does not run is refused", check: func(t *T) {
 		id := t.ended("web", "exit 0")

@@ -56,6 +56,17 @@ var systemStatements = []Statement{
 		same(t, "the first component", by(t, "Engine", "Engine", "Podman Engine"), v.Components[0].Name)
 		same(t, "its version", v.Version, v.Components[0].Version)
 	}},
+	{Name: "version and info name the machine", On: dockers, check: func(t *T) {
+		v, i := t.version(), t.info()
+		same(t, "Arch is given", true, v.Arch != "")
+		same(t, "KernelVersion", i.KernelVersion, v.KernelVersion)
+		same(t, "KernelVersion is given", true, v.KernelVersion != "")
+		for what, text := range map[string]string{"Architecture": i.Architecture, "OperatingSystem": i.OperatingSystem, "Driver": i.Driver,
+			"CgroupDriver": i.CgroupDriver, "DockerRootDir": i.DockerRootDir, "DefaultRuntime": i.DefaultRuntime, "ID": i.ID} {
+			same(t, what+" is given", true, text != "")
+		}
+		same(t, "there is an image", true, i.Images >= 1)
+	}},
 	{Name: "the newest API version of 20.10 and of Podman 4 is 1.41", On: []Dialect{DockerV20, PodmanV4}, check: func(t *T) {
 		same(t, "the version", "1.41", t.version().APIVersion)
 	}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/dockerexec/dockerexec/dockerexectest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec"
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // desk is a list of jobs and an engine for tests, on which batches run one after the other.
@@ -232,4 +235,48 @@ func TestBatchReadsSecrets(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist, "it is outside of the folder")
 	_, err = b.Secrets().Get("other")
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A run was killed, and a job was taken off the list since. The next run removes the job's
+// container, and nobody else's.
+func TestBatchRemovesWhatAKilledRunHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, succeed, "gone", "kept")
+		b := &batch{}
+		tasks, err := b.read(d.file)
+		require.NoError(t, err)
+		require.NoError(t, b.journal.Close())
+		others := tasks[0].Copy()
+		others.ID, others.NodeID = "other", "another-list"
+		for _, task := range append(tasks, others) {
+			if task != others {
+				task.ID = b.taskID(task.ServiceAnnotations.Name, 1)
+			}
+			a, err := dockerexec.NewEngine(d.engine.Client()).Adapter(nil, task, nil)
+			require.NoError(t, err)
+			require.NoError(t, a.PullImage(t.Context()))
+			require.NoError(t, a.Create(t.Context()))
+			require.NoError(t, a.Start(t.Context()))
+		}
+		jobs, err := os.ReadFile(d.file)
+		require.NoError(t, err)
+		_, jobs, _ = bytes.Cut(jobs, []byte("\n"))
+		require.NoError(t, os.WriteFile(d.file, jobs, 0o600))
+
+		out, err := os.CreateTemp(t.TempDir(), "")
+		require.NoError(t, err)
+		b = &batch{attempts: 2}
+		require.NoError(t, b.run(t.Context(), d.engine.Client(), d.file, out))
+		require.NoError(t, b.journal.Close())
+		text, err := os.ReadFile(out.Name())
+		require.NoError(t, err)
+		require.NoError(t, out.Close())
+		assert.Contains(t, string(text), "gone.1."+tasks[0].ID+": removed, it is no job any more\n")
+		assert.Equal(t, 1, strings.Count(string(text), "removed"))
+		assert.Equal(t, map[string]int{"gone": 2, "kept": 1}, d.starts, "the container of the job that is kept went on")
+		left := d.engine.Containers()
+		require.Len(t, left, 1)
+		assert.Equal(t, "gone.1.other", left[0].Name())
+		left[0].RemoveByHand()
+	})
 }

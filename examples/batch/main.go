@@ -1,6 +1,7 @@
 // Command batch runs the jobs of a FILE on a Docker Engine, four at once. Ctrl-C leaves nothing but named volumes. After
-// a SIGKILL, run it again: each job runs once. FILE has SwarmKit's tasks in JSON, one after the other, each with a name
-// in serviceAnnotations.name. FILE.secrets/ID is a secret. FILE.journal says how jobs ended: delete it to run all anew.
+// a SIGKILL, run it again: each job runs once, and what is left of jobs that FILE no longer has is removed. FILE has
+// SwarmKit's tasks in JSON, one after the other, each with a name in serviceAnnotations.name. FILE.secrets/ID is a
+// secret. FILE.journal says how jobs ended: delete it to run all anew.
 package main
 
 import (
@@ -67,6 +68,9 @@ func (b *batch) run(ctx context.Context, client engineapi.APIClient, file string
 		swarmlog.L.Logger.SetOutput(b.bars)
 	}
 	b.engine = dockerexec.NewEngine(client, dockerexec.WithCreateHook(b.beforeCreate))
+	if err := b.cleanUp(ctx, tasks); err != nil {
+		return err
+	}
 	all := b.bars.AddBar(int64(len(tasks)), mpb.BarPriority(len(tasks)), mpb.PrependDecorators(decor.CountersNoUnit("%d of %d jobs")))
 	ends, jobs := make([]record, len(tasks)), errgroup.Group{}
 	jobs.SetLimit(4)
@@ -151,7 +155,7 @@ func (b *batch) read(file string) (tasks []*api.Task, err error) {
 	text, err := os.ReadFile(b.file)
 	names := map[string]int{"": 1}
 	for decoder := json.NewDecoder(strings.NewReader(string(text))); err == nil && decoder.More(); {
-		task := &api.Task{Slot: 1}
+		task := &api.Task{Slot: 1, NodeID: b.nodeID()}
 		err = jsonpb.UnmarshalNext(decoder, task) // encoding/json does not know SwarmKit's choices and enums
 		if names[task.ServiceAnnotations.Name]++; err == nil && names[task.ServiceAnnotations.Name] > 1 {
 			err = fmt.Errorf("a job has no name of its own: %q", task.ServiceAnnotations.Name)

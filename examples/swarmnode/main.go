@@ -19,12 +19,13 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	engineapi "github.com/docker/docker/client"
+	"github.com/moby/swarmkit/v2/agent"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/moby/swarmkit/v2/node"
-	"github.com/moby/swarmkit/v2/node/plugin"
 	"github.com/sirupsen/logrus"
 
 	"github.com/dockerexec/dockerexec"
@@ -61,10 +62,13 @@ type options struct {
 	host     string
 	logRate  int
 	logLevel logrus.Level
+	orphans  dockerexec.OrphanPolicy
+	grace    time.Duration
+	plugins  csiPlugins
 }
 
 func parseFlags(args []string, usage io.Writer) (options, error) {
-	var o options
+	o := options{plugins: csiPlugins{}}
 	flags := flag.NewFlagSet("swarmnode", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.StringVar(&o.stateDir, "state-dir", "/var/lib/swarmnode", "folder for certificates, swarm and tasks; one node's alone")
@@ -75,6 +79,9 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	flags.StringVar(&o.token, "token", "", "join token of that swarm")
 	flags.StringVar(&o.host, "host", "", "Docker Engine, such as unix:///run/docker.sock (default: DOCKER_HOST)")
 	flags.IntVar(&o.logRate, "log-rate", 10<<20, "bytes a second that each task's log is read with; 0: no limit")
+	orphans := flags.String("orphans", "report", "what is done with containers that an earlier process left behind: report, remove or ignore")
+	flags.DurationVar(&o.grace, "orphan-grace", 5*time.Minute, "how long they must have been left behind before that")
+	flags.Func("csi", "a CSI plugin for cluster volumes, as name=unix:///path; its paths are below the socket's folder; may be repeated", o.plugins.add)
 	level := flags.String("log-level", "warning", "error, warning, info or debug")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -88,11 +95,19 @@ func parseFlags(args []string, usage io.Writer) (options, error) {
 	if (o.join == "") != (o.token == "") {
 		return o, errors.New("-join and -token go together")
 	}
+	var known bool
+	if o.orphans, known = orphanPolicies[*orphans]; !known {
+		return o, fmt.Errorf("-orphans: unknown policy %q", *orphans)
+	}
 	var err error
 	if o.logLevel, err = logrus.ParseLevel(*level); err != nil {
 		return o, fmt.Errorf("-log-level: %w", err)
 	}
 	return o, nil
+}
+
+var orphanPolicies = map[string]dockerexec.OrphanPolicy{
+	"report": dockerexec.OrphansReport, "remove": dockerexec.OrphansRemove, "ignore": dockerexec.OrphansIgnore,
 }
 
 // run runs the node until ctx ends. The executor is the whole of this package's
@@ -107,7 +122,12 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer client.Close()
-	return runNode(ctx, o, dockerexec.NewExecutor(client, nil, dockerexec.WithLogRate(o.logRate)), out)
+	var stores exec.DependencyManager // nil: no cluster volumes
+	if len(o.plugins) > 0 {
+		stores = agent.NewDependencyManager(o.plugins)
+	}
+	return runNode(ctx, o, dockerexec.NewExecutor(client, nil, dockerexec.WithLogRate(o.logRate),
+		dockerexec.WithOrphans(o.orphans, o.grace), dockerexec.WithDependencies(stores)), out)
 }
 
 // runNode runs a node with the executor until ctx ends, and prints a line once it
@@ -153,16 +173,6 @@ func newNode(o options, executor exec.Executor) (*node.Node, error) {
 		JoinAddr:           o.join,
 		JoinToken:          o.token,
 		NetworkProvider:    localNetworks{},
-		PluginGetter:       noPlugins{},
+		PluginGetter:       o.plugins,
 	})
 }
-
-// noPlugins tells the manager that it has no plugins for secrets and cluster
-// volumes. Without a getter it would panic where it looks for one.
-type noPlugins struct{}
-
-func (noPlugins) Get(name, capability string) (plugin.Plugin, error) {
-	return nil, fmt.Errorf("plugin %s (%s): swarmnode has no plugins", name, capability)
-}
-
-func (noPlugins) GetAllManagedPluginsByCap(string) []plugin.Plugin { return nil }

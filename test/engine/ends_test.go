@@ -16,6 +16,7 @@ import (
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/api/naming"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -152,27 +153,34 @@ func (b *before) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.RoundTripper.RoundTrip(r)
 }
 
-// Somebody removes the image and the network between the pull and the create.
-func TestEngineAPruneWithinPrepare(t *testing.T) {
-	client, _ := plainClient(t)
-	warmImage(t, client)
-	transport := engineTransport(t)
-	t.Cleanup(transport.CloseIdleConnections)
-	task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
-	attach(task, "dockerexec-pruned", "10.222.1.0/24")
-	pruning := &before{RoundTripper: transport, suffix: "/containers/create", do: func() {
-		ctx := context.WithoutCancel(t.Context())
-		_, err := client.ImageRemove(ctx, spec(task).Image, image.RemoveOptions{Force: true, PruneChildren: true})
-		assert.NoError(t, err)
-		assert.NoError(t, client.NetworkRemove(ctx, "dockerexec-pruned"))
-	}}
-	pruned, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:2375"), engineapi.WithHTTPClient(&http.Client{Transport: pruning}))
-	require.NoError(t, err)
-	ctlr := engineController(t, dockerexec.NewExecutor(pruned, nil), task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
-	assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-	require.NoError(t, ctlr.Remove(context.WithoutCancel(t.Context())))
-	assert.Empty(t, leftOfTask(t, client, task))
+// Somebody removes all that a prune removes before the create, or before the start.
+func TestEngineAPruneBeforeARequest(t *testing.T) {
+	for name, suffix := range map[string]string{"create": "/containers/create", "start": "/start"} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := plainClient(t)
+			warmImage(t, client)
+			transport := engineTransport(t)
+			t.Cleanup(transport.CloseIdleConnections)
+			task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
+			attach(task, "dockerexec-pruned", "10.222.1.0/24")
+			pruning := &before{RoundTripper: transport, suffix: suffix, do: func() {
+				ctx := context.WithoutCancel(t.Context())
+				if name == "start" {
+					assert.NoError(t, client.ContainerRemove(ctx, naming.Task(task), container.RemoveOptions{}))
+				}
+				_, err := client.ImageRemove(ctx, spec(task).Image, image.RemoveOptions{Force: true, PruneChildren: true})
+				assert.NoError(t, err)
+				assert.NoError(t, client.NetworkRemove(ctx, "dockerexec-pruned"))
+			}}
+			pruned, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:2375"), engineapi.WithHTTPClient(&http.Client{Transport: pruning}))
+			require.NoError(t, err)
+			ctlr := engineController(t, dockerexec.NewExecutor(pruned, nil), task)
+			drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+			assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
+			require.NoError(t, ctlr.Remove(context.WithoutCancel(t.Context())))
+			assert.Empty(t, leftOfTask(t, client, task))
+		})
+	}
 }
 
 // A container that the kernel kills for its memory says so in its task's status, and its

@@ -58,6 +58,7 @@ type faultRow struct {
 	others  map[string]answerInstead
 	options []dockerexec.Option
 	waits   bool                     // a 409 is waited for, as long as the request time-out
+	runs    bool                     // the operation is a Run: it goes on after the end of its caller's context, and needs the answer
 	stops   bool                     // the operation stops the container
 	needs   func(b *faultBench) bool // what the engine must be for this row; nil: any
 }
@@ -87,6 +88,7 @@ type faultCell struct {
 	proxy     *faultProxy
 	client    *engineapi.Client
 	engine    *dockerexec.Engine
+	later     *dockerexec.Engine // see laterEngine
 	executor  exec.Executor
 	task      *api.Task
 	deps      exec.DependencyGetter // the task's secrets
@@ -103,6 +105,9 @@ type faultCell struct {
 	stranger  string   // a container of somebody else's that has the task's name
 	startedAt string   // when the container was seen to have been started first
 	sink      *logSink // of the last operation
+	runs      int      // how often the job's program must have run so far
+	isOver    bool     // the job has ended
+	isMute    bool     // its log is not read
 	callers   []context.CancelFunc
 	problems  []string
 	mu        sync.Mutex
@@ -149,7 +154,7 @@ func (c *faultCell) logContext(ctx context.Context) context.Context {
 
 // impatient reports whether the cell would wait for the whole request time-out.
 func (c *faultCell) impatient() bool {
-	return c.fault == faultNever || c.fault == faultSlow || c.fault == fault409 && c.row.waits
+	return c.fault == faultNever || c.fault == faultSlow || c.fault == fault409 && c.row.waits || c.fault == faultCancel && c.row.runs
 }
 
 func (c *faultCell) run() {
@@ -349,19 +354,25 @@ func (c *faultCell) remove() {
 	for _, volume := range c.volumes {
 		assert.NoError(c, c.bench.client.VolumeRemove(ctx, volume, false))
 	}
+	if c.stranger != "" {
+		strangerRuns(c)
+		assert.NoError(c, c.bench.client.ContainerRemove(ctx, c.stranger, container.RemoveOptions{Force: true}))
+	}
+	c.nothingLeft()
+	if c.row.stops {
+		c.stoppedOnce()
+	}
+}
+
+// nothingLeft asserts that the engine has neither the task's container nor its networks, and
+// that its files are gone.
+func (c *faultCell) nothingLeft() {
 	if c.files != "" {
 		left, err := filepath.Glob(filepath.Join(c.files, "*", c.task.ID))
 		assert.NoError(c, err)
 		assert.Empty(c, left)
 	}
-	if c.stranger != "" {
-		strangerRuns(c)
-		assert.NoError(c, c.bench.client.ContainerRemove(ctx, c.stranger, container.RemoveOptions{Force: true}))
-	}
 	assert.Empty(c, leftOfTask(c.tb(), c.bench.client, c.tasksOwn()))
-	if c.row.stops {
-		c.stoppedOnce()
-	}
 }
 
 // tasksOwn is the task without the engine's own network, which stays, and without

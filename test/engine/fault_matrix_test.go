@@ -32,6 +32,8 @@ import (
 //     then what it promises is so;
 //   - a container that it stops gets one stop signal at most, and has ended two seconds
 //     after its grace period;
+//   - a job's program has run once for each Run that tells of a start, as a file in a
+//     volume shows, and when Run returns, nothing of the job is left;
 //   - the task can be removed, and then neither container, network nor volume is
 //     left, nor a connection once the client's idle ones are closed.
 //
@@ -52,7 +54,11 @@ func TestEngineFaults(t *testing.T) {
 		table[i] = slices.Repeat([]outcome{notChosen}, len(faults))
 		for j, f := range faults {
 			cell := &faultCell{bench: bench, row: row, fault: f, want: row.ends[f], at: &table[i][j], number: len(cells)}
-			short := f == faultLost || (i+j)%5 == 0
+			every := 5
+			if row.runs { // they take long
+				every = 10
+			}
+			short := f == faultLost || (i+j)%every == 0
 			switch {
 			case !row.has(f) || row.needs != nil && !row.needs(bench):
 				*cell.at = notHere
@@ -261,5 +267,5 @@ const anEvent = `{"Type":"container","Action":"start","Actor":{"ID":"0123456789a
 // faultRows is the matrix. How the operations end follows from the package's
 // documentation of errors.
 func faultRows() []*faultRow {
-	return slices.Concat(adapterFaultRows(), streamFaultRows(), controllerFaultRows())
+	return slices.Concat(adapterFaultRows(), streamFaultRows(), controllerFaultRows(), runFaultRows(), orphanFaultRows())
 }

@@ -237,21 +237,33 @@ func (c *faultCell) checkHealth(file string) {
 // push gives the task an image of its own that is in the registry and not on the
 // engine.
 func (c *faultCell) push() {
+	c.pushAs(func(ref string) {
+		c.read(c.bench.client.ImageImport(c.ctx(), image.ImportSource{Source: bytes.NewReader(randomTar(c.tb(), 1<<10)), SourceName: "-"}, ref, image.ImportOptions{}))
+	})
+}
+
+// pushProgram is push, and the image has the test image's program.
+func (c *faultCell) pushProgram() {
+	c.pushAs(func(ref string) { require.NoError(c, c.bench.client.ImageTag(c.ctx(), c.bench.image, ref)) })
+}
+
+func (c *faultCell) pushAs(make func(ref string)) {
 	ref := fmt.Sprintf("%s/dockerexec-fault-%d:1", fromHarness(c.tb(), "DOCKEREXEC_TEST_REGISTRY"), c.number)
-	read := func(body io.ReadCloser, err error) {
-		require.NoError(c, err)
-		defer body.Close()
-		text, err := io.ReadAll(body)
-		require.NoError(c, err)
-		require.NotContains(c, string(text), `"error"`)
-	}
-	client := c.bench.client
-	read(client.ImageImport(c.ctx(), image.ImportSource{Source: bytes.NewReader(randomTar(c.tb(), 1<<10)), SourceName: "-"}, ref, image.ImportOptions{}))
+	make(ref)
 	c.pushed = ref
-	read(client.ImagePush(c.ctx(), ref, image.PushOptions{RegistryAuth: engineAuth(c.tb())}))
-	_, err := client.ImageRemove(c.ctx(), ref, image.RemoveOptions{Force: true, PruneChildren: true})
+	c.read(c.bench.client.ImagePush(c.ctx(), ref, image.PushOptions{RegistryAuth: engineAuth(c.tb())}))
+	_, err := c.bench.client.ImageRemove(c.ctx(), ref, image.RemoveOptions{Force: true, PruneChildren: true})
 	require.NoError(c, err)
 	spec(c.task).Image = ref
+}
+
+// read reads the answer to an import or a push.
+func (c *faultCell) read(body io.ReadCloser, err error) {
+	require.NoError(c, err)
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	require.NoError(c, err)
+	require.NotContains(c, string(text), `"error"`)
 }
 
 // besideUs is an engine whose host the tests are on, as root.

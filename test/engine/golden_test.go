@@ -158,7 +158,7 @@ type anyPayload struct{}
 
 func (anyPayload) Secrets() exec.SecretGetter { return anySecret{} }
 func (anyPayload) Configs() exec.ConfigGetter { return anyConfig{} }
-func (anyPayload) Volumes() exec.VolumeGetter { return nil }
+func (anyPayload) Volumes() exec.VolumeGetter { return anyVolume{} }
 
 type anySecret struct{}
 
@@ -171,6 +171,11 @@ type anyConfig struct{}
 func (anyConfig) Get(id string) (*api.Config, error) {
 	return &api.Config{ID: id, Spec: api.ConfigSpec{Data: []byte("payload")}}, nil
 }
+
+// anyVolume says that every cluster volume is published at a path that each host has.
+type anyVolume struct{}
+
+func (anyVolume) Get(string) (string, error) { return "/etc", nil }
 
 func configNetwork(task *api.Task) string {
 	for _, a := range task.Networks {

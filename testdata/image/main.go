@@ -48,6 +48,7 @@ func init() {
 		{"show", "PATH...", "print \"PATH = CONTENT\" of each, in one line, or why not", 1, show},
 		{"link", "PATH...", "print \"PATH -> TARGET\" of each, or why not", 1, link},
 		{"write", "PATH TEXT", "write TEXT and a newline to a file; missing folders are made", 2, write},
+		{"append", "PATH TEXT", "add TEXT and a newline to a file, which is made if missing", 2, appendTo},
 		{"stat", "PATH...", "print \"PATH MODE UID GID SIZE\" of each, the mode in octal", 1, stat},
 		{"serve", "ADDR", "answer ok to any HTTP request; SIGTERM ends it with 0", 1, serve},
 		{"health", "PATH", "exit with 0 if the file exists, else with 1", 1, health},
@@ -258,6 +259,16 @@ func write(args []string) (int, error) {
 		return 0, err
 	}
 	return 0, os.WriteFile(args[0], []byte(args[1]+"\n"), 0o644)
+}
+
+func appendTo(args []string) (int, error) {
+	f, err := os.OpenFile(args[0], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	_, err = f.WriteString(args[1] + "\n")
+	return 0, err
 }
 
 func stat(args []string) (int, error) {
