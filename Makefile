@@ -11,10 +11,12 @@ FUZZTIME ?= 2m
 BENCH ?= .
 # Cells of the fault matrix, "operation: request, fault", as a regular expression.
 FAULTS ?= .
+# How often the node is killed.
+KILLS ?= 20
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest test-podman conformance test-faults soak lint cover bench fuzz release-check
+.PHONY: help demo demo-task test test-unit test-latest test-podman conformance test-faults test-orphans soak lint cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +45,10 @@ conformance: ## statements about engines, on the engine for tests and on both en
 test-faults: ## every operation, at each of its requests, by every fault, on both engines; FAULTS picks some
 	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine default -v -run '^TestEngineFaults$$'
 	DOCKEREXEC_TEST_FAULTS='$(FAULTS)' hack/test.sh --engine latest -v -run '^TestEngineFaults$$'
+
+test-orphans: ## a node killed KILLS times (20) while its tasks are removed, on both engines: nothing is left
+	DOCKEREXEC_TEST_KILLS='$(KILLS)' hack/test.sh --engine default -v -run '^TestEngineKilledNodeLeavesNothingBehind$$'
+	DOCKEREXEC_TEST_KILLS='$(KILLS)' hack/test.sh --engine latest -v -run '^TestEngineKilledNodeLeavesNothingBehind$$'
 
 soak: ## random scaling, updates and ends of containers, engine and node for SOAK_TIME (10m) on ENGINE (default or latest); SOAK_SEED repeats
 	hack/soak.sh

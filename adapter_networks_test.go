@@ -5,30 +5,20 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
-	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
-
-func networkTaken(name string) error {
-	return answer{"network with name " + name + " already exists", cerrdefs.ErrConflict}
-}
-
-func engineNetwork(name, id, driver, subnet string, labels map[string]string) network.Inspect {
-	return network.Inspect{Name: name, ID: id, Driver: driver, Labels: labels,
-		IPAM: network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet, Gateway: "10.1.0.1"}}}}
-}
 
 // ours is the label of a network that the package made.
 var ours = map[string]string{"com.dockerexec.network": "id-of-backend"}
@@ -39,55 +29,81 @@ func backendTask() *api.Task {
 	return task
 }
 
-// The same order every time, so that a failure leaves the same behind.
+// What a test of networks is asked.
+const (
+	makesNetwork   = "POST /networks/create backend"
+	looksAtNetwork = "GET /networks/backend"
+	looksWhoUsesIt = "GET /containers/json"
+	dropsNetwork   = "DELETE /networks/ID"
+)
+
+// addNetwork has somebody make a network and returns its ID.
+func addNetwork(t testing.TB, engine *dockerexectest.Engine, name, driver, subnet string, labels map[string]string) string {
+	t.Helper()
+	made, err := engine.Client().NetworkCreate(t.Context(), name, network.CreateOptions{Driver: driver, Labels: labels,
+		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: subnet}}}})
+	require.NoError(t, err)
+	return made.ID
+}
+
+// The same order every time, so that a failure leaves the same behind. Each has the label.
 func TestNetworksAreCreatedAndRemovedInSortedOrder(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
-	for _, name := range []string{"c", "a", "b"} {
-		attach(task, name, "10.1.0.0/24")
-	}
-	client := newFakeClient(t)
-	client.networkCreate = func(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
-		return network.CreateResponse{ID: "id-" + name}, nil
-	}
-	client.networkRemove = func(context.Context, string) error { return nil }
-	adapter := newTestAdapter(t, client, task)
+	attach(task, "c", "10.3.0.0/24")
+	attach(task, "a", "10.1.0.0/24")
+	attach(task, "b", "10.2.0.0/24")
+	engine := dockerexectest.New(t)
+	adapter := adapterOn(t, engine, task)
 	require.NoError(t, adapter.CreateNetworks(t.Context()))
+	assert.Equal(t, []string{"a", "b", "c"}, engine.Networks())
+	var removals []string
+	for _, name := range []string{"a", "b", "c"} {
+		made, err := engine.Client().NetworkInspect(t.Context(), name, network.InspectOptions{})
+		require.NoError(t, err)
+		assert.Equal(t, map[string]string{"com.dockerexec.network": "id-of-" + name}, made.Labels)
+		removals = append(removals, "GET /containers/json", "DELETE /networks/"+made.ID)
+	}
+	engine.ForgetRequests()
 	require.NoError(t, adapter.RemoveNetworks(t.Context()))
-	assert.Equal(t, []string{"NetworkCreate a", "NetworkCreate b", "NetworkCreate c",
-		"NetworkRemove id-a", "NetworkRemove id-b", "NetworkRemove id-c"}, client.called())
+	var requests []string
+	for _, request := range engine.Requests() {
+		requests = append(requests, request.String())
+	}
+	assert.Equal(t, removals, requests)
+	assert.Empty(t, engine.Networks())
 }
 
 // A network of the same driver and subnets is used; one that differs
 // is an error, whatever class the conflict has.
 func TestAnExistingNetworkIsUsedOnlyIfItIsTheSame(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name  string
-		taken error
-		found network.Inspect
-		want  string
+	for name, test := range map[string]struct {
+		driver, subnet string
+		status         int // of the conflict; 0: the engine's own
+		want           string
 	}{
-		{"the same", networkTaken("backend"), engineNetwork("backend", "n0", "bridge", "10.1.0.0/24", nil), ""},
-		{"the same, the conflict without a class", answer{"network with name backend already exists", cerrdefs.ErrInternal}, engineNetwork("backend", "n0", "bridge", "10.1.0.0/24", nil), ""},
-		{"another driver", networkTaken("backend"), engineNetwork("backend", "0123456789abcdef", "macvlan", "10.1.0.0/24", nil),
-			"create network backend: the engine has a network backend (0123456789ab) that differs: driver macvlan, the task wants bridge; remove or rename one of the two"},
-		{"another subnet", networkTaken("backend"), engineNetwork("backend", "0123456789abcdef", "bridge", "10.9.0.0/24", nil),
-			"create network backend: the engine has a network backend (0123456789ab) that differs: subnets [10.9.0.0/24], the task wants [10.1.0.0/24]; remove or rename one of the two"},
+		"the same":                               {"bridge", "10.1.0.0/24", 0, ""},
+		"the same, the conflict without a class": {"bridge", "10.1.0.0/24", http.StatusInternalServerError, ""},
+		"another driver": {"macvlan", "10.1.0.0/24", 0,
+			"create network backend: the engine has a network backend (%s) that differs: driver macvlan, the task wants bridge; remove or rename one of the two"},
+		"another subnet": {"bridge", "10.9.0.0/24", 0,
+			"create network backend: the engine has a network backend (%s) that differs: subnets [10.9.0.0/24], the task wants [10.1.0.0/24]; remove or rename one of the two"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newFakeClient(t)
-			client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
-				return network.CreateResponse{}, test.taken
+			engine := dockerexectest.New(t)
+			id := addNetwork(t, engine, "backend", test.driver, test.subnet, nil)
+			if test.status != 0 {
+				engine.FailNext("POST /networks/create", dockerexectest.Refuse(test.status, "network with name backend already exists"))
 			}
-			client.networkInspect = func(context.Context, string) (network.Inspect, error) { return test.found, nil }
-			err := newTestAdapter(t, client, backendTask()).CreateNetworks(t.Context())
+			err := adapterOn(t, engine, backendTask()).CreateNetworks(t.Context())
+			assert.Equal(t, []string{"backend"}, engine.Networks())
 			if test.want == "" {
 				require.NoError(t, err)
 				return
 			}
-			require.EqualError(t, err, test.want)
+			require.EqualError(t, err, fmt.Sprintf(test.want, id[:12]))
 			assert.False(t, exec.IsTemporary(err))
 		})
 	}
@@ -95,14 +111,9 @@ func TestAnExistingNetworkIsUsedOnlyIfItIsTheSame(t *testing.T) {
 
 func TestANetworkThatVanishesBetweenConflictAndLookIsTriedAgainLater(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
-		return network.CreateResponse{}, networkTaken("backend")
-	}
-	client.networkInspect = func(context.Context, string) (network.Inspect, error) {
-		return network.Inspect{}, answer{"network backend not found", cerrdefs.ErrNotFound}
-	}
-	err := newTestAdapter(t, client, backendTask()).CreateNetworks(t.Context())
+	engine := dockerexectest.New(t)
+	engine.FailNext("POST /networks/create", dockerexectest.Refuse(http.StatusConflict, "network with name backend already exists"))
+	err := adapterOn(t, engine, backendTask()).CreateNetworks(t.Context())
 	require.ErrorContains(t, err, "create network backend")
 	assert.True(t, exec.IsTemporary(err))
 }
@@ -111,116 +122,84 @@ func TestANetworkThatVanishesBetweenConflictAndLookIsTriedAgainLater(t *testing.
 func TestPredefinedNetworksAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"bridge", "host", "none"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			task := plainTask()
-			task.Networks = []*api.NetworkAttachment{{Network: &api.Network{Spec: api.NetworkSpec{Annotations: api.Annotations{Name: name}}}}}
-			client := newFakeClient(t)
-			adapter := newTestAdapter(t, client, task)
-			require.NoError(t, adapter.CreateNetworks(t.Context()))
-			require.NoError(t, adapter.RemoveNetworks(t.Context()))
-			assert.Empty(t, client.called())
-		})
+		task := plainTask()
+		task.Networks = []*api.NetworkAttachment{attachment(namedNetwork(name))}
+		engine := dockerexectest.New(t)
+		adapter := adapterOn(t, engine, task)
+		require.NoError(t, adapter.CreateNetworks(t.Context()))
+		require.NoError(t, adapter.RemoveNetworks(t.Context()))
+		assert.Empty(t, asked(engine), name)
 	}
 }
 
 // A network that is gone or in use does not keep the rest from going.
 func TestRemoveNetworksTakesGoneAndInUseForDone(t *testing.T) {
 	t.Parallel()
-	for name, answered := range map[string]error{
-		"removed":             nil,
-		"gone":                answer{"network n0 not found", cerrdefs.ErrNotFound},
-		"in use":              answer{"error while removing network: network backend id n0 has active endpoints", cerrdefs.ErrPermissionDenied},
-		"in use, 28.1 and up": answer{`error while removing network: network backend has active endpoints (name:"c" id:"0123")`, cerrdefs.ErrPermissionDenied},
+	for name, test := range map[string]struct {
+		dialect dockerexectest.Dialect
+		happens func(*testing.T, *dockerexectest.Engine)
+		left    []string
+	}{
+		"removed": {dockerexectest.DockerV29, func(*testing.T, *dockerexectest.Engine) {}, nil},
+		"gone": {dockerexectest.DockerV29, func(t *testing.T, e *dockerexectest.Engine) {
+			e.FailNext(looksWhoUsesIt, dockerexectest.Call(func() { assert.NoError(t, e.Client().NetworkRemove(context.Background(), "backend")) }))
+		}, nil},
+		"in use":        {dockerexectest.DockerV29, runsOnBackend, []string{"backend"}},
+		"in use, 20.10": {dockerexectest.DockerV20, runsOnBackend, []string{"backend"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			task := backendTask()
 			attach(task, "zone", "10.2.0.0/24")
-			client := newFakeClient(t)
-			client.networkInspect = func(_ context.Context, name string) (network.Inspect, error) {
-				return engineNetwork(name, "id-"+name, "bridge", "", ours), nil
-			}
-			client.networkRemove = func(_ context.Context, id string) error {
-				if id == "id-backend" {
-					return answered
-				}
-				return nil
-			}
-			require.NoError(t, newTestAdapter(t, client, task).RemoveNetworks(t.Context()))
-			assert.Equal(t, []string{"NetworkInspect backend", "NetworkRemove id-backend", "NetworkInspect zone", "NetworkRemove id-zone"}, client.called())
+			engine := dockerexectest.New(t, dockerexectest.WithDialect(test.dialect))
+			engine.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
+			require.NoError(t, adapterOn(t, engine, task).CreateNetworks(t.Context()))
+			test.happens(t, engine)
+			engine.ForgetRequests()
+			require.NoError(t, adapterOn(t, engine, task).RemoveNetworks(t.Context()))
+			assert.Equal(t, test.left, engine.Networks())
+			requests := engine.Requests()
+			assert.Equal(t, 1, requests.Count("GET /networks/backend"))
+			assert.Equal(t, 1, requests.Count("GET /networks/zone"))
 		})
 	}
+}
+
+func runsOnBackend(t *testing.T, engine *dockerexectest.Engine) {
+	t.Helper()
+	another(t, engine, "user", "example/web:1", nil)
+	require.NoError(t, engine.Client().NetworkConnect(t.Context(), "backend", "user", nil))
 }
 
 // Only what the package made goes, by its label and its ID; a user's own
 // network of that name stays, also when it was used.
 func TestRemoveNetworksLeavesWhatOthersMade(t *testing.T) {
 	t.Parallel()
-	for name, found := range map[string]network.Inspect{
-		"no label":                    engineNetwork("backend", "n0", "bridge", "10.1.0.0/24", nil),
-		"an ID that begins like that": engineNetwork("other", "backend0123", "bridge", "10.1.0.0/24", ours),
+	for name, test := range map[string]struct {
+		used bool // by this task
+		want []string
+	}{
+		"no label": {false, []string{looksAtNetwork}}, "used by this task": {true, []string{makesNetwork, looksAtNetwork}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client := newFakeClient(t)
-			client.networkInspect = func(context.Context, string) (network.Inspect, error) { return found, nil }
-			require.NoError(t, newTestAdapter(t, client, backendTask()).RemoveNetworks(t.Context()))
-			assert.Equal(t, []string{"NetworkInspect backend"}, client.called())
-		})
-	}
-
-	t.Run("used by this task", func(t *testing.T) {
-		t.Parallel()
-		client := newFakeClient(t)
-		client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
-			return network.CreateResponse{}, networkTaken("backend")
+		engine := dockerexectest.New(t)
+		addNetwork(t, engine, "backend", "bridge", "10.1.0.0/24", nil)
+		engine.ForgetRequests()
+		adapter := adapterOn(t, engine, backendTask())
+		if test.used {
+			require.NoError(t, adapter.CreateNetworks(t.Context()))
 		}
-		client.networkInspect = func(context.Context, string) (network.Inspect, error) {
-			return engineNetwork("backend", "n0", "bridge", "10.1.0.0/24", nil), nil
-		}
-		adapter := newTestAdapter(t, client, backendTask())
-		require.NoError(t, adapter.CreateNetworks(t.Context()))
 		require.NoError(t, adapter.RemoveNetworks(t.Context()))
-		assert.Equal(t, []string{"NetworkCreate backend", "NetworkInspect backend"}, client.called())
-	})
-}
+		assert.Equal(t, test.want, asked(engine), name)
+	}
 
-func TestNetworksMadeHereCarryTheLabel(t *testing.T) {
-	t.Parallel()
-	client := newFakeClient(t)
-	client.networkCreate = func(_ context.Context, _ string, options network.CreateOptions) (network.CreateResponse, error) {
-		assert.Contains(t, options.Labels, "com.dockerexec.network")
-		return network.CreateResponse{ID: "n0"}, nil
-	}
-	require.NoError(t, newTestAdapter(t, client, backendTask()).CreateNetworks(t.Context()))
-}
-
-// sharing is a fake engine with one network, which it lets go however many
-// created containers count on it.
-func sharing(t *testing.T, options *network.CreateOptions) *fakeClient {
-	client := newFakeClient(t)
-	there := false
-	client.networkCreate = func(_ context.Context, name string, made network.CreateOptions) (network.CreateResponse, error) {
-		if there {
-			return network.CreateResponse{}, networkTaken(name)
-		}
-		there, *options = true, made
-		return network.CreateResponse{ID: "n0"}, nil
-	}
-	client.networkInspect = func(_ context.Context, name string) (network.Inspect, error) {
-		if !there {
-			return network.Inspect{}, answer{"network " + name + " not found", cerrdefs.ErrNotFound}
-		}
-		found := engineNetwork(name, "n0", "bridge", "10.1.0.0/24", options.Labels)
-		found.Internal = options.Internal
-		return found, nil
-	}
-	client.networkRemove = func(context.Context, string) error {
-		there = false
-		return nil
-	}
-	return client
+	// A name may be how another one's ID begins.
+	engine := dockerexectest.New(t)
+	beginning := addNetwork(t, engine, "other", "bridge", "10.1.0.0/24", ours)[:12]
+	engine.ForgetRequests()
+	task := plainTask()
+	attach(task, beginning, "10.1.0.0/24")
+	require.NoError(t, adapterOn(t, engine, task).RemoveNetworks(t.Context()))
+	assert.Equal(t, []string{"GET /networks/" + beginning}, asked(engine))
 }
 
 func sharer(t *testing.T, e *Engine, id string, change ...func(*api.Task)) *ContainerAdapter {
@@ -230,9 +209,7 @@ func sharer(t *testing.T, e *Engine, id string, change ...func(*api.Task)) *Cont
 	for _, c := range change {
 		c(task)
 	}
-	adapter, err := e.Adapter(nil, task, nil)
-	require.NoError(t, err)
-	return adapter
+	return adapterOf(t, e, task)
 }
 
 // The tasks of an Engine share a network, and the last one takes it.
@@ -243,106 +220,91 @@ func TestANetworkStaysWhileATaskOfTheEngineCountsOnIt(t *testing.T) {
 		task.Networks[0].Network.Spec.ConfigFrom = &api.NetworkSpec_Network{Network: "config"}
 	}
 	internal := func(task *api.Task) { task.Networks[0].Network.Spec.Internal = true }
-	const create, inspect, remove = "NetworkCreate backend", "NetworkInspect backend", "NetworkRemove n0"
-	for _, test := range []struct {
-		name string
-		do   func(ctx context.Context, t *testing.T, e *Engine)
+	shared := []string{makesNetwork, makesNetwork, looksAtNetwork, looksWhoUsesIt, dropsNetwork}
+	for name, test := range map[string]struct {
+		do   func(ctx context.Context, t *testing.T, kit *dockerexectest.Engine, e *Engine)
 		want []string
 	}{
-		{"the last one takes it", func(ctx context.Context, t *testing.T, e *Engine) {
+		"the last one takes it": {func(ctx context.Context, t *testing.T, _ *dockerexectest.Engine, e *Engine) {
 			a, b := sharer(t, e, "a"), sharer(t, e, "b")
 			require.NoError(t, a.CreateNetworks(ctx))
 			require.NoError(t, b.CreateNetworks(ctx))
 			require.NoError(t, a.RemoveNetworks(ctx))
 			require.NoError(t, a.RemoveNetworks(ctx), "it has left already")
 			require.NoError(t, b.RemoveNetworks(ctx))
-		}, []string{create, create, inspect, remove}},
-		{"the other way round", func(ctx context.Context, t *testing.T, e *Engine) {
+		}, shared},
+		"the other way round": {func(ctx context.Context, t *testing.T, _ *dockerexectest.Engine, e *Engine) {
 			a, b := sharer(t, e, "a"), sharer(t, e, "b")
 			require.NoError(t, a.CreateNetworks(ctx))
 			require.NoError(t, b.CreateNetworks(ctx))
 			require.NoError(t, b.RemoveNetworks(ctx))
 			require.NoError(t, a.RemoveNetworks(ctx))
-		}, []string{create, create, inspect, remove}},
-		{"a network without a label", func(ctx context.Context, t *testing.T, e *Engine) {
+		}, shared},
+		"a network without a label": {func(ctx context.Context, t *testing.T, kit *dockerexectest.Engine, e *Engine) {
+			_, err := kit.Client().NetworkCreate(ctx, "config", network.CreateOptions{ConfigOnly: true})
+			require.NoError(t, err)
+			kit.ForgetRequests()
 			a, b := sharer(t, e, "a", fromConfig), sharer(t, e, "b", fromConfig)
 			require.NoError(t, a.CreateNetworks(ctx))
 			require.NoError(t, b.CreateNetworks(ctx))
 			require.NoError(t, a.RemoveNetworks(ctx))
 			require.NoError(t, b.RemoveNetworks(ctx))
-		}, []string{create, create, inspect, remove}},
-		{"a task that counts goes on to, whatever becomes of its next call", func(ctx context.Context, t *testing.T, e *Engine) {
+		}, shared},
+		"a task that counts goes on to, whatever becomes of its next call": {func(ctx context.Context, t *testing.T, kit *dockerexectest.Engine, e *Engine) {
 			a, b := sharer(t, e, "a"), sharer(t, e, "b")
 			require.NoError(t, a.CreateNetworks(ctx))
 			require.NoError(t, b.CreateNetworks(ctx))
-			client := e.client.(*fakeClient)
-			client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
-				return network.CreateResponse{}, errAway
-			}
-			require.ErrorIs(t, a.CreateNetworks(ctx), errAway)
+			kit.Down()
+			require.ErrorContains(t, a.CreateNetworks(ctx), "Cannot connect")
+			kit.Up()
 			require.NoError(t, b.RemoveNetworks(ctx))
 			require.NoError(t, a.RemoveNetworks(ctx))
-			require.ErrorIs(t, a.CreateNetworks(ctx), errAway)
+			kit.Down()
+			require.ErrorContains(t, a.CreateNetworks(ctx), "Cannot connect")
 			assert.Empty(t, e.networks.networks, "one that never got it does not count")
-		}, []string{create, create, inspect, create, remove, create}},
-		{"a task counts once", func(ctx context.Context, t *testing.T, e *Engine) {
+		}, shared},
+		"a task counts once": {func(ctx context.Context, t *testing.T, _ *dockerexectest.Engine, e *Engine) {
 			require.NoError(t, sharer(t, e, "a").CreateNetworks(ctx))
 			require.NoError(t, sharer(t, e, "a").CreateNetworks(ctx))
 			require.NoError(t, sharer(t, e, "a").RemoveNetworks(ctx))
-		}, []string{create, create, inspect, remove}},
-		{"a task that could not use it", func(ctx context.Context, t *testing.T, e *Engine) {
+		}, shared},
+		"a task that could not use it": {func(ctx context.Context, t *testing.T, _ *dockerexectest.Engine, e *Engine) {
 			a := sharer(t, e, "a")
 			require.NoError(t, a.CreateNetworks(ctx))
 			require.ErrorContains(t, sharer(t, e, "b", internal).CreateNetworks(ctx), "internal false, the task wants true")
 			require.NoError(t, a.RemoveNetworks(ctx))
-		}, []string{create, create, inspect, remove}},
-		{"two Engines know nothing of each other", func(ctx context.Context, t *testing.T, e *Engine) {
-			a, b := sharer(t, e, "a"), sharer(t, NewEngine(e.client), "b")
+		}, shared},
+		"two Engines know nothing of each other": {func(ctx context.Context, t *testing.T, kit *dockerexectest.Engine, e *Engine) {
+			a, b := sharer(t, e, "a"), sharer(t, NewEngine(kit.Client()), "b")
 			require.NoError(t, a.CreateNetworks(ctx))
 			require.NoError(t, b.CreateNetworks(ctx))
 			require.NoError(t, a.RemoveNetworks(ctx))
-		}, []string{create, create, inspect, remove}},
+		}, shared},
+		"one that was removed and made again, and a user's": {func(ctx context.Context, t *testing.T, kit *dockerexectest.Engine, e *Engine) {
+			a, b, other := sharer(t, e, "a"), sharer(t, e, "b"), kit.Client()
+			require.NoError(t, a.CreateNetworks(ctx))
+			require.NoError(t, other.NetworkRemove(ctx, "backend"))
+			kit.ForgetRequests()
+			require.NoError(t, b.CreateNetworks(ctx), "the network was gone, and is made again")
+			require.NoError(t, a.RemoveNetworks(ctx))
+			require.NoError(t, b.RemoveNetworks(ctx))
+			assert.Equal(t, []string{makesNetwork, looksWhoUsesIt, dropsNetwork}, asked(kit))
+			addNetwork(t, kit, "backend", "bridge", "10.1.0.0/24", nil)
+			kit.ForgetRequests()
+			require.NoError(t, a.CreateNetworks(ctx), "a user's now")
+			require.NoError(t, b.CreateNetworks(ctx))
+			require.NoError(t, a.RemoveNetworks(ctx))
+			require.NoError(t, b.RemoveNetworks(ctx))
+			assert.Equal(t, []string{"backend"}, kit.Networks())
+		}, []string{makesNetwork, looksAtNetwork, makesNetwork, looksAtNetwork}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var made network.CreateOptions
-			client := sharing(t, &made)
-			test.do(t.Context(), t, NewEngine(client))
-			assert.Equal(t, test.want, client.called())
+			kit := dockerexectest.New(t)
+			test.do(t.Context(), t, kit, NewEngine(kit.Client()))
+			assert.Equal(t, test.want, asked(kit))
 		})
 	}
-}
-
-// A user's network stays whoever counts on it, and one that was made again is
-// removed as what it is now.
-func TestWhatAnEngineKnowsOfANetworkIsKeptUpToDate(t *testing.T) {
-	t.Parallel()
-	client := newFakeClient(t)
-	ids := []string{"n1", "n2"}
-	client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
-		if len(ids) == 0 {
-			return network.CreateResponse{}, networkTaken("backend")
-		}
-		id := ids[0]
-		ids = ids[1:]
-		return network.CreateResponse{ID: id}, nil
-	}
-	client.networkInspect = func(context.Context, string) (network.Inspect, error) {
-		return engineNetwork("backend", "n3", "bridge", "10.1.0.0/24", nil), nil
-	}
-	client.networkRemove = func(context.Context, string) error { return nil }
-	e := NewEngine(client)
-	a, b := sharer(t, e, "a"), sharer(t, e, "b")
-	require.NoError(t, a.CreateNetworks(t.Context()))
-	require.NoError(t, b.CreateNetworks(t.Context()), "the network was gone, and is made again")
-	require.NoError(t, a.RemoveNetworks(t.Context()))
-	require.NoError(t, b.RemoveNetworks(t.Context()))
-	require.NoError(t, a.CreateNetworks(t.Context()), "a user's now")
-	require.NoError(t, b.CreateNetworks(t.Context()))
-	require.NoError(t, a.RemoveNetworks(t.Context()))
-	require.NoError(t, b.RemoveNetworks(t.Context()))
-	assert.Equal(t, []string{"NetworkCreate backend", "NetworkCreate backend", "NetworkRemove n2",
-		"NetworkCreate backend", "NetworkInspect backend", "NetworkCreate backend", "NetworkInspect backend"}, client.called())
 }
 
 // A user's fake may answer a create with nothing at all.
@@ -363,61 +325,39 @@ func TestANetworkWithoutAnIDIsRemovedByItsName(t *testing.T) {
 // engine lets the network go that they need for their start.
 func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
 	t.Parallel()
-	const own = `{"Id": "c1", "Labels": {"com.docker.swarm.task.id": "taskid"}}`
-	const other = `{"Id": "c2", "Labels": {"com.docker.swarm.task.id": "other"}}`
-	for _, test := range []struct {
-		name    string
-		list    string
-		status  int
-		removed bool
-		want    string
+	for name, test := range map[string]struct {
+		created map[string]map[string]string // containers on the network with their labels
+		isBusy  bool                         // whether the engine is
+		left    []string
 	}{
-		{"nobody's", `[]`, http.StatusOK, true, ""},
-		{"the task's own", "[" + own + "]", http.StatusOK, true, ""},
-		{"another task's", "[" + own + "," + other + "]", http.StatusOK, false, ""},
-		{"a user's", `[{"Id": "c3", "Labels": null}]`, http.StatusOK, false, ""},
-		{"the engine restarts", `{"message": "not now"}`, http.StatusServiceUnavailable, false,
-			"remove network backend: list the containers that count on it: Error response from daemon: not now"},
+		"nobody's":            {nil, false, nil},
+		"the task's own":      {map[string]map[string]string{"own": ofThisTask}, false, nil},
+		"another task's":      {map[string]map[string]string{"own": ofThisTask, "other": {LabelTaskID: "other"}}, false, []string{"backend"}},
+		"a user's":            {map[string]map[string]string{"user": nil}, false, []string{"backend"}},
+		"the engine restarts": {nil, true, []string{"backend"}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var requests []string
-			client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine"), engineapi.WithVersion("1.41"),
-				engineapi.WithHTTPClient(&http.Client{Transport: answering(func(r *http.Request) (int, string) {
-					if strings.HasSuffix(r.URL.Path, "/_ping") {
-						return http.StatusOK, ""
-					}
-					query, err := url.QueryUnescape(r.URL.RawQuery)
-					require.NoError(t, err)
-					requests = append(requests, r.Method+" "+r.URL.Path+" "+query)
-					switch {
-					case strings.HasSuffix(r.URL.Path, "/networks/create"):
-						return http.StatusCreated, `{"Id": "n0"}`
-					case strings.HasSuffix(r.URL.Path, "/containers/json"):
-						return test.status, test.list
-					default:
-						return http.StatusNoContent, ""
-					}
-				})}))
-			require.NoError(t, err)
-			e := NewEngine(client)
-			e.api.fix("1.41")
-			adapter, err := e.Adapter(nil, backendTask(), nil)
-			require.NoError(t, err)
+			engine, _ := onFakeEngine(t, nil)
+			adapter := adapterOn(t, engine, backendTask())
 			require.NoError(t, adapter.CreateNetworks(t.Context()))
-			err = adapter.RemoveNetworks(t.Context())
-			if test.want == "" {
+			for name, labels := range test.created {
+				_, err := engine.Client().ContainerCreate(t.Context(), &container.Config{Image: "example/web:1", Labels: labels}, &container.HostConfig{NetworkMode: "backend"}, nil, nil, name)
 				require.NoError(t, err)
-			} else {
-				require.EqualError(t, err, test.want)
+			}
+			engine.ForgetRequests()
+			if test.isBusy {
+				engine.FailNext(looksWhoUsesIt, dockerexectest.Refuse(http.StatusServiceUnavailable, "not now"))
+			}
+			err := adapter.RemoveNetworks(t.Context())
+			if test.isBusy {
+				require.EqualError(t, err, "remove network backend: list the containers that count on it: Error response from daemon: not now")
 				assert.True(t, exec.IsTemporary(err))
+			} else {
+				require.NoError(t, err)
 			}
-			want := []string{"POST /v1.41/networks/create ",
-				`GET /v1.41/containers/json all=1&filters={"network":{"backend":true},"status":{"created":true,"paused":true,"running":true}}`}
-			if test.removed {
-				want = append(want, "DELETE /v1.41/networks/n0 ")
-			}
-			assert.Equal(t, want, requests)
+			assert.Equal(t, test.left, engine.Networks())
+			assert.Equal(t, url.Values{"all": {"1"}, "filters": {`{"network":{"backend":true},"status":{"created":true,"paused":true,"running":true}}`}}, engine.Requests()[0].Query)
 		})
 	}
 }
@@ -427,27 +367,10 @@ func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
 // all but one are refused for their subnet.
 func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var mu sync.Mutex
-		made := map[string]int{}
-		client := newFakeClient(t)
-		client.networkCreate = func(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
-			mu.Lock()
-			there := made[name] > 0
-			mu.Unlock()
-			if there {
-				return network.CreateResponse{}, networkTaken(name)
-			}
-			time.Sleep(time.Second)
-			mu.Lock()
-			defer mu.Unlock()
-			made[name]++
-			return network.CreateResponse{ID: "id-" + name}, nil
-		}
-		client.networkInspect = func(_ context.Context, name string) (network.Inspect, error) {
-			return engineNetwork(name, "id-"+name, "bridge", "10.1.0.0/24", ours), nil
-		}
-		e := NewEngine(client)
+	bubble(t, func(t *testing.T) {
+		kit := dockerexectest.New(t, dockerexectest.WithDialect(dockerexectest.DockerV20))
+		kit.FailAll("POST /networks/create", dockerexectest.Slow(time.Second))
+		e := NewEngine(kit.Client())
 		var group sync.WaitGroup
 		begin := time.Now()
 		for _, id := range []string{"a", "b", "c"} {
@@ -465,7 +388,8 @@ func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
 			assert.Equal(t, context.DeadlineExceeded, sharer(t, e, "e").CreateNetworks(impatient))
 		})
 		group.Wait()
-		assert.Equal(t, map[string]int{"backend": 1, "other": 1}, made)
+		assert.ElementsMatch(t, []string{"backend", "other"}, kit.Networks())
+		assert.Equal(t, 3*time.Second, time.Since(begin))
 		require.NoError(t, sharer(t, e, "f").CreateNetworks(t.Context()), "nobody holds the others up for ever")
 	})
 }
@@ -474,13 +398,10 @@ func TestTasksOfTheEngineCreateANetworkOneAfterTheOther(t *testing.T) {
 // after the other: a controller's step has no other end.
 func TestTasksBehindANetworkThatIsNeverAnsweredAreBounded(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		client.networkCreate = func(ctx context.Context, _ string, _ network.CreateOptions) (network.CreateResponse, error) {
-			<-ctx.Done()
-			return network.CreateResponse{}, ctx.Err()
-		}
-		engine := NewEngine(client, WithRequestTimeout(time.Minute))
+	bubble(t, func(t *testing.T) {
+		kit := dockerexectest.New(t)
+		kit.FailAll("POST /networks/create", dockerexectest.Slow(24*time.Hour))
+		engine := NewEngine(kit.Client(), WithRequestTimeout(time.Minute))
 		begin := time.Now()
 		var group sync.WaitGroup
 		for n := range 100 {
@@ -501,15 +422,11 @@ func TestTasksBehindANetworkThatIsNeverAnsweredAreBounded(t *testing.T) {
 // the end.
 func TestANetworkIsThereForATaskThatJoinsDuringItsRemoval(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var options network.CreateOptions
-		client := sharing(t, &options)
-		remove, release := client.networkRemove, make(chan struct{})
-		client.networkRemove = func(ctx context.Context, id string) error {
-			<-release
-			return remove(ctx, id)
-		}
-		engine := NewEngine(client)
+	bubble(t, func(t *testing.T) {
+		kit := dockerexectest.New(t)
+		release := make(chan struct{})
+		kit.FailNext("DELETE /networks/*", dockerexectest.Call(func() { <-release }))
+		engine := NewEngine(kit.Client())
 		a, b := sharer(t, engine, "a"), sharer(t, engine, "b")
 		require.NoError(t, a.CreateNetworks(t.Context()))
 		left := asynchronously(func() error { return a.RemoveNetworks(t.Context()) })
@@ -519,10 +436,10 @@ func TestANetworkIsThereForATaskThatJoinsDuringItsRemoval(t *testing.T) {
 		close(release)
 		require.NoError(t, left())
 		require.NoError(t, joined())
-		_, err := client.NetworkInspect(t.Context(), "backend", network.InspectOptions{})
-		require.NoError(t, err)
+		assert.Equal(t, []string{"backend"}, kit.Networks())
 
 		require.NoError(t, b.RemoveNetworks(t.Context()))
+		assert.Empty(t, kit.Networks())
 		assert.Empty(t, engine.networks.networks, "nothing is remembered of a network that is gone")
 	})
 }

@@ -5,18 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	engineapi "github.com/docker/docker/client"
 	gogotypes "github.com/gogo/protobuf/types"
@@ -35,65 +32,50 @@ func graceTask() *api.Task {
 	return task
 }
 
-// signals are what the container has got by stops and kills, each with the time since
-// the bubble began.
-func (e *simEngine) signals(name string) (signals []string) {
-	e.with(name, func(c *simContainer) { signals = append(signals, c.signals...) })
-	return signals
+// onGraceTask is an engine whose container of graceTask runs the program, the task's
+// controller, and that container.
+func onGraceTask(t *testing.T, program dockerexectest.Program) (*dockerexectest.Engine, *controller, *dockerexectest.Container) {
+	t.Helper()
+	engine := webEngine(t, program)
+	ctlr, _ := reached(t, engine, graceTask(), api.TaskStateRunning)
+	return engine, ctlr, engine.Container(taskName)
 }
 
-// count returns how often a method was called.
-func (e *simEngine) count(method string) int {
-	return strings.Count(strings.Join(e.called(), "\n"), method+" ")
-}
+// untilFirstMinute sleeps until the bubble is a minute old.
+func untilFirstMinute() { time.Sleep(time.Minute - time.Since(bubbleBegan)) }
 
 // An update stops the task, and the service is removed 3 seconds later. The caller of
 // the first stop may leave it in between.
 func TestARemovalWithinAStopSendsNoSecondSignal(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name   string
-		ending time.Duration // of the container
-		leaves bool          // whether the first caller does, after a second
-		want   []string
-	}{
-		{"it ends by itself", 8 * time.Second, false, []string{"TERM 1m0s"}},
-		{"it is killed by the engine", time.Hour, false, []string{"TERM 1m0s", "KILL 1m15s"}},
-		{"it ends by itself, the caller has left", 8 * time.Second, true, []string{"TERM 1m0s"}},
-		{"it is killed by the engine, the caller has left", time.Hour, true, []string{"TERM 1m0s", "KILL 1m15s"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				sim.ending = test.ending
-				ctlr, _ := runningTask(t, sim, graceTask())
-				var signals []string
-				sim.fails(func(call string) error {
-					if strings.HasPrefix(call, "ContainerRemove") {
-						signals = sim.signals(taskName)
+	for ending, want := range map[time.Duration][]string{8 * time.Second: {"TERM 1m0s"}, time.Hour: {"TERM 1m0s", "KILL 1m15s"}} {
+		for _, leaves := range []bool{false, true} {
+			t.Run(fmt.Sprint("it needs ", ending, ", the caller leaves: ", leaves), func(t *testing.T) {
+				t.Parallel()
+				bubble(t, func(t *testing.T) {
+					var signals signalLog
+					engine, ctlr, _ := onGraceTask(t, signals.program(ending))
+					untilFirstMinute()
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					shutdown := asynchronously(func() error { return ctlr.Shutdown(ctx) })
+					if leaves {
+						time.AfterFunc(time.Second, cancel)
 					}
-					return nil
+					time.Sleep(3 * time.Second)
+					require.NoError(t, ctlr.Remove(t.Context()))
+					if leaves {
+						assert.Equal(t, context.Canceled, shutdown())
+					} else {
+						require.NoError(t, shutdown())
+					}
+					assert.Empty(t, engine.Containers())
+					assert.Equal(t, want, signals.got())
+					assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+					assert.Zero(t, engine.Requests().Count(killRequest))
 				})
-				time.Sleep(time.Minute)
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				shutdown := asynchronously(func() error { return ctlr.Shutdown(ctx) })
-				if test.leaves {
-					time.AfterFunc(time.Second, cancel)
-				}
-				time.Sleep(3 * time.Second)
-				require.NoError(t, ctlr.Remove(t.Context()))
-				if test.leaves {
-					assert.Equal(t, context.Canceled, shutdown())
-				} else {
-					require.NoError(t, shutdown())
-				}
-				assert.Equal(t, test.want, signals)
-				assert.Equal(t, 1, sim.count("ContainerStop"))
-				assert.Zero(t, sim.count("ContainerKill"))
 			})
-		})
+		}
 	}
 }
 
@@ -101,74 +83,60 @@ func TestARemovalWithinAStopSendsNoSecondSignal(t *testing.T) {
 // seconds after its grace period.
 func TestAStopIsSentOnce(t *testing.T) {
 	t.Parallel()
-	gatewayTimeout := simError{"gateway time-out", gatewayTimeout}
-	for _, test := range []struct {
-		name    string
+	fails := func(fault dockerexectest.Fault) func(*dockerexectest.Engine) {
+		return func(e *dockerexectest.Engine) { e.FailNext(stopRequest, fault) }
+	}
+	for name, test := range map[string]struct {
 		ending  time.Duration
-		request func() error // what happens to the request before the engine has it
-		answer  error        // in place of the engine's, after the stop
+		happens func(*dockerexectest.Engine) // before the stop
 		options []Option
 		want    []string
 		ended   time.Duration // since the stop
 	}{
-		{"a proxy gives up", time.Hour, nil, nil, nil, []string{"TERM 1m0s", "KILL 1m15s"}, 15 * time.Second},
-		{"the answer is lost", 4 * time.Second, nil, io.ErrUnexpectedEOF, nil, []string{"TERM 1m0s"}, 4 * time.Second},
-		{"500 after the end", 4 * time.Second, nil, errNoExitEvent, nil, []string{"TERM 1m0s"}, 4 * time.Second},
-		{"reset on its way", time.Hour, func() error { return syscall.ECONNRESET }, nil, nil, []string{"KILL 1m17s"}, 17 * time.Second},
-		{"504 before the engine", time.Hour, func() error { return gatewayTimeout }, nil, nil, []string{"KILL 1m17s"}, 17 * time.Second},
-		{"429", time.Hour, func() error { return simError{"slow down", cerrdefs.ErrResourceExhausted} }, nil, nil, []string{"KILL 1m17s"}, 17 * time.Second},
-		{"409", time.Hour, func() error { return conflict("busy") }, nil, nil, []string{"KILL 1m17s"}, 17 * time.Second},
-		{"a short request time-out", time.Hour, func() error { time.Sleep(16 * time.Second); return context.DeadlineExceeded }, nil, []Option{WithRequestTimeout(time.Second)}, []string{"KILL 1m17s"}, 17 * time.Second},
-		{"no connection", 4 * time.Second, awayUntil(2 * time.Second), nil, nil, []string{"TERM 1m2s"}, 6 * time.Second},
-		{"refused", 4 * time.Second, func() error {
-			if time.Since(simBegin) < 62*time.Second {
-				return errRefused
-			}
-			return nil
-		}, nil, nil, []string{"TERM 1m2s"}, 6 * time.Second},
+		"it is killed by the engine": {time.Hour, func(*dockerexectest.Engine) {}, nil, []string{"TERM 1m0s", "KILL 1m15s"}, 15 * time.Second},
+		"the answer is lost":         {4 * time.Second, fails(dockerexectest.LoseAnswer()), nil, []string{"TERM 1m0s"}, 4 * time.Second},
+		"500 after the end":          {4 * time.Second, func(*dockerexectest.Engine) {}, nil, []string{"TERM 1m0s"}, 4 * time.Second},
+		"cut off on its way":         {time.Hour, fails(dockerexectest.Drop()), nil, []string{"KILL 1m17s"}, 17 * time.Second},
+		"504 before the engine":      {time.Hour, fails(dockerexectest.Refuse(http.StatusGatewayTimeout, "gateway time-out")), nil, []string{"KILL 1m17s"}, 17 * time.Second},
+		"429":                        {time.Hour, fails(dockerexectest.Refuse(http.StatusTooManyRequests, "slow down")), nil, []string{"KILL 1m17s"}, 17 * time.Second},
+		"409":                        {time.Hour, fails(dockerexectest.Refuse(http.StatusConflict, "busy")), nil, []string{"KILL 1m17s"}, 17 * time.Second},
+		"a short request time-out":   {time.Hour, fails(dockerexectest.Slow(2 * time.Hour)), []Option{WithRequestTimeout(time.Second)}, []string{"KILL 1m17s"}, 17 * time.Second},
+		"no connection": {4 * time.Second, func(e *dockerexectest.Engine) {
+			e.Down()
+			time.AfterFunc(1900*time.Millisecond, e.Up)
+		}, nil, []string{"TERM 1m2s"}, 6 * time.Second},
+		"refused": {4 * time.Second, func(e *dockerexectest.Engine) {
+			time.AfterFunc(1900*time.Millisecond, e.FailAll(stopRequest, dockerexectest.Refuse(http.StatusForbidden, "authorization denied by plugin guard: no")))
+		}, nil, []string{"TERM 1m2s"}, 6 * time.Second},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				sim.ending = test.ending
-				_, task := runningTask(t, sim, graceTask())
-				adapter, err := NewEngine(sim, test.options...).Adapter(nil, task, nil)
-				require.NoError(t, err)
-				sim.fails(func(call string) error {
-					if test.request == nil || !strings.HasPrefix(call, "ContainerStop") {
-						return nil
-					}
-					return test.request()
-				})
-				sim.lost = func(call string) error {
-					if strings.HasPrefix(call, "ContainerStop") {
-						return test.answer
-					}
-					return nil
+				var signals signalLog
+				engine, _, _ := onGraceTask(t, signals.program(test.ending))
+				client := engine.Client()
+				if name == "500 after the end" {
+					client = through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+						response, err := next.RoundTrip(r)
+						if err == nil && response.StatusCode == http.StatusNoContent && strings.HasSuffix(r.URL.Path, "/stop") {
+							response.StatusCode = http.StatusInternalServerError
+						}
+						return response, err
+					})
 				}
-				time.Sleep(time.Minute - time.Since(simBegin))
-				began := time.Now()
+				adapter := adapterOf(t, NewEngine(client, test.options...), graceTask())
+				untilFirstMinute()
+				test.happens(engine)
 				stopAgain(t, adapter)
-				assert.Equal(t, test.want, sim.signals(taskName))
-				assert.InDelta(t, test.ended.Seconds(), time.Since(began).Seconds(), 1)
+				assert.Equal(t, test.want, signals.got())
+				assert.InDelta(t, test.ended.Seconds(), time.Since(bubbleBegan.Add(time.Minute)).Seconds(), 1)
 				// The stop is over: the engine answers the next one.
-				sim.fails(nil)
-				sim.lost = nil
+				before := engine.Requests().Count(stopRequest)
 				require.NoError(t, adapter.Shutdown(t.Context()))
-				assert.Equal(t, test.want, sim.signals(taskName))
+				assert.Equal(t, before+1, engine.Requests().Count(stopRequest))
+				assert.Equal(t, test.want, signals.got())
 			})
 		})
-	}
-}
-
-// awayUntil has requests get no connection until so long after the first minute.
-func awayUntil(d time.Duration) func() error {
-	return func() error {
-		if time.Since(simBegin) < time.Minute+d {
-			return errAway
-		}
-		return nil
 	}
 }
 
@@ -177,7 +145,7 @@ func stopAgain(t *testing.T, adapter *ContainerAdapter) {
 	t.Helper()
 	for adapter.Shutdown(t.Context()) != nil {
 		time.Sleep(500 * time.Millisecond)
-		require.Less(t, time.Since(simBegin), time.Hour)
+		require.Less(t, time.Since(bubbleBegan), time.Hour)
 	}
 }
 
@@ -201,27 +169,21 @@ func TestAStopWithoutAnAnswerKills(t *testing.T) {
 		for _, timeout := range []time.Duration{0, time.Hour} {
 			t.Run(fmt.Sprint(test.name, ", time-out ", timeout), func(t *testing.T) {
 				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					client := newFakeClient(t)
-					client.containerStop = func(ctx context.Context, _ string, _ container.StopOptions) error {
-						<-ctx.Done()
-						return ctx.Err()
-					}
-					client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-						answer := containerIs(container.StateRunning)
-						answer.Config = &container.Config{StopTimeout: test.image}
-						return answer, nil
-					}
-					client.containerKill = func(context.Context, string, string) error { return nil }
+				bubble(t, func(t *testing.T) {
+					engine := webEngine(t, dockerexectest.IgnoreStop())
 					task := plainTask()
 					spec(task).StopGracePeriod = test.task
+					ctlr, _ := reached(t, engine, task, api.TaskStateRunning, WithRequestTimeout(timeout))
+					engine.Container(taskName).AlterInspect(func(answer *container.InspectResponse) { answer.Config.StopTimeout = test.image })
+					engine.FailAll(stopRequest, dockerexectest.Slow(2*time.Hour))
+					engine.ForgetRequests()
 					began := time.Now()
-					require.NoError(t, newTestAdapter(t, client, task, WithRequestTimeout(timeout)).Shutdown(t.Context()))
+					require.NoError(t, ctlr.adapter.Shutdown(t.Context()))
 					assert.Equal(t, test.want, time.Since(began))
-					calls := client.called()
-					assert.Equal(t, "ContainerStop web.1.taskid", calls[0])
-					assert.Equal(t, "ContainerKill web.1.taskid", calls[len(calls)-1])
-					assert.Equal(t, 2, len(calls)-strings.Count(strings.Join(calls, "\n"), "ContainerInspect"))
+					calls := asked(engine)
+					assert.Equal(t, "POST /containers/ID/stop", calls[0])
+					assert.Equal(t, "POST /containers/ID/kill", calls[len(calls)-1])
+					assert.Equal(t, 2, len(calls)-engine.Requests().Count(inspectRequest))
 				})
 			})
 		}
@@ -232,16 +194,15 @@ func TestAStopWithoutAnAnswerKills(t *testing.T) {
 func TestAContainerThatMayTakeForEverIsNotKilled(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		fake := newFakeContainer(client, container.StateRunning)
 		never := -1
-		fake.answer.Config = &container.Config{StopTimeout: &never}
-		client.containerStop = func(context.Context, string, container.StopOptions) error { return io.ErrUnexpectedEOF }
-		adapter := newTestAdapter(t, client, plainTask())
-		require.True(t, exec.IsTemporary(adapter.Shutdown(t.Context())))
-		time.AfterFunc(time.Hour, func() { fake.become(exitedWith(0), nil) })
+		engine := webEngine(t, dockerexectest.IgnoreStop())
+		ctlr, _ := reached(t, engine, plainTask(), api.TaskStateRunning)
+		engine.Container(taskName).AlterInspect(func(answer *container.InspectResponse) { answer.Config.StopTimeout = &never })
+		engine.FailNext(stopRequest, dockerexectest.Drop())
+		require.True(t, exec.IsTemporary(ctlr.adapter.Shutdown(t.Context())))
+		time.AfterFunc(time.Hour, func() { engine.Container(taskName).Exit(0) })
 		began := time.Now()
-		require.NoError(t, adapter.Shutdown(t.Context()))
+		require.NoError(t, ctlr.adapter.Shutdown(t.Context()))
 		assert.InDelta(t, time.Hour.Seconds(), time.Since(began).Seconds(), 1)
 	})
 }
@@ -249,23 +210,18 @@ func TestAContainerThatMayTakeForEverIsNotKilled(t *testing.T) {
 // A task may have got another adapter since its stop was sent.
 func TestAllAdaptersOfATaskShareItsStop(t *testing.T) {
 	t.Parallel()
-	for _, ending := range []time.Duration{8 * time.Second, time.Hour} {
+	for ending, want := range map[time.Duration][]string{8 * time.Second: {"TERM 1m0s"}, time.Hour: {"TERM 1m0s", "KILL 1m15s"}} {
 		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			sim.ending = ending
-			_, task := runningTask(t, sim, graceTask())
-			engine := NewEngine(sim)
-			time.Sleep(time.Minute)
+			var signals signalLog
+			kit, _, _ := onGraceTask(t, signals.program(ending))
+			engine := NewEngine(kit.Client())
+			untilFirstMinute()
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
-			assert.Equal(t, context.DeadlineExceeded, adapterOf(t, engine, task).Shutdown(ctx))
-			require.NoError(t, adapterOf(t, engine, task).Shutdown(t.Context()))
-			want := []string{"TERM 1m0s"}
-			if ending > time.Minute {
-				want = append(want, "KILL 1m15s")
-			}
-			assert.Equal(t, want, sim.signals(taskName))
-			assert.Equal(t, 1, sim.count("ContainerStop"))
+			assert.Equal(t, context.DeadlineExceeded, adapterOf(t, engine, graceTask()).Shutdown(ctx))
+			require.NoError(t, adapterOf(t, engine, graceTask()).Shutdown(t.Context()))
+			assert.Equal(t, want, signals.got())
+			assert.Equal(t, 1, kit.Requests().Count(stopRequest))
 			assert.Empty(t, engine.stops.byTask)
 		})
 	}
@@ -276,9 +232,8 @@ func TestAllAdaptersOfATaskShareItsStop(t *testing.T) {
 func TestManyStopsAtOnceAreOne(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		sim.ending = 10 * time.Second
-		ctlr, _ := runningTask(t, sim, graceTask())
+		var signals signalLog
+		engine, ctlr, _ := onGraceTask(t, signals.program(10*time.Second))
 		var all []func() error
 		for range 10 {
 			all = append(all, asynchronously(func() error { return ctlr.Shutdown(t.Context()) }))
@@ -289,27 +244,23 @@ func TestManyStopsAtOnceAreOne(t *testing.T) {
 		for _, err := range all {
 			require.NoError(t, err())
 		}
-		assert.Equal(t, 1, sim.count("ContainerStop"))
-		assert.Len(t, sim.signals(taskName), 1)
+		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+		assert.Len(t, signals.got(), 1)
 	})
 }
 
 func TestTerminateWithinAStopKillsAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, lost := range []error{nil, io.ErrUnexpectedEOF} {
-		t.Run(fmt.Sprint(lost), func(t *testing.T) {
+	for name, want := range map[string][]string{"the stop arrives": {"TERM 1m0s", "KILL 1m3s"}, "the stop is lost": {"KILL 1m3s"}} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				sim.ending = time.Hour
-				ctlr, _ := runningTask(t, sim, graceTask())
-				sim.fails(func(call string) error {
-					if strings.HasPrefix(call, "ContainerStop") {
-						return lost
-					}
-					return nil
-				})
-				time.Sleep(time.Minute - time.Since(simBegin))
+				var signals signalLog
+				engine, ctlr, _ := onGraceTask(t, signals.program(time.Hour))
+				if name == "the stop is lost" {
+					engine.FailNext(stopRequest, dockerexectest.Drop())
+				}
+				untilFirstMinute()
 				shutdown := asynchronously(func() error {
 					err := ctlr.Shutdown(t.Context())
 					for exec.IsTemporary(err) {
@@ -320,45 +271,46 @@ func TestTerminateWithinAStopKillsAtOnce(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				require.NoError(t, ctlr.Terminate(t.Context()))
 				require.NoError(t, shutdown())
-				signals := sim.signals(taskName)
-				assert.Equal(t, "KILL 1m3s", signals[len(signals)-1])
-				assert.Equal(t, 1, sim.count("ContainerStop"))
+				assert.Equal(t, want, signals.got())
+				assert.Equal(t, 1, engine.Requests().Count(stopRequest))
 			})
 		})
 	}
 }
 
-// A stop belongs to one run of the container.
-func TestAContainerThatIsStartedAgainGetsItsOwnStop(t *testing.T) {
+// A stop belongs to one run of the container. After another start the next one sends its
+// own signal, and the container has its whole grace period.
+func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
 	t.Parallel()
-	for name, lost := range map[string]error{"the stop was answered": nil, "the answer was lost": io.ErrUnexpectedEOF} {
+	for name, test := range map[string]struct {
+		fault func() dockerexectest.Fault // of the first stop; nil: none
+		again func(context.Context, engineapi.APIClient, *ContainerAdapter) error
+		want  []string
+	}{
+		"the stop was answered": {nil, startByHand, []string{"TERM 1m0s", "TERM 1m2s"}},
+		"the answer was lost":   {dockerexectest.LoseAnswer, startByHand, []string{"TERM 1m0s", "TERM 1m2s"}},
+		"the stop never arrived, and it is removed by somebody else and made again": {dockerexectest.Drop, func(ctx context.Context, client engineapi.APIClient, a *ContainerAdapter) error {
+			return errors.Join(client.ContainerRemove(ctx, taskName, container.RemoveOptions{Force: true}), a.Create(ctx), a.Start(ctx))
+		}, []string{"KILL 1m1s", "TERM 1m2s"}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				starts := func() {
-					sim.with(taskName, func(c *simContainer) {
-						c.state = container.State{Status: container.StateRunning, Running: true, StartedAt: time.Now().Format(time.RFC3339Nano)}
-					})
-				}
-				ctlr, _ := runningTask(t, sim, graceTask())
-				starts()
+				var signals signalLog
+				engine, ctlr, _ := onGraceTask(t, signals.program(0))
 				_, err := ctlr.ContainerStatus(t.Context())
 				require.NoError(t, err)
-				sim.lost = func(call string) error {
-					if strings.HasPrefix(call, "ContainerStop") {
-						return lost
-					}
-					return nil
+				if test.fault != nil {
+					engine.FailNext(stopRequest, test.fault())
 				}
-				time.Sleep(time.Minute - time.Since(simBegin))
-				assert.Equal(t, lost != nil, ctlr.Shutdown(t.Context()) != nil)
-				sim.lost = nil
+				untilFirstMinute()
+				assert.Equal(t, test.fault != nil, ctlr.adapter.Shutdown(t.Context()) != nil)
 				time.Sleep(time.Second)
-				starts()
+				require.NoError(t, test.again(t.Context(), engine.Client(), ctlr.adapter))
 				time.Sleep(time.Second)
-				require.NoError(t, ctlr.Shutdown(t.Context()))
-				assert.Equal(t, []string{"TERM 1m0s", "TERM 1m2s"}, sim.signals(taskName))
+				require.NoError(t, ctlr.adapter.Shutdown(t.Context()))
+				assert.Equal(t, test.want, signals.got())
+				assert.Zero(t, engine.Requests().Count(killRequest))
 			})
 		})
 	}
@@ -366,89 +318,65 @@ func TestAContainerThatIsStartedAgainGetsItsOwnStop(t *testing.T) {
 	t.Run("a run that was not seen", func(t *testing.T) {
 		t.Parallel()
 		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, _ := runningTask(t, sim, graceTask())
-			for _, at := range []string{"1999-12-31T23:00:00Z", "1999-12-31T23:30:00Z"} {
-				_, err := ctlr.ContainerStatus(t.Context())
-				require.NoError(t, err)
-				sim.with(taskName, func(c *simContainer) { c.state.StartedAt = at })
-			}
-			sim.ending = 5 * time.Second
+			var signals signalLog
+			engine, ctlr, web := onGraceTask(t, signals.program(5*time.Second))
+			_, err := ctlr.ContainerStatus(t.Context())
+			require.NoError(t, err)
+			web.Exit(0)
+			require.NoError(t, startByHand(t.Context(), engine.Client(), nil))
+			time.Sleep(time.Second)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			assert.Equal(t, context.DeadlineExceeded, ctlr.Shutdown(ctx))
 			require.NoError(t, ctlr.Shutdown(t.Context()))
-			assert.Equal(t, 1, sim.count("ContainerStop"))
+			assert.Equal(t, 1, engine.Requests().Count(stopRequest))
 		})
 	})
+}
+
+func startByHand(ctx context.Context, client engineapi.APIClient, _ *ContainerAdapter) error {
+	return client.ContainerStart(ctx, taskName, container.StartOptions{})
 }
 
 // A stop whose caller had left before is not sent, and does not count.
 func TestAStopOfACallerThatHasLeftDoesNotCount(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, graceTask())
+		engine, ctlr, web := onGraceTask(t, dockerexectest.UntilStopped(0))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		assert.Equal(t, context.Canceled, ctlr.adapter.Shutdown(ctx))
-		assert.Zero(t, sim.count("ContainerStop"))
+		assert.Zero(t, engine.Requests().Count(stopRequest))
 		require.NoError(t, ctlr.Shutdown(t.Context()))
-		assert.Equal(t, []string{"ContainerStop web.1.taskid"}, sim.called()[len(sim.called())-1:])
+		assert.Equal(t, "POST /containers/"+web.ID()+"/stop", engine.Requests()[len(engine.Requests())-1].String())
 	})
 }
 
-// A container that the engine does not show is killed in time all the same.
+// A container that the engine does not show, or of which it does not answer in time, is
+// killed in time all the same.
 func TestAContainerThatCannotBeInspectedIsKilledInTime(t *testing.T) {
 	t.Parallel()
-	faults := maps.Clone(refusals)
-	faults["away"] = errAway
-	for name, err := range faults {
+	for name, fault := range map[string]dockerexectest.Fault{
+		"400": dockerexectest.Refuse(http.StatusBadRequest, "invalid name"),
+		"401": dockerexectest.Refuse(http.StatusUnauthorized, "who are you"),
+		"403": dockerexectest.Refuse(http.StatusForbidden, "authorization denied by plugin"),
+		"501": dockerexectest.Refuse(http.StatusNotImplemented, "not supported"),
+		"cut": dockerexectest.Drop(), "hanging": dockerexectest.Slow(2 * time.Hour),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, graceTask())
-				sim.fails(func(call string) error {
-					switch {
-					case strings.HasPrefix(call, "ContainerStop"):
-						return errFinal
-					case strings.HasPrefix(call, "ContainerInspect"):
-						return err
-					}
-					return nil
-				})
-				time.Sleep(time.Minute - time.Since(simBegin))
+				var signals signalLog
+				engine, ctlr, _ := onGraceTask(t, signals.program(time.Hour))
+				engine.FailNext(stopRequest, dockerexectest.Refuse(http.StatusInternalServerError, "something is wrong"))
+				engine.FailAll(inspectRequest, fault)
+				untilFirstMinute()
 				require.True(t, exec.IsTemporary(ctlr.Shutdown(t.Context())))
 				require.NoError(t, ctlr.Shutdown(t.Context()))
-				assert.Equal(t, []string{"KILL 1m17s"}, sim.signals(taskName))
+				assert.Equal(t, []string{"KILL 1m17s"}, signals.got())
 			})
 		})
 	}
-}
-
-// An inspect that hangs delays the kill no more.
-func TestAHangingInspectDelaysNoKill(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		client.containerStop = func(context.Context, string, container.StopOptions) error { return errFinal }
-		client.containerInspect = func(ctx context.Context, _ string) (container.InspectResponse, error) {
-			<-ctx.Done()
-			return container.InspectResponse{}, ctx.Err()
-		}
-		var killed time.Duration
-		began := time.Now()
-		client.containerKill = func(context.Context, string, string) error {
-			killed = time.Since(began)
-			return nil
-		}
-		ctlr, err := NewExecutor(client, nil).Controller(taskAt(graceTask(), api.TaskStateReady))
-		require.NoError(t, err)
-		require.True(t, exec.IsTemporary(ctlr.Shutdown(t.Context())))
-		require.NoError(t, ctlr.Shutdown(t.Context()))
-		assert.Equal(t, 17*time.Second, killed)
-	})
 }
 
 // The client says "Cannot connect" of a connection that was refused, of one that did not
@@ -459,7 +387,7 @@ func TestWhetherAStopGotAConnection(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		dial  func(context.Context) (net.Conn, error) // of the first stop
-		stops int32                                   // that the engine sees
+		stops int                                     // that the engine sees
 	}{
 		{"refused", func(context.Context) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
@@ -480,44 +408,26 @@ func TestWhetherAStopGotAConnection(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				var stops, kills atomic.Int32
-				engine := answering(func(r *http.Request) (int, string) {
-					switch {
-					case strings.HasSuffix(r.URL.Path, "/stop"):
-						stops.Add(1)
-						return http.StatusNoContent, ""
-					case strings.HasSuffix(r.URL.Path, "/kill"):
-						kills.Add(1)
-						return http.StatusNoContent, ""
-					}
-					return http.StatusOK, `{"Id": "c1", "Config": {}, "State": {"Status": "running", "Running": true}}`
-				})
+			bubble(t, func(t *testing.T) {
+				engine, _, _ := onGraceTask(t, dockerexectest.IgnoreStop())
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				first := &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 5 * time.Second,
 					DialContext: func(dialing context.Context, _, _ string) (net.Conn, error) { return test.dial(dialing) }}
 				tried := false
-				client, err := engineapi.NewClientWithOpts(engineapi.WithHost("tcp://engine:1"), engineapi.WithVersion("1.51"),
-					engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-						if strings.HasSuffix(r.URL.Path, "/stop") && !tried {
-							tried = true
-							return first.RoundTrip(r)
-						}
-						if strings.HasSuffix(r.URL.Path, "/_ping") {
-							return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Api-Version": {"1.51"}}, Body: http.NoBody, Request: r}, nil
-						}
-						return engine.RoundTrip(r)
-					})}))
-				require.NoError(t, err)
-				adapter, err := NewEngine(client, WithRequestTimeout(time.Second)).Adapter(nil, graceTask(), nil)
-				require.NoError(t, err)
-				err = adapter.Shutdown(ctx)
+				client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+					if strings.HasSuffix(r.URL.Path, "/stop") && !tried {
+						tried = true
+						return first.RoundTrip(r)
+					}
+					return next.RoundTrip(r)
+				})
+				adapter := adapterOf(t, NewEngine(client, WithRequestTimeout(time.Second)), graceTask())
+				err := adapter.Shutdown(ctx)
 				assert.True(t, exec.IsTemporary(err), err)
 				require.NoError(t, adapter.Shutdown(ctx))
-				assert.Equal(t, test.stops, stops.Load())
-				assert.Equal(t, 1-test.stops, kills.Load())
-				time.Sleep(2 * time.Hour)
+				assert.Equal(t, test.stops, engine.Requests().Count(stopRequest))
+				assert.Equal(t, 1-test.stops, engine.Requests().Count(killRequest))
 			})
 		})
 	}
@@ -539,69 +449,15 @@ func TestWhetherAFakesStopGotAConnection(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				client := newFakeClient(t)
-				client.failEverything(test.err)
+				client.containerStop = func(context.Context, string, container.StopOptions) error { return test.err }
 				client.inspecting(exitedWith(0), nil)
 				adapter := newTestAdapter(t, client, plainTask())
 				require.Error(t, adapter.Shutdown(t.Context()))
-				err := adapter.Shutdown(t.Context())
-				if test.sent {
-					require.NoError(t, err)
-					assert.Equal(t, []string{"ContainerStop web.1.taskid", "ContainerInspect web.1.taskid"}, client.called())
-					return
-				}
-				require.Error(t, err)
-				assert.Equal(t, []string{"ContainerStop web.1.taskid", "ContainerStop web.1.taskid"}, client.called())
+				assert.Equal(t, test.sent, adapter.Shutdown(t.Context()) == nil)
+				second := map[bool]string{true: "ContainerInspect web.1.taskid", false: "ContainerStop web.1.taskid"}[test.sent]
+				assert.Equal(t, []string{"ContainerStop web.1.taskid", second}, client.called())
 			})
 		})
-	}
-}
-
-// A stop belongs to one run of the container. After another start the next one sends its
-// own signal, and the container has its whole grace period.
-func TestAContainerThatIsStartedAgainGetsAStopOfItsOwn(t *testing.T) {
-	t.Parallel()
-	for name, again := range map[string]func(*testing.T, *simEngine, *ContainerAdapter){
-		"it is removed by somebody else, and made again": func(t *testing.T, sim *simEngine, a *ContainerAdapter) {
-			require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{}))
-			require.NoError(t, a.Create(t.Context()))
-			require.NoError(t, a.Start(t.Context()))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				adapter, err := NewEngine(sim).Adapter(nil, graceTask(), nil)
-				require.NoError(t, err)
-				require.NoError(t, adapter.PullImage(t.Context()))
-				require.NoError(t, adapter.Create(t.Context()))
-				require.NoError(t, adapter.Start(t.Context()))
-				sim.fails(failing("ContainerStop", errNoExitEvent))
-				require.Error(t, adapter.Shutdown(t.Context()))
-				sim.fails(nil)
-				sim.exit(taskName, 0)
-				time.Sleep(time.Minute)
-				again(t, sim, adapter)
-				time.Sleep(time.Minute)
-				sim.forgetCalls()
-				require.NoError(t, adapter.Shutdown(t.Context()))
-				assert.Equal(t, 1, sim.count("ContainerStop"))
-				assert.Zero(t, sim.count("ContainerKill"))
-			})
-		})
-	}
-}
-
-// onFakeEngine returns an engine for tests that has the image of plainTask, and a function
-// that makes one more adapter of that task, as another process would.
-func onFakeEngine(t *testing.T, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func() *ContainerAdapter) {
-	t.Helper()
-	engine = dockerexectest.New(t)
-	engine.LocalImage(spec(plainTask()).Image, program)
-	return engine, func() *ContainerAdapter {
-		a, err := NewEngine(engine.Client()).Adapter(nil, plainTask(), nil)
-		require.NoError(t, err)
-		return a
 	}
 }
 
@@ -610,7 +466,7 @@ const startRequest = "POST /containers/*/start"
 // Whoever calls Start, and however often: a container is started once.
 func TestAContainerIsStartedOnce(t *testing.T) {
 	t.Parallel()
-	type adapters func() *ContainerAdapter
+	type adapters func(...Option) *ContainerAdapter
 	for name, test := range map[string]struct {
 		program dockerexectest.Program
 		again   func(t *testing.T, engine *dockerexectest.Engine, first *ContainerAdapter, another adapters) error

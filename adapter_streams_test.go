@@ -2,54 +2,74 @@ package dockerexec
 
 import (
 	"context"
-	"io"
+	"errors"
+	"net/http"
 	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/events"
-	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
+
+// onRunningWeb is an engine on which the container of plainTask runs, that container, and an
+// adapter that has not seen it.
+func onRunningWeb(t testing.TB, opts ...Option) (*dockerexectest.Engine, *dockerexectest.Container, *ContainerAdapter) {
+	t.Helper()
+	engine, adapter := onFakeEngine(t, dockerexectest.UntilStopped(0))
+	first := adapter()
+	require.NoError(t, first.Create(t.Context()))
+	require.NoError(t, first.Start(t.Context()))
+	time.Sleep(time.Minute) // so that no stream tells of the start
+	engine.ForgetRequests()
+	return engine, engine.Container(taskName), adapter(opts...)
+}
+
+// shows has an engine show a container in a state, of which no event tells.
+func shows(c *dockerexectest.Container, status container.ContainerState, code int) {
+	c.AlterInspect(func(answer *container.InspectResponse) {
+		answer.State = &container.State{Status: status, ExitCode: code, Running: status == container.StateRunning}
+	})
+}
+
+// inspects is how often an engine was asked for a container.
+func inspects(engine *dockerexectest.Engine) int { return engine.Requests().Count(inspectRequest) }
 
 // The state that inspect shows is what counts.
 func TestWaitByState(t *testing.T) {
 	t.Parallel()
-	dead := containerIs("dead")
-	dead.State.ExitCode = 137
 	for _, test := range []struct {
 		status container.ContainerState
-		answer container.InspectResponse
+		code   int
 		over   bool
 		err    error
 	}{
-		{"exited", exitedWith(3), true, nil},
-		{"exited with 0", exitedWith(0), true, nil},
-		{"dead", dead, true, nil},
-		{"removing", containerIs("removing"), true, ErrContainerDestroyed},
-		{"created", containerIs("created"), false, nil},
-		{"running", containerIs("running"), false, nil},
-		{"paused", containerIs("paused"), false, nil},
-		{"restarting", containerIs("restarting"), false, nil},
-		{"of a fake without status", containerIs(""), false, nil},
+		{"exited", 3, true, nil},
+		{"exited", 0, true, nil},
+		{"dead", 137, true, nil},
+		{"removing", 0, true, ErrContainerDestroyed},
+		{"created", 0, false, nil},
+		{"running", 0, false, nil},
+		{"paused", 0, false, nil},
+		{"restarting", 0, false, nil},
+		{"", 0, false, nil}, // of a fake
 	} {
 		t.Run(test.status, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client := newFakeClient(t)
-				source := newEventSource(client)
-				newFakeContainer(client, "").become(test.answer, nil)
+			bubble(t, func(t *testing.T) {
+				engine, web, adapter := onRunningWeb(t)
+				shows(web, test.status, test.code)
 				ctx, cancel := context.WithCancel(t.Context())
-				wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+				wait := startWait(ctx, adapter)
 				settled()
 				// What the engine may replay changes nothing.
 				if !test.over {
-					source.latest().send(event(plainTask(), "die", at), event(plainTask(), "start", at+1))
+					web.Emit("die")
+					web.Emit("start")
 					time.Sleep(time.Second)
 				}
 				assert.Equal(t, test.over, wait.over())
@@ -63,10 +83,11 @@ func TestWaitByState(t *testing.T) {
 					assert.Equal(t, container.InspectResponse{}, wait.answer)
 				default:
 					require.NoError(t, wait.err)
-					assert.Equal(t, test.answer, wait.answer)
+					assert.Equal(t, test.status, wait.answer.State.Status)
+					assert.Equal(t, test.code, wait.answer.State.ExitCode)
 				}
-				for _, call := range client.called() {
-					assert.Regexp(t, `^(Events \d+\.\d{9}|ContainerInspect web\.1\.taskid)$`, call)
+				for _, request := range asked(engine) {
+					assert.Equal(t, "GET /containers/web.1.taskid/json", request)
 				}
 			})
 		})
@@ -75,17 +96,13 @@ func TestWaitByState(t *testing.T) {
 
 func TestWaitReportsAnExitAtItsEvent(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		task := newFakeContainer(client, "running")
-		wait := startWait(t.Context(), newTestAdapter(t, client, plainTask()))
+	bubble(t, func(t *testing.T) {
+		_, web, adapter := onRunningWeb(t)
+		wait := startWait(t.Context(), adapter)
 		settled()
-		task.become(exitedWith(7), nil)
+		web.AlterInspect(func(answer *container.InspectResponse) { answer.State.ExitCode = 7 })
 		died := time.Now()
-		forged := event(plainTask(), "die", at)
-		forged.Actor.Attributes["exitCode"] = "99" // a label can do that
-		source.latest().send(forged)
+		web.Exit(99) // which the event says; a label can do that
 		<-wait.done
 		require.NoError(t, wait.err)
 		assert.Equal(t, 7, wait.answer.State.ExitCode)
@@ -97,116 +114,86 @@ func TestWaitReportsAnExitAtItsEvent(t *testing.T) {
 // not.
 func TestWaitPinsTheContainer(t *testing.T) {
 	t.Parallel()
-	unknown := answer{"No such container: " + taskName, cerrdefs.ErrNotFound}
-	other := containerIs("running")
-	other.ID = "another"
-	for _, test := range []struct {
-		name           string
-		byName, byID   container.InspectResponse
-		errName, errID error
-		want           error
-		code           int
+	renamed := func(_ *testing.T, _ *dockerexectest.Engine, web *dockerexectest.Container) {
+		web.Rename("elsewhere")
+		web.Exit(4)
+	}
+	removed := func(_ *testing.T, _ *dockerexectest.Engine, web *dockerexectest.Container) { web.RemoveByHand() }
+	succeeded := func(before func(*testing.T, *dockerexectest.Engine, *dockerexectest.Container)) func(*testing.T, *dockerexectest.Engine, *dockerexectest.Container) {
+		return func(t *testing.T, engine *dockerexectest.Engine, web *dockerexectest.Container) {
+			before(t, engine, web)
+			another(t, engine, taskName, "example/web:1", ofThisTask)
+		}
+	}
+	for name, test := range map[string]struct {
+		happens func(*testing.T, *dockerexectest.Engine, *dockerexectest.Container)
+		want    error
 	}{
-		{"renamed, exited", container.InspectResponse{}, exitedWith(4), unknown, nil, nil, 4},
-		{"removed", container.InspectResponse{}, container.InspectResponse{}, unknown, unknown, ErrContainerDestroyed, 0},
-		{"renamed, another has the name, exited", other, exitedWith(4), nil, nil, nil, 4},
-		{"removed, another has the name", other, container.InspectResponse{}, nil, unknown, ErrContainerDestroyed, 0},
-		{"removed, another has the name, says a fake that knows names alone", other, other, nil, nil, ErrContainerDestroyed, 0},
+		"renamed, exited":                       {renamed, nil},
+		"removed":                               {removed, ErrContainerDestroyed},
+		"renamed, another has the name, exited": {succeeded(renamed), nil},
+		"removed, another has the name":         {succeeded(removed), ErrContainerDestroyed},
+		"removed, another has the name, says an engine that knows names alone": {func(_ *testing.T, engine *dockerexectest.Engine, web *dockerexectest.Container) {
+			engine.FailAll(inspectRequest, dockerexectest.Answer(http.StatusOK, `{"Id": "another", "Config": {}, "State": {"Status": "running", "Running": true}}`))
+			web.RemoveByHand()
+		}, ErrContainerDestroyed},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client := newFakeClient(t)
-				source := newEventSource(client)
-				running(client, "running")
-				adapter := newTestAdapter(t, client, plainTask())
+			bubble(t, func(t *testing.T) {
+				engine, web, adapter := onRunningWeb(t)
 				wait := startWait(t.Context(), adapter)
 				settled()
-				client.containerInspect = func(_ context.Context, name string) (container.InspectResponse, error) {
-					if name == taskName {
-						return test.byName, test.errName
-					}
-					assert.Equal(t, "id-of-web.1.taskid", name)
-					return test.byID, test.errID
-				}
-				elsewhere := event(plainTask(), "rename", at)
-				elsewhere.Actor.Attributes["name"] = "elsewhere"
-				source.latest().send(elsewhere)
+				test.happens(t, engine, web)
 				<-wait.done
 				assert.Equal(t, test.want, wait.err)
 				assert.Less(t, wait.took, 3*time.Second)
 				if test.want == nil {
-					assert.Equal(t, test.code, wait.answer.State.ExitCode)
+					assert.Equal(t, 4, wait.answer.State.ExitCode)
 				}
 			})
 		})
 	}
 }
 
-func TestWaitWithoutContainer(t *testing.T) {
+// A container that is not there ends a Wait, and so does what will not pass: a refusal, or
+// an answer without a state, which is an error and no panic.
+func TestWaitEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		for _, gone := range []error{
-			answer{"No such container: " + taskName, cerrdefs.ErrNotFound},
-			cerrdefs.ErrNotFound,
-			errors.New("no such container"),
-		} {
-			client := newFakeClient(t)
-			newEventSource(client)
-			newFakeContainer(client, "").become(container.InspectResponse{}, gone)
-			_, err := newTestAdapter(t, client, plainTask()).Wait(t.Context())
-			assert.Equal(t, ErrContainerDestroyed, err)
-			assert.Len(t, client.called(), 2)
-		}
-	})
-}
-
-// An answer without a state is an error and no panic; so is a refusal.
-func TestWaitReportsWhatWillNotPass(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		newEventSource(client)
-		task := newFakeContainer(client, "")
-		task.become(container.InspectResponse{}, nil)
-		_, err := newTestAdapter(t, client, plainTask()).Wait(t.Context())
-		assert.EqualError(t, err, "inspect container web.1.taskid: the engine's answer has no state")
-		refused := answer{"authorization denied by plugin", cerrdefs.ErrPermissionDenied}
-		task.become(container.InspectResponse{}, refused)
-		_, err = newTestAdapter(t, client, plainTask()).Wait(t.Context())
-		require.EqualError(t, err, "inspect container web.1.taskid: Error response from daemon: authorization denied by plugin")
-		require.ErrorIs(t, err, refused)
-	})
+	for want, fault := range map[string]dockerexectest.Fault{
+		ErrContainerDestroyed.Error():                                                                {},
+		"inspect container web.1.taskid: the engine's answer has no state":                           dockerexectest.Answer(http.StatusOK, "{}"),
+		"inspect container web.1.taskid: Error response from daemon: authorization denied by plugin": dockerexectest.Refuse(http.StatusForbidden, "authorization denied by plugin"),
+	} {
+		bubble(t, func(t *testing.T) {
+			engine, adapter := onFakeEngine(t, nil)
+			engine.FailNext(inspectRequest, fault)
+			_, err := adapter().Wait(t.Context())
+			require.EqualError(t, err, want)
+			assert.Equal(t, want == ErrContainerDestroyed.Error(), err == ErrContainerDestroyed) // bare
+			assert.Equal(t, 1, inspects(engine))
+			assert.Equal(t, 1, engine.Requests().Count(eventsRequest))
+		})
+	}
 }
 
 // The context's error comes back bare, wherever a Wait is.
 func TestWaitCancelled(t *testing.T) {
 	t.Parallel()
-	for name, set := range map[string]func(*fakeClient){
-		"waiting for the engine": func(c *fakeClient) { newEventSource(c).refuse(engineAway{}) },
-		"waiting for an event":   func(c *fakeClient) { newEventSource(c); running(c, "running") },
-		"inspecting": func(c *fakeClient) {
-			newEventSource(c)
-			c.containerInspect = func(ctx context.Context, _ string) (container.InspectResponse, error) {
-				<-ctx.Done()
-				return container.InspectResponse{}, errors.Wrap(ctx.Err(), "client")
-			}
-		},
-		"opening the stream": func(c *fakeClient) {
-			c.events = func(ctx context.Context, _ events.ListOptions) (<-chan events.Message, <-chan error) {
-				<-ctx.Done()
-				return nil, nil
-			}
-		},
+	for name, set := range map[string]func(*dockerexectest.Engine){
+		"waiting for the engine": func(e *dockerexectest.Engine) { e.Down() },
+		"waiting for an event":   func(*dockerexectest.Engine) {},
+		"inspecting":             func(e *dockerexectest.Engine) { e.FailAll(inspectRequest, dockerexectest.Slow(time.Hour)) },
+		"opening the stream":     func(e *dockerexectest.Engine) { e.FailAll(eventsRequest, dockerexectest.Slow(time.Hour)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client := newFakeClient(t)
-				set(client)
+			bubble(t, func(t *testing.T) {
+				engine, _, adapter := onRunningWeb(t)
+				set(engine)
 				ctx, _ := linesOf(t.Context())
 				ctx, cancel := context.WithCancel(ctx)
-				wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+				wait := startWait(ctx, adapter)
 				time.Sleep(3 * time.Second)
 				cancel()
 				cancelled := time.Now()
@@ -222,82 +209,84 @@ func TestWaitCancelled(t *testing.T) {
 // after the request time-out, so that no task waits for ever.
 func TestWaitSurvivesARequestForEventsThatIsNeverAnswered(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		asked := 0
-		client.events = func(ctx context.Context, _ events.ListOptions) (<-chan events.Message, <-chan error) {
-			if asked++; asked == 1 {
-				<-ctx.Done()
-			}
-			return make(chan events.Message), make(chan error)
-		}
-		found := newFakeContainer(client, container.StateRunning)
-		time.AfterFunc(10*time.Second, func() { found.become(exitedWith(0), nil) })
+	bubble(t, func(t *testing.T) {
+		engine, web, adapter := onRunningWeb(t, WithRequestTimeout(10*time.Second))
+		engine.FailNext(eventsRequest, dockerexectest.Slow(time.Hour))
+		time.AfterFunc(10*time.Second, func() { web.Exit(0) })
 		begin := time.Now()
-		ended, err := newTestAdapter(t, client, plainTask(), WithRequestTimeout(10*time.Second)).Wait(t.Context())
+		ended, err := adapter.Wait(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, container.StateExited, ended.State.Status)
 		assert.Less(t, time.Since(begin), 11*time.Second)
-		assert.Equal(t, 2, asked)
+		assert.Equal(t, 2, engine.Requests().Count(eventsRequest))
 	})
 }
 
 func TestThePausesOfAWaitBeginAnewAfterAnAnswer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		task := newFakeContainer(client, "")
-		overloaded := answer{"overloaded", cerrdefs.ErrUnavailable}
-		task.become(container.InspectResponse{}, overloaded)
+	bubble(t, func(t *testing.T) {
+		engine, web, adapter := onRunningWeb(t)
+		overloaded := dockerexectest.Refuse(http.StatusServiceUnavailable, "overloaded")
+		mend := engine.FailAll(inspectRequest, overloaded)
 		ctx, _ := linesOf(t.Context())
-		wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		wait := startWait(ctx, adapter)
 		time.Sleep(10 * time.Minute)
-		task.become(containerIs("running"), nil)
+		mend()
 		time.Sleep(time.Minute)
-		task.become(container.InspectResponse{}, overloaded)
-		source.latest().send(event(plainTask(), "oom", at))
+		mend = engine.FailAll(inspectRequest, overloaded)
+		web.Emit("oom")
 		time.Sleep(20 * time.Millisecond)
 		synctest.Wait()
-		task.become(exitedWith(2), nil)
+		shows(web, "exited", 2)
+		mend()
 		failed := time.Now()
 		<-wait.done
 		assert.LessOrEqual(t, time.Since(failed), 120*time.Millisecond)
 	})
 }
 
+// labelsOf are labels of a task's container.
+func labelsOf(taskID string) map[string]string {
+	return map[string]string{LabelTaskID: taskID, "com.docker.swarm.task": ""}
+}
+
+// manyWaits begins a hundred waits, each for a container of its own.
+func manyWaits(ctx context.Context, t *testing.T) *dockerexectest.Engine {
+	t.Helper()
+	engine, _ := onFakeEngine(t, dockerexectest.UntilStopped(0))
+	for _, adapter := range numberedAdapters(t, NewEngine(engine.Client()), 100) {
+		another(t, engine, adapter.ContainerName(), "example/web:1", labelsOf(adapter.taskID))
+		defer startWait(ctx, adapter)
+	}
+	return engine
+}
+
+// inspectTimes are the times of the inspects since began.
+func inspectTimes(engine *dockerexectest.Engine, began time.Time) (times []time.Duration) {
+	for _, request := range engine.Requests() {
+		if (dockerexectest.Requests{request}).Count(inspectRequest) > 0 {
+			times = append(times, request.At.Sub(began))
+		}
+	}
+	slices.Sort(times)
+	return times
+}
+
 // A hundred waits that began together inspect at a hundred times.
 func TestWaitsThatBeganTogetherInspectApart(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		newEventSource(client)
-		var mu sync.Mutex
-		var times []time.Duration
+	bubble(t, func(t *testing.T) {
 		began := time.Now()
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			times = append(times, time.Since(began))
-			return containerIs("running"), nil
-		}
 		ctx, _ := linesOf(t.Context())
-		for _, adapter := range numberedAdapters(t, NewEngine(client), 100) {
-			startWait(ctx, adapter)
-		}
+		engine := manyWaits(ctx, t)
 		time.Sleep(4 * time.Minute)
-		mu.Lock()
-		times = nil
-		mu.Unlock()
+		engine.ForgetRequests()
 		time.Sleep(2 * time.Minute)
-
-		mu.Lock()
-		defer mu.Unlock()
+		times := inspectTimes(engine, began)
 		require.Len(t, times, 100)
-		assert.GreaterOrEqual(t, slices.Min(times), 4*time.Minute+30*time.Second)
-		assert.LessOrEqual(t, slices.Max(times), 5*time.Minute+32*time.Second, "five and a half minutes after the inspect that follows the stream's opening")
-		assert.Greater(t, slices.Max(times)-slices.Min(times), 30*time.Second)
-		slices.Sort(times)
+		assert.GreaterOrEqual(t, times[0], 4*time.Minute+30*time.Second)
+		assert.LessOrEqual(t, times[99], 5*time.Minute+32*time.Second, "five and a half minutes after the inspect that follows the stream's opening")
+		assert.Greater(t, times[99]-times[0], 30*time.Second)
 		assert.Len(t, slices.Compact(times), 100)
 	})
 }
@@ -307,26 +296,23 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		lose func(*eventSource)
+		lose func(*dockerexectest.Engine)
 		want time.Duration // at most
 	}{
-		{"the engine was restarted and has no events", func(s *eventSource) { s.latest().end(io.ErrUnexpectedEOF) },
-			firstPause + errorWindow + burstWindow + spreadTime},
-		{"before the engine had subscribed", func(*eventSource) {}, settleWindow + burstWindow + spreadTime},
-		{"dropped by the engine", func(*eventSource) { settled() }, longInterval * 11 / 10},
+		{"the engine was restarted and has no events", cutStreams, firstPause + errorWindow + burstWindow + spreadTime},
+		{"before the engine had subscribed", func(*dockerexectest.Engine) {}, settleWindow + burstWindow + spreadTime},
+		{"dropped by the engine", func(*dockerexectest.Engine) { settled() }, longInterval * 11 / 10},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client := newFakeClient(t)
-				source := newEventSource(client)
-				task := newFakeContainer(client, "running")
+			bubble(t, func(t *testing.T) {
+				engine, web, adapter := onRunningWeb(t)
 				ctx, _ := linesOf(t.Context())
-				wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+				wait := startWait(ctx, adapter)
 				time.Sleep(errorWindow)
 				synctest.Wait()
-				test.lose(source)
-				task.become(exitedWith(5), nil)
+				test.lose(engine)
+				shows(web, "exited", 5)
 				ended := time.Now()
 				<-wait.done
 				assert.Equal(t, 5, wait.answer.State.ExitCode)
@@ -339,20 +325,13 @@ func TestWaitFindsAnEndWithoutEvent(t *testing.T) {
 // What decides about health is what inspect shows, not an old event.
 func TestWatchJudgesHealthByInspect(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		is := func(health container.HealthStatus) container.InspectResponse {
-			answer := containerIs("running")
-			answer.State.Health = &container.Health{Status: health}
-			return answer
-		}
-		task := newFakeContainer(client, "running")
-		task.become(is("healthy"), nil)
+	bubble(t, func(t *testing.T) {
+		_, web, adapter := onRunningWeb(t)
+		web.SetHealth("healthy")
 		errUnhealthy := errors.New("shut it down")
 		done := make(chan error, 1)
 		go func() {
-			_, err := newTestAdapter(t, client, plainTask()).watch(t.Context(), nil, func(answer container.InspectResponse) (bool, error) {
+			_, err := adapter.watch(t.Context(), nil, func(answer container.InspectResponse) (bool, error) {
 				if answer.State.Health.Status == container.Unhealthy {
 					return false, errUnhealthy
 				}
@@ -361,12 +340,12 @@ func TestWatchJudgesHealthByInspect(t *testing.T) {
 			done <- err
 		}()
 		settled()
-		source.latest().send(event(plainTask(), "health_status: unhealthy", at), event(plainTask(), "health_status: healthy", at+1))
+		web.Emit("health_status: unhealthy")
+		web.Emit("health_status: healthy")
 		time.Sleep(time.Second)
 		assert.Empty(t, done)
-		task.become(is("unhealthy"), nil)
 		begin := time.Now()
-		source.latest().send(event(plainTask(), "health_status: unhealthy", at+2))
+		web.SetHealth("unhealthy")
 		assert.Equal(t, errUnhealthy, <-done)
 		assert.Equal(t, burstWindow, time.Since(begin))
 	})
@@ -375,21 +354,19 @@ func TestWatchJudgesHealthByInspect(t *testing.T) {
 // An inspect that fails in a passing way is tried again, at a pace.
 func TestWaitOutlastsPassingFaults(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		task := newFakeContainer(client, "")
-		task.become(container.InspectResponse{}, answer{"overloaded", cerrdefs.ErrUnavailable})
+	bubble(t, func(t *testing.T) {
+		engine, web, adapter := onRunningWeb(t)
+		mend := engine.FailAll(inspectRequest, dockerexectest.Refuse(http.StatusServiceUnavailable, "overloaded"))
 		ctx, lines := linesOf(t.Context())
-		wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		wait := startWait(ctx, adapter)
 		time.Sleep(10 * time.Minute)
 		assert.False(t, wait.over())
-		assert.Less(t, task.inspects(), 480)
-		assert.Greater(t, task.inspects(), 100)
+		assert.Less(t, inspects(engine), 480)
+		assert.Greater(t, inspects(engine), 100)
 		assert.Empty(t, lines())
 
-		task.become(exitedWith(2), nil)
-		source.latest().send(event(plainTask(), "die", at))
+		mend()
+		web.Exit(2)
 		time.Sleep(burstWindow)
 		synctest.Wait()
 		require.True(t, wait.over())
@@ -401,22 +378,19 @@ func TestWaitOutlastsPassingFaults(t *testing.T) {
 // reported with its code once it is back.
 func TestWaitWhileTheEngineIsAway(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		task := newFakeContainer(client, "running")
+	bubble(t, func(t *testing.T) {
+		engine, web, adapter := onRunningWeb(t)
 		ctx, _ := linesOf(t.Context())
-		adapter := newTestAdapter(t, client, plainTask())
 		early := startWait(ctx, adapter)
 		settled()
-		source.refuse(engineAway{})
-		source.latest().end(io.ErrUnexpectedEOF)
+		comesBack := engine.FailAll(eventsRequest, dockerexectest.Drop()) // inspects would be seen
+		cutStreams(engine)
 		late := startWait(ctx, adapter)
-		before := task.inspects()
+		before := inspects(engine)
 		time.Sleep(time.Hour)
-		assert.Equal(t, before, task.inspects())
-		task.become(exitedWith(9), nil)
-		source.refuse(nil)
+		assert.Equal(t, before, inspects(engine))
+		shows(web, "exited", 9)
+		comesBack()
 		back := time.Now()
 		for _, wait := range []*waiting{early, late} {
 			<-wait.done
@@ -431,25 +405,24 @@ func TestWaitWhileTheEngineIsAway(t *testing.T) {
 // one for a burst of events, and one every five minutes.
 func TestWaitInspectsNoMoreThanItMust(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		task := newFakeContainer(client, "running")
+	bubble(t, func(t *testing.T) {
+		engine, web, adapter := onRunningWeb(t)
+		other := another(t, engine, "web.1.task1", "example/web:1", labelsOf("task1"))
 		ctx, cancel := context.WithCancel(t.Context())
-		wait := startWait(ctx, newTestAdapter(t, client, plainTask()))
+		wait := startWait(ctx, adapter)
 		settled()
-		assert.Equal(t, 2, task.inspects())
-		for n := range int64(500) {
-			source.latest().send(event(plainTask(), "health_status: healthy", at+n))
+		assert.Equal(t, 2, inspects(engine))
+		for range 500 {
+			web.Emit("health_status: healthy")
 		}
 		time.Sleep(time.Second)
-		assert.Equal(t, 3, task.inspects())
-		source.latest().send(event(numberedTask(1), "die", at+1000))
+		assert.Equal(t, 3, inspects(engine))
+		other.Emit("die")
 		time.Sleep(time.Second)
-		assert.Equal(t, 3, task.inspects())
+		assert.Equal(t, 3, inspects(engine))
 		time.Sleep(time.Hour)
-		assert.GreaterOrEqual(t, task.inspects(), 3+10)
-		assert.LessOrEqual(t, task.inspects(), 3+14)
+		assert.GreaterOrEqual(t, inspects(engine), 3+10)
+		assert.LessOrEqual(t, inspects(engine), 3+14)
 		cancel()
 		<-wait.done
 		assert.Equal(t, context.Canceled, wait.err)
@@ -459,39 +432,17 @@ func TestWaitInspectsNoMoreThanItMust(t *testing.T) {
 // The inspects of many waits are spread when all get a hint at once.
 func TestWaitsDoNotInspectAllAtOnce(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		var mu sync.Mutex
-		at := map[time.Time]int{}
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			at[time.Now()]++
-			return containerIs("running"), nil
-		}
+	bubble(t, func(t *testing.T) {
 		ctx, _ := linesOf(t.Context())
-		ctx, cancel := context.WithCancel(ctx)
-		engine := NewEngine(client)
-		for n := range 100 {
-			adapter, err := engine.Adapter(nil, numberedTask(n), nil)
-			require.NoError(t, err)
-			startWait(ctx, adapter)
-		}
+		engine := manyWaits(ctx, t)
 		settled()
-		mu.Lock()
-		clear(at)
-		mu.Unlock()
-		source.latest().end(io.EOF)
+		engine.ForgetRequests()
+		cutStreams(engine)
 		settled()
-		mu.Lock()
-		defer mu.Unlock()
-		total := 0
-		for _, n := range at {
-			assert.Less(t, n, 5)
-			total += n
+		times := inspectTimes(engine, time.Now())
+		assert.Len(t, times, 200)
+		for i := range len(times) - 4 {
+			assert.NotEqual(t, times[i], times[i+4], "five at once")
 		}
-		assert.Equal(t, 200, total)
-		cancel()
 	})
 }

@@ -2,28 +2,32 @@ package dockerexec
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/api/types/volume"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // The first table of docs/engine-calls.md: what each method asks of the engine for a task that uses
@@ -175,57 +179,48 @@ func TestEachMethodCallsOnlyItsNamesake(t *testing.T) {
 // context that ended is what comes back, bare.
 func TestEachMethodReportsPassingFaultsAndCancellation(t *testing.T) {
 	t.Parallel()
-	task := plainTask()
-	attach(task, "backend", "10.1.0.0/24")
-	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
-		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}}
-
-	for name, operation := range map[string]func(context.Context, *ContainerAdapter) error{
-		"create networks": func(ctx context.Context, a *ContainerAdapter) error { return a.CreateNetworks(ctx) },
-		"remove networks": func(ctx context.Context, a *ContainerAdapter) error { return a.RemoveNetworks(ctx) },
-		"create volumes":  func(ctx context.Context, a *ContainerAdapter) error { return a.CreateVolumes(ctx) },
-		"create":          func(ctx context.Context, a *ContainerAdapter) error { return a.Create(ctx) },
-		"start":           func(ctx context.Context, a *ContainerAdapter) error { return a.Start(ctx) },
-		"inspect":         func(ctx context.Context, a *ContainerAdapter) error { _, err := a.Inspect(ctx); return err },
-		"shutdown":        func(ctx context.Context, a *ContainerAdapter) error { return a.Shutdown(ctx) },
-		"terminate":       func(ctx context.Context, a *ContainerAdapter) error { return a.Terminate(ctx) },
-		"remove":          func(ctx context.Context, a *ContainerAdapter) error { return a.Remove(ctx) },
-		"logs": func(ctx context.Context, a *ContainerAdapter) error {
+	for request, operation := range map[string]func(*ContainerAdapter, context.Context) error{
+		"POST /networks/create": (*ContainerAdapter).CreateNetworks,
+		"GET /networks/backend": (*ContainerAdapter).RemoveNetworks,
+		"POST /volumes/create":  (*ContainerAdapter).CreateVolumes,
+		createRequest:           (*ContainerAdapter).Create,
+		startRequest:            (*ContainerAdapter).Start,
+		inspectRequest:          func(a *ContainerAdapter, ctx context.Context) error { _, err := a.Inspect(ctx); return err },
+		stopRequest:             (*ContainerAdapter).Shutdown,
+		killRequest:             (*ContainerAdapter).Terminate,
+		removeRequest:           (*ContainerAdapter).Remove,
+		"GET /containers/*/logs": func(a *ContainerAdapter, ctx context.Context) error {
 			_, err := a.Logs(ctx, api.LogSubscriptionOptions{})
 			return err
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(request, func(t *testing.T) {
 			t.Parallel()
-			client := newFakeClient(t)
-			client.failEverything(io.ErrUnexpectedEOF)
-			adapter := newTestAdapter(t, client, task)
-			err := operation(t.Context(), adapter)
-			require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+			engine := dockerexectest.New(t)
+			engine.FailNext(request, dockerexectest.Drop())
+			err := operation(adapterOn(t, engine, versionTask()), t.Context())
+			require.ErrorContains(t, err, "EOF")
 			assert.True(t, exec.IsTemporary(err), err)
 
-			client.failEverything(answer{"boom", cerrdefs.ErrInternal})
-			err = operation(t.Context(), adapter)
-			require.ErrorIs(t, err, answer{"boom", cerrdefs.ErrInternal})
+			engine.FailNext(request, dockerexectest.Refuse(http.StatusInternalServerError, "boom"))
+			err = operation(adapterOn(t, engine, versionTask()), t.Context())
+			require.ErrorContains(t, err, "Error response from daemon: boom")
 			assert.False(t, exec.IsTemporary(err), err)
 
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			assert.Equal(t, context.Canceled, operation(ctx, adapter))
+			assert.Equal(t, context.Canceled, operation(adapterOn(t, engine, versionTask()), ctx))
 		})
 	}
 }
 
 func TestRequestTimeoutIsTemporaryAndSaysSo(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		client.containerStart = func(ctx context.Context, _ string, _ container.StartOptions) error {
-			<-ctx.Done()
-			return ctx.Err()
-		}
+	bubble(t, func(t *testing.T) {
+		engine, adapter := onFakeEngine(t, nil)
+		engine.FailNext(startRequest, dockerexectest.Slow(time.Hour))
 		begin := time.Now()
-		err := newTestAdapter(t, client, plainTask()).Start(t.Context())
+		err := adapter().Start(t.Context())
 		require.EqualError(t, err, "start container web.1.taskid: the engine did not answer within 2m0s")
 		assert.True(t, exec.IsTemporary(err))
 		assert.Equal(t, 2*time.Minute, time.Since(begin))
@@ -235,23 +230,17 @@ func TestRequestTimeoutIsTemporaryAndSaysSo(t *testing.T) {
 // An engine that answers nonsense gets an error, not a panic.
 func TestInspectOfNonsenseIsAnError(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]container.InspectResponse{
-		"empty":    {},
-		"no state": {ContainerJSONBase: &container.ContainerJSONBase{ID: "c0"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client := newFakeClient(t)
-			client.containerInspect = func(context.Context, string) (container.InspectResponse, error) { return answer, nil }
-			_, err := newTestAdapter(t, client, plainTask()).Inspect(t.Context())
-			require.EqualError(t, err, "inspect container web.1.taskid: the engine's answer has no state")
-		})
+	for _, answer := range []string{"{}", `{"Id": "c0"}`} {
+		engine, adapter := onFakeEngine(t, nil)
+		engine.FailNext(inspectRequest, dockerexectest.Answer(http.StatusOK, answer))
+		_, err := adapter().Inspect(t.Context())
+		require.EqualError(t, err, "inspect container web.1.taskid: the engine's answer has no state")
 	}
 }
 
 func TestNewContainerAdapterStandsAlone(t *testing.T) {
 	t.Parallel()
-	adapter, err := NewContainerAdapter(newFakeClient(t), nil, plainTask(), nil)
+	adapter, err := NewContainerAdapter(dockerexectest.New(t).Client(), nil, plainTask(), nil)
 	require.NoError(t, err)
 	require.NotNil(t, adapter)
 
@@ -263,23 +252,28 @@ func TestNewContainerAdapterStandsAlone(t *testing.T) {
 // of the same task is the task's own, in whatever words the conflict comes.
 func TestCreateRecognisesTheContainerOfItsTask(t *testing.T) {
 	t.Parallel()
-	for name, conflict := range map[string]error{
-		"1.13 to 29":            nameTaken,
-		"with a wrong class":    answer{nameTaken.text, cerrdefs.ErrInternal},
-		"the reference's tests": assert.AnError,
-		"bare":                  cerrdefs.ErrConflict,
+	for name, test := range map[string]struct {
+		dialect dockerexectest.Dialect
+		status  int // of the conflict; 0: the engine's own
+		text    string
+	}{
+		"29":                    {dockerexectest.DockerV29, 0, ""},
+		"20.10":                 {dockerexectest.DockerV20, 0, ""},
+		"Podman":                {dockerexectest.PodmanV4, 0, ""},
+		"with a wrong class":    {dockerexectest.DockerV29, http.StatusInternalServerError, nameTaken.text},
+		"the reference's tests": {dockerexectest.DockerV29, http.StatusInternalServerError, "Conflict. The name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if conflict == assert.AnError {
-				conflict = answer{"Conflict. The name", nil}
+			engine := dockerexectest.New(t, dockerexectest.WithDialect(test.dialect))
+			engine.LocalImage("example/web:1", dockerexectest.Exit(0))
+			require.NoError(t, adapterOn(t, engine, plainTask()).Create(t.Context()))
+			if test.status != 0 {
+				engine.FailNext(createRequest, dockerexectest.Refuse(test.status, test.text))
 			}
-			client := newFakeClient(t)
-			client.creating(conflict)
-			client.inspecting(inspected("c0", container.StateCreated, ofThisTask), nil)
-			err := newTestAdapter(t, client, plainTask()).Create(t.Context())
-			assert.Equal(t, exec.ErrTaskPrepared, err)
-			assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid"}, client.called())
+			engine.ForgetRequests()
+			assert.Equal(t, exec.ErrTaskPrepared, adapterOn(t, engine, plainTask()).Create(t.Context()))
+			assert.Equal(t, []string{"POST /containers/create web.1.taskid", "GET /containers/web.1.taskid/json"}, asked(engine))
 		})
 	}
 }
@@ -288,128 +282,120 @@ func TestCreateRecognisesTheContainerOfItsTask(t *testing.T) {
 // touched.
 func TestCreateRefusesAStrangersContainer(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name   string
-		holder container.InspectResponse
+	for name, test := range map[string]struct {
+		labels map[string]string
+		shown  string // of the container; empty: all
 		want   string
 	}{
-		{"no label", inspected("0123456789abcdef", container.StateRunning, nil),
-			"create container web.1.taskid: a container (0123456789ab) that belongs to no task has its name; rename or remove that one: " + nameTaken.Error()},
-		{"another task's label", inspected("0123456789abcdef", container.StateRunning, map[string]string{"com.docker.swarm.task.id": "other"}),
-			"create container web.1.taskid: the container (0123456789ab) of task other has its name; remove that task first: " + nameTaken.Error()},
-		{"an empty answer", container.InspectResponse{},
-			"create container web.1.taskid: a container (of unknown ID) that belongs to no task has its name; rename or remove that one: " + nameTaken.Error()},
+		"no label":             {nil, "", "a container (%s) that belongs to no task has its name; rename or remove that one: "},
+		"another task's label": {map[string]string{LabelTaskID: "other"}, "", "the container (%s) of task other has its name; remove that task first: "},
+		"an empty answer":      {nil, "{}", "a container (of unknown ID) that belongs to no task has its name; rename or remove that one: "},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newFakeClient(t)
-			client.creating(nameTaken)
-			client.inspecting(test.holder, nil)
-			adapter := newTestAdapter(t, client, plainTask())
+			engine, newAdapter := onFakeEngine(t, nil)
+			stranger := engine.AddContainer(taskName, test.labels)
+			if test.shown != "" {
+				engine.FailNext(inspectRequest, dockerexectest.Answer(http.StatusOK, test.shown))
+			}
+			adapter := newAdapter()
 			err := adapter.Create(t.Context())
-			require.EqualError(t, err, test.want)
+			conflict := fmt.Sprintf(`Error response from daemon: Conflict. The container name "/web.1.taskid" is already in use by container "%s". You have to remove (or rename) that container to be able to reuse that name.`, stranger.ID())
+			require.EqualError(t, err, "create container web.1.taskid: "+strings.ReplaceAll(test.want, "%s", stranger.ID()[:12])+conflict)
 			assert.True(t, IsContainerCreateNameConflict(err))
 			assert.False(t, exec.IsTemporary(err))
 
-			before := len(client.called())
+			engine.ForgetRequests()
 			require.NoError(t, adapter.Shutdown(t.Context()))
 			require.NoError(t, adapter.Terminate(t.Context()))
 			require.NoError(t, adapter.Remove(t.Context()))
-			assert.Len(t, client.called(), before, "the stranger's container was touched")
+			assert.Empty(t, engine.Requests(), "the stranger's container was touched")
 		})
 	}
 }
 
-func TestCreateTriesAgainWhenTheHolderIsGone(t *testing.T) {
+// The holder of the name may be gone by the time that it is looked for. A create is tried
+// three times. Any other conflict comes back in its own words, that of a volume's name too.
+func TestCreateAfterAConflictThatIsNone(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.creating(nameTaken, nil)
-	client.inspecting(container.InspectResponse{}, answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound})
-	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(t.Context()))
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "ContainerCreate web.1.taskid"}, client.called())
-}
-
-func TestCreateGivesUpOnANameThatNobodyHolds(t *testing.T) {
-	t.Parallel()
-	client := newFakeClient(t)
-	client.creating(nameTaken)
-	client.inspecting(container.InspectResponse{}, answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound})
-	err := newTestAdapter(t, client, plainTask()).Create(t.Context())
-	require.ErrorIs(t, err, nameTaken)
-	require.ErrorContains(t, err, "create container web.1.taskid, 3 times, while the engine shows no container of that name")
-	assert.True(t, exec.IsTemporary(err))
-	assert.Len(t, client.called(), 6)
-}
-
-// A volume's 409 is not a name conflict, and its own words come back.
-func TestCreateReportsOtherConflictsAsTheyAre(t *testing.T) {
-	t.Parallel()
-	client := newFakeClient(t)
-	conflict := answer{"create v: driver 'local' already has volume 'v': volume name must be unique", cerrdefs.ErrConflict}
-	client.creating(conflict)
-	err := newTestAdapter(t, client, plainTask()).Create(t.Context())
-	require.EqualError(t, err, "create container web.1.taskid: "+conflict.Error())
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
-}
-
-func TestCreateJoinsSeveralNetworksAtOnce(t *testing.T) {
-	t.Parallel()
-	task := plainTask()
-	attach(task, "front", "10.1.0.0/24")
-	attach(task, "back", "10.2.0.0/24")
-	client := newFakeClient(t)
-	var joined []string
-	client.containerCreate = func(_ context.Context, _ *container.Config, _ *container.HostConfig, config *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-		for name := range config.EndpointsConfig {
-			joined = append(joined, name)
-		}
-		return container.CreateResponse{ID: "c0"}, nil
+	const create, look = "POST /containers/create web.1.taskid", "GET /containers/web.1.taskid/json"
+	const volume = "create v: driver 'local' already has volume 'v': volume name must be unique"
+	for name, test := range map[string]struct {
+		text      string
+		conflicts int
+		want      string // the error
+		temporary bool
+		calls     []string
+	}{
+		"the holder is gone": {nameTaken.text, 1, "", false, []string{create, look, create}},
+		"nobody holds it":    {nameTaken.text, 3, "create container web.1.taskid, 3 times, while the engine shows no container of that name: " + nameTaken.Error(), true, []string{create, look, create, look, create, look}},
+		"a volume's":         {volume, 1, "create container web.1.taskid: Error response from daemon: " + volume, false, []string{create}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, adapter := onFakeEngine(t, nil)
+				for range test.conflicts {
+					engine.FailNext(createRequest, dockerexectest.Refuse(http.StatusConflict, test.text))
+				}
+				err := adapter().Create(t.Context())
+				if test.want == "" {
+					require.NoError(t, err)
+				} else {
+					require.EqualError(t, err, test.want)
+				}
+				assert.Equal(t, test.temporary, exec.IsTemporary(err))
+				assert.Equal(t, test.calls, asked(engine))
+			})
+		})
 	}
-	require.NoError(t, newTestAdapter(t, client, task).Create(t.Context()))
-	assert.ElementsMatch(t, []string{"back", "front"}, joined)
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
 }
 
-// Below API 1.44 a create takes one network; the others are connected before the
-// start, and an adopted container gets those it lacks.
-func TestCreateConnectsFurtherNetworksOnAnOlderEngine(t *testing.T) {
-	t.Parallel()
+// networksTask has the networks back, front and mid.
+func networksTask() *api.Task {
 	task := plainTask()
 	attach(task, "front", "10.1.0.0/24")
 	attach(task, "back", "10.2.0.0/24")
 	attach(task, "mid", "10.3.0.0/24")
+	return task
+}
 
-	client := newFakeClient(t)
-	var joined []string
-	client.containerCreate = func(_ context.Context, _ *container.Config, _ *container.HostConfig, config *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-		for name := range config.EndpointsConfig {
-			joined = append(joined, name)
+// Below API 1.44 a create takes one network; the others are connected before the start.
+func TestCreateJoinsSeveralNetworks(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string][]string{
+		"1.44": {"POST /containers/create web.1.taskid"},
+		"1.43": {"POST /containers/create web.1.taskid", "POST /networks/front/connect", "POST /networks/mid/connect"},
+	} {
+		engine := dockerexectest.New(t, dockerexectest.WithAPIVersion(version))
+		engine.LocalImage("example/web:1", nil)
+		adapter := adapterOn(t, engine, networksTask())
+		require.NoError(t, adapter.CreateNetworks(t.Context()))
+		engine.ForgetRequests()
+		require.NoError(t, adapter.Create(t.Context()))
+		assert.Equal(t, want, asked(engine))
+		assert.Equal(t, []string{"back", "front", "mid"}, slices.Sorted(maps.Keys(engine.Container(taskName).Inspect().NetworkSettings.Networks)))
+		for _, connect := range engine.Requests()[1:] {
+			assert.Contains(t, string(connect.Body), `"EndpointConfig":{`)
 		}
-		return container.CreateResponse{ID: "c0"}, nil
 	}
-	client.networkConnect = func(_ context.Context, _, id string, endpoint *network.EndpointSettings) error {
-		assert.Equal(t, "c0", id)
-		assert.NotNil(t, endpoint)
-		return nil
-	}
-	adapter := newTestAdapter(t, client, task)
-	adapter.engine.api.fix("1.41")
-	require.NoError(t, adapter.Create(t.Context()))
-	assert.Equal(t, []string{"back"}, joined)
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "NetworkConnect front", "NetworkConnect mid"}, client.called())
+}
 
-	// Whoever made it may have spoken an older version, and ended in between.
+// An adopted container gets the networks that it lacks: whoever made it may have spoken an
+// older version, and ended in between.
+func TestCreateConnectsAnAdoptedContainer(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"1.41", "1.51"} {
-		adopting := newFakeClient(t)
-		adopting.creating(nameTaken)
-		holder := inspected("c0", container.StateCreated, ofThisTask)
-		holder.NetworkSettings = &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"back": {}, "front": {}}}
-		adopting.inspecting(holder, nil)
-		adopting.networkConnect = client.networkConnect
-		adapter = newTestAdapter(t, adopting, task)
-		adapter.engine.api.fix(version)
+		engine := dockerexectest.New(t, dockerexectest.WithAPIVersion(version))
+		engine.LocalImage("example/web:1", nil)
+		adapter, client := adapterOn(t, engine, networksTask()), engine.Client()
+		require.NoError(t, adapter.CreateNetworks(t.Context()))
+		_, err := client.ContainerCreate(t.Context(), &container.Config{Image: "example/web:1", Labels: ofThisTask}, &container.HostConfig{NetworkMode: "back"}, nil, nil, taskName)
+		require.NoError(t, err)
+		require.NoError(t, client.NetworkConnect(t.Context(), "front", taskName, nil))
+		engine.ForgetRequests()
 		assert.Equal(t, exec.ErrTaskPrepared, adapter.Create(t.Context()))
-		assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "NetworkConnect mid"}, adopting.called(), version)
+		assert.Equal(t, []string{"POST /containers/create web.1.taskid", "GET /containers/web.1.taskid/json", "POST /networks/mid/connect"}, asked(engine), version)
 	}
 
 	silent := newFakeClient(t) // a user's fake
@@ -417,73 +403,64 @@ func TestCreateConnectsFurtherNetworksOnAnOlderEngine(t *testing.T) {
 	holder := inspected("c0", container.StateCreated, ofThisTask)
 	holder.NetworkSettings = &container.NetworkSettings{}
 	silent.inspecting(holder, nil)
-	assert.Equal(t, exec.ErrTaskPrepared, newTestAdapter(t, silent, task).Create(t.Context()))
+	assert.Equal(t, exec.ErrTaskPrepared, newTestAdapter(t, silent, networksTask()).Create(t.Context()))
 	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid"}, silent.called())
 }
 
-// The two things that are warned about, once a task.
-func TestCreateCapsACPULimitAboveTheCores(t *testing.T) {
+// What is warned about is said once a task: a limit above the cores of the engine, which
+// is capped to them, and ports of the routing mesh.
+func TestCreateWarnsOnce(t *testing.T) {
 	t.Parallel()
-	task := plainTask()
-	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 64e9}}
-	client := newFakeClient(t)
-	var asked []int64
-	client.containerCreate = func(_ context.Context, _ *container.Config, config *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-		asked = append(asked, config.NanoCPUs)
-		if config.NanoCPUs > 2e9 {
-			return container.CreateResponse{}, answer{"Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", cerrdefs.ErrInvalidArgument}
+	for want, test := range map[string]struct {
+		change func(*api.Task)
+		calls  []string // of one create
+	}{
+		"task field Spec.Resources.Limits.NanoCPUs: the engine has only 2 cores, the limit is capped to them": {withLimits(api.Resources{NanoCPUs: 64e9}),
+			[]string{"POST /containers/create web.1.taskid", "GET /info", "POST /containers/create web.1.taskid"}},
+		"the routing mesh exists only inside a swarm engine: port 80/tcp is not published": {withPort(&api.PortConfig{TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishModeIngress}),
+			[]string{"POST /containers/create web.1.taskid"}},
+	} {
+		task := plainTask()
+		test.change(task)
+		engine, _ := onFakeEngine(t, nil)
+		ctx, logged := logged(t)
+		adapter := adapterOn(t, engine, task)
+		for range 2 {
+			engine.ForgetRequests()
+			require.NoError(t, adapter.Create(ctx))
+			assert.Equal(t, test.calls, asked(engine))
+			if made := engine.Container(taskName); len(test.calls) > 1 {
+				assert.EqualValues(t, 2e9, made.Inspect().HostConfig.NanoCPUs)
+			}
+			engine.Container(taskName).RemoveByHand()
 		}
-		return container.CreateResponse{ID: "c0"}, nil
+		assert.Equal(t, []string{want}, logged(logrus.WarnLevel))
 	}
-	client.info = func(context.Context) (system.Info, error) { return system.Info{NCPU: 2}, nil }
-
-	ctx, logged := logged(t)
-	adapter := newTestAdapter(t, client, task)
-	require.NoError(t, adapter.Create(ctx))
-	require.NoError(t, adapter.Create(ctx))
-	assert.Equal(t, []int64{64e9, 2e9, 64e9, 2e9}, asked)
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "Info ", "ContainerCreate web.1.taskid"}, client.called()[:3])
-	assert.Equal(t, []string{"task field Spec.Resources.Limits.NanoCPUs: the engine has only 2 cores, the limit is capped to them"}, logged(logrus.WarnLevel))
-}
-
-func TestCreateWarnsOnceOfIngressPorts(t *testing.T) {
-	t.Parallel()
-	task := plainTask()
-	task.Endpoint = &api.Endpoint{Ports: []*api.PortConfig{{TargetPort: 80, PublishedPort: 8080, PublishMode: api.PublishModeIngress}}}
-	client := newFakeClient(t)
-	client.creating(nil)
-	ctx, logged := logged(t)
-	adapter := newTestAdapter(t, client, task)
-	require.NoError(t, adapter.Create(ctx))
-	require.NoError(t, adapter.Create(ctx))
-	assert.Equal(t, []string{"the routing mesh exists only inside a swarm engine: port 80/tcp is not published"}, logged(logrus.WarnLevel))
 }
 
 // A stranger that has gone is forgotten: the container that is made then is the
 // task's own.
 func TestCreateForgetsAStrangerThatHasGone(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.creating(nameTaken, nil)
-	client.inspecting(inspected("c1", container.StateRunning, nil), nil)
-	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
-	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
-	adapter := newTestAdapter(t, client, plainTask())
+	engine, newAdapter := onFakeEngine(t, dockerexectest.UntilStopped(0))
+	stranger, adapter := engine.AddContainer(taskName, nil), newAdapter()
 	require.Error(t, adapter.Create(t.Context()))
 	require.EqualError(t, adapter.Start(t.Context()),
 		"start container web.1.taskid: a container that is not this task's has its name; create it first")
+	stranger.RemoveByHand()
 	require.NoError(t, adapter.Create(t.Context()))
 	require.NoError(t, adapter.Start(t.Context()))
 	require.NoError(t, adapter.Remove(t.Context()))
-	assert.Equal(t, []string{"ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid",
-		"ContainerCreate web.1.taskid", "ContainerStart web.1.taskid", "ContainerRemove web.1.taskid"}, client.called())
+	assert.Equal(t, []string{"POST /containers/create web.1.taskid", "GET /containers/web.1.taskid/json",
+		"POST /containers/create web.1.taskid", "POST /containers/ID/start", "DELETE /containers/ID"}, asked(engine))
 }
 
-// warningCreate answers a create with warnings.
-func warningCreate(client *fakeClient, warnings ...string) {
-	client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
-		return container.CreateResponse{ID: "c0", Warnings: warnings}, nil
-	}
+// warningCreate has the next create of an engine succeed with warnings.
+func warningCreate(t *testing.T, engine *dockerexectest.Engine, warnings ...string) {
+	t.Helper()
+	text, err := json.Marshal(container.CreateResponse{ID: "c0", Warnings: warnings})
+	require.NoError(t, err)
+	engine.FailNext(createRequest, dockerexectest.Answer(http.StatusCreated, string(text)))
 }
 
 // What an engine does not do of a request it says only here. The words are those of
@@ -521,10 +498,10 @@ func TestCreateWarnsOfWhatTheEngineWillNotDo(t *testing.T) {
 		if test.change != nil {
 			test.change(task)
 		}
-		client := newFakeClient(t)
-		warningCreate(client, test.warning)
+		engine := dockerexectest.New(t)
+		warningCreate(t, engine, test.warning)
 		ctx, hook := hooked(t)
-		require.NoError(t, newTestAdapter(t, client, task).Create(ctx))
+		require.NoError(t, adapterOn(t, engine, task).Create(ctx))
 		var warnings []string
 		for _, entry := range hook.AllEntries() {
 			if entry.Level == logrus.WarnLevel {
@@ -540,12 +517,12 @@ func TestCreateWarnsOfWhatTheEngineWillNotDo(t *testing.T) {
 // A create may be made again. What the engine says then is known.
 func TestAWarningOfTheEngineComesOnceATask(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
+	engine, newAdapter := onFakeEngine(t, nil)
 	ctx, lines := logged(t)
-	adapter := newTestAdapter(t, client, plainTask())
-	warningCreate(client, "one", "two", "one", "")
+	adapter := newAdapter()
+	warningCreate(t, engine, "one", "two", "one", "")
 	require.NoError(t, adapter.Create(ctx))
-	warningCreate(client, "two", "three")
+	warningCreate(t, engine, "two", "three")
 	require.NoError(t, adapter.Create(ctx))
 	assert.Equal(t, []string{"the engine warns: one", "the engine warns: two", "the engine warns: three"}, lines(logrus.WarnLevel))
 }
@@ -553,14 +530,14 @@ func TestAWarningOfTheEngineComesOnceATask(t *testing.T) {
 // An engine that floods does not fill the log.
 func TestWarningsOfTheEngineAreBounded(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
+	engine, adapter := onFakeEngine(t, nil)
 	ctx, lines := logged(t)
 	var flood []string
 	for i := range 1000 {
 		flood = append(flood, fmt.Sprint(i, strings.Repeat("x", 100_000)))
 	}
-	warningCreate(client, flood...)
-	require.NoError(t, newTestAdapter(t, client, plainTask()).Create(ctx))
+	warningCreate(t, engine, flood...)
+	require.NoError(t, adapter().Create(ctx))
 	warnings := lines(logrus.WarnLevel)
 	assert.Len(t, warnings, 50)
 	assert.Less(t, len(strings.Join(warnings, "")), 60_000)
@@ -569,26 +546,25 @@ func TestWarningsOfTheEngineAreBounded(t *testing.T) {
 // An engine may quote the task in a warning.
 func TestAWarningOfTheEngineShowsNoSecret(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
+	engine := dockerexectest.New(t)
 	ctx, lines := logged(t)
-	warningCreate(client, "PIDs limit discarded, as variable DB=Sup3rS3cret asks")
+	warningCreate(t, engine, "PIDs limit discarded, as variable DB=Sup3rS3cret asks")
 	task := plainTask()
 	spec(task).Env = []string{"DB=Sup3rS3cret"}
-	require.NoError(t, newTestAdapter(t, client, task).Create(ctx))
+	require.NoError(t, adapterOn(t, engine, task).Create(ctx))
 	assert.Equal(t, []string{"task field Spec.Container.PidsLimit: the engine warns: PIDs limit discarded, as variable DB=xxxxx asks"}, lines(logrus.WarnLevel))
 }
 
 // So does the answer to the create of a network.
 func TestCreateNetworksWarnsOfWhatTheEngineWarns(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.networkCreate = func(_ context.Context, name string, _ network.CreateOptions) (network.CreateResponse, error) {
-		return network.CreateResponse{ID: "id-of-" + name, Warning: "Network with name " + name + " (id : 4711) already exists"}, nil
-	}
+	const warning = "Network with name n1 (id : 4711) already exists"
+	engine := dockerexectest.New(t)
+	engine.FailAll("POST /networks/create", dockerexectest.Answer(http.StatusCreated, `{"Id": "id-of-n1", "Warning": "`+warning+`"}`))
 	task := plainTask()
 	attach(task, "n1", "10.1.0.0/24")
 	ctx, hook := hooked(t)
-	adapter := newTestAdapter(t, client, task)
+	adapter := adapterOn(t, engine, task)
 	require.NoError(t, adapter.CreateNetworks(ctx))
 	require.NoError(t, adapter.CreateNetworks(ctx))
 	var warnings []string
@@ -598,68 +574,43 @@ func TestCreateNetworksWarnsOfWhatTheEngineWarns(t *testing.T) {
 			assert.Equal(t, "n1", entry.Data["network.name"])
 		}
 	}
-	assert.Equal(t, []string{"the engine warns: Network with name n1 (id : 4711) already exists"}, warnings)
+	assert.Equal(t, []string{"the engine warns: " + warning}, warnings)
 }
 
-// A stop may take the grace period and the request time-out on top.
-func TestShutdownMayTakeTheGracePeriod(t *testing.T) {
+// A grace period is rounded up to whole seconds; less than one second must not become an
+// immediate kill. Without one, image and daemon decide. A stop may take that long, and the
+// request time-out on top.
+func TestShutdownHasTheGracePeriod(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		grace *gogotypes.Duration
-		want  time.Duration
+		asked string
+		takes time.Duration // at most
 	}{
-		{"the task's", &gogotypes.Duration{Seconds: 300}, 301 * time.Second},
-		{"the engine's default", nil, 11 * time.Second},
+		{"unset", nil, "", 11 * time.Second},
+		{"500ms", &gogotypes.Duration{Nanos: 5e8}, "1", 2 * time.Second},
+		{"1ns", &gogotypes.Duration{Nanos: 1}, "1", 2 * time.Second},
+		{"1.999s", &gogotypes.Duration{Seconds: 1, Nanos: 999e6}, "2", 3 * time.Second},
+		{"300s", &gogotypes.Duration{Seconds: 300}, "300", 301 * time.Second},
+		{"0", &gogotypes.Duration{}, "0", time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client := newFakeClient(t)
-				client.containerStop = func(ctx context.Context, _ string, _ container.StopOptions) error {
-					<-ctx.Done()
-					return ctx.Err()
-				}
+			bubble(t, func(t *testing.T) {
+				engine := dockerexectest.New(t)
+				engine.FailNext(stopRequest, dockerexectest.Slow(time.Hour))
 				task := plainTask()
 				spec(task).StopGracePeriod = test.grace
+				adapter := adapterOn(t, engine, task, WithRequestTimeout(time.Second))
 				begin := time.Now()
-				err := newTestAdapter(t, client, task, WithRequestTimeout(time.Second)).Shutdown(t.Context())
+				err := adapter.Shutdown(t.Context())
 				assert.True(t, exec.IsTemporary(err), err)
-				assert.Equal(t, test.want, time.Since(begin))
+				assert.Equal(t, test.takes, time.Since(begin))
+				query := engine.Requests()[len(engine.Requests())-1].Query
+				assert.Equal(t, test.asked, query.Get("t"))
+				assert.Equal(t, test.grace != nil, query.Has("t"))
 			})
-		})
-	}
-}
-
-// A grace period is rounded up to whole seconds; less than one second must
-// not become an immediate kill. Without one, image and daemon decide.
-func TestShutdownGraceIsRoundedUpAndUnsetStaysUnset(t *testing.T) {
-	t.Parallel()
-	seconds := func(n int) *int { return &n }
-	for _, test := range []struct {
-		name  string
-		grace *gogotypes.Duration
-		want  *int
-	}{
-		{"unset", nil, nil},
-		{"500ms", &gogotypes.Duration{Nanos: 5e8}, seconds(1)},
-		{"1ns", &gogotypes.Duration{Nanos: 1}, seconds(1)},
-		{"1.999s", &gogotypes.Duration{Seconds: 1, Nanos: 999e6}, seconds(2)},
-		{"10s", &gogotypes.Duration{Seconds: 10}, seconds(10)},
-		{"0", &gogotypes.Duration{}, seconds(0)},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			client := newFakeClient(t)
-			var got container.StopOptions
-			client.containerStop = func(_ context.Context, _ string, options container.StopOptions) error {
-				got = options
-				return nil
-			}
-			task := plainTask()
-			spec(task).StopGracePeriod = test.grace
-			require.NoError(t, newTestAdapter(t, client, task).Shutdown(t.Context()))
-			assert.Equal(t, container.StopOptions{Timeout: test.want}, got)
 		})
 	}
 }
@@ -669,90 +620,82 @@ func TestShutdownGraceIsRoundedUpAndUnsetStaysUnset(t *testing.T) {
 // the container is gone.
 func TestStoppingAndRemovingWhatIsNotThereSucceeds(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name string
-		err  error
+	for name, test := range map[string]struct {
+		status int // of all answers; 0: the engine's own, which has no container
+		text   string
+		isGone bool
 	}{
-		{"unknown container", answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}},
-		{"not found, in other words", answer{"it is not here", cerrdefs.ErrNotFound}},
-		{"bare not found", cerrdefs.ErrNotFound},
-		{"not running", answer{"cannot kill container: web.1.taskid: container 0123 is not running", cerrdefs.ErrConflict}},
-		{"already stopped", errors.New("Container is already stopped")},
+		"unknown container":         {0, "", true},
+		"not found, in other words": {http.StatusNotFound, "it is not here", true},
+		"not found, without words":  {http.StatusNotFound, "", true},
+		"not running":               {http.StatusConflict, "cannot kill container: web.1.taskid: container 0123 is not running", false},
+		"already stopped":           {http.StatusInternalServerError, "Container is already stopped", false},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newFakeClient(t)
-			client.failEverything(test.err)
-			adapter := newTestAdapter(t, client, plainTask())
+			engine, newAdapter := onFakeEngine(t, nil)
+			if test.status != 0 {
+				engine.FailAll("POST *", dockerexectest.Refuse(test.status, test.text))
+			}
+			adapter := newAdapter()
 			require.NoError(t, adapter.Shutdown(t.Context()))
 			require.NoError(t, adapter.Terminate(t.Context()))
-			if !IsStoppedContainer(test.err) {
+			if test.isGone {
+				if test.status != 0 {
+					engine.FailNext(removeRequest, dockerexectest.Refuse(test.status, test.text))
+				}
 				require.NoError(t, adapter.Remove(t.Context()))
 			}
 		})
 	}
 }
 
-func TestRemoveForcesAndTakesAnonymousVolumes(t *testing.T) {
+// A removal is forced and takes anonymous volumes. Somebody else's removal is waited for:
+// networks go only after the container. One that never ends is given up.
+func TestAnAdaptersRemovalDuringAnother(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.containerRemove = func(_ context.Context, _ string, options container.RemoveOptions) error {
-		assert.Equal(t, container.RemoveOptions{RemoveVolumes: true, Force: true}, options)
-		return nil
+	for takes, want := range map[time.Duration]string{
+		5 * time.Second: "", time.Hour: "remove container web.1.taskid: the engine did not answer within 10s",
+	} {
+		t.Run(takes.String(), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, _ := onFakeEngine(t, nil)
+				adapter := adapterOn(t, engine, plainTask(), WithRequestTimeout(10*time.Second))
+				require.NoError(t, adapter.Create(t.Context()))
+				engine.FailNext(removeRequest, dockerexectest.Slow(takes))
+				other := asynchronously(func() error { return engine.Client().ContainerRemove(t.Context(), taskName, container.RemoveOptions{}) })
+				synctest.Wait()
+				engine.ForgetRequests()
+				begin := time.Now()
+				err := adapter.Remove(t.Context())
+				assert.Equal(t, url.Values{"force": {"1"}, "v": {"1"}}, engine.Requests()[0].Query)
+				if want == "" {
+					require.NoError(t, err)
+					require.NoError(t, other())
+					assert.Less(t, len(engine.Requests()), 20)
+					return
+				}
+				require.EqualError(t, err, want)
+				assert.True(t, exec.IsTemporary(err))
+				assert.Equal(t, 10*time.Second, time.Since(begin))
+			})
+		})
 	}
-	require.NoError(t, newTestAdapter(t, client, plainTask()).Remove(t.Context()))
-}
-
-// Somebody else's removal is waited for: networks go only after the container.
-func TestRemoveWaitsForARemovalInProgress(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
-			return answer{"removal of container web.1.taskid is already in progress", cerrdefs.ErrConflict}
-		}
-		begin := time.Now()
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			if time.Since(begin) < 5*time.Second {
-				return inspected("c0", container.StateRemoving, nil), nil
-			}
-			return container.InspectResponse{}, answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound}
-		}
-		require.NoError(t, newTestAdapter(t, client, plainTask()).Remove(t.Context()))
-		assert.Less(t, len(client.called()), 20)
-	})
-}
-
-func TestRemoveGivesUpOnARemovalThatNeverEnds(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
-			return answer{"removal of container web.1.taskid is already in progress", cerrdefs.ErrConflict}
-		}
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			return inspected("c0", container.StateRemoving, nil), nil
-		}
-		begin := time.Now()
-		err := newTestAdapter(t, client, plainTask(), WithRequestTimeout(10*time.Second)).Remove(t.Context())
-		require.EqualError(t, err, "remove container web.1.taskid: the engine did not answer within 10s")
-		assert.True(t, exec.IsTemporary(err))
-		assert.Equal(t, 10*time.Second, time.Since(begin))
-	})
 }
 
 // An engine that fails to remove or to kill a container may say of something else
 // that it is not there.
 func TestAFailureThatNamesAMissingThingIsNoSuccess(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	noDataSet := answer{`cannot remove container "/web": container 12ab: driver "zfs" failed to remove root filesystem: dataset does not exist`, cerrdefs.ErrInternal}
-	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return noDataSet }
-	noFile := answer{"cannot kill container: web: open /run/x: file not found", cerrdefs.ErrInternal}
-	client.containerKill = func(context.Context, string, string) error { return noFile }
-	adapter := newTestAdapter(t, client, plainTask())
-	require.ErrorIs(t, adapter.Remove(t.Context()), noDataSet)
-	require.ErrorIs(t, adapter.Terminate(t.Context()), noFile)
+	engine, newAdapter := onFakeEngine(t, nil)
+	adapter := newAdapter()
+	const noDataSet = `cannot remove container "/web": container 12ab: driver "zfs" failed to remove root filesystem: dataset does not exist`
+	engine.FailNext(removeRequest, dockerexectest.Refuse(http.StatusInternalServerError, noDataSet))
+	require.ErrorContains(t, adapter.Remove(t.Context()), noDataSet)
+	const noFile = "cannot kill container: web: open /run/x: file not found"
+	engine.FailNext(killRequest, dockerexectest.Refuse(http.StatusInternalServerError, noFile))
+	require.ErrorContains(t, adapter.Terminate(t.Context()), noFile)
 }
 
 // A container without the label is the task's own if its name has the task's ID
@@ -777,19 +720,28 @@ func TestOneAnswerToWhoseAContainerIs(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
 				ctx := t.Context()
-				sim := newSimEngine(t)
+				engine := webEngine(t, dockerexectest.UntilStopped(0))
+				engine.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
 				task := plainTask()
 				task.Annotations.Name = test.named
 				name := taskName
 				if test.named != "" {
 					name = test.named
 				}
-				put := func(status string) *controller {
-					sim.mu.Lock()
-					sim.containers[name] = &simContainer{id: "found", name: name, config: container.Config{Labels: test.labels},
-						state: container.State{Status: status, Running: status == container.StateRunning}}
-					sim.mu.Unlock()
-					return newSimController(t, sim, taskAt(task, api.TaskStatePreparing))
+				put := func(state container.ContainerState) (*controller, *dockerexectest.Container) {
+					if there := engine.Container(name); there != nil {
+						there.RemoveByHand()
+					}
+					found := another(t, engine, name, "example/web:1", test.labels)
+					switch state {
+					case container.StateCreated:
+						found.AlterInspect(func(answer *container.InspectResponse) {
+							answer.State = &container.State{Status: container.StateCreated}
+						})
+					case container.StateExited:
+						found.Exit(0)
+					}
+					return controllerOn(t, engine, taskAt(task, api.TaskStatePreparing)), found
 				}
 				accepted := func(what string, err error) {
 					if test.own {
@@ -798,25 +750,29 @@ func TestOneAnswerToWhoseAContainerIs(t *testing.T) {
 						assert.Error(t, err, what)
 					}
 				}
-				if err := put(container.StateCreated).Prepare(ctx); test.adopted {
+				ctlr, _ := put(container.StateCreated)
+				if err := ctlr.Prepare(ctx); test.adopted {
 					require.Equal(t, exec.ErrTaskPrepared, err)
 				} else {
 					require.ErrorContains(t, err, "has its name")
 				}
-				accepted("Start", put(container.StateCreated).Start(ctx))
-				accepted("Wait", put(container.StateExited).Wait(ctx))
-				ctlr := put(container.StateExited)
-				accepted("Logs", ctlr.adapter.checkLogOwner(container.InspectResponse{
-					ContainerJSONBase: &container.ContainerJSONBase{ID: "found"}, Config: &container.Config{Labels: test.labels}}))
+				ctlr, _ = put(container.StateCreated)
+				accepted("Start", ctlr.Start(ctx))
+				ctlr, _ = put(container.StateExited)
+				accepted("Wait", ctlr.Wait(ctx))
+				ctlr, found := put(container.StateExited)
+				accepted("Logs", ctlr.adapter.checkLogOwner(found.Inspect()))
 				status, err := ctlr.ContainerStatus(ctx)
 				require.NoError(t, err)
 				assert.Equal(t, test.own, status != nil, "ContainerStatus")
 				if test.own || test.named != "" {
-					require.NoError(t, put(container.StateRunning).Shutdown(ctx))
-					sim.with(name, func(c *simContainer) { assert.Equal(t, test.own, !c.state.Running, "Shutdown") })
+					ctlr, found = put(container.StateRunning)
+					require.NoError(t, ctlr.Shutdown(ctx))
+					assert.Equal(t, test.own, !found.Inspect().State.Running, "Shutdown")
 				}
-				require.NoError(t, put(container.StateRunning).Remove(ctx))
-				assert.Equal(t, test.own, len(sim.left()) == 0, "Remove")
+				ctlr, _ = put(container.StateRunning)
+				require.NoError(t, ctlr.Remove(ctx))
+				assert.Equal(t, test.own, len(leftOn(engine)) == 0, "Remove")
 			})
 		})
 	}

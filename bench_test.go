@@ -177,8 +177,8 @@ func (r *referenceCalls) inspect(ctx context.Context) (container.InspectResponse
 // seconds and until it is removed, and returns the number of requests.
 func requestsOfTasks(b *testing.B, count int, controllers func(engineapi.APIClient) func(*api.Task) exec.Controller) int {
 	b.Helper()
-	sim := newSimEngine(b)
-	controller := controllers(sim)
+	engine := webEngine(b, obedient)
+	controller := controllers(engine.Client())
 	var running, ended sync.WaitGroup
 	for n := range count {
 		task := taskAt(numberedTask(n), api.TaskStateAccepted)
@@ -196,23 +196,19 @@ func requestsOfTasks(b *testing.B, count int, controllers func(engineapi.APIClie
 	running.Wait()
 	// Every one waits once the engine has not been asked for a while.
 	for asked, since := -1, time.Now(); time.Since(since) < 100*time.Millisecond; time.Sleep(time.Millisecond) {
-		sim.mu.Lock()
-		if len(sim.calls) != asked {
-			asked, since = len(sim.calls), time.Now()
+		if now := len(engine.Requests()); now != asked {
+			asked, since = now, time.Now()
 		}
-		sim.mu.Unlock()
 	}
 	time.Sleep(2 * settleWindow)
-	for n := range count {
-		sim.exit("web.1."+numberedTask(n).ID, 0)
+	for _, c := range engine.Containers() {
+		c.Exit(0)
 	}
 	ended.Wait()
-	if left := sim.left(); len(left) > 0 {
+	if left := leftOn(engine); len(left) > 0 {
 		b.Errorf("left: %v", left)
 	}
-	sim.mu.Lock()
-	defer sim.mu.Unlock()
-	return len(sim.calls)
+	return len(engine.Requests())
 }
 
 // BenchmarkTaskRequests counts what ten tasks on a warm image ask of the engine

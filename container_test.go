@@ -3,16 +3,16 @@ package dockerexec
 import (
 	"context"
 	"encoding/json"
-	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	engineimage "github.com/docker/docker/api/types/image"
@@ -28,6 +28,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func namedResource(kind, value string) *api.GenericResource {
@@ -498,11 +500,9 @@ func TestErrorOfAVolume(t *testing.T) {
 		task := plainTask()
 		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
 			VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: name, Options: map[string]string{"o": "x"}}}}}
-		client := newFakeClient(t)
-		client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) {
-			return volume.Volume{}, answer{"no", cerrdefs.ErrInvalidArgument}
-		}
-		require.EqualError(t, newTestAdapter(t, client, task).CreateVolumes(t.Context()), want)
+		engine := dockerexectest.New(t)
+		engine.FailNext("POST /volumes/create", dockerexectest.Refuse(http.StatusBadRequest, "no"))
+		require.EqualError(t, adapterOn(t, engine, task).CreateVolumes(t.Context()), want)
 	}
 }
 
@@ -514,20 +514,20 @@ func TestAVolumeThatExistsWithOtherOptions(t *testing.T) {
 	const begins = "task field Spec.Container.Mounts[1].VolumeOptions: volume data exists and differs: "
 	for name, test := range map[string]struct {
 		options, labels map[string]string
-		found           volume.Volume
+		found           *volume.CreateOptions // nil: an answer that says nothing
 		want            []string
 	}{
-		"new, or the same": {cifs, map[string]string{"a": "b"}, volume.Volume{Name: "data", Options: cifs, Labels: map[string]string{"a": "b"}}, nil},
-		"another password": {cifs, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=0therS3cret"}},
+		"new, or the same": {cifs, map[string]string{"a": "b"}, &volume.CreateOptions{Name: "data", DriverOpts: cifs, Labels: map[string]string{"a": "b"}}, nil},
+		"another password": {cifs, nil, &volume.CreateOptions{Name: "data", DriverOpts: map[string]string{"type": "cifs", "device": "//nas/x", "o": "username=a,password=0therS3cret"}},
 			[]string{begins + "driver options o; it is used as it is"}},
-		"no options": {cifs, nil, volume.Volume{Name: "data"}, []string{begins + "driver options device, o, type; it is used as it is"}},
-		"options where none are asked for": {nil, nil, volume.Volume{Name: "data", Options: map[string]string{"type": "nfs"}},
+		"no options": {cifs, nil, &volume.CreateOptions{Name: "data"}, []string{begins + "driver options device, o, type; it is used as it is"}},
+		"options where none are asked for": {nil, nil, &volume.CreateOptions{Name: "data", DriverOpts: map[string]string{"type": "nfs"}},
 			[]string{begins + "driver options type; it is used as it is"}},
 		"some of each": {map[string]string{"b": "1", "c": ""}, map[string]string{"x": "1", "y": "2"},
-			volume.Volume{Name: "data", Options: map[string]string{"a": "", "b": "2"}, Labels: map[string]string{"x": "1", "z": "3"}},
+			&volume.CreateOptions{Name: "data", DriverOpts: map[string]string{"a": "", "b": "2"}, Labels: map[string]string{"x": "1", "z": "3"}},
 			[]string{begins + "driver options a, b, c; labels y; it is used as it is"}},
-		"labels of somebody else":  {nil, nil, volume.Volume{Name: "data", Labels: map[string]string{"z": "3"}}, nil},
-		"a fake that says nothing": {cifs, map[string]string{"a": "b"}, volume.Volume{}, nil},
+		"labels of somebody else":     {nil, nil, &volume.CreateOptions{Name: "data", Labels: map[string]string{"z": "3"}}, nil},
+		"an answer that says nothing": {cifs, map[string]string{"a": "b"}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -537,10 +537,15 @@ func TestAVolumeThatExistsWithOtherOptions(t *testing.T) {
 				{Type: api.MountTypeVolume, Source: "data", Target: "/data",
 					VolumeOptions: &api.Mount_VolumeOptions{Labels: test.labels, DriverConfig: &api.Driver{Name: "local", Options: test.options}}},
 			}
-			client := newFakeClient(t)
-			client.volumeCreate = func(context.Context, volume.CreateOptions) (volume.Volume, error) { return test.found, nil }
+			engine := dockerexectest.New(t)
+			if test.found != nil {
+				_, err := engine.Client().VolumeCreate(t.Context(), *test.found)
+				require.NoError(t, err)
+			} else {
+				engine.FailAll("POST /volumes/create", dockerexectest.Answer(http.StatusCreated, "{}"))
+			}
 			ctx, lines := logged(t)
-			adapter := newTestAdapter(t, client, task)
+			adapter := adapterOn(t, engine, task)
 			require.NoError(t, adapter.CreateVolumes(ctx))
 			require.NoError(t, adapter.CreateVolumes(ctx), "and a warning comes once")
 			assert.Equal(t, test.want, lines(logrus.WarnLevel))
@@ -655,94 +660,89 @@ func endedUnseen(code int) container.State {
 	return container.State{Status: container.StateCreated, StartedAt: "0001-01-01T00:00:00Z", FinishedAt: "2026-11-24T02:34:00.457721431Z", ExitCode: code}
 }
 
+// missTheStart has an engine show a container so.
+func missTheStart(c *dockerexectest.Container, code int) {
+	state := endedUnseen(code)
+	c.AlterInspect(func(answer *container.InspectResponse) { answer.State = &state })
+}
+
 func TestTheEndOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 	t.Parallel()
-	t.Run("Wait", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, task := runningTask(t, sim, plainTask())
-			time.AfterFunc(time.Hour, func() {
-				sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(3); sim.emit(c, events.ActionDie) })
-			})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+	for name, test := range map[string]func(context.Context, *testing.T, *dockerexectest.Engine){
+		"Wait": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) {
+			ctlr, task, web := runningWeb(t, engine)
+			time.AfterFunc(time.Hour, func() { missTheStart(web, 3); web.Emit(events.ActionDie) })
 			drive(ctx, t, task, ctlr, api.TaskStateCompleted)
 			assert.Equal(t, api.TaskStateFailed, task.Status.State)
 			assert.Equal(t, "task: non-zero exit (3)", task.Status.Err)
 			assert.EqualValues(t, 3, task.Status.GetContainer().ExitCode)
-		})
-	})
-	t.Run("Adapter.Wait", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, _ := runningTask(t, sim, plainTask())
-			sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(4) })
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+		},
+		"Adapter.Wait": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) {
+			ctlr, _, web := runningWeb(t, engine)
+			missTheStart(web, 4)
 			answer, err := ctlr.adapter.Wait(ctx)
 			require.NoError(t, err)
 			assert.Equal(t, 4, answer.State.ExitCode)
-		})
-	})
-	t.Run("Start", func(t *testing.T) { // which does not run it again
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr := newSimController(t, sim, plainTask())
-			require.NoError(t, ctlr.Prepare(t.Context()))
-			sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(0) })
-			assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(t.Context()))
-			assert.NotContains(t, sim.called(), "ContainerStart web.1.taskid")
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+		},
+		"Start": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) { // which does not run it again
+			ctlr := controllerOn(t, engine, plainTask())
+			require.NoError(t, ctlr.Prepare(ctx))
+			missTheStart(engine.Container(taskName), 0)
+			assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
+			assert.Zero(t, engine.Requests().Count(startRequest))
 			// Its program may never have run.
 			assert.EqualError(t, ctlr.Wait(ctx), "task: ended with exit code 0: the engine ended within the start: nobody knows whether the program ran to its end")
-		})
-	})
-	t.Run("Start, waiting for health", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, _ := starting(t)
-			time.AfterFunc(time.Hour, func() {
-				sim.with(taskName, func(c *simContainer) { c.state = endedUnseen(5); sim.emit(c, events.ActionDie) })
-			})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
+		},
+		"Start, waiting for health": func(ctx context.Context, t *testing.T, engine *dockerexectest.Engine) {
+			task := plainTask()
+			spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: gogotypes.DurationProto(24 * time.Hour)}
+			ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+			web := engine.Container(taskName)
+			time.AfterFunc(time.Hour, func() { missTheStart(web, 5); web.Emit(events.ActionDie) })
 			assert.EqualError(t, ctlr.Start(ctx), "task: non-zero exit (5)")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
+				defer cancel()
+				test(ctx, t, webEngine(t, dockerexectest.UntilStopped(0)))
+			})
 		})
-	})
+	}
 }
 
 func TestTheLogOfAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 	t.Parallel()
-	for _, states := range [][]container.State{
-		{endedUnseen(0)}, // ended before anybody asks
-		{{Status: container.StateCreated}, {Status: container.StateCreated}, endedUnseen(0)}, // while its start is waited for
-	} {
+	for _, looks := range []int{0, 2} { // before it has ended: nobody asks earlier, or its start is waited for
 		bubble(t, func(t *testing.T) {
-			client := newFakeClient(t)
-			newEventSource(client)
-			client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-				answer := logContainer(container.StateCreated)
-				answer.State = &states[0]
-				if len(states) > 1 {
-					states = states[1:]
+			engine, adapter := onFakeEngine(t, dockerexectest.Print(dockerexectest.Exit(0), "its only line"))
+			web := another(t, engine, taskName, "example/web:1", ofThisTask)
+			synctest.Wait()
+			left := looks
+			web.AlterInspect(func(answer *container.InspectResponse) {
+				state := endedUnseen(0)
+				if left > 0 {
+					left--
+					state = container.State{Status: container.StateCreated}
 				}
-				return answer, nil
-			}
-			requests := &fakeLog{records: []logRecord{{1, "2026-11-24T02:33:59.000000000Z", "its only line\n"}}}
-			client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-				return requests.open(o, -1, nil), nil
-			}
+				answer.State = &state
+			})
+			engine.ForgetRequests()
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
 			defer cancel()
 			sink := &logSink{}
-			require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, sink))
+			require.NoError(t, adapter().PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, sink))
 			assert.Equal(t, []string{"stdout its only line\n"}, sink.lines())
-			require.Len(t, requests.requests, 1)
-			assert.False(t, requests.requests[0].Follow) // for it does not run
+			reads := 0
+			for _, request := range engine.Requests() {
+				if strings.HasSuffix(request.Path, "/logs") {
+					reads++
+					assert.NotEqual(t, "1", request.Query.Get("follow")) // for it does not run
+				}
+			}
+			assert.Positive(t, reads)
 		})
 	}
 }

@@ -2,33 +2,47 @@ package dockerexec
 
 import (
 	"context"
-	"errors"
 	"math"
+	"net"
+	"net/http"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
-	engineapi "github.com/docker/docker/client"
 	"github.com/docker/go-connections/nat"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestStartWaitsForHealth(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim, ctlr, task := starting(t)
+		engine, ctlr, task := starting(t)
 		before := time.Now()
-		time.AfterFunc(time.Hour, func() { sim.health(taskName, container.Healthy) })
+		time.AfterFunc(time.Hour, func() { engine.Container(taskName).SetHealth("healthy") })
 		drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 		assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
 		assert.InDelta(t, time.Hour, time.Since(before), float64(time.Second))
+	})
+}
+
+// showing has the engine show a running container with another health.
+func showing(web *dockerexectest.Container, health *container.Health) {
+	web.AlterInspect(func(answer *container.InspectResponse) {
+		if answer.State.Running {
+			answer.State.Health = health
+		}
 	})
 }
 
@@ -36,97 +50,77 @@ func TestStartWaitsForHealth(t *testing.T) {
 func TestStartFindsHealthThatNoEventTold(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim, ctlr, _ := starting(t)
+		engine, ctlr, _ := starting(t)
 		time.AfterFunc(time.Hour, func() {
-			sim.with(taskName, func(c *simContainer) { c.state.Health = &container.Health{Status: container.Healthy} })
-			sim.cutEvents()
+			showing(engine.Container(taskName), probed(container.Healthy, 0))
+			cutStreams(engine)
 		})
 		require.NoError(t, ctlr.Start(t.Context()))
 	})
 	bubble(t, func(t *testing.T) { // healthy before anybody looks
-		sim, ctlr, _ := starting(t)
-		sim.started = func(c *simContainer) { c.state.Health = &container.Health{Status: container.Healthy} }
+		engine, ctlr, _ := starting(t)
+		showing(engine.Container(taskName), probed(container.Healthy, 0))
 		require.NoError(t, ctlr.Start(t.Context()))
 	})
 }
 
 func TestStartWithoutAHealthCheckWaitsForNothing(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string][]string{"none": nil, "turned off": {"NONE"}} {
+	for name, check := range map[string]*api.HealthConfig{"none": nil, "turned off": {Test: []string{"NONE"}}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				task := plainTask()
-				if test != nil {
-					spec(task).Healthcheck = &api.HealthConfig{Test: test}
-				}
-				ctlr := newSimController(t, sim, task)
-				require.NoError(t, ctlr.Prepare(t.Context()))
-				sim.forgetCalls()
+				engine, task := webEngine(t, obedient), plainTask()
+				spec(task).Healthcheck = check
+				ctlr, _ := reached(t, engine, task, api.TaskStateReady)
+				engine.ForgetRequests()
 				before := time.Now()
 				require.NoError(t, ctlr.Start(t.Context()))
 				assert.Equal(t, before, time.Now())
-				assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid"}, sim.called())
+				assert.Equal(t, []string{"GET /containers/web.1.taskid/json", "POST /containers/ID/start"}, asked(engine))
 			})
 		})
 	}
 }
 
-// An unhealthy container is stopped, and the error has its code, its
-// status and the cause.
-func TestUnhealthyInStart(t *testing.T) {
+// An unhealthy container is stopped, and the error has its code, its status and the cause. An
+// end before health is no success of Start either, but with code 0 the work is done.
+func TestWhatEndsAStartThatWaitsForHealth(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim, ctlr, task := starting(t)
-		time.AfterFunc(time.Hour, func() { sim.health(taskName, container.Unhealthy) })
-		err := ctlr.Start(t.Context())
-		require.EqualError(t, err, "task: non-zero exit (143): dockerexec: unhealthy container")
-		assert.ErrorIs(t, err, ErrContainerUnhealthy)
-		assert.Equal(t, 143, err.(exec.ExitCoder).ExitCode())
-		sim.with(taskName, func(c *simContainer) { assert.Equal(t, container.StateExited, c.state.Status) })
-
-		task.Status.State = api.TaskStateRunning // as if the agent had not heard
-		require.EqualError(t, ctlr.Wait(t.Context()), "task: non-zero exit (143): dockerexec: unhealthy container")
-	})
-	bubble(t, func(t *testing.T) {
-		sim, ctlr, task := starting(t)
-		time.AfterFunc(time.Hour, func() { sim.health(taskName, container.Unhealthy) })
-		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
-		assert.Equal(t, api.TaskStateFailed, task.Status.State)
-		assert.Equal(t, "task: non-zero exit (143): dockerexec: unhealthy container", task.Status.Err)
-		assert.Equal(t, &api.ContainerStatus{ContainerID: "container-00000001", ExitCode: 143}, task.Status.GetContainer())
-	})
-}
-
-// An end before health is no success of Start, but with code 0 the work is
-// done.
-func TestExitWhileWaitingForHealth(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name   string
-		code   int
-		start  string
-		states api.TaskState
-		err    string
+	for name, test := range map[string]struct {
+		happens func(*dockerexectest.Container)
+		start   string
+		code    int
+		state   api.TaskState
+		err     string
 	}{
-		{"with 0", 0, "exec: task already started", api.TaskStateCompleted, ""},
-		{"with 3", 3, "task: non-zero exit (3)", api.TaskStateFailed, "task: non-zero exit (3)"},
+		"unhealthy": {becomes("unhealthy"), unhealthy143, 143, api.TaskStateFailed, unhealthy143},
+		"exit 0":    {func(web *dockerexectest.Container) { web.Exit(0) }, "exec: task already started", 0, api.TaskStateCompleted, ""},
+		"exit 3":    {func(web *dockerexectest.Container) { web.Exit(3) }, "task: non-zero exit (3)", 3, api.TaskStateFailed, "task: non-zero exit (3)"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim, ctlr, _ := starting(t)
-				time.AfterFunc(time.Hour, func() { sim.exit(taskName, test.code) })
-				require.EqualError(t, ctlr.Start(t.Context()), test.start)
+				engine, ctlr, _ := starting(t)
+				web := engine.Container(taskName)
+				time.AfterFunc(time.Hour, func() { test.happens(web) })
+				err := ctlr.Start(t.Context())
+				require.EqualError(t, err, test.start)
+				assert.Equal(t, container.StateExited, web.Inspect().State.Status)
+				if test.code != 0 {
+					assert.Equal(t, test.code, err.(exec.ExitCoder).ExitCode())
+					require.EqualError(t, ctlr.Wait(t.Context()), test.start) // as if the agent had not heard
+				}
+				assert.Equal(t, test.code == 143, errors.Is(err, ErrContainerUnhealthy))
 			})
 			bubble(t, func(t *testing.T) {
-				sim, ctlr, task := starting(t)
-				time.AfterFunc(time.Hour, func() { sim.exit(taskName, test.code) })
+				engine, ctlr, task := starting(t)
+				web := engine.Container(taskName)
+				time.AfterFunc(time.Hour, func() { test.happens(web) })
 				drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
-				assert.Equal(t, test.states, task.Status.State)
+				assert.Equal(t, test.state, task.Status.State)
 				assert.Equal(t, test.err, task.Status.Err)
-				assert.EqualValues(t, test.code, task.Status.GetContainer().ExitCode)
+				assert.Equal(t, &api.ContainerStatus{ContainerID: web.ID(), ExitCode: int32(test.code)}, task.Status.GetContainer())
 			})
 		})
 	}
@@ -135,10 +129,8 @@ func TestExitWhileWaitingForHealth(t *testing.T) {
 func TestDestroyedWhileWaitingForHealth(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim, ctlr, _ := starting(t)
-		time.AfterFunc(time.Hour, func() {
-			assert.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true}))
-		})
+		engine, ctlr, _ := starting(t)
+		time.AfterFunc(time.Hour, func() { engine.Container(taskName).RemoveByHand() })
 		assert.Equal(t, ErrContainerDestroyed, ctlr.Start(t.Context()))
 		assert.Equal(t, ErrContainerDestroyed, ctlr.Wait(t.Context()))
 	})
@@ -146,49 +138,21 @@ func TestDestroyedWhileWaitingForHealth(t *testing.T) {
 
 func TestUnhealthyInWait(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name string
-		code int // with which the container answers the stop
-		want string
-	}{
-		{"killed", 143, "task: non-zero exit (143): dockerexec: unhealthy container"},
-		{"stops with 0", 0, "task: ended with exit code 0: dockerexec: unhealthy container"},
+	for want, program := range map[string]dockerexectest.Program{
+		unhealthy143: obedient,
+		"task: ended with exit code 0: dockerexec: unhealthy container": dockerexectest.UntilStopped(0),
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(want, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, task := runningTask(t, sim, plainTask())
-				time.AfterFunc(time.Hour, func() { sim.health(taskName, container.Unhealthy) })
-				sim.lost = func(call string) error {
-					if strings.HasPrefix(call, "ContainerStop") {
-						sim.with(taskName, func(c *simContainer) { c.state.ExitCode = test.code })
-					}
-					return nil
-				}
+				ctlr, task, web := runningWeb(t, webEngine(t, program))
+				time.AfterFunc(time.Hour, func() { web.SetHealth("unhealthy") })
 				drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
 				assert.Equal(t, api.TaskStateFailed, task.Status.State)
-				assert.Equal(t, test.want, task.Status.Err)
+				assert.Equal(t, want, task.Status.Err)
 			})
 		})
 	}
-}
-
-// The task's status names a kill for memory.
-func TestOutOfMemory(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, task := runningTask(t, sim, plainTask())
-		time.AfterFunc(time.Hour, func() {
-			sim.with(taskName, func(c *simContainer) { c.state.OOMKilled = true })
-			sim.exit(taskName, 137)
-		})
-		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
-		assert.Equal(t, api.TaskStateFailed, task.Status.State)
-		assert.Equal(t, "task: non-zero exit (137): out of memory", task.Status.Err)
-		assert.EqualValues(t, 137, task.Status.GetContainer().ExitCode)
-	})
 }
 
 // Podman shows a container that has ended as stopped, and sends no event when it shows
@@ -196,11 +160,10 @@ func TestOutOfMemory(t *testing.T) {
 func TestWaitTakesPodmansStoppedForAnEnd(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, task := runningTask(t, sim, plainTask())
+		ctlr, task, web := runningWeb(t, webEngine(t, obedient))
 		time.AfterFunc(time.Minute, func() {
-			sim.exit(taskName, 3)
-			sim.with(taskName, func(c *simContainer) { c.state.Status = "stopped" })
+			web.AlterInspect(func(answer *container.InspectResponse) { answer.State.Status = "stopped" })
+			web.Exit(3)
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
@@ -218,23 +181,25 @@ func TestWaitTakesPodmansStoppedForAnEnd(t *testing.T) {
 func TestUnhealthyIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		sim.health(taskName, container.Unhealthy)
-		sim.fails(func(call string) error {
-			if strings.HasPrefix(call, "ContainerStop") {
-				return errAway
+		engine := webEngine(t, obedient)
+		_, _, web := runningWeb(t, engine)
+		var mended atomic.Bool
+		client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/stop") && !mended.Load() {
+				return nil, &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED}
 			}
-			return nil
+			return next.RoundTrip(r)
 		})
+		ctlr := newController(adapterOf(t, NewEngine(client), plainTask()), api.TaskStateRunning)
+		web.SetHealth("unhealthy")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		assert.Equal(t, context.DeadlineExceeded, ctlr.Wait(ctx))
-		sim.health(taskName, container.Healthy)
-		time.AfterFunc(time.Minute, func() { sim.fails(nil) })
+		web.SetHealth("healthy")
+		time.AfterFunc(time.Minute, func() { mended.Store(true) })
 		err := ctlr.Wait(t.Context())
-		require.EqualError(t, err, "task: non-zero exit (143): dockerexec: unhealthy container")
-		assert.True(t, errors.Is(err, ErrContainerUnhealthy))
+		require.EqualError(t, err, unhealthy143)
+		assert.ErrorIs(t, err, ErrContainerUnhealthy)
 	})
 }
 
@@ -242,14 +207,10 @@ func TestUnhealthyIsNotForgotten(t *testing.T) {
 func TestWaitFindsAnEndThatNoEventTold(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		time.AfterFunc(time.Hour, func() {
-			sim.with(taskName, func(c *simContainer) { c.state = container.State{Status: container.StateExited, ExitCode: 11} })
-			sim.fails(func(string) error { return errAway })
-			sim.cutEvents()
-			time.AfterFunc(time.Hour, func() { sim.fails(nil) })
-		})
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
+		time.AfterFunc(time.Hour, func() { engine.Restart(dockerexectest.RestartOptions{LiveRestore: true, Away: time.Hour}) })
+		time.AfterFunc(time.Hour+time.Minute, func() { web.Exit(11) })
 		before := time.Now()
 		require.EqualError(t, ctlr.Wait(t.Context()), "task: non-zero exit (11)")
 		assert.Less(t, time.Since(before), 2*time.Hour+10*time.Second)
@@ -260,35 +221,43 @@ func TestWaitFindsAnEndThatNoEventTold(t *testing.T) {
 func TestWaitGoesByWhatIsNow(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
+		showing(web, probed(container.Healthy, 0))
 		for _, past := range []events.Action{events.ActionDie, events.ActionHealthStatusUnhealthy, events.ActionStop, events.ActionDestroy} {
 			time.Sleep(time.Minute)
-			sim.with(taskName, func(c *simContainer) {
-				c.state.Health = &container.Health{Status: container.Healthy}
-				sim.emit(c, past)
-			})
+			web.Emit(past)
+		}
+		becomes := func(state container.ContainerState) {
+			time.Sleep(time.Minute)
+			web.AlterInspect(func(answer *container.InspectResponse) { answer.State.Status = state })
+			web.Emit(events.ActionPause)
 		}
 		for _, state := range []string{container.StatePaused, container.StateRestarting, container.StateCreated} {
-			time.Sleep(time.Minute)
-			sim.with(taskName, func(c *simContainer) { c.state.Status = state; sim.emit(c, events.ActionPause) })
+			becomes(state)
 		}
 		time.Sleep(time.Minute)
-		for _, call := range sim.called() {
-			assert.NotContains(t, call, "ContainerStop")
-		}
-		sim.with(taskName, func(c *simContainer) { c.state.Status = container.StateRemoving; sim.emit(c, events.ActionKill) })
+		assert.Zero(t, engine.Requests().Count(stopsAndKills)-engine.Requests().Count(startRequest))
+		becomes(container.StateRemoving)
 		assert.Equal(t, ErrContainerDestroyed, wait())
 	})
 }
 
-func TestWaitForAContainerThatIsGone(t *testing.T) {
+func TestAContainerThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		ctlr := newSimController(t, newSimEngine(t), plainTask())
+		ctlr := controllerOn(t, webEngine(t, obedient), plainTask())
 		assert.Equal(t, ErrContainerDestroyed, ctlr.Wait(t.Context()))
-		require.ErrorContains(t, ctlr.Start(t.Context()), "No such container: web.1.taskid")
+		err := ctlr.Start(t.Context())
+		require.ErrorContains(t, err, "No such container: web.1.taskid")
+		assert.False(t, exec.IsTemporary(err))
+		status, err := ctlr.ContainerStatus(t.Context())
+		require.NoError(t, err)
+		assert.Nil(t, status)
+		ports, err := ctlr.PortStatus(t.Context())
+		require.NoError(t, err)
+		assert.Nil(t, ports)
 	})
 }
 
@@ -297,24 +266,18 @@ func TestWaitForAContainerThatIsGone(t *testing.T) {
 func TestStartGoesOnWaitingForHealth(t *testing.T) {
 	t.Parallel()
 	for _, fresh := range []bool{false, true} {
-		for _, test := range []struct {
-			status container.HealthStatus
-			want   string
-		}{
-			{container.Healthy, "exec: task already started"},
-			{container.Unhealthy, "task: non-zero exit (143): dockerexec: unhealthy container"},
-		} {
+		for health, want := range map[string]string{"healthy": "exec: task already started", "unhealthy": unhealthy143} {
 			bubble(t, func(t *testing.T) {
-				sim, ctlr, task := starting(t)
+				engine, ctlr, task := starting(t)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				assert.Equal(t, context.DeadlineExceeded, ctlr.Start(ctx))
 				if fresh {
-					ctlr = newSimController(t, sim, task)
+					ctlr = controllerOn(t, engine, task)
 				}
 				before := time.Now()
-				time.AfterFunc(time.Hour, func() { sim.health(taskName, test.status) })
-				require.EqualError(t, ctlr.Start(t.Context()), test.want)
+				time.AfterFunc(time.Hour, func() { engine.Container(taskName).SetHealth(health) })
+				require.EqualError(t, ctlr.Start(t.Context()), want)
 				assert.GreaterOrEqual(t, time.Since(before), time.Hour)
 			})
 		}
@@ -330,40 +293,44 @@ func probed(status container.HealthStatus, streak int) *container.Health {
 	return health
 }
 
-// retrying has the check of the task's container fail after so many tries.
-func retrying(sim *simEngine, retries int) {
-	sim.with(taskName, func(c *simContainer) {
-		c.config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}, Retries: retries}
-	})
+// checkedWeb is an engine whose container is checked each half minute, and fails after so
+// many tries. It is healthy but for the tries that fails says, from 1.
+func checkedWeb(t *testing.T, retries int, fails func(try int) bool) (*dockerexectest.Engine, *controller, *api.Task) {
+	t.Helper()
+	tries := 0 // one check runs at a time
+	engine, task := webEngine(t, obedient, dockerexectest.WithProbe(func(*dockerexectest.Process) int {
+		if tries++; fails(tries) {
+			return 1
+		}
+		return 0
+	})), plainTask()
+	spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}, Retries: int32(retries)}
+	ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+	return engine, ctlr, task
 }
 
 // An engine calls a container unhealthy while it is paused, and afterwards until
 // the next check. No check has failed then.
 func TestAPauseIsNoFailedCheck(t *testing.T) {
 	t.Parallel()
-	for name, streak := range map[string]int{"healthy": 0, "failed, but not often enough": 2} {
+	for name, failed := range map[string]int{"healthy": 0, "failed, but not often enough": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, plainTask())
-				retrying(sim, 3)
+				engine, ctlr, task := checkedWeb(t, 3, func(try int) bool { return try > 1 && try <= 1+failed })
+				drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+				web := engine.Container(taskName)
 				wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
-				sim.forgetCalls()
-				become := func(status container.ContainerState, health *container.Health, action events.Action) {
-					time.Sleep(time.Minute)
-					sim.with(taskName, func(c *simContainer) {
-						c.state.Status, c.state.Paused, c.state.Health = status, status == container.StatePaused, health
-						sim.emit(c, action)
-					})
-				}
-				become("running", probed(container.Healthy, streak), events.ActionHealthStatusHealthy)
-				become("paused", probed(container.Unhealthy, streak), events.ActionPause)
-				become("running", probed(container.Unhealthy, streak), events.ActionUnPause)
-				become("running", probed(container.Healthy, 0), events.ActionHealthStatusHealthy)
+				time.Sleep(time.Duration(failed)*30*time.Second + 10*time.Second)
+				web.Pause()
+				assert.Equal(t, probed(container.Unhealthy, failed).FailingStreak, web.Inspect().State.Health.FailingStreak)
+				time.Sleep(time.Minute)
+				web.Unpause()
+				assert.Equal(t, container.Unhealthy, web.Inspect().State.Health.Status)
 				time.Sleep(time.Hour)
-				assert.NotContains(t, sim.called(), "ContainerStop web.1.taskid")
-				sim.exit(taskName, 0)
+				assert.Equal(t, container.Healthy, web.Inspect().State.Health.Status)
+				assert.Zero(t, engine.Requests().Count(stopRequest))
+				web.Exit(0)
 				assert.NoError(t, wait())
 			})
 		})
@@ -371,18 +338,15 @@ func TestAPauseIsNoFailedCheck(t *testing.T) {
 	t.Run("really unhealthy before the pause", func(t *testing.T) {
 		t.Parallel()
 		bubble(t, func(t *testing.T) { // judged once it runs again
-			sim := newSimEngine(t)
-			ctlr, _ := runningTask(t, sim, plainTask())
-			retrying(sim, 3)
-			paused := func(c *simContainer) { c.state.Status, c.state.Paused = container.StatePaused, true }
-			sim.with(taskName, func(c *simContainer) { paused(c); c.state.Health = probed(container.Unhealthy, 3) })
-			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-			defer cancel()
-			assert.Equal(t, context.DeadlineExceeded, ctlr.Wait(ctx))
-			sim.with(taskName, func(c *simContainer) { c.state.Status, c.state.Paused = container.StateRunning, false })
-			ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
-			defer cancel()
-			assert.EqualError(t, ctlr.Wait(ctx), "task: non-zero exit (143): dockerexec: unhealthy container")
+			ctlr, _, web := runningWeb(t, webEngine(t, obedient))
+			showing(web, probed(container.Unhealthy, 3))
+			web.Pause()
+			for _, want := range []string{"context deadline exceeded", unhealthy143} {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				require.EqualError(t, ctlr.Wait(ctx), want)
+				web.Unpause()
+			}
 		})
 	})
 }
@@ -391,33 +355,13 @@ func TestAPauseIsNoFailedCheck(t *testing.T) {
 func TestAPauseWhileStartWaitsForHealth(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim, ctlr, _ := starting(t)
-		start := asynchronously(func() error { return ctlr.Start(t.Context()) })
-		for _, status := range []container.ContainerState{"running", "paused", "running"} {
-			time.Sleep(time.Minute)
-			sim.with(taskName, func(c *simContainer) {
-				c.state.Status, c.state.Paused = status, status == container.StatePaused
-				c.state.Health = probed(container.Unhealthy, 0)
-				sim.emit(c, events.ActionPause)
-			})
-		}
+		engine, ctlr, _ := checkedWeb(t, 1000, func(try int) bool { return try <= 120 })
+		web := engine.Container(taskName)
+		time.AfterFunc(10*time.Second, web.Pause)
+		time.AfterFunc(time.Minute, web.Unpause)
 		before := time.Now()
-		for n := range 120 { // the engine goes on checking
-			time.AfterFunc(time.Duration(n+1)*30*time.Second, func() {
-				sim.with(taskName, func(c *simContainer) {
-					c.state.Health = probed(container.Unhealthy, 0)
-					c.state.Health.Log = []*container.HealthcheckResult{{Start: time.Now(), End: time.Now()}}
-				})
-			})
-		}
-		time.AfterFunc(time.Hour+time.Second, func() {
-			sim.with(taskName, func(c *simContainer) {
-				c.state.Health = probed(container.Healthy, 0)
-				sim.emit(c, events.ActionHealthStatusHealthy)
-			})
-		})
-		require.NoError(t, start())
-		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+		require.NoError(t, ctlr.Start(t.Context()))
+		assert.InDelta(t, time.Minute+121*30*time.Second, time.Since(before), float64(time.Second))
 	})
 }
 
@@ -474,13 +418,14 @@ func TestAStopForHealthOutlivesTheProcess(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				_, task := runningTask(t, sim, plainTask())
-				retrying(sim, 2)
-				sim.with(taskName, func(c *simContainer) {
-					c.state = container.State{Status: container.StateExited, ExitCode: test.code, Health: test.health}
+				engine := webEngine(t, obedient)
+				_, task, web := runningWeb(t, engine)
+				web.AlterInspect(func(answer *container.InspectResponse) {
+					answer.Config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}, Retries: 2}
+					answer.State.Health = test.health
 				})
-				fresh := newSimController(t, sim, task)
+				web.Exit(test.code)
+				fresh := controllerOn(t, engine, task)
 				assert.Equal(t, exec.ErrTaskStarted, fresh.Start(t.Context()))
 				drive(t.Context(), t, task, fresh, api.TaskStateCompleted)
 				want := api.TaskStateFailed
@@ -499,13 +444,16 @@ func TestAStopForHealthOutlivesTheProcess(t *testing.T) {
 func TestStartIsNotContentWithAContainerThatDoesNotRun(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim, ctlr, _ := starting(t)
-		sim.started = func(c *simContainer) { c.state = container.State{Status: container.StatePaused, Paused: true} }
+		engine, ctlr, _ := starting(t)
+		web := engine.Container(taskName)
+		web.AlterInspect(func(answer *container.InspectResponse) {
+			if answer.State.Running {
+				answer.State.Status, answer.State.Paused, answer.State.Health = container.StatePaused, true, nil
+			}
+		})
 		time.AfterFunc(time.Hour, func() {
-			sim.with(taskName, func(c *simContainer) {
-				c.state = container.State{Status: container.StateRunning, Running: true, Health: probed(container.Healthy, 0)}
-				sim.emit(c, events.ActionUnPause)
-			})
+			web.AlterInspect(nil)
+			web.SetHealth("healthy")
 		})
 		before := time.Now()
 		require.NoError(t, ctlr.Start(t.Context()))
@@ -517,16 +465,11 @@ func TestStartIsNotContentWithAContainerThatDoesNotRun(t *testing.T) {
 func TestAStopForHealthIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		sim.fails(func(call string) error {
-			if strings.HasPrefix(call, "ContainerStop ") {
-				return notFound("No such container: web.1.taskid")
-			}
-			return nil
-		})
-		sim.health(taskName, container.Unhealthy)
-		time.AfterFunc(time.Hour, func() { sim.exit(taskName, 9) })
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
+		engine.FailAll(stopRequest, dockerexectest.Refuse(404, "No such container: web.1.taskid"))
+		web.SetHealth("unhealthy")
+		time.AfterFunc(time.Hour, func() { web.Exit(9) })
 		before := time.Now()
 		require.EqualError(t, ctlr.Wait(t.Context()), "task: non-zero exit (9): dockerexec: unhealthy container")
 		assert.GreaterOrEqual(t, time.Since(before), time.Hour)
@@ -535,11 +478,6 @@ func TestAStopForHealthIsWaitedFor(t *testing.T) {
 
 func host(protocol api.PortConfig_Protocol, target, published uint32) *api.PortConfig {
 	return &api.PortConfig{Protocol: protocol, TargetPort: target, PublishedPort: published, PublishMode: api.PublishModeHost}
-}
-
-// publish gives a container on the engine published ports.
-func publish(sim *simEngine, ports nat.PortMap) {
-	sim.with(taskName, func(c *simContainer) { c.ports.Ports = ports })
 }
 
 func TestPublishedPorts(t *testing.T) {
@@ -568,10 +506,8 @@ func TestPublishedPorts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			sim := newSimEngine(t)
-			ctlr := newSimController(t, sim, plainTask())
-			require.NoError(t, ctlr.Prepare(t.Context()))
-			publish(sim, test.ports)
+			ctlr, _, web := runningWeb(t, webEngine(t, obedient))
+			web.AlterInspect(func(answer *container.InspectResponse) { answer.NetworkSettings.Ports = test.ports })
 			for range 20 {
 				status, err := ctlr.PortStatus(t.Context())
 				require.NoError(t, err)
@@ -581,34 +517,13 @@ func TestPublishedPorts(t *testing.T) {
 	}
 }
 
-func TestStatusOfAContainerThatIsNotThere(t *testing.T) {
-	t.Parallel()
-	ctlr := newSimController(t, newSimEngine(t), plainTask())
-	status, err := ctlr.ContainerStatus(t.Context())
-	require.NoError(t, err)
-	assert.Nil(t, status)
-	ports, err := ctlr.PortStatus(t.Context())
-	require.NoError(t, err)
-	assert.Nil(t, ports)
-}
-
 // The inspect of one serves the other, but only at once, and only as long
 // as nothing was done in between.
 func TestOneInspectServesBothStatuses(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		ctx := t.Context()
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		inspects := func() int {
-			n := 0
-			for _, call := range sim.called() {
-				if strings.HasPrefix(call, "ContainerInspect") {
-					n++
-				}
-			}
-			return n
-		}
+		ctx, engine := t.Context(), webEngine(t, obedient)
+		ctlr, _, _ := runningWeb(t, engine)
 		for _, test := range []struct {
 			between func()
 			want    int
@@ -618,18 +533,30 @@ func TestOneInspectServesBothStatuses(t *testing.T) {
 			{func() { assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx)) }, 3}, // its own, too
 			{func() { require.NoError(t, ctlr.Shutdown(ctx)) }, 2},
 		} {
-			sim.forgetCalls()
+			engine.ForgetRequests()
 			_, err := ctlr.ContainerStatus(ctx)
 			require.NoError(t, err)
 			test.between()
 			_, err = ctlr.PortStatus(ctx)
 			require.NoError(t, err)
-			assert.Equal(t, test.want, inspects())
+			assert.Equal(t, test.want, engine.Requests().Count(inspectRequest))
 			_, err = ctlr.PortStatus(ctx)
 			require.NoError(t, err)
-			assert.Equal(t, test.want+1, inspects()) // once
+			assert.Equal(t, test.want+1, engine.Requests().Count(inspectRequest)) // once
 		}
 	})
+}
+
+// publishedWeb is a running task with a port, which has been seen.
+func publishedWeb(t *testing.T) (*dockerexectest.Engine, *controller, *api.Task, *api.PortStatus) {
+	t.Helper()
+	engine, task := webEngine(t, obedient), plainTask()
+	withPort(host(api.ProtocolTCP, 80, 8080))(task)
+	ctlr, _ := reached(t, engine, task, api.TaskStateRunning)
+	ports, err := ctlr.PortStatus(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, &api.PortStatus{Ports: []*api.PortConfig{host(api.ProtocolTCP, 80, 8080)}}, ports)
+	return engine, ctlr, task, ports
 }
 
 // The agent reports what PortStatus returns, also beside an error. An update of
@@ -637,14 +564,8 @@ func TestOneInspectServesBothStatuses(t *testing.T) {
 func TestPortsOutliveAnInterruption(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, task := runningTask(t, sim, plainTask())
-		publish(sim, nat.PortMap{"80/tcp": {{HostPort: "8080"}}})
-		want := &api.PortStatus{Ports: []*api.PortConfig{host(api.ProtocolTCP, 80, 8080)}}
-		ports, err := ctlr.PortStatus(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, want, ports)
-
+		engine, ctlr, task, ports := publishedWeb(t)
+		want := ports.Copy()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		status, err := exec.Do(ctx, task, ctlr)
@@ -653,7 +574,7 @@ func TestPortsOutliveAnInterruption(t *testing.T) {
 		assert.Equal(t, task.Status.GetContainer(), status.GetContainer())
 
 		ports.Ports = nil // what is handed out is the caller's
-		sim.fails(func(string) error { return errAway })
+		engine.Down()
 		lctx, lines := logged(t)
 		ports, err = ctlr.PortStatus(lctx)
 		require.NoError(t, err)
@@ -663,8 +584,8 @@ func TestPortsOutliveAnInterruption(t *testing.T) {
 		assert.Nil(t, container)
 		assert.Empty(t, lines(logrus.InfoLevel))
 
-		sim.fails(nil)
-		sim.exit(taskName, 0)
+		engine.Up()
+		engine.Container(taskName).Exit(0)
 		ports, err = ctlr.PortStatus(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, &api.PortStatus{}, ports)
@@ -675,28 +596,22 @@ func TestPortsOutliveAnInterruption(t *testing.T) {
 func TestBothStatusesOfAHungEngineTakeOneTimeout(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		publish(sim, nat.PortMap{"80/tcp": {{HostPort: "8080"}}})
-		want := &api.PortStatus{Ports: []*api.PortConfig{host(api.ProtocolTCP, 80, 8080)}}
-		ports, err := ctlr.PortStatus(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, want, ports)
-		sim.latency = time.Hour
-		sim.forgetCalls()
+		engine, ctlr, _, want := publishedWeb(t)
+		engine.Hang()
+		engine.ForgetRequests()
 		for range 2 {
 			began := time.Now()
 			status, err := ctlr.ContainerStatus(t.Context())
 			require.NoError(t, err)
 			assert.Nil(t, status)
-			ports, err = ctlr.PortStatus(t.Context())
+			ports, err := ctlr.PortStatus(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, want, ports)
 			assert.Equal(t, 2*time.Minute, time.Since(began))
 		}
-		_, err = ctlr.PortStatus(t.Context())
+		_, err := ctlr.PortStatus(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "ContainerInspect web.1.taskid", "ContainerInspect web.1.taskid"}, sim.called())
+		assert.Equal(t, []string{"GET /containers/web.1.taskid/json", "GET /containers/web.1.taskid/json", "GET /containers/web.1.taskid/json"}, asked(engine))
 	})
 }
 
@@ -736,22 +651,17 @@ func checkedAt(status container.HealthStatus, last time.Time) *container.Health 
 	return health
 }
 
-// checking has the engine check the container's health each time that interval has
-// passed, until ctx ends. The engine's clock differs from this one by skew.
-func checking(ctx context.Context, sim *simEngine, interval, skew time.Duration) {
-	for sleep(ctx, interval) == nil {
-		sim.with(taskName, func(c *simContainer) {
-			if c.state.Status == container.StateRunning {
-				c.state.Health = checkedAt(c.state.Health.Status, time.Now().Add(skew))
-			}
-		})
-	}
-}
-
 const (
 	forgotten = "the engine has run no health check of the container for "
 	goesOn    = "; the container counts as started, and is not stopped for its health"
 )
+
+// assertForgotten checks that one warning tells of checks that have stopped.
+func assertForgotten(t *testing.T, warned []string) {
+	t.Helper()
+	require.Len(t, warned, 1)
+	assert.True(t, strings.HasPrefix(warned[0], forgotten) && strings.HasSuffix(warned[0], goesOn), warned[0])
+}
 
 // An engine of 20.10 with live-restore that restarts shows the container as before, and
 // checks it no more.
@@ -794,18 +704,23 @@ func TestStartDoesNotWaitForChecksThatHaveStopped(t *testing.T) {
 			t.Parallel()
 			for _, fresh := range []bool{false, true} {
 				bubble(t, func(t *testing.T) {
-					sim, ctlr, task := starting(t)
-					sim.started = func(c *simContainer) {
-						c.state.Health, c.state.StartedAt = test.health(), time.Now().UTC().Format(time.RFC3339Nano)
-					}
+					engine, ctlr, task := starting(t)
+					web := engine.Container(taskName)
 					test.check.Test = []string{"CMD", "check"}
-					sim.with(taskName, func(c *simContainer) { c.config.Healthcheck = &test.check })
+					var health *container.Health
+					web.AlterInspect(func(answer *container.InspectResponse) {
+						answer.Config.Healthcheck = &test.check
+						if answer.State.Running && health == nil {
+							health = test.health()
+						}
+						answer.State.Health = health
+					})
 					want := error(nil)
 					if fresh {
 						interrupted, cancel := context.WithTimeout(t.Context(), time.Second)
 						defer cancel()
 						require.Equal(t, context.DeadlineExceeded, ctlr.Start(interrupted))
-						ctlr, want = newSimController(t, sim, task), exec.ErrTaskStarted
+						ctlr, want = controllerOn(t, engine, task), exec.ErrTaskStarted
 					}
 					ctx, lines := logged(t)
 					ctx, cancel := context.WithTimeout(ctx, 20*time.Hour)
@@ -821,16 +736,15 @@ func TestStartDoesNotWaitForChecksThatHaveStopped(t *testing.T) {
 						return
 					}
 					assert.Equal(t, want, err)
-					warned := lines(logrus.WarnLevel)
-					require.Len(t, warned, 1)
-					assert.True(t, strings.HasPrefix(warned[0], forgotten) && strings.HasSuffix(warned[0], goesOn), warned[0])
+					assertForgotten(t, lines(logrus.WarnLevel))
 
 					// The task goes on, and nothing stops it or says the same again.
 					wait := asynchronously(func() error { return ctlr.Wait(ctx) })
 					time.Sleep(10 * time.Hour)
-					sim.exit(taskName, 0)
+					web.AlterInspect(nil)
+					web.Exit(0)
 					assert.NoError(t, wait())
-					assert.NotContains(t, sim.called(), "ContainerStop web.1.taskid")
+					assert.Zero(t, engine.Requests().Count(stopRequest))
 					assert.Len(t, lines(logrus.WarnLevel), 1)
 				})
 			}
@@ -838,176 +752,126 @@ func TestStartDoesNotWaitForChecksThatHaveStopped(t *testing.T) {
 	}
 }
 
+// freeze has the engine show the last checks for ever.
+func freeze(web *dockerexectest.Container) {
+	showing(web, web.Inspect().State.Health)
+	web.Emit(events.ActionRename) // the last check is seen
+	time.Sleep(time.Second)
+}
+
 // Checks that go on are waited for, however the clocks differ, however slowly they come,
-// and while nobody can see them.
+// and while nobody can see them. Those that have stopped are not, whatever the stream does.
 func TestStartWaitsForChecksThatGoOn(t *testing.T) {
 	t.Parallel()
-	begin := func(t *testing.T, skew time.Duration, check container.HealthConfig) (*simEngine, *controller, context.CancelFunc) {
-		sim, ctlr, _ := starting(t)
-		check.Test = []string{"CMD", "check"}
-		sim.with(taskName, func(c *simContainer) { c.config.Healthcheck = &check })
-		sim.started = func(c *simContainer) { c.state.Health = checkedAt(container.Starting, time.Now().Add(skew)) }
-		ctx, cancel := context.WithCancel(t.Context())
-		interval := check.Interval
-		if interval == 0 {
-			interval = 30 * time.Second
-		}
-		go checking(ctx, sim, interval+30*time.Second, skew)
-		return sim, ctlr, cancel
-	}
-	healthyAfter := func(sim *simEngine, after time.Duration) {
-		time.AfterFunc(after, func() {
-			sim.with(taskName, func(c *simContainer) {
-				c.state.Health = checkedAt(container.Healthy, time.Now())
-				sim.emit(c, events.ActionHealthStatusHealthy)
-			})
-		})
-	}
-	waits := func(t *testing.T, ctlr *controller, least time.Duration) {
-		ctx, lines := logged(t)
-		before := time.Now()
-		require.NoError(t, ctlr.Start(ctx))
-		assert.GreaterOrEqual(t, time.Since(before), least)
-		for _, line := range lines(logrus.WarnLevel) {
-			assert.NotContains(t, line, "health check")
-		}
-	}
-	for name, skew := range map[string]time.Duration{"one clock": 0, "engine behind": -24 * time.Hour, "engine ahead": 24 * time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			bubble(t, func(t *testing.T) {
-				sim, ctlr, cancel := begin(t, skew, container.HealthConfig{})
-				defer cancel()
-				healthyAfter(sim, 10*time.Hour)
-				waits(t, ctlr, 10*time.Hour)
-			})
-		})
-	}
-	t.Run("rare", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, cancel := begin(t, 0, container.HealthConfig{Interval: 2 * time.Hour})
-			defer cancel()
-			healthyAfter(sim, 10*time.Hour)
-			waits(t, ctlr, 10*time.Hour)
-		})
-	})
-	t.Run("paused", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, cancel := begin(t, 0, container.HealthConfig{})
-			defer cancel()
-			for after, status := range map[time.Duration]container.ContainerState{time.Minute: "paused", 5 * time.Hour: "running"} {
-				time.AfterFunc(after, func() {
-					sim.with(taskName, func(c *simContainer) { c.state.Status = status; sim.emit(c, events.ActionPause) })
-				})
-			}
-			healthyAfter(sim, 10*time.Hour)
-			waits(t, ctlr, 10*time.Hour)
-		})
-	})
+	const healthyAfter = 10 * time.Hour
 	// An engine that comes back needs an interval for its first check.
-	away := func(t *testing.T, sim *simEngine, stop func(), fault func(string) error) {
-		time.AfterFunc(10*time.Minute, func() {
-			stop()
-			sim.with(taskName, func(c *simContainer) { sim.emit(c, events.ActionRename) }) // the last check is seen
-			time.Sleep(time.Second)
-			sim.fails(fault)
-			sim.cutEvents()
+	unseen := func(begin func(*dockerexectest.Engine) (end func())) func(*dockerexectest.Engine, *dockerexectest.Container) {
+		return func(engine *dockerexectest.Engine, web *dockerexectest.Container) {
+			time.Sleep(10 * time.Minute)
+			freeze(web)
+			end := begin(engine)
 			time.Sleep(20 * time.Minute)
-			sim.fails(nil)
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(11*time.Hour, cancel)
-			go checking(ctx, sim, time.Minute, 0)
-		})
+			end()
+			time.Sleep(time.Minute)
+			web.AlterInspect(nil)
+		}
 	}
-	for name, fault := range map[string]func(string) error{
-		"engine away":                func(string) error { return engineapi.ErrorConnectionFailed("unix:///run/docker.sock") }, //nolint:staticcheck // as the client has it
-		"engine behind a sick proxy": func(string) error { return simError{"bad gateway", cerrdefs.ErrUnavailable} },
-		"inspects fail": func(call string) error {
-			if strings.HasPrefix(call, "ContainerInspect") {
-				return errAway
+	failing := func(request string, fault dockerexectest.Fault) func(*dockerexectest.Engine) func() {
+		return func(engine *dockerexectest.Engine) func() {
+			end := engine.FailAll(request, fault)
+			cutStreams(engine)
+			return end
+		}
+	}
+	skewed := func(skew time.Duration) func(*dockerexectest.Engine, *dockerexectest.Container) {
+		return func(_ *dockerexectest.Engine, web *dockerexectest.Container) {
+			web.AlterInspect(func(answer *container.InspectResponse) {
+				if answer.State.Health != nil {
+					for _, check := range answer.State.Health.Log {
+						check.Start, check.End = check.Start.Add(skew), check.End.Add(skew)
+					}
+				}
+			})
+		}
+	}
+	for name, test := range map[string]struct {
+		interval    time.Duration
+		happens     func(*dockerexectest.Engine, *dockerexectest.Container)
+		least, most time.Duration // most 0: it is healthy then, and nothing is said of checks
+	}{
+		"one clock":     {least: healthyAfter},
+		"engine behind": {happens: skewed(-24 * time.Hour), least: healthyAfter},
+		"engine ahead":  {happens: skewed(24 * time.Hour), least: healthyAfter},
+		"rare":          {interval: 2 * time.Hour, least: healthyAfter},
+		"paused": {happens: func(_ *dockerexectest.Engine, web *dockerexectest.Container) {
+			time.Sleep(time.Minute)
+			web.Pause()
+			time.Sleep(5 * time.Hour)
+			web.Unpause()
+		}, least: healthyAfter},
+		"engine away": {happens: unseen(func(engine *dockerexectest.Engine) func() {
+			engine.Down()
+			return engine.Up
+		}), least: healthyAfter},
+		"engine behind a sick proxy": {happens: unseen(failing("*", dockerexectest.Refuse(503, "bad gateway"))), least: healthyAfter},
+		"inspects fail":              {happens: unseen(failing(inspectRequest, dockerexectest.Drop())), least: healthyAfter},
+		"a fake without a log": {happens: func(_ *dockerexectest.Engine, web *dockerexectest.Container) {
+			web.AlterInspect(func(answer *container.InspectResponse) {
+				answer.State.Health, answer.State.StartedAt = &container.Health{Status: container.Starting}, ""
+			})
+			time.Sleep(healthyAfter)
+			web.AlterInspect(nil)
+		}, least: healthyAfter},
+		"engine away for good": {happens: func(engine *dockerexectest.Engine, web *dockerexectest.Container) {
+			time.Sleep(10 * time.Minute)
+			freeze(web)
+			engine.Down()
+			time.AfterFunc(time.Hour, engine.Up)
+		}, least: 72 * time.Minute, most: 76 * time.Minute},
+		"a stream that breaks each half minute": {happens: func(engine *dockerexectest.Engine, web *dockerexectest.Container) {
+			time.Sleep(time.Minute)
+			freeze(web)
+			for range 20 {
+				time.Sleep(30 * time.Second)
+				cutStreams(engine)
 			}
-			return nil
-		},
+		}, least: 3 * time.Minute, most: 7 * time.Minute},
+		"a stream that is refused": {happens: func(engine *dockerexectest.Engine, web *dockerexectest.Container) {
+			time.Sleep(10 * time.Minute)
+			freeze(web)
+			engine.FailAll(eventsRequest, dockerexectest.Refuse(403, "no"))
+			cutStreams(engine)
+		}, least: 12 * time.Minute, most: 14 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
-				away(t, sim, stop, fault)
-				healthyAfter(sim, 10*time.Hour)
-				waits(t, ctlr, 10*time.Hour)
+				began := time.Now()
+				engine, task := webEngine(t, obedient, dockerexectest.WithProbe(func(*dockerexectest.Process) int {
+					if time.Since(began) < healthyAfter {
+						return 1
+					}
+					return 0
+				})), plainTask()
+				spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}, Retries: 1e6, Interval: gogotypes.DurationProto(test.interval)}
+				ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+				if test.happens != nil {
+					go test.happens(engine, engine.Container(taskName))
+				}
+				ctx, lines := logged(t)
+				require.NoError(t, ctlr.Start(ctx))
+				assert.GreaterOrEqual(t, time.Since(began), test.least)
+				warned := strings.Join(lines(logrus.WarnLevel), "\n")
+				if test.most == 0 {
+					assert.NotContains(t, warned, "health check")
+				} else {
+					assert.LessOrEqual(t, time.Since(began), test.most)
+					assert.Contains(t, warned, forgotten)
+				}
+				time.Sleep(time.Hour) // until nothing happens any more
 			})
 		})
 	}
-	t.Run("engine away for good", func(t *testing.T) { // and what it then shows does not change
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
-			time.AfterFunc(10*time.Minute, func() {
-				stop()
-				sim.fails(func(string) error { return errAway })
-				sim.cutEvents()
-				time.AfterFunc(time.Hour, func() { sim.fails(nil) })
-			})
-			ctx, lines := logged(t)
-			ctx, cancel := context.WithTimeout(ctx, 10*time.Hour)
-			defer cancel()
-			before := time.Now()
-			require.NoError(t, ctlr.Start(ctx))
-			assert.GreaterOrEqual(t, time.Since(before), 70*time.Minute+2*time.Minute)
-			assert.LessOrEqual(t, time.Since(before), 70*time.Minute+6*time.Minute)
-			assert.Contains(t, strings.Join(lines(logrus.WarnLevel), "\n"), forgotten)
-		})
-	})
-	t.Run("a stream that breaks each half minute", func(t *testing.T) { // must not hide that they have stopped
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
-			stop()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
-			go func() {
-				for sleep(ctx, 30*time.Second) == nil {
-					sim.cutEvents()
-				}
-			}()
-			before := time.Now()
-			require.NoError(t, ctlr.Start(ctx))
-			assert.LessOrEqual(t, time.Since(before), 6*time.Minute)
-		})
-	})
-	t.Run("a stream that is refused", func(t *testing.T) { // nor does this: the engine answers inspects
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, stop := begin(t, 0, container.HealthConfig{})
-			time.AfterFunc(10*time.Minute, func() {
-				stop()
-				sim.fails(func(call string) error {
-					if call == "Events" {
-						return simError{"no", cerrdefs.ErrPermissionDenied}
-					}
-					return nil
-				})
-				sim.cutEvents()
-			})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Hour)
-			defer cancel()
-			before := time.Now()
-			require.NoError(t, ctlr.Start(ctx))
-			assert.GreaterOrEqual(t, time.Since(before), 12*time.Minute)
-			assert.LessOrEqual(t, time.Since(before), 14*time.Minute)
-		})
-	})
-	t.Run("a fake without a log", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim, ctlr, _ := starting(t)
-			healthyAfter(sim, 10*time.Hour)
-			waits(t, ctlr, 10*time.Hour)
-		})
-	})
 }
 
 // A task that runs is told about as well, and then goes on. A check that runs after all
@@ -1018,26 +882,22 @@ func TestWaitWarnsOfChecksThatHaveStopped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, task := runningTask(t, sim, plainTask())
-				retrying(sim, 3)
-				sim.with(taskName, func(c *simContainer) { c.state.Health = checkedAt(container.Healthy, time.Now()) })
+				engine, ctlr, task := checkedWeb(t, 3, func(int) bool { return false })
+				drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
+				web := engine.Container(taskName)
+				freeze(web)
 				if fresh {
-					ctlr = newSimController(t, sim, task)
+					ctlr = controllerOn(t, engine, task)
 				}
 				ctx, lines := logged(t)
 				wait := asynchronously(func() error { return ctlr.Wait(ctx) })
 				time.Sleep(10 * time.Hour)
-				warned := lines(logrus.WarnLevel)
-				require.Len(t, warned, 1)
-				assert.True(t, strings.HasPrefix(warned[0], forgotten) && strings.HasSuffix(warned[0], goesOn), warned[0])
-				assert.NotContains(t, sim.called(), "ContainerStop web.1.taskid")
+				assertForgotten(t, lines(logrus.WarnLevel))
+				assert.Zero(t, engine.Requests().Count(stopRequest))
 
-				sim.with(taskName, func(c *simContainer) { // somebody has paused the container, and let it go on
-					c.state.Health = probed(container.Unhealthy, 3)
-					sim.emit(c, events.ActionHealthStatusUnhealthy)
-				})
-				assert.EqualError(t, wait(), "task: non-zero exit (143): dockerexec: unhealthy container")
+				showing(web, probed(container.Unhealthy, 3)) // somebody has paused the container, and let it go on
+				web.Emit(events.ActionHealthStatusUnhealthy)
+				assert.EqualError(t, wait(), unhealthy143)
 				assert.Len(t, lines(logrus.WarnLevel), 1)
 			})
 		})
@@ -1079,10 +939,10 @@ func TestWhatBeginsTheTimeWithoutACheck(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*container.InspectResponse){
 		"a check": func(a *container.InspectResponse) {
-			a.State.Health = checkedAt(container.Starting, simBegin.Add(time.Second))
+			a.State.Health = checkedAt(container.Starting, bubbleBegan.Add(time.Second))
 		},
 		"the end of a long one": func(a *container.InspectResponse) {
-			a.State.Health.Log[4] = &container.HealthcheckResult{Start: simBegin, End: simBegin.Add(time.Hour)}
+			a.State.Health.Log[4] = &container.HealthcheckResult{Start: bubbleBegan, End: bubbleBegan.Add(time.Hour)}
 		},
 		"the first of a log": func(a *container.InspectResponse) { a.State.Health = probed(container.Starting, 1) },
 		"healthy":            func(a *container.InspectResponse) { a.State.Health.Status = container.Healthy },
@@ -1096,7 +956,7 @@ func TestWhatBeginsTheTimeWithoutACheck(t *testing.T) {
 			answer := inspected("c1", container.StateRunning, ofThisTask)
 			answer.Config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "check"}}
 			answer.State.StartedAt = "2000-01-01T00:00:00Z"
-			answer.State.Health = checkedAt(container.Starting, simBegin)
+			answer.State.Health = checkedAt(container.Starting, bubbleBegan)
 			return answer
 		}
 		var checks checkRecord

@@ -3,7 +3,9 @@ package dockerexec
 import (
 	"context"
 	"fmt"
-	"io"
+	"net"
+	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -12,95 +14,86 @@ import (
 	"testing"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
-	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
+
+var (
+	endUnseen    = dockerexectest.Refuse(500, noExitEvent)
+	finalFault   = dockerexectest.Refuse(500, "something is wrong")
+	guardRefuses = dockerexectest.Refuse(403, "authorization denied by plugin guard: no")
+)
+
+const stopsAndKills = "POST /containers/*/*"
 
 // The agent asks no second time for the stop of a task that has ended, so a task
 // does not end while its container runs.
 func TestAStopThatFailsIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, task := runningTask(t, sim, plainTask())
-		sim.fails(failing("ContainerStop", errNoExitEvent))
+		engine := webEngine(t, obedient)
+		ctlr, task, web := runningWeb(t, engine)
+		engine.FailNext(stopRequest, endUnseen)
 		task.DesiredState = api.TaskStateShutdown
 		status, err := exec.Do(t.Context(), task, ctlr)
 		assert.Equal(t, exec.ErrTaskRetry, err)
 		assert.Equal(t, api.TaskStateRunning, status.State)
 		assert.Equal(t, "stop container web.1.taskid: Error response from daemon: cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event", status.Err)
 
-		sim.fails(nil)
 		task.Status = *status
 		status, err = exec.Do(t.Context(), task, ctlr)
 		require.NoError(t, err)
 		assert.Equal(t, api.TaskStateShutdown, status.State)
-		sim.with(taskName, func(c *simContainer) { assert.Equal(t, container.StateExited, c.state.Status) })
+		assert.Equal(t, container.StateExited, web.Inspect().State.Status)
+		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
 	})
 }
 
 func TestAStopThatFailsLooksAtTheContainer(t *testing.T) {
 	t.Parallel()
-	ended := func(status string) func(*simEngine) {
-		return func(sim *simEngine) {
-			sim.with(taskName, func(c *simContainer) { c.state = container.State{Status: status} })
-		}
-	}
-	gone := func(sim *simEngine) {
-		sim.mu.Lock()
-		defer sim.mu.Unlock()
-		delete(sim.containers, taskName)
-	}
 	for _, test := range []struct {
 		name      string
-		err       error
-		happens   func(*simEngine)
+		fault     dockerexectest.Fault
+		happens   func(*dockerexectest.Engine, *dockerexectest.Container)
 		want      string // empty: done
 		temporary bool
 	}{
-		{"it has exited", errNoExitEvent, ended(container.StateExited), "", false},
-		{"it is dead", errNoExitEvent, ended(container.StateDead), "", false},
-		{"it is gone", errNoExitEvent, gone, "", false},
-		{"it has never run", errNoExitEvent, ended(container.StateCreated), "", false},
-		{"it runs", errNoExitEvent, nil, "did not receive an exit event", true},
-		{"it runs, says a fake", assert.AnError, nil, "assert.AnError", true},
-		{"it cannot be looked at", errNoExitEvent, func(sim *simEngine) {
-			sim.fails(func(call string) error {
-				if strings.HasPrefix(call, "ContainerInspect") {
-					return errFinal
-				}
-				return errNoExitEvent
+		{"it has exited", endUnseen, func(_ *dockerexectest.Engine, web *dockerexectest.Container) { web.Exit(0) }, "", false},
+		{"it is dead", endUnseen, func(_ *dockerexectest.Engine, web *dockerexectest.Container) { web.SetDead() }, "", false},
+		{"it is gone", endUnseen, func(_ *dockerexectest.Engine, web *dockerexectest.Container) { web.RemoveByHand() }, "", false},
+		{"it has never run", endUnseen, func(_ *dockerexectest.Engine, web *dockerexectest.Container) {
+			web.AlterInspect(func(answer *container.InspectResponse) {
+				answer.State = &container.State{Status: container.StateCreated}
 			})
+		}, "", false},
+		{"it runs", endUnseen, nil, "did not receive an exit event", true},
+		{"it cannot be looked at", endUnseen, func(engine *dockerexectest.Engine, _ *dockerexectest.Container) {
+			engine.FailAll(inspectRequest, finalFault)
 		}, "did not receive an exit event", true},
-		{"the engine goes away", errNoExitEvent, func(sim *simEngine) {
-			sim.fails(func(call string) error {
-				if strings.HasPrefix(call, "ContainerInspect") {
-					return errAway
-				}
-				return errNoExitEvent
-			})
+		{"the engine goes away", endUnseen, func(engine *dockerexectest.Engine, _ *dockerexectest.Container) {
+			engine.FailAll(inspectRequest, dockerexectest.Drop())
 		}, "did not receive an exit event", true},
-		{"refused", errRefused, nil, "authorization denied by plugin guard", false},
+		{"refused", guardRefuses, nil, "authorization denied by plugin guard", false},
 	} {
 		for _, way := range []struct {
-			name, call string
-			stop       func(*controller, context.Context) error
-		}{{"Shutdown", "ContainerStop", (*controller).Shutdown}, {"Terminate", "ContainerKill", (*controller).Terminate}} {
+			name, request string
+			stop          func(*controller, context.Context) error
+		}{{"Shutdown", stopRequest, (*controller).Shutdown}, {"Terminate", killRequest, (*controller).Terminate}} {
 			t.Run(way.name+" "+test.name, func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					sim := newSimEngine(t)
-					ctlr, _ := runningTask(t, sim, plainTask())
-					sim.fails(failing(way.call, test.err))
+					engine := webEngine(t, obedient)
+					ctlr, _, web := runningWeb(t, engine)
+					engine.FailAll(way.request, test.fault)
 					if test.happens != nil {
-						test.happens(sim)
+						test.happens(engine, web)
 					}
 					err := way.stop(ctlr, t.Context())
 					if test.want == "" {
@@ -116,24 +109,44 @@ func TestAStopThatFailsLooksAtTheContainer(t *testing.T) {
 	}
 }
 
+// A fake's errors have no class.
+func TestAFakesStopThatFails(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	running(client, container.StateRunning)
+	client.containerKill = func(context.Context, string, string) error { return assert.AnError }
+	client.containerStop = func(context.Context, string, container.StopOptions) error { return nil }
+	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return assert.AnError }
+	ctlr := newController(newTestAdapter(t, client, plainTask()), api.TaskStateNew)
+	err := ctlr.Terminate(t.Context())
+	require.ErrorIs(t, err, assert.AnError)
+	_, outermost := err.(interface{ Temporary() bool })
+	assert.True(t, outermost)
+	require.EqualError(t, ctlr.Remove(t.Context()), "remove container web.1.taskid: assert.AnError general error for testing")
+}
+
 // A task with a name of its own is looked at before it is stopped.
 func TestTheStopOfANamedTaskThatCannotBeLookedAt(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		err       error
+		fault     dockerexectest.Fault
+		want      string
 		temporary bool
-	}{"a fault": {errFinal, true}, "a refusal": {errRefused, false}} {
+	}{
+		"a fault":   {finalFault, "inspect container web: Error response from daemon: something is wrong", true},
+		"a refusal": {guardRefuses, "inspect container web: Error response from daemon: authorization denied by plugin guard: no", false},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				task := plainTask()
+				engine, task := webEngine(t, obedient), plainTask()
 				task.Annotations.Name = "web"
-				ctlr, _ := runningTask(t, sim, task)
-				sim.fails(failing("ContainerInspect", test.err))
+				ctlr, _ := reached(t, engine, task, api.TaskStateRunning)
+				engine.FailAll(inspectRequest, test.fault)
 				err := ctlr.Shutdown(t.Context())
-				require.ErrorIs(t, err, test.err)
+				require.EqualError(t, err, test.want)
 				assert.Equal(t, test.temporary, exec.IsTemporary(err))
+				assert.Zero(t, engine.Requests().Count(stopRequest))
 			})
 		})
 	}
@@ -143,11 +156,14 @@ func TestTheStopOfANamedTaskThatCannotBeLookedAt(t *testing.T) {
 func TestAnAdaptersStopThatFailsIsFinal(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		sim.fails(func(string) error { return errFinal })
-		assert.False(t, exec.IsTemporary(ctlr.adapter.Shutdown(t.Context())))
-		assert.False(t, exec.IsTemporary(ctlr.adapter.Terminate(t.Context())))
+		engine := webEngine(t, obedient)
+		ctlr, _, _ := runningWeb(t, engine)
+		engine.FailAll("*", finalFault)
+		for _, stop := range []func(context.Context) error{ctlr.adapter.Shutdown, ctlr.adapter.Terminate} {
+			err := stop(t.Context())
+			require.ErrorContains(t, err, "something is wrong")
+			assert.False(t, exec.IsTemporary(err))
+		}
 	})
 }
 
@@ -155,31 +171,27 @@ func TestAnAdaptersStopThatFailsIsFinal(t *testing.T) {
 func TestTheStopOfAnUnhealthyContainerIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
-		sim.fails(func(call string) error {
-			if strings.HasPrefix(call, "ContainerStop") || strings.HasPrefix(call, "ContainerKill") {
-				return errNoExitEvent
-			}
-			return nil
-		})
-		sim.health(taskName, container.Unhealthy)
+		mends := engine.FailAll(stopsAndKills, endUnseen)
+		engine.ForgetRequests()
+		web.SetHealth("unhealthy")
 		time.Sleep(time.Minute)
-		assert.Equal(t, 1, strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop"))
-		tries := strings.Count(strings.Join(sim.called(), "\n"), "ContainerKill")
+		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+		tries := engine.Requests().Count(killRequest)
 		assert.Greater(t, tries, 5)
 		assert.Less(t, tries, 60)
-		sim.forgetCalls()
+		engine.ForgetRequests()
 		time.Sleep(time.Hour)
-		assert.Zero(t, strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop"))
-		tries = strings.Count(strings.Join(sim.called(), "\n"), "ContainerKill")
+		assert.Zero(t, engine.Requests().Count(stopRequest))
+		tries = engine.Requests().Count(killRequest)
 		assert.Greater(t, tries, 80)
 		assert.Less(t, tries, 180)
-		sim.with(taskName, func(c *simContainer) { assert.True(t, c.state.Running) })
-		sim.fails(nil)
+		assert.True(t, web.Inspect().State.Running)
+		mends()
 		require.ErrorIs(t, wait(), ErrContainerUnhealthy)
-		sim.with(taskName, func(c *simContainer) { assert.Equal(t, container.StateExited, c.state.Status) })
+		assert.Equal(t, container.StateExited, web.Inspect().State.Status)
 	})
 }
 
@@ -187,40 +199,41 @@ func TestTheStopOfAnUnhealthyContainerIsTriedAgain(t *testing.T) {
 func TestAnUnhealthyContainerThatHasEndedIsNotStoppedAgain(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
-		var tries []string
-		sim.fails(func(call string) error {
-			if !strings.HasPrefix(call, "ContainerStop") && !strings.HasPrefix(call, "ContainerKill") {
-				return nil
+		engine := webEngine(t, obedient)
+		_, _, web := runningWeb(t, engine)
+		engine.FailAll(stopsAndKills, endUnseen)
+		engine.ForgetRequests()
+		client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/kill") && engine.Requests().Count(killRequest) == 1 {
+				web.Exit(137) // and the second kill fails all the same
 			}
-			if tries = append(tries, call); len(tries) == 3 {
-				sim.exit(taskName, 137)
-			}
-			return errNoExitEvent
+			return next.RoundTrip(r)
 		})
-		sim.health(taskName, container.Unhealthy)
-		require.ErrorIs(t, wait(), ErrContainerUnhealthy)
-		assert.Equal(t, []string{"ContainerStop web.1.taskid", "ContainerKill web.1.taskid", "ContainerKill web.1.taskid"}, tries)
+		ctlr := newController(adapterOf(t, NewEngine(client), plainTask()), api.TaskStateRunning)
+		web.SetHealth("unhealthy")
+		require.ErrorIs(t, ctlr.Wait(t.Context()), ErrContainerUnhealthy)
+		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+		assert.Equal(t, 2, engine.Requests().Count(killRequest))
 	})
 }
 
 // The agent calls Remove while Prepare runs, and then forgets the task.
-// The points are before, within and after each call, on both of its ways.
+// The points are in both halves of each of the five requests, and after them.
 func TestRemoveWithinPrepareLeavesNothing(t *testing.T) {
 	t.Parallel()
-	for point := range 22 {
+	for point := range 23 {
 		t.Run(fmt.Sprint("point ", point), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				sim.latency, sim.slow = time.Second, 5*time.Second // 30 s in all
-				ctlr := newSimController(t, sim, networkedTask())
+				engine := webEngine(t, obedient)
+				ctlr := controllerOn(t, engine, networkedTask())
+				_, err := ctlr.adapter.engine.api.get(t.Context(), time.Minute) // so that no request but those is made
+				require.NoError(t, err)
+				engine.FailAll("*", dockerexectest.Slow(2*time.Second))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				prepare := asynchronously(func() error { return ctlr.Prepare(ctx) })
-				time.Sleep(time.Duration(point) * 1500 * time.Millisecond)
+				time.Sleep(time.Duration(point) * 500 * time.Millisecond)
 				if point%2 == 1 { // the agent ends the operation as well, at about the same time
 					time.AfterFunc(time.Millisecond, cancel)
 				}
@@ -229,21 +242,21 @@ func TestRemoveWithinPrepareLeavesNothing(t *testing.T) {
 				case 0: // at the very beginning: either way
 					assert.Contains(t, []error{exec.ErrControllerClosed, context.Canceled}, err)
 				case 20: // at the very end: either way
-				case 21:
+				case 21, 22:
 					require.NoError(t, err)
 				default:
 					assert.Equal(t, context.Canceled, err)
 				}
-				assert.Empty(t, sim.left())
-				sim.forgetCalls()
+				assert.Empty(t, leftOn(engine))
+				engine.ForgetRequests()
 
 				assert.Equal(t, exec.ErrControllerClosed, ctlr.Prepare(t.Context()))
 				assert.Equal(t, exec.ErrControllerClosed, ctlr.Start(t.Context()))
 				assert.Equal(t, exec.ErrControllerClosed, ctlr.Wait(t.Context()))
 				require.NoError(t, ctlr.Close())
 				time.Sleep(time.Hour)
-				assert.Empty(t, sim.left())
-				assert.Empty(t, sim.called())
+				assert.Empty(t, leftOn(engine))
+				assert.Empty(t, engine.Requests())
 			})
 		})
 	}
@@ -254,27 +267,30 @@ func TestRemoveWithinPrepareLeavesNothing(t *testing.T) {
 func TestRemoveThatEndsWithinAStepLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name string
-		call string
-	}{{"in the first network", "NetworkCreate backend"}, {"in the second network", "NetworkCreate frontend"}, {"in the create", "ContainerCreate web.1.taskid"}, {"in the start", "ContainerStart web.1.taskid"}} {
+		name, request string
+		passes        int // so many such requests before
+	}{
+		{"in the first network", "POST /networks/create", 0}, {"in the second network", "POST /networks/create", 1},
+		{"in the create", createRequest, 0}, {"in the start", startRequest, 0},
+	} {
 		for _, away := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, engine away after it: %t", test.name, away), func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					sim := newSimEngine(t)
-					ctlr := newSimController(t, sim, networkedTask())
+					engine := webEngine(t, obedient)
+					ctlr := controllerOn(t, engine, networkedTask())
 					reached := make(chan struct{})
-					sim.fails(func(call string) error {
-						if call == test.call {
-							close(reached)
-							time.Sleep(time.Minute)
-							if away {
-								sim.fails(func(string) error { return errAway })
-								time.AfterFunc(time.Minute, func() { sim.fails(nil) })
-							}
+					for range test.passes {
+						engine.FailNext(test.request, dockerexectest.Fault{})
+					}
+					engine.FailNext(test.request, dockerexectest.Call(func() {
+						close(reached)
+						time.Sleep(time.Minute)
+						if away {
+							engine.Down()
+							time.AfterFunc(time.Minute, engine.Up)
 						}
-						return nil
-					})
+					}))
 					end := asynchronously(func() error {
 						if err := ctlr.Prepare(t.Context()); err != nil {
 							return err
@@ -288,7 +304,7 @@ func TestRemoveThatEndsWithinAStepLeavesNothing(t *testing.T) {
 					assert.Equal(t, context.Canceled, end())
 					require.NoError(t, ctlr.Close())
 					time.Sleep(10 * time.Minute)
-					assert.Empty(t, sim.left())
+					assert.Empty(t, leftOn(engine))
 				})
 			})
 		}
@@ -300,8 +316,7 @@ func TestRemoveThatEndsWithinAStepLeavesNothing(t *testing.T) {
 func TestATaskIsNotFailedByItsRemoval(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, task := runningTask(t, sim, plainTask())
+		ctlr, task, _ := runningWeb(t, webEngine(t, obedient))
 		removed := asynchronously(func() error {
 			time.Sleep(time.Minute)
 			return ctlr.Remove(t.Context())
@@ -319,10 +334,9 @@ func TestATaskIsNotFailedByItsRemoval(t *testing.T) {
 func TestRemoveEndsStartAndWait(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		task := networkedTask()
-		spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}}
-		ctlr := newSimController(t, sim, task)
+		engine, task := webEngine(t, obedient), networkedTask()
+		spec(task).Healthcheck = rareCheck()
+		ctlr := controllerOn(t, engine, task)
 		require.NoError(t, ctlr.Prepare(t.Context()))
 		start := asynchronously(func() error { return ctlr.Start(t.Context()) })
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
@@ -330,31 +344,35 @@ func TestRemoveEndsStartAndWait(t *testing.T) {
 		require.NoError(t, ctlr.Remove(t.Context()))
 		assert.Equal(t, context.Canceled, start())
 		assert.Equal(t, context.Canceled, wait())
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
 // Networks go after the container, and whatever becomes of the stop.
 func TestRemoveInOrder(t *testing.T) {
 	t.Parallel()
-	for name, stop := range map[string]error{"stopped": nil, "not stopped": errFinal} {
+	for name, stop := range map[string]dockerexectest.Fault{"stopped": {}, "not stopped": finalFault} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, networkedTask())
-				sim.forgetCalls()
-				sim.fails(func(call string) error {
-					if strings.HasPrefix(call, "ContainerStop") {
-						return stop
-					}
-					return nil
-				})
+				engine := webEngine(t, obedient)
+				ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
+				var networks []string
+				for _, name := range []string{"backend", "frontend"} {
+					found, err := engine.Client().NetworkInspect(t.Context(), name, network.InspectOptions{})
+					require.NoError(t, err)
+					networks = append(networks, "GET /containers/json", "DELETE /networks/"+found.ID) // none uses it
+				}
+				web := "/containers/" + engine.Container(taskName).ID()
+				engine.ForgetRequests()
+				engine.FailNext(stopRequest, stop)
 				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Equal(t, []string{
-					"ContainerStop web.1.taskid", "ContainerRemove web.1.taskid", "NetworkRemove network-00000001", "NetworkRemove network-00000002",
-				}, sim.called())
-				assert.Empty(t, sim.left())
+				var requests []string
+				for _, r := range engine.Requests() {
+					requests = append(requests, r.String())
+				}
+				assert.Equal(t, append([]string{"POST " + web + "/stop", "DELETE " + web}, networks...), requests)
+				assert.Empty(t, leftOn(engine))
 			})
 		})
 	}
@@ -365,8 +383,8 @@ func TestRemoveInOrder(t *testing.T) {
 // the two meet. They take all the processor they get, so no test runs beside this one.
 func TestRemoveStopsWhatHasJustStarted(t *testing.T) {
 	for range 100 {
-		sim := newSimEngine(t)
-		ctlr := newSimController(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
 		require.NoError(t, ctlr.Prepare(t.Context()))
 		ctx, cancel := context.WithCancel(t.Context())
 		var others sync.WaitGroup
@@ -377,14 +395,15 @@ func TestRemoveStopsWhatHasJustStarted(t *testing.T) {
 				}
 			})
 		}
-		sim.forgetCalls()
+		engine.ForgetRequests()
 		require.NoError(t, ctlr.Start(t.Context()))
 		require.NoError(t, ctlr.Remove(t.Context()))
 		cancel()
 		others.Wait()
 		require.Equal(t, []string{
-			"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid", "ContainerStop web.1.taskid", "ContainerRemove web.1.taskid",
-		}, sim.called())
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start", "POST /containers/ID/stop", "DELETE /containers/ID",
+		}, asked(engine))
+		engine.Close()
 	}
 }
 
@@ -392,65 +411,53 @@ func TestRemoveStopsWhatHasJustStarted(t *testing.T) {
 func TestRemoveOutlastsAnEngineThatIsAway(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, networkedTask())
-		sim.forgetCalls()
-		sim.fails(func(string) error { return errAway })
+		engine := webEngine(t, obedient)
+		ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
+		engine.ForgetRequests()
 		before := time.Now()
-		time.AfterFunc(time.Minute, func() { sim.fails(nil) })
+		time.AfterFunc(time.Minute, engine.FailAll("*", dockerexectest.Drop()))
 		require.NoError(t, ctlr.Remove(t.Context()))
 		assert.Less(t, time.Since(before), time.Minute+6*time.Second)
-		assert.Less(t, len(sim.called()), 60) // no hot loop
-		assert.Empty(t, sim.left())
+		assert.Less(t, len(engine.Requests()), 80) // no hot loop
+		assert.Empty(t, leftOn(engine))
 	})
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, networkedTask())
-		sim.fails(func(string) error { return errAway })
+		engine := webEngine(t, obedient)
+		ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
+		engine.Down()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		assert.Equal(t, context.DeadlineExceeded, ctlr.Remove(ctx))
-		sim.fails(nil)
+		engine.Up()
 		require.NoError(t, ctlr.Remove(t.Context())) // what is left is done when it is called again
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
 // A fault between two of Remove's calls loses none of the later ones.
 func TestRemoveGoesOnAfterAFault(t *testing.T) {
 	t.Parallel()
-	for _, faulty := range []string{"ContainerStop", "ContainerRemove", "NetworkRemove"} {
-		t.Run(faulty, func(t *testing.T) {
+	for _, request := range []string{stopRequest, removeRequest, "DELETE /networks/*"} {
+		t.Run(request, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, networkedTask())
-				var once sync.Once
-				sim.fails(func(call string) (err error) {
-					if strings.HasPrefix(call, faulty) {
-						once.Do(func() { err = errAway })
-					}
-					return err
-				})
+				engine := webEngine(t, obedient)
+				ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
+				engine.FailNext(request, dockerexectest.Drop())
 				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Empty(t, sim.left())
+				assert.Empty(t, leftOn(engine))
 			})
 		})
 	}
 	t.Run("final", func(t *testing.T) {
 		t.Parallel()
 		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, _ := runningTask(t, sim, networkedTask())
+			engine := webEngine(t, obedient)
+			ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
 			require.NoError(t, ctlr.Shutdown(t.Context()))
-			sim.fails(func(call string) error {
-				if strings.HasPrefix(call, "ContainerRemove") {
-					return errRefused
-				}
-				return nil
-			})
+			engine.FailNext(removeRequest, guardRefuses)
 			require.EqualError(t, ctlr.Remove(t.Context()), "remove container web.1.taskid: Error response from daemon: authorization denied by plugin guard: no")
-			assert.Equal(t, []string{"container web.1.taskid"}, sim.left())
+			assert.Equal(t, []string{"container web.1.taskid"}, leftOn(engine))
 		})
 	})
 }
@@ -458,33 +465,29 @@ func TestRemoveGoesOnAfterAFault(t *testing.T) {
 func TestRemoveBesideAnotherRemoval(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, networkedTask())
-		sim.fails(func(call string) error {
-			if !strings.HasPrefix(call, "ContainerRemove") {
-				return nil
-			}
-			time.AfterFunc(time.Minute, func() {
-				sim.mu.Lock()
-				defer sim.mu.Unlock()
-				delete(sim.containers, taskName)
-			})
-			return conflict("removal of container web.1.taskid is already in progress")
+		engine := webEngine(t, obedient)
+		ctlr, _ := reached(t, engine, networkedTask(), api.TaskStateRunning)
+		engine.FailNext(removeRequest, dockerexectest.Slow(time.Minute))
+		other := asynchronously(func() error {
+			return engine.Client().ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true})
 		})
+		time.Sleep(time.Second)
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
+		require.NoError(t, other())
 	})
 }
 
 func TestRemoveOfATaskThatWasNeverPrepared(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		sim.networks["backend"] = network.Inspect{ID: "theirs", Name: "backend"}
-		ctlr := newSimController(t, sim, networkedTask())
-		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Equal(t, []string{"network backend"}, sim.left())
-		assert.Equal(t, []string{"ContainerInspect web.1.taskid", "NetworkInspect backend", "NetworkInspect frontend"}, sim.called())
+		engine := webEngine(t, obedient)
+		_, err := engine.Client().NetworkCreate(t.Context(), "backend", network.CreateOptions{})
+		require.NoError(t, err)
+		engine.ForgetRequests()
+		require.NoError(t, controllerOn(t, engine, networkedTask()).Remove(t.Context()))
+		assert.Equal(t, []string{"network backend"}, leftOn(engine))
+		assert.Equal(t, []string{"GET /containers/web.1.taskid/json", "GET /containers/json", "GET /networks/backend", "GET /networks/frontend"}, asked(engine))
 	})
 }
 
@@ -498,46 +501,38 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 		labels map[string]string
 		want   string // what Start and Wait say
 	}{
-		{"a user's container", "web", nil, "container web (user) belongs to no task"},
-		{"another task's container", "web", map[string]string{LabelTaskID: "other"}, "container web (user) belongs to task other"},
-		{"another task's under the task's own name", "", map[string]string{LabelTaskID: "other"}, "container web.1.taskid (user) belongs to task other"},
+		{"a user's container", "web", nil, "container web (%s) belongs to no task"},
+		{"another task's container", "web", map[string]string{LabelTaskID: "other"}, "container web (%s) belongs to task other"},
+		{"another task's under the task's own name", "", map[string]string{LabelTaskID: "other"}, "container web.1.taskid (%s) belongs to task other"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				ctx := t.Context()
-				sim := newSimEngine(t)
-				task := plainTask()
+				ctx, engine, task, name := t.Context(), webEngine(t, obedient), plainTask(), taskName
 				task.Annotations.Name = test.named
-				name := taskName
 				if test.named != "" {
 					name = test.named
 				}
-				sim.containers[name] = &simContainer{id: "user", name: name, config: container.Config{Labels: test.labels},
-					state: container.State{Status: container.StateCreated}}
+				stranger := engine.AddContainer(name, test.labels)
+				want := fmt.Sprintf(test.want, stranger.ID()[:12])
 
-				require.NoError(t, newSimController(t, sim, task).Remove(ctx))
-				fresh := newSimController(t, sim, taskAt(task, api.TaskStateStarting))
-				require.EqualError(t, fresh.Start(ctx), test.want)
-				require.EqualError(t, fresh.Wait(ctx), test.want)
-				for _, ctlr := range []*controller{fresh, newSimController(t, sim, taskAt(task, api.TaskStateAccepted))} {
+				require.NoError(t, controllerOn(t, engine, task).Remove(ctx))
+				fresh := controllerOn(t, engine, taskAt(task, api.TaskStateStarting))
+				require.EqualError(t, fresh.Start(ctx), want)
+				require.EqualError(t, fresh.Wait(ctx), want)
+				for _, ctlr := range []*controller{fresh, controllerOn(t, engine, taskAt(task, api.TaskStateAccepted))} {
 					require.ErrorContains(t, ctlr.Prepare(ctx), "has its name")
 					status, err := ctlr.ContainerStatus(ctx)
 					require.NoError(t, err)
 					assert.Nil(t, status)
-					if test.named != "" {
-						sim.with(name, func(c *simContainer) { c.state = container.State{Status: container.StateRunning, Running: true} })
-						require.NoError(t, ctlr.Shutdown(ctx))
-						require.NoError(t, ctlr.Terminate(ctx))
-						sim.with(name, func(c *simContainer) { assert.True(t, c.state.Running) })
-					}
+					require.NoError(t, ctlr.Shutdown(ctx))
+					require.NoError(t, ctlr.Terminate(ctx))
 					require.NoError(t, ctlr.Remove(ctx))
-					assert.Equal(t, []string{"container " + name}, sim.left())
 				}
-				for _, call := range sim.called() {
-					assert.NotContains(t, call, "ContainerRemove")
-					assert.NotContains(t, call, "ContainerStart")
-				}
+				assert.Equal(t, []string{"container " + name}, leftOn(engine))
+				assert.True(t, stranger.Inspect().State.Running)
+				assert.Zero(t, engine.Requests().Count("DELETE /containers/*"))
+				assert.Zero(t, engine.Requests().Count("POST /containers/*/*"))
 			})
 		})
 	}
@@ -548,15 +543,15 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 func TestANamedTaskDoesNotRemoveItsSuccessor(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		task := plainTask()
+		engine, task := webEngine(t, obedient), plainTask()
 		task.Annotations.Name = "web"
-		ctlr, _ := runningTask(t, sim, task)
-		sim.with("web", func(c *simContainer) { c.id, c.config.Labels = "user", nil })
+		ctlr, _ := reached(t, engine, task, api.TaskStateRunning)
+		engine.Container("web").RemoveByHand()
+		successor := engine.AddContainer("web", nil)
 		require.NoError(t, ctlr.Shutdown(t.Context()))
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Equal(t, []string{"container web"}, sim.left())
-		sim.with("web", func(c *simContainer) { assert.True(t, c.state.Running) })
+		assert.Equal(t, []string{"container web"}, leftOn(engine))
+		assert.True(t, successor.Inspect().State.Running)
 	})
 }
 
@@ -566,9 +561,9 @@ func TestAllMethodsAtOnce(t *testing.T) {
 	t.Parallel()
 	for round := range 30 {
 		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			sim.latency = time.Duration(round%7) * 100 * time.Microsecond
-			ctlr := newSimController(t, sim, networkedTask())
+			engine := webEngine(t, obedient)
+			engine.FailAll("*", dockerexectest.Slow(time.Duration(round%7)*200*time.Microsecond))
+			ctlr := controllerOn(t, engine, networkedTask())
 			var all []func() error
 			for _, method := range methods {
 				for range 3 {
@@ -589,7 +584,7 @@ func TestAllMethodsAtOnce(t *testing.T) {
 			for _, err := range all {
 				require.NoError(t, err())
 			}
-			assert.Empty(t, sim.left())
+			assert.Empty(t, leftOn(engine))
 		})
 	}
 }
@@ -599,39 +594,38 @@ func TestAllMethodsAtOnce(t *testing.T) {
 func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		fault       simError
+		status      int
+		text        string
+		lasts       time.Duration
 		longest     time.Duration // the pause between two tries
-		least, most int           // tries in an hour
+		least, most int           // tries meanwhile
 	}{
-		{simError{`cannot remove container "web": unable to remove filesystem: device or resource busy`, cerrdefs.ErrInternal}, time.Minute, 80, 180},
-		{simError{"something is in the way", cerrdefs.ErrConflict}, time.Minute, 80, 180},
-		{simError{"overloaded", cerrdefs.ErrUnavailable}, 5 * time.Second, 700, 3000},
+		{500, `cannot remove container "web": unable to remove filesystem: device or resource busy`, time.Hour, time.Minute, 80, 180},
+		{409, "something is in the way", time.Hour, time.Minute, 80, 180},
+		{503, "overloaded", 5 * time.Minute, 5 * time.Second, 55, 250},
 	} {
-		fault := test.fault
-		for _, faulty := range []string{"ContainerInspect", "ContainerRemove", "NetworkInspect", "NetworkRemove"} {
-			t.Run(faulty+" "+fault.class.Error(), func(t *testing.T) {
+		for _, request := range []string{inspectRequest, removeRequest, "GET /networks/*", "DELETE /networks/*"} {
+			t.Run(fmt.Sprint(request, " ", test.status), func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					sim := newSimEngine(t)
-					_, task := runningTask(t, sim, networkedTask())
-					anew := newSimController(t, sim, task)
-					sim.fails(failing(faulty, fault))
-					sim.forgetCalls()
-					time.AfterFunc(time.Hour, func() { sim.fails(nil) })
+					engine := webEngine(t, obedient)
+					_, task := reached(t, engine, networkedTask(), api.TaskStateRunning)
+					anew := controllerOn(t, engine, task)
+					engine.ForgetRequests()
+					time.AfterFunc(test.lasts, engine.FailAll(request, dockerexectest.Refuse(test.status, test.text)))
 					began := time.Now()
 					ctx, lines := logged(t)
 					require.NoError(t, anew.Remove(ctx))
-					assert.Less(t, time.Since(began), time.Hour+test.longest+time.Second)
-					assert.Greater(t, time.Since(began), time.Hour-time.Nanosecond)
-					tries := strings.Count(strings.Join(sim.called(), "\n"), faulty)
+					assert.Less(t, time.Since(began), test.lasts+test.longest+time.Second)
+					assert.Greater(t, time.Since(began), test.lasts-time.Nanosecond)
+					tries := engine.Requests().Count(request)
 					assert.Greater(t, tries, test.least)
 					assert.Less(t, tries, test.most)
-					// What was stopped is not stopped again.
-					assert.LessOrEqual(t, strings.Count(strings.Join(sim.called(), "\n"), "ContainerStop"), 1)
-					if faulty == "ContainerRemove" { // the networks wait for it
-						assert.Equal(t, 2, strings.Count(strings.Join(sim.called(), "\n"), "NetworkInspect"))
+					assert.Equal(t, 1, engine.Requests().Count(stopRequest)) // what was stopped is not stopped again
+					if request == removeRequest {                            // the networks wait for it
+						assert.Equal(t, 2, engine.Requests().Count("GET /networks/*"))
 					}
-					assert.Empty(t, sim.left())
+					assert.Empty(t, leftOn(engine))
 					assert.Equal(t, []string{"stop or removal failed, trying again"}, lines(logrus.WarnLevel))
 				})
 			})
@@ -641,38 +635,32 @@ func TestRemoveOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 
 func TestRemoveEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	t.Run("with its context", func(t *testing.T) {
-		t.Parallel()
-		bubble(t, func(t *testing.T) {
-			sim := newSimEngine(t)
-			ctlr, _ := runningTask(t, sim, plainTask())
-			sim.fails(failing("ContainerRemove", errFinal))
-			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-			defer cancel()
-			began := time.Now()
-			assert.Equal(t, context.DeadlineExceeded, ctlr.Remove(ctx))
-			assert.Equal(t, time.Hour, time.Since(began))
-		})
-	})
 	for name, test := range map[string]struct {
-		err  error
-		want string
+		status int
+		text   string
+		limit  time.Duration // 0: none
+		want   string
 	}{
-		"400":                       {simError{"bad parameter", cerrdefs.ErrInvalidArgument}, "Error response from daemon: bad parameter"},
-		"401":                       {simError{"who are you", cerrdefs.ErrUnauthenticated}, "Error response from daemon: who are you"},
-		"403":                       {errRefused, "Error response from daemon: authorization denied by plugin guard: no"},
-		"501":                       {simError{"not here", cerrdefs.ErrNotImplemented}, "Error response from daemon: not here"},
-		"a fake's, without a class": {assert.AnError, "assert.AnError general error for testing"},
+		"with its context": {500, "something is wrong", time.Hour, "context deadline exceeded"},
+		"400":              {400, "bad parameter", 0, "remove container web.1.taskid: Error response from daemon: bad parameter"},
+		"401":              {401, "who are you", 0, "remove container web.1.taskid: Error response from daemon: who are you"},
+		"403":              {403, "no", 0, "remove container web.1.taskid: Error response from daemon: no"},
+		"501":              {501, "not here", 0, "remove container web.1.taskid: Error response from daemon: not here"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, plainTask())
-				sim.fails(failing("ContainerRemove", test.err))
+				engine := webEngine(t, obedient)
+				ctlr, _, _ := runningWeb(t, engine)
+				engine.FailAll(removeRequest, dockerexectest.Refuse(test.status, test.text))
+				ctx, cancel := context.WithTimeout(t.Context(), max(test.limit, time.Nanosecond))
+				defer cancel()
+				if test.limit == 0 {
+					ctx = t.Context()
+				}
 				began := time.Now()
-				require.EqualError(t, ctlr.Remove(t.Context()), "remove container web.1.taskid: "+test.want)
-				assert.Zero(t, time.Since(began))
+				require.EqualError(t, ctlr.Remove(ctx), test.want)
+				assert.Equal(t, test.limit, time.Since(began))
 			})
 		})
 	}
@@ -683,38 +671,42 @@ func TestRemoveEndsAtOnce(t *testing.T) {
 func TestAnUndoOutlastsWhatTheEngineFailsToDo(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr := newSimController(t, sim, plainTask())
-		sim.slow = time.Minute
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
+		engine.FailNext(createRequest, dockerexectest.Slow(time.Minute))
 		prepare := asynchronously(func() error { return ctlr.Prepare(t.Context()) })
 		time.Sleep(time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		assert.Equal(t, context.DeadlineExceeded, ctlr.Remove(ctx))
-		sim.fails(failing("ContainerRemove", errFinal))
+		mends := engine.FailAll(removeRequest, finalFault)
 		time.Sleep(90 * time.Second)
-		assert.Equal(t, []string{"container web.1.taskid"}, sim.left())
-		sim.fails(nil)
+		assert.Equal(t, []string{"container web.1.taskid"}, leftOn(engine))
+		mends()
 		assert.Error(t, prepare())
 		time.Sleep(time.Minute)
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
-var passingFaults = []struct {
+// passingFault is one of the engine, or one of the way to it.
+type passingFault struct {
 	name       string
-	err        error
-	connection bool // fails: nobody is there
-	unsent     bool // the engine has certainly not done what it was asked for
-}{
-	{"engine away", errAway, true, true},
-	{"answer cut off", io.ErrUnexpectedEOF, true, false},
-	{"connection reset", syscall.ECONNRESET, true, false},
-	{"503", simError{"engine is shutting down", cerrdefs.ErrUnavailable}, false, false},
-	{"429", simError{"too many requests", cerrdefs.ErrResourceExhausted}, false, false},
-	{"older engine", simError{"client version 1.51 is too new. Maximum supported API version is 1.41", cerrdefs.ErrInvalidArgument}, false, true},
-	{"newer engine", simError{"client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version", cerrdefs.ErrInvalidArgument}, false, true},
-	{"no answer in time", nil, false, false}, // the engine hangs
+	fault      dockerexectest.Fault
+	onTheWay   error // nil: none
+	connection bool  // fails: nobody is there
+	unsent     bool  // the engine has certainly not done what it was asked for
+}
+
+var passingFaults = []passingFault{
+	{name: "engine away", onTheWay: &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED}, connection: true, unsent: true},
+	{name: "connection reset", onTheWay: &net.OpError{Op: "read", Net: "unix", Err: syscall.ECONNRESET}, connection: true},
+	{name: "answer cut off", fault: dockerexectest.Drop(), connection: true},
+	{name: "503", fault: dockerexectest.Refuse(503, "engine is shutting down")},
+	{name: "429", fault: dockerexectest.Refuse(429, "too many requests")},
+	{name: "older engine", fault: dockerexectest.Refuse(400, "client version 1.51 is too new. Maximum supported API version is 1.41"), unsent: true},
+	{name: "newer engine", fault: dockerexectest.Refuse(400, tooOldClientAnswer), unsent: true},
+	{name: "no answer in time", fault: dockerexectest.Slow(1000 * time.Hour)},
 }
 
 // faultTime is longer than any time-out.
@@ -723,84 +715,123 @@ const faultTime = 5 * time.Minute
 // agentStep is what the agent has a controller do.
 type agentStep struct {
 	name    string
-	state   api.TaskState    // in which the agent does it
-	stop    bool             // the task is to be shut down
-	checked bool             // the container has a health check, and is healthy unless the operation starts it
-	begin   func(*simEngine) // what happens before; nil: nothing
-	from    string           // the call from which on others fail; empty: the first
-	calls   []string         // that it makes, and with whose passing faults it returns
-	waits   []string         // that it makes, and whose passing faults it sits out
-	finish  func(*simEngine) // what it waits for; nil: nothing
-	after   api.TaskState    // when it succeeded
-	err     string           // of the task then
-	failed  api.TaskState    // when it failed for good
+	state   api.TaskState // in which the agent does it
+	stop    bool          // the task is to be shut down
+	checked bool          // the container has a health check, and is healthy unless the operation starts it
+	begin   string        // the health that is found before; empty: nothing
+	from    string        // the request from which on others fail; empty: the first
+	calls   []string      // that it makes, and with whose passing faults it returns
+	waits   []string      // that it makes, and whose passing faults it sits out
+	finish  func(*dockerexectest.Container)
+	after   api.TaskState // when it succeeded
+	err     string        // of the task then
+	failed  api.TaskState // when it failed for good
+}
+
+const unhealthy143 = "task: non-zero exit (143): dockerexec: unhealthy container"
+
+func becomes(health string) func(*dockerexectest.Container) {
+	return func(web *dockerexectest.Container) { web.SetHealth(health) }
 }
 
 var operations = []agentStep{
-	{name: "Prepare", state: api.TaskStatePreparing, calls: []string{"NetworkCreate", "VolumeCreate", "ImagePull", "ContainerCreate"},
+	{name: "Prepare", state: api.TaskStatePreparing, calls: []string{"POST /networks/create", "POST /volumes/create", pullRequest, createRequest},
 		after: api.TaskStateReady, failed: api.TaskStateRejected},
-	{name: "Start", state: api.TaskStateStarting, calls: []string{"ContainerInspect", "ContainerStart"},
+	{name: "Start", state: api.TaskStateStarting, calls: []string{inspectRequest, startRequest},
 		after: api.TaskStateRunning, failed: api.TaskStateFailed},
 	{name: "Start until healthy", state: api.TaskStateStarting, checked: true,
-		from: "ContainerStart", waits: []string{"Events", "ContainerInspect"},
-		finish: func(sim *simEngine) { sim.health(taskName, container.Healthy) }, after: api.TaskStateRunning, failed: api.TaskStateFailed},
+		from: startRequest, waits: []string{eventsRequest, inspectRequest},
+		finish: becomes("healthy"), after: api.TaskStateRunning, failed: api.TaskStateFailed},
 	{name: "Start until unhealthy", state: api.TaskStateStarting, checked: true,
-		from: "ContainerStart", waits: []string{"Events", "ContainerInspect"},
-		finish: func(sim *simEngine) { sim.health(taskName, container.Unhealthy) },
-		after:  api.TaskStateFailed, err: "task: non-zero exit (143): dockerexec: unhealthy container", failed: api.TaskStateFailed},
-	{name: "Wait", state: api.TaskStateRunning, waits: []string{"Events", "ContainerInspect"},
-		finish: func(sim *simEngine) { sim.exit(taskName, 0) }, after: api.TaskStateCompleted, failed: api.TaskStateFailed},
-	{name: "Wait until unhealthy", state: api.TaskStateRunning, checked: true, waits: []string{"Events", "ContainerInspect"},
-		finish: func(sim *simEngine) { sim.health(taskName, container.Unhealthy) },
-		after:  api.TaskStateFailed, err: "task: non-zero exit (143): dockerexec: unhealthy container", failed: api.TaskStateFailed},
-	{name: "Wait, unhealthy", state: api.TaskStateRunning, checked: true,
-		begin: func(sim *simEngine) { sim.health(taskName, container.Unhealthy) },
-		from:  "ContainerStop", waits: []string{"ContainerStop", "Events", "ContainerInspect"},
-		after: api.TaskStateFailed, err: "task: non-zero exit (143): dockerexec: unhealthy container", failed: api.TaskStateFailed},
-	{name: "Shutdown", state: api.TaskStateRunning, stop: true, calls: []string{"ContainerStop"},
+		from: startRequest, waits: []string{eventsRequest, inspectRequest},
+		finish: becomes("unhealthy"), after: api.TaskStateFailed, err: unhealthy143, failed: api.TaskStateFailed},
+	{name: "Wait", state: api.TaskStateRunning, waits: []string{eventsRequest, inspectRequest},
+		finish: func(web *dockerexectest.Container) { web.Exit(0) }, after: api.TaskStateCompleted, failed: api.TaskStateFailed},
+	{name: "Wait until unhealthy", state: api.TaskStateRunning, checked: true, waits: []string{eventsRequest, inspectRequest},
+		finish: becomes("unhealthy"), after: api.TaskStateFailed, err: unhealthy143, failed: api.TaskStateFailed},
+	{name: "Wait, unhealthy", state: api.TaskStateRunning, checked: true, begin: "unhealthy",
+		from: stopsAndKills, waits: []string{stopsAndKills, eventsRequest, inspectRequest},
+		after: api.TaskStateFailed, err: unhealthy143, failed: api.TaskStateFailed},
+	{name: "Shutdown", state: api.TaskStateRunning, stop: true, calls: []string{stopsAndKills},
 		after: api.TaskStateShutdown, failed: api.TaskStateFailed},
 }
 
-// reach takes a task to where the operation comes next.
-func (o agentStep) reach(t *testing.T, sim *simEngine) (*controller, *api.Task) {
+// reachedStep is a task for which an operation comes next.
+type reachedStep struct {
+	agentStep
+	engine *dockerexectest.Engine
+	ctlr   *controller
+	task   *api.Task
+	onWay  atomic.Pointer[func(*http.Request) error] // nil: nothing fails on the way
+	stops  atomic.Pointer[func()]                    // nil: the engine fails nothing
+}
+
+func (o agentStep) reach(t *testing.T) *reachedStep {
 	t.Helper()
-	if o.checked && o.state == api.TaskStateRunning {
-		sim.started = func(c *simContainer) { c.state.Health.Status = container.Healthy }
-	}
-	ctlr, task := inState(t, sim, o.state, func(task *api.Task) {
-		if o.checked {
-			spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}}
+	engine, task := webEngine(t, obedient), networkedTask()
+	task.Networks = task.Networks[:1]
+	step := &reachedStep{agentStep: o, engine: engine, task: taskAt(task, api.TaskStateAccepted)}
+	if o.checked {
+		spec(task).Healthcheck = rareCheck()
+		if o.state == api.TaskStateRunning {
+			time.AfterFunc(time.Second, func() { engine.Container(taskName).SetHealth("healthy") })
 		}
+	}
+	client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if fails := step.onWay.Load(); fails != nil {
+			if err := (*fails)(r); err != nil {
+				return nil, err
+			}
+		}
+		return next.RoundTrip(r)
 	})
+	step.ctlr = newController(adapterOf(t, NewEngine(client, WithRequestTimeout(time.Minute), WithPullAttempts(1)), task), api.TaskStateAccepted)
+	drive(t.Context(), t, task, step.ctlr, o.state)
+	require.Equal(t, o.state, task.Status.State, task.Status.Err)
 	if o.stop {
 		task.DesiredState = api.TaskStateShutdown
 	}
-	if o.begin != nil {
-		o.begin(sim)
+	if o.begin != "" {
+		engine.Container(taskName).SetHealth(o.begin)
 	}
-	return ctlr, task
+	return step
 }
 
-// fails has the engine fail a call of the operation. With a stop it fails kills too: a
-// stop that may have been sent is followed by a kill.
-func (o agentStep) fails(sim *simEngine, call string, fault func() error) {
-	var begun atomic.Bool
-	sim.fails(func(made string) error {
-		if strings.HasPrefix(made, o.from) {
-			begun.Store(true)
+var pathVersion = regexp.MustCompile("^/v[0-9.]+")
+
+// fails has the requests of a pattern fail. A pattern for stops includes kills: a stop that
+// may have been sent is followed by a kill.
+func (s *reachedStep) fails(request string, f passingFault) {
+	begin := func() {
+		if f.onTheWay == nil {
+			stops := s.engine.FailAll(request, f.fault)
+			s.stops.Store(&stops)
+			return
 		}
-		if !begun.Load() || !strings.HasPrefix(made, call) && (call != "ContainerStop" || !strings.HasPrefix(made, "ContainerKill")) {
+		fails := func(r *http.Request) error {
+			sent := dockerexectest.Requests{{Method: r.Method, Path: pathVersion.ReplaceAllString(r.URL.Path, "")}}
+			if sent.Count(request) > 0 {
+				return f.onTheWay
+			}
 			return nil
 		}
-		return fault()
-	})
+		s.onWay.Store(&fails)
+	}
+	if s.from == "" || s.from == request {
+		begin()
+		return
+	}
+	s.engine.FailNext(s.from, dockerexectest.Call(begin))
 }
 
 // mends has the engine well again, and what the operation waits for happen.
-func (o agentStep) mends(sim *simEngine) {
-	sim.fails(nil)
-	if o.finish != nil {
-		o.finish(sim)
+func (s *reachedStep) mends() {
+	if stops := s.stops.Load(); stops != nil {
+		(*stops)()
+	}
+	s.onWay.Store(nil)
+	if s.finish != nil {
+		s.finish(s.engine.Container(taskName))
 	}
 }
 
@@ -809,51 +840,45 @@ func (o agentStep) mends(sim *simEngine) {
 func TestPassingFaultsAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	for _, operation := range operations {
-		for _, call := range slices.Concat(operation.calls, operation.waits) {
+		for _, request := range slices.Concat(operation.calls, operation.waits) {
 			for _, fault := range passingFaults {
-				if call == "ImagePull" && (fault.err == nil || fault.name == "429") {
+				hangs, waits := fault.name == "no answer in time", slices.Contains(operation.waits, request)
+				if request == pullRequest && (hangs || fault.name == "429") {
 					continue // a pull may take as long as it likes; and this is the registry's
 				}
-				t.Run(operation.name+" "+call+" "+fault.name, func(t *testing.T) {
+				if request == createRequest && hangs {
+					continue // see TestACreateThatTakesLongerThanARequest
+				}
+				t.Run(operation.name+" "+request+" "+fault.name, func(t *testing.T) {
 					t.Parallel()
 					bubble(t, func(t *testing.T) {
-						sim := newSimEngine(t)
-						ctlr, task := operation.reach(t, sim)
-						var failed atomic.Bool
-						operation.fails(sim, call, func() error {
-							failed.Store(true)
-							if fault.err == nil {
-								time.Sleep(2 * time.Minute) // longer than a request may take
-								return context.DeadlineExceeded
-							}
-							return fault.err
-						})
+						step := operation.reach(t)
+						step.fails(request, fault)
 						before := time.Now()
-						if slices.Contains(operation.waits, call) {
-							time.AfterFunc(faultTime, func() { operation.mends(sim) })
+						if waits {
+							time.AfterFunc(faultTime, step.mends)
 						} else {
-							status, err := exec.Do(t.Context(), task, ctlr)
+							status, err := exec.Do(t.Context(), step.task, step.ctlr)
 							assert.Equal(t, exec.ErrTaskRetry, err)
 							assert.Equal(t, operation.state, status.State, status.Err)
 							assert.NotEmpty(t, status.Err)
 							assert.Less(t, time.Since(before), 10*time.Minute)
-							operation.mends(sim)
+							step.mends()
 						}
-						status, err := exec.Do(t.Context(), task, ctlr)
+						status, err := exec.Do(t.Context(), step.task, step.ctlr)
 						require.NoError(t, err)
 						assert.Equal(t, operation.after, status.State, status.Err)
 						want := operation.err
-						if call == "ContainerStop" && !fault.unsent {
+						if request == stopsAndKills && !fault.unsent {
 							want = strings.Replace(want, "(143)", "(137)", 1)
 						}
 						assert.Equal(t, want, status.Err)
-						assert.True(t, failed.Load())
 						switch {
-						case call == "Events" && fault.err == nil: // after five seconds inspects tell as well
+						case request == eventsRequest && hangs: // after five seconds inspects tell as well
 							assert.GreaterOrEqual(t, time.Since(before), 5*time.Second)
-						case call == "Events" && !fault.connection: // the same after a minute
+						case request == eventsRequest && !fault.connection: // the same after a minute
 							assert.GreaterOrEqual(t, time.Since(before), time.Minute)
-						case slices.Contains(operation.waits, call):
+						case waits:
 							assert.Greater(t, time.Since(before), faultTime)
 						}
 					})
@@ -866,34 +891,37 @@ func TestPassingFaultsAreTriedAgain(t *testing.T) {
 func TestContextsThatEndFailNoTask(t *testing.T) {
 	t.Parallel()
 	for _, operation := range operations {
-		for _, call := range slices.Concat(operation.calls, operation.waits) {
+		for _, request := range slices.Concat(operation.calls, operation.waits) {
 			for _, ended := range []error{context.Canceled, context.DeadlineExceeded} {
-				if operation.name == "Wait, unhealthy" && call == "Events" && ended == context.DeadlineExceeded {
+				if operation.name == "Wait, unhealthy" && request == eventsRequest && ended == context.DeadlineExceeded {
 					continue // inspects tell before the deadline
 				}
-				t.Run(operation.name+" "+call+" "+ended.Error(), func(t *testing.T) {
+				t.Run(operation.name+" "+request+" "+ended.Error(), func(t *testing.T) {
 					t.Parallel()
 					bubble(t, func(t *testing.T) {
-						sim := newSimEngine(t)
-						ctlr, task := operation.reach(t, sim)
-						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+						step := operation.reach(t)
+						ctx, cancel := context.WithTimeout(t.Context(), 59*time.Second) // a request has a minute
 						defer cancel()
-						operation.fails(sim, call, func() error {
+						step.fails(request, passingFault{fault: dockerexectest.Call(func() {
 							if ended == context.Canceled {
 								cancel()
 							}
 							time.Sleep(2 * time.Minute)
-							return nil
-						})
-						status, err := exec.Do(ctx, task, ctlr)
+						})})
+						status, err := exec.Do(ctx, step.task, step.ctlr)
 						assert.Equal(t, exec.ErrTaskRetry, err)
 						assert.Equal(t, ended, ctx.Err())
 						assert.Equal(t, operation.state, status.State, status.Err)
 						assert.Empty(t, status.Err)
-						operation.mends(sim)
-						drive(t.Context(), t, task, ctlr, operation.after)
-						assert.Equal(t, operation.after, task.Status.State, task.Status.Err)
-						assert.Equal(t, operation.err, task.Status.Err)
+						step.mends()
+						drive(t.Context(), t, step.task, step.ctlr, operation.after)
+						assert.Equal(t, operation.after, step.task.Status.State, step.task.Status.Err)
+						want := operation.err
+						if request == stopsAndKills { // no answer to the stop: a kill follows
+							want = strings.Replace(want, "(143)", "(137)", 1)
+						}
+						assert.Equal(t, want, step.task.Status.Err)
+						time.Sleep(2 * time.Minute) // until the engine has done what it was asked
 					})
 				})
 			}
@@ -905,90 +933,66 @@ func TestContextsThatEndFailNoTask(t *testing.T) {
 func TestFinalErrorsEndATask(t *testing.T) {
 	t.Parallel()
 	for _, operation := range operations {
-		for _, call := range slices.Concat(operation.calls, operation.waits) {
-			if call == "ContainerInspect" {
+		for _, request := range slices.Concat(operation.calls, operation.waits) {
+			if request == inspectRequest {
 				continue // only a refusal is final, see TestARefusalToInspectIsFinal
 			}
-			t.Run(operation.name+" "+call, func(t *testing.T) {
+			t.Run(operation.name+" "+request, func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					sim := newSimEngine(t)
-					if call == "ImagePull" {
-						delete(sim.images, "example/web:1")
+					step := operation.reach(t)
+					final, text := finalFault, "something is wrong"
+					if request == stopsAndKills { // anything else is tried again
+						final, text = guardRefuses, "authorization denied by plugin guard: no"
 					}
-					ctlr, task := operation.reach(t, sim)
-					final := errFinal
-					if operation.name == "Shutdown" || call == "ContainerStop" {
-						final = errRefused // anything else is tried again
+					step.fails(request, passingFault{fault: final})
+					if request == eventsRequest {
+						time.AfterFunc(faultTime, step.mends)
 					}
-					operation.fails(sim, call, func() error { return final })
-					if call == "Events" {
-						time.AfterFunc(faultTime, func() { operation.mends(sim) })
-					}
-					status, err := exec.Do(t.Context(), task, ctlr)
+					status, err := exec.Do(t.Context(), step.task, step.ctlr)
 					require.NoError(t, err)
-					if call == "Events" {
+					if request == eventsRequest {
 						assert.Equal(t, operation.after, status.State)
 						assert.Equal(t, operation.err, status.Err)
 						return
 					}
 					assert.Equal(t, operation.failed, status.State)
-					assert.Contains(t, status.Err, final.text)
+					assert.Contains(t, status.Err, text)
 				})
 			})
 		}
 	}
 }
 
-// An answer without a state is an error, not a panic.
+// An answer without a state is an error, not a panic, and ends no Wait.
 func TestAnswersWithoutAState(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-		return container.InspectResponse{}, nil
-	}
-	made, err := NewExecutor(client, nil).Controller(plainTask())
-	require.NoError(t, err)
-	require.EqualError(t, made.Start(t.Context()), "inspect container web.1.taskid: the engine's answer has no state")
-	_, err = made.(*controller).ContainerStatus(t.Context())
-	require.EqualError(t, err, "inspect container web.1.taskid: the engine's answer has no state")
-}
+	bubble(t, func(t *testing.T) {
+		ctlr, _, web := runningWeb(t, webEngine(t, obedient))
+		web.AlterInspect(func(answer *container.InspectResponse) { answer.ContainerJSONBase = nil })
+		require.EqualError(t, ctlr.Start(t.Context()), "inspect container web.1.taskid: the engine's answer has no state")
+		_, err := ctlr.ContainerStatus(t.Context())
+		require.EqualError(t, err, "inspect container web.1.taskid: the engine's answer has no state")
 
-// stateless answers an inspect of the one container without a state.
-type stateless struct{ *simEngine }
-
-func (s stateless) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
-	answer, err := s.simEngine.ContainerInspect(ctx, name)
-	answer.ContainerJSONBase = nil
-	return answer, err
+		ctx, lines := logged(t)
+		ctx, cancel := context.WithTimeout(ctx, time.Hour)
+		defer cancel()
+		assert.Equal(t, context.DeadlineExceeded, ctlr.Wait(ctx))
+		assert.Len(t, lines(logrus.WarnLevel), 1)
+	})
 }
 
 // oddAnswers are what an engine may answer to an inspect that says nothing about
 // the container.
-var oddAnswers = map[string]error{
-	"500":       simError{"RWLayer of container abc is unexpectedly nil", cerrdefs.ErrInternal},
-	"409":       conflict("container is marked for removal"),
-	"no class":  errors.New("something odd"),
-	"not JSON":  errors.New("invalid character '<' looking for beginning of value"),
-	"unknown":   simError{"what now", cerrdefs.ErrUnknown},
-	"data lost": simError{"layer does not exist", cerrdefs.ErrDataLoss},
-}
-
-// refusals do not mend by asking again.
-var refusals = map[string]error{
-	"400": simError{"invalid name", cerrdefs.ErrInvalidArgument},
-	"401": simError{"who are you", cerrdefs.ErrUnauthenticated},
-	"403": simError{"authorization denied by plugin", cerrdefs.ErrPermissionDenied},
-	"501": simError{"not supported", cerrdefs.ErrNotImplemented},
-}
-
-func failInspect(err error) func(string) error {
-	return func(call string) error {
-		if strings.HasPrefix(call, "ContainerInspect") {
-			return err
-		}
-		return nil
-	}
+var oddAnswers = map[string]struct {
+	fault dockerexectest.Fault
+	text  string
+}{
+	"500":      {dockerexectest.Refuse(500, "RWLayer of container abc is unexpectedly nil"), "Error response from daemon: RWLayer of container abc is unexpectedly nil"},
+	"409":      {dockerexectest.Refuse(409, "container is marked for removal"), "Error response from daemon: container is marked for removal"},
+	"no class": {dockerexectest.Refuse(418, "something odd"), "Error response from daemon: something odd"},
+	"not JSON": {dockerexectest.Garble(), "invalid character '!' looking for beginning of value"},
+	"no layer": {dockerexectest.Refuse(500, "layer does not exist"), "Error response from daemon: layer does not exist"},
 }
 
 // An answer that says nothing about the container does not end its task: it is
@@ -999,48 +1003,32 @@ func TestWaitOutlastsOddAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, plainTask())
-				sim.forgetCalls()
-				sim.fails(failInspect(odd))
+				engine := webEngine(t, obedient)
+				ctlr, _, web := runningWeb(t, engine)
+				engine.ForgetRequests()
+				mends := engine.FailAll(inspectRequest, odd.fault)
 				ctx, lines := logged(t)
 				wait := asynchronously(func() error { return ctlr.Wait(ctx) })
 				time.Sleep(10 * time.Minute)
-				assert.Greater(t, len(sim.called()), 100)
-				assert.Less(t, len(sim.called()), 480)
+				tries := engine.Requests().Count(inspectRequest)
+				assert.Greater(t, tries, 100)
+				assert.Less(t, tries, 480)
 				assert.Equal(t, []string{"container not inspected; it will be looked at again"}, lines(logrus.WarnLevel))
 
-				sim.fails(nil)
+				mends()
 				time.Sleep(10 * time.Second)
 				require.Len(t, lines(logrus.InfoLevel), 2)
 				assert.Regexp(t, `^container inspected again after (9m59\.\d+|10m\d(\.\d+)?)s$`, lines(logrus.InfoLevel)[1])
 
-				sim.fails(failInspect(odd)) // another outage, which is worth its own line
+				mends = engine.FailAll(inspectRequest, odd.fault) // another outage, which is worth its own line
 				time.Sleep(10 * time.Minute)
 				assert.Len(t, lines(logrus.WarnLevel), 2)
-				sim.fails(nil)
-				sim.exit(taskName, 6)
+				mends()
+				web.Exit(6)
 				assert.EqualError(t, wait(), "task: non-zero exit (6)")
 			})
 		})
 	}
-}
-
-// silent answers no inspect while it is mute.
-type silent struct {
-	*simEngine
-	mute  atomic.Bool
-	first atomic.Pointer[time.Time] // when it first did not
-}
-
-func (s *silent) ContainerInspect(ctx context.Context, name string) (container.InspectResponse, error) {
-	if s.mute.Load() {
-		now := time.Now()
-		s.first.CompareAndSwap(nil, &now)
-		<-ctx.Done()
-		return container.InspectResponse{}, ctx.Err()
-	}
-	return s.simEngine.ContainerInspect(ctx, name)
 }
 
 // The stream says nothing of an engine that hangs on one container. Once that answers
@@ -1048,20 +1036,19 @@ func (s *silent) ContainerInspect(ctx context.Context, name string) (container.I
 func TestWaitSaysOnceThatTheEngineHangsOnTheContainer(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		runningTask(t, sim, plainTask())
-		engine := &silent{simEngine: sim}
-		ctlr, err := NewExecutor(engine, nil).Controller(taskAt(plainTask(), api.TaskStateRunning))
-		require.NoError(t, err)
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
 		ctx, lines := logged(t)
 		wait := asynchronously(func() error { return ctlr.Wait(ctx) })
 		time.Sleep(time.Minute)
-		engine.mute.Store(true)
+		hangs := dockerexectest.Slow(1000 * time.Hour)
+		mends := engine.FailAll(inspectRequest, hangs)
+		engine.ForgetRequests()
 		time.Sleep(20 * time.Minute)
 		assert.Equal(t, []string{"container not inspected; it will be looked at again"}, lines(logrus.WarnLevel))
 
-		engine.mute.Store(false)
-		hung := time.Since(*engine.first.Load())
+		mends()
+		hung := time.Since(engine.Requests()[0].At)
 		time.Sleep(5 * time.Minute)
 		require.Len(t, lines(logrus.InfoLevel), 2)
 		text, found := strings.CutPrefix(lines(logrus.InfoLevel)[1], "container inspected again after ")
@@ -1070,27 +1057,12 @@ func TestWaitSaysOnceThatTheEngineHangsOnTheContainer(t *testing.T) {
 		require.NoError(t, err)
 		assert.GreaterOrEqual(t, said, hung.Round(time.Millisecond))
 
-		engine.mute.Store(true)
+		mends = engine.FailAll(inspectRequest, hangs)
 		time.Sleep(20 * time.Minute)
 		assert.Len(t, lines(logrus.WarnLevel), 2)
-		engine.mute.Store(false)
-		sim.exit(taskName, 6)
+		mends()
+		web.Exit(6)
 		assert.EqualError(t, wait(), "task: non-zero exit (6)")
-	})
-}
-
-func TestWaitOutlastsAnAnswerWithoutAState(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		runningTask(t, sim, plainTask())
-		made, err := NewExecutor(stateless{sim}, nil).Controller(taskAt(plainTask(), api.TaskStateRunning))
-		require.NoError(t, err)
-		ctx, lines := logged(t)
-		ctx, cancel := context.WithTimeout(ctx, time.Hour)
-		defer cancel()
-		assert.Equal(t, context.DeadlineExceeded, made.Wait(ctx))
-		assert.Len(t, lines(logrus.WarnLevel), 1)
 	})
 }
 
@@ -1098,34 +1070,33 @@ func TestWaitOutlastsAnAnswerWithoutAState(t *testing.T) {
 func TestAnOddAnswerIsNotTheLastWord(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		sim.fails(failInspect(oddAnswers["500"]))
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
+		mends := engine.FailAll(inspectRequest, oddAnswers["500"].fault)
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
 		time.Sleep(time.Minute)
-		require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true}))
-		sim.fails(nil)
+		web.RemoveByHand()
+		mends()
 		assert.Equal(t, ErrContainerDestroyed, wait())
 	})
 }
 
+// Refusals do not mend by asking again.
 func TestARefusalToInspectIsFinal(t *testing.T) {
 	t.Parallel()
-	for name, refusal := range refusals {
-		t.Run(name, func(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 501} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				ctlr, _ := runningTask(t, sim, plainTask())
-				sim.fails(failInspect(refusal))
+				engine := webEngine(t, obedient)
+				ctlr, _, _ := runningWeb(t, engine)
+				engine.FailAll(inspectRequest, dockerexectest.Refuse(status, "not for you"))
 				before := time.Now()
-				want := "inspect container web.1.taskid: " + refusal.Error()
-				err := ctlr.Wait(t.Context())
-				require.EqualError(t, err, want)
-				assert.False(t, exec.IsTemporary(err))
-				err = ctlr.Start(t.Context())
-				require.EqualError(t, err, want)
-				assert.False(t, exec.IsTemporary(err))
+				for _, call := range []func(context.Context) error{ctlr.Wait, ctlr.Start} {
+					err := call(t.Context())
+					require.EqualError(t, err, "inspect container web.1.taskid: Error response from daemon: not for you")
+					assert.False(t, exec.IsTemporary(err))
+				}
 				assert.Less(t, time.Since(before), time.Second)
 			})
 		})
@@ -1140,28 +1111,23 @@ func TestStartOutlastsOddAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim, ctlr, task := starting(t)
-				sim.fails(failInspect(odd))
+				engine, ctlr, task := starting(t)
+				engine.FailNext(inspectRequest, odd.fault)
 				err := ctlr.Start(t.Context())
 				assert.True(t, exec.IsTemporary(err), err)
-				assert.EqualError(t, err, "inspect container web.1.taskid: "+odd.Error())
-				sim.fails(nil)
+				assert.EqualError(t, err, "inspect container web.1.taskid: "+odd.text)
 
-				time.AfterFunc(time.Minute, func() { sim.fails(failInspect(odd)) })
-				time.AfterFunc(time.Hour, func() { sim.fails(nil); sim.health(taskName, container.Healthy) })
+				time.AfterFunc(time.Minute, func() {
+					mends := engine.FailAll(inspectRequest, odd.fault)
+					time.AfterFunc(10*time.Minute, func() { mends(); engine.Container(taskName).SetHealth("healthy") })
+				})
 				before := time.Now()
 				drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 				assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-				assert.GreaterOrEqual(t, time.Since(before), time.Hour)
+				assert.GreaterOrEqual(t, time.Since(before), 11*time.Minute)
 			})
 		})
 	}
-	bubble(t, func(t *testing.T) { // what is not there is no odd answer
-		ctlr := newSimController(t, newSimEngine(t), plainTask())
-		err := ctlr.Start(t.Context())
-		require.ErrorContains(t, err, "No such container: web.1.taskid")
-		assert.False(t, exec.IsTemporary(err))
-	})
 }
 
 // What is put before an engine's words names the container, and must not make
@@ -1169,17 +1135,17 @@ func TestStartOutlastsOddAnswers(t *testing.T) {
 func TestALostLayerIsNoLostContainer(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		_, task := runningTask(t, sim, plainTask())
-		sim.fails(failInspect(oddAnswers["data lost"]))
-		fresh := newSimController(t, sim, task)
+		engine := webEngine(t, obedient)
+		_, task, web := runningWeb(t, engine)
+		mends := engine.FailAll(inspectRequest, oddAnswers["no layer"].fault)
+		fresh := controllerOn(t, engine, task)
 		_, err := fresh.adapter.Inspect(t.Context())
 		require.ErrorContains(t, err, "layer does not exist")
 		assert.False(t, isContainerGone(err))
 		_, err = fresh.ContainerStatus(t.Context())
 		require.ErrorContains(t, err, "layer does not exist")
-		sim.fails(nil)
-		require.NoError(t, sim.ContainerRemove(t.Context(), taskName, container.RemoveOptions{Force: true}))
+		mends()
+		web.RemoveByHand()
 		_, err = fresh.adapter.Inspect(t.Context())
 		assert.True(t, isContainerGone(err), err)
 	})
@@ -1189,9 +1155,9 @@ func TestALostLayerIsNoLostContainer(t *testing.T) {
 func TestTheAdaptersWaitReportsOddAnswers(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		sim.fails(failInspect(oddAnswers["500"]))
+		engine := webEngine(t, obedient)
+		ctlr, _, _ := runningWeb(t, engine)
+		engine.FailAll(inspectRequest, oddAnswers["500"].fault)
 		_, err := ctlr.adapter.Wait(t.Context())
 		require.EqualError(t, err, "inspect container web.1.taskid: Error response from daemon: RWLayer of container abc is unexpectedly nil")
 		assert.False(t, exec.IsTemporary(err))
@@ -1202,27 +1168,26 @@ func TestTheAdaptersWaitReportsOddAnswers(t *testing.T) {
 // container of somebody else.
 func TestAStrangersContainerIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
-	belongs := func(sim *simEngine, task string) {
-		sim.with(taskName, func(c *simContainer) {
-			c.config.Labels = map[string]string{LabelTaskID: task}
-			sim.emit(c, "rename")
-		})
+	isOther := func(web *dockerexectest.Container) (want string) {
+		web.AlterInspect(func(answer *container.InspectResponse) { answer.Config.Labels[LabelTaskID] = "other" })
+		web.Emit("rename")
+		return fmt.Sprintf("container web.1.taskid (%s) belongs to task other", web.ID()[:12])
 	}
-	const want = "container web.1.taskid (container-00) belongs to task other"
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, _ := runningTask(t, sim, plainTask())
-		belongs(sim, "other")
+		ctlr, _, web := runningWeb(t, webEngine(t, obedient))
+		want := isOther(web)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		assert.EqualError(t, ctlr.Wait(ctx), want)
 		assert.EqualError(t, ctlr.Start(ctx), want)
 	})
 	bubble(t, func(t *testing.T) {
-		sim, ctlr, _ := starting(t)
-		time.AfterFunc(time.Minute, func() { belongs(sim, "other") })
+		engine, ctlr, _ := starting(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		assert.EqualError(t, ctlr.Start(ctx), want)
+		start := asynchronously(func() error { return ctlr.Start(ctx) })
+		time.Sleep(time.Minute)
+		want := isOther(engine.Container(taskName))
+		assert.EqualError(t, start(), want)
 	})
 }

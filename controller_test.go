@@ -2,82 +2,87 @@ package dockerexec
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/system"
+	engineapi "github.com/docker/docker/client"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // One inspect a step serves both statuses.
 func TestRequestsOfATaskUpToRunning(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr := newSimController(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
 		require.NoError(t, ctlr.Prepare(t.Context()))
 		require.NoError(t, ctlr.Start(t.Context()))
 		assert.Equal(t, []string{
-			"ImagePull example/web:1", "ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid", "ContainerStart web.1.taskid",
-		}, sim.called())
+			"POST /images/create", "POST /containers/create web.1.taskid", "GET /containers/web.1.taskid/json", "POST /containers/ID/start",
+		}, asked(engine))
 
-		sim = newSimEngine(t)
-		runningTask(t, sim, plainTask())
+		engine = webEngine(t, obedient)
+		runningWeb(t, engine)
 		assert.Equal(t, []string{
-			"ImagePull example/web:1", "ContainerCreate web.1.taskid",
-			"ContainerInspect web.1.taskid", // the status in STARTING
-			"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid",
-			"ContainerInspect web.1.taskid", // the status in RUNNING
-		}, sim.called())
+			"POST /images/create", "POST /containers/create web.1.taskid",
+			"GET /containers/web.1.taskid/json", // the status in STARTING
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
+			"GET /containers/web.1.taskid/json", // the status in RUNNING
+		}, asked(engine))
 	})
 }
 
-func TestATaskCompletes(t *testing.T) {
+// The exit error has the status, so that the agent need not ask for a container that may be
+// gone.
+func TestATaskEnds(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		task := plainTask()
-		attach(task, "backend", "10.1.0.0/24")
-		ctlr, task := runningTask(t, sim, task)
-		assert.Equal(t, &api.ContainerStatus{ContainerID: "container-00000002", PID: 4711}, task.Status.GetContainer())
+	for name, test := range map[string]struct {
+		end   func(*dockerexectest.Container)
+		state api.TaskState
+		err   string
+		code  int32
+	}{
+		"with 0":        {func(c *dockerexectest.Container) { c.Exit(0) }, api.TaskStateCompleted, "", 0},
+		"with 3":        {func(c *dockerexectest.Container) { c.Exit(3) }, api.TaskStateFailed, "task: non-zero exit (3)", 3},
+		"out of memory": {(*dockerexectest.Container).OOM, api.TaskStateFailed, "task: non-zero exit (137): out of memory", 137},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, task := webEngine(t, obedient), plainTask()
+				attach(task, "backend", "10.1.0.0/24")
+				ctlr, _ := reached(t, engine, task, api.TaskStateRunning)
+				web := engine.Container(taskName)
+				assert.Equal(t, &api.ContainerStatus{ContainerID: web.ID(), PID: int32(web.Inspect().State.Pid)}, task.Status.GetContainer())
 
-		time.AfterFunc(time.Hour, func() { sim.exit(taskName, 0) })
-		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
-		assert.Equal(t, api.TaskStateCompleted, task.Status.State, task.Status.Err)
-		assert.Equal(t, &api.ContainerStatus{ContainerID: "container-00000002"}, task.Status.GetContainer())
+				time.AfterFunc(4*time.Minute, func() { engine.ForgetRequests(); test.end(web) })
+				drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
+				assert.Equal(t, test.state, task.Status.State)
+				assert.Equal(t, test.err, task.Status.Err)
+				assert.Equal(t, &api.ContainerStatus{ContainerID: web.ID(), ExitCode: test.code}, task.Status.GetContainer())
+				assert.Equal(t, &api.PortStatus{}, task.Status.PortStatus)
+				if test.code == 3 {
+					assert.Equal(t, []string{"GET /containers/web.1.taskid/json"}, asked(engine))
+				}
 
-		require.NoError(t, ctlr.Remove(t.Context()))
-		require.NoError(t, ctlr.Close())
-		assert.Empty(t, sim.left())
-	})
-}
-
-// The exit error has the status, so that the agent need not ask for a
-// container that may be gone.
-func TestATaskFailsWithItsExitCode(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr, task := runningTask(t, sim, plainTask())
-		sim.exit(taskName, 3)
-		sim.forgetCalls()
-		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
-		assert.Equal(t, api.TaskStateFailed, task.Status.State)
-		assert.Equal(t, "task: non-zero exit (3)", task.Status.Err)
-		assert.Equal(t, &api.ContainerStatus{ContainerID: "container-00000001", ExitCode: 3}, task.Status.GetContainer())
-		assert.Equal(t, &api.PortStatus{}, task.Status.PortStatus)
-		assert.Equal(t, []string{"ContainerInspect web.1.taskid"}, sim.called())
-	})
+				require.NoError(t, ctlr.Remove(t.Context()))
+				require.NoError(t, ctlr.Close())
+				assert.Empty(t, leftOn(engine))
+			})
+		})
+	}
 }
 
 // A new controller finds what another process has left, whatever it did last.
@@ -91,54 +96,54 @@ func TestAFreshControllerTakesATaskUp(t *testing.T) {
 	}{
 		// What is prepared is not made, nor pulled, again.
 		{"killed in PREPARING after the create", api.TaskStatePreparing, 1, []string{
-			"ContainerInspect web.1.taskid",
-			"ContainerInspect web.1.taskid",
-			"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid",
-			"ContainerInspect web.1.taskid",
+			"GET /containers/web.1.taskid/json",
+			"GET /containers/web.1.taskid/json",
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
+			"GET /containers/web.1.taskid/json",
 		}},
 		{"killed in PREPARING before the create", api.TaskStatePreparing, 0, []string{
-			"ContainerInspect web.1.taskid", "NetworkCreate backend", "ImagePull example/web:1", "ContainerCreate web.1.taskid",
-			"ContainerInspect web.1.taskid",
-			"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid",
-			"ContainerInspect web.1.taskid",
+			"GET /containers/web.1.taskid/json", "GET /containers/json",
+			"POST /networks/create backend", "POST /images/create", "POST /containers/create web.1.taskid",
+			"GET /containers/web.1.taskid/json",
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
+			"GET /containers/web.1.taskid/json",
 		}},
 		{"killed in STARTING before the start", api.TaskStateStarting, 1, []string{
-			"ContainerInspect web.1.taskid", "ContainerStart web.1.taskid",
-			"ContainerInspect web.1.taskid",
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
+			"GET /containers/web.1.taskid/json",
 		}},
 		{"killed in STARTING after the start", api.TaskStateStarting, 2, []string{
-			"ContainerInspect web.1.taskid",
-			"ContainerInspect web.1.taskid",
+			"GET /containers/web.1.taskid/json",
+			"GET /containers/web.1.taskid/json",
 		}},
 		{"killed in RUNNING", api.TaskStateRunning, 2, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				task := plainTask()
+				engine, task := webEngine(t, obedient), plainTask()
 				attach(task, "backend", "10.1.0.0/24")
-				before := newSimController(t, sim, task)
+				before := controllerOn(t, engine, task)
 				if test.done > 0 {
 					require.NoError(t, before.Prepare(t.Context()))
 				}
 				if test.done > 1 {
 					require.NoError(t, before.Start(t.Context()))
 				}
-				sim.forgetCalls()
+				engine.ForgetRequests()
 
 				taskAt(task, test.state)
-				ctlr := newSimController(t, sim, task)
+				ctlr := controllerOn(t, engine, task)
 				drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 				require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-				assert.Equal(t, test.want, sim.called())
+				assert.Equal(t, test.want, asked(engine))
 
-				sim.exit(taskName, 3)
+				engine.Container(taskName).Exit(3)
 				drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
 				assert.Equal(t, api.TaskStateFailed, task.Status.State)
 				assert.EqualValues(t, 3, task.Status.GetContainer().ExitCode)
 				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Empty(t, sim.left())
+				assert.Empty(t, leftOn(engine))
 			})
 		})
 	}
@@ -148,9 +153,8 @@ func TestAFreshControllerTakesATaskUp(t *testing.T) {
 func TestMethodsMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		ctx := t.Context()
-		sim := newSimEngine(t)
-		ctlr := newSimController(t, sim, plainTask())
+		ctx, engine := t.Context(), webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
 		require.NoError(t, ctlr.Shutdown(ctx)) // before Prepare
 		require.NoError(t, ctlr.Terminate(ctx))
 		require.NoError(t, ctlr.Prepare(ctx))
@@ -160,7 +164,7 @@ func TestMethodsMayBeRepeated(t *testing.T) {
 		require.NoError(t, ctlr.Start(ctx))
 		assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(ctx))
 		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
-		sim.with(taskName, func(c *simContainer) { c.state.Status, c.state.Paused = container.StatePaused, true })
+		engine.Container(taskName).Pause()
 		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
 		require.NoError(t, ctlr.Shutdown(ctx)) // paused
 		assert.Equal(t, exec.ErrTaskStarted, ctlr.Start(ctx))
@@ -177,14 +181,14 @@ func TestMethodsMayBeRepeated(t *testing.T) {
 		for range 2 {
 			require.NoError(t, ctlr.Close())
 		}
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
 func TestTerminateKills(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		ctlr, _ := runningTask(t, newSimEngine(t), plainTask())
+		ctlr, _, _ := runningWeb(t, webEngine(t, obedient))
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
 		require.NoError(t, ctlr.Terminate(t.Context()))
 		require.EqualError(t, wait(), "task: non-zero exit (137)")
@@ -194,9 +198,10 @@ func TestTerminateKills(t *testing.T) {
 func TestUpdateSaysNothing(t *testing.T) {
 	t.Parallel()
 	ctx, lines := logged(t)
-	ctlr := newSimController(t, newSimEngine(t), plainTask())
-	require.NoError(t, ctlr.Update(ctx, plainTask()))
+	engine := webEngine(t, obedient)
+	require.NoError(t, controllerOn(t, engine, plainTask()).Update(ctx, plainTask()))
 	assert.Empty(t, lines(logrus.TraceLevel))
+	assert.Empty(t, engine.Requests())
 }
 
 // A fake need not know of labels, nor answer with more than a state.
@@ -224,14 +229,11 @@ func TestAFakeMayAnswerWithTheStateAlone(t *testing.T) {
 func TestAfterCloseMethodsSaySo(t *testing.T) {
 	t.Parallel()
 	for _, method := range methods {
-		t.Run(method.name, func(t *testing.T) {
-			t.Parallel()
-			sim := newSimEngine(t)
-			ctlr := newSimController(t, sim, plainTask())
-			require.NoError(t, ctlr.Close())
-			assert.Equal(t, exec.ErrControllerClosed, method.call(t.Context(), ctlr))
-			assert.Empty(t, sim.called())
-		})
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
+		require.NoError(t, ctlr.Close())
+		assert.Equal(t, exec.ErrControllerClosed, method.call(t.Context(), ctlr), method.name)
+		assert.Empty(t, engine.Requests(), method.name)
 	}
 }
 
@@ -257,9 +259,9 @@ func TestEachMethodEndsWithItsContextAndWithClose(t *testing.T) {
 			t.Run(method.name+" "+test.name, func(t *testing.T) {
 				t.Parallel()
 				bubble(t, func(t *testing.T) {
-					sim := newSimEngine(t)
-					sim.latency = time.Hour
-					ctlr := newSimController(t, sim, plainTask(), WithRequestTimeout(0))
+					engine := webEngine(t, obedient)
+					engine.Hang()
+					ctlr := controllerOn(t, engine, plainTask(), WithRequestTimeout(0))
 					ctx, cancel := test.ctx(t.Context())
 					defer cancel()
 					done := asynchronously(func() error { return method.call(ctx, ctlr) })
@@ -276,7 +278,7 @@ func TestEachMethodEndsWithItsContextAndWithClose(t *testing.T) {
 
 func TestCloseMayBeCalledAtOnce(t *testing.T) {
 	t.Parallel()
-	ctlr := newSimController(t, newSimEngine(t), plainTask())
+	ctlr := controllerOn(t, webEngine(t, obedient), plainTask())
 	var all []func() error
 	for range 20 {
 		all = append(all, asynchronously(ctlr.Close))
@@ -290,20 +292,18 @@ func TestCloseMayBeCalledAtOnce(t *testing.T) {
 func TestNothingWaitsForClose(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) { // which fails if a goroutine is left
-		sim := newSimEngine(t)
-		sim.latency = time.Second
+		engine := webEngine(t, obedient)
 		ctx, cancel := context.WithCancel(t.Context())
-		ctlr, _ := runningTask(t, sim, plainTask())
+		ctlr, _, _ := runningWeb(t, engine)
 		var all []func() error
 		for _, method := range methods {
 			if method.name == "Wait" || method.name == "Logs" {
 				all = append(all, asynchronously(func() error { return method.call(ctx, ctlr) }))
 			}
 		}
-		preparing := newSimController(t, sim, func() *api.Task { task := plainTask(); task.ID = "another"; return task }())
+		preparing := controllerOn(t, engine, numberedTask(2))
+		engine.FailNext(createRequest, dockerexectest.Call(func() { cancel(); time.Sleep(time.Second) }))
 		all = append(all, asynchronously(func() error { return preparing.Prepare(ctx) }))
-		time.Sleep(2500 * time.Millisecond) // within the create
-		cancel()
 		for _, err := range all {
 			assert.Equal(t, context.Canceled, err())
 		}
@@ -316,26 +316,19 @@ func TestShutdownEndsAPull(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				pulls := 0
-				sim.pulling = func(ctx context.Context) error {
-					if pulls++; pulls > 1 {
-						return nil
-					}
-					<-ctx.Done()
-					return ctx.Err()
-				}
-				ctlr := newSimController(t, sim, plainTask())
+				engine := webEngine(t, obedient, dockerexectest.WithStall(1000))
+				ctlr := controllerOn(t, engine, plainTask())
 				prepare := asynchronously(func() error { return ctlr.Prepare(t.Context()) })
 				synctest.Wait()
 				require.NoError(t, stop(ctlr, t.Context()))
 				assert.Equal(t, context.Canceled, prepare())
-				assert.Empty(t, sim.left())
+				assert.Empty(t, leftOn(engine))
 
 				// The pull that was ended is not remembered.
+				engine.Image("example/web:1", obedient)
 				require.NoError(t, ctlr.Prepare(t.Context()))
-				assert.Equal(t, 2, pulls)
-				assert.Equal(t, []string{"container web.1.taskid"}, sim.left())
+				assert.Equal(t, 2, engine.Requests().Count(pullRequest))
+				assert.Equal(t, []string{"container web.1.taskid"}, leftOn(engine))
 			})
 		})
 	}
@@ -346,91 +339,90 @@ func TestShutdownEndsAPull(t *testing.T) {
 func TestShutdownWaitsForAStart(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		ctlr := newSimController(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
 		require.NoError(t, ctlr.Prepare(t.Context()))
-		sim.latency, sim.slow = time.Second, 5*time.Second
+		engine.FailNext(startRequest, dockerexectest.Slow(5*time.Second))
 		start := asynchronously(func() error { return ctlr.Start(t.Context()) })
-		time.Sleep(2500 * time.Millisecond)
+		time.Sleep(time.Second)
 		require.NoError(t, ctlr.Shutdown(t.Context()))
 		assert.Equal(t, context.Canceled, start())
-		sim.with(taskName, func(c *simContainer) { assert.Equal(t, container.StateExited, c.state.Status) })
+		web := engine.Container(taskName)
+		assert.Equal(t, 1, web.Starts())
+		assert.Equal(t, container.StateExited, web.Inspect().State.Status)
 	})
 }
 
 func TestPrepareReturnsAtOnceAndTheNextGoesOn(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		sim.latency = time.Second
-		ctlr := newSimController(t, sim, plainTask())
-		ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond) // within the create
+		engine := webEngine(t, obedient)
+		engine.FailNext(createRequest, dockerexectest.Slow(2*time.Second))
+		ctlr := controllerOn(t, engine, plainTask())
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // within the create
 		defer cancel()
 		assert.Equal(t, context.DeadlineExceeded, ctlr.Prepare(ctx))
 		assert.Equal(t, exec.ErrTaskPrepared, ctlr.Prepare(t.Context()))
 		assert.Equal(t, []string{
-			"ImagePull example/web:1", "ContainerCreate web.1.taskid", "ContainerInspect web.1.taskid",
-		}, sim.called())
+			"POST /images/create", "POST /containers/create web.1.taskid", "GET /containers/web.1.taskid/json",
+		}, asked(engine))
 	})
 }
 
-// A create of which the answer is lost, and then the engine, is found again.
+// A create of which the answer is lost is found again.
 func TestACreateWithoutAnAnswerIsFound(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		lost := false
-		sim.lost = func(call string) error {
-			if call == "ContainerCreate web.1.taskid" && !lost {
-				lost = true
-				return errAway
-			}
-			return nil
-		}
-		ctlr, _ := runningTask(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		engine.FailNext(createRequest, dockerexectest.LoseAnswer())
+		ctlr, _, web := runningWeb(t, engine)
 		assert.Equal(t, []string{
-			"ImagePull example/web:1", "ContainerCreate web.1.taskid",
-			"ContainerInspect web.1.taskid", // found: neither pulled nor created again
-		}, sim.called()[:3])
-		assert.Len(t, sim.called(), 7)
-		sim.exit(taskName, 0)
+			"POST /images/create", "POST /containers/create web.1.taskid",
+			"GET /containers/web.1.taskid/json", // found: neither pulled nor created again
+			"GET /containers/web.1.taskid/json",
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
+			"GET /containers/web.1.taskid/json",
+		}, asked(engine))
+		web.Exit(0)
 		require.NoError(t, ctlr.Wait(t.Context()))
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
-}
-
-func TestLogsArePublished(t *testing.T) {
-	t.Parallel()
-	client := newFakeClient(t)
-	statuses(client, "exited")
-	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-		assert.Equal(t, container.LogsOptions{ShowStderr: true, Timestamps: true, Since: "5.000000006", Tail: "7"}, o)
-		return (&fakeLog{records: twoLines}).open(container.LogsOptions{ShowStderr: true}, -1, nil), nil
-	}
-	ctlr := newController(newTestAdapter(t, client, plainTask()), api.TaskStateNew)
-	var sink logSink
-	require.NoError(t, ctlr.Logs(t.Context(), &sink, api.LogSubscriptionOptions{
-		Streams: []api.LogStream{api.LogStreamStderr}, Since: &gogotypes.Timestamp{Seconds: 5, Nanos: 6}, Tail: -8,
-	}))
-	assert.Equal(t, []string{"stderr two\n"}, sink.lines())
-}
-
-func TestLogOptionsThatAreRefused(t *testing.T) {
-	t.Parallel()
-	err := newController(newTestAdapter(t, newFakeClient(t), plainTask()), api.TaskStateNew).Logs(t.Context(), &logSink{}, api.LogSubscriptionOptions{Tail: 1})
-	require.ErrorContains(t, err, "tail relative to start of logs not supported via docker API")
 }
 
 // A service's log is asked of all its tasks, those that are still pulled and those
 // that are removed too. SwarmKit logs each error.
-func TestLogsOfNoContainerAreEmpty(t *testing.T) {
+func TestLogsArePublished(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-		return container.InspectResponse{}, errors.New("Error response from daemon: No such container: " + taskName)
-	}
-	require.NoError(t, newController(newTestAdapter(t, client, plainTask()), api.TaskStateNew).Logs(t.Context(), &logSink{}, api.LogSubscriptionOptions{}))
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, func(p *dockerexectest.Process) int {
+			for n := range 10 {
+				fmt.Fprintln(p.Stdout, n)
+				fmt.Fprintln(p.Stderr, n)
+				p.Sleep(time.Second)
+			}
+			return 0
+		})
+		ctlr := controllerOn(t, engine, plainTask())
+		logs := func(options api.LogSubscriptionOptions) []string {
+			var sink logSink
+			require.NoError(t, ctlr.Logs(t.Context(), &sink, options))
+			return sink.lines()
+		}
+		assert.Empty(t, logs(api.LogSubscriptionOptions{}))
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		require.NoError(t, ctlr.Start(t.Context()))
+		require.NoError(t, ctlr.Wait(t.Context()))
+		stderr := []api.LogStream{api.LogStreamStderr}
+		assert.Equal(t, []string{"stderr 7\n", "stderr 8\n", "stderr 9\n"}, logs(api.LogSubscriptionOptions{Streams: stderr, Tail: -4}))
+		since := &gogotypes.Timestamp{Seconds: bubbleBegan.Unix() + 8, Nanos: 6}
+		assert.Equal(t, []string{"stderr 9\n"}, logs(api.LogSubscriptionOptions{Streams: stderr, Tail: -4, Since: since}))
+
+		engine.ForgetRequests()
+		require.ErrorContains(t, ctlr.Logs(t.Context(), &logSink{}, api.LogSubscriptionOptions{Tail: 1}),
+			"tail relative to start of logs not supported via docker API")
+		assert.Empty(t, engine.Requests())
+	})
 }
 
 // A Remove that comes once a step has returned stops the container itself, and the
@@ -438,27 +430,26 @@ func TestLogsOfNoContainerAreEmpty(t *testing.T) {
 func TestAStepReturnsOnceItIsUndone(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		sim.latency = time.Second
-		ctlr := newSimController(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
+		require.NoError(t, ctlr.adapter.PullImage(t.Context()))
+		engine.FailNext(removeRequest, dockerexectest.Slow(time.Second))
 		require.NoError(t, ctlr.detached(t.Context(), func(ctx context.Context) error {
 			err := ctlr.adapter.Create(ctx)
+			assert.Len(t, engine.Containers(), 1)
 			ctlr.mu.Lock()
 			defer ctlr.mu.Unlock()
 			ctlr.removed = true
 			return err
 		}))
-		sim.mu.Lock()
-		defer sim.mu.Unlock()
-		assert.Contains(t, sim.calls, "ContainerCreate web.1.taskid")
-		assert.Empty(t, sim.containers)
+		assert.Empty(t, engine.Containers())
 	})
 }
 
 // filesController is a controller of ownedTask, as a new process has it.
-func filesController(t testing.TB, sim *simEngine, store fileStore, task *api.Task) *controller {
+func filesController(t testing.TB, engine *dockerexectest.Engine, store fileStore, task *api.Task) *controller {
 	t.Helper()
-	made := NewExecutor(filesSim{sim}, nil, WithSecretsDir(store.dir))
+	made := NewExecutor(engine.Client(engineapi.WithHost("unix:///run/docker.sock")), nil, WithSecretsDir(store.dir))
 	made.(*executor).engine.files = store
 	require.NoError(t, made.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-1"}}))
 	made.(exec.SecretsProvider).Secrets().Add(api.Secret{ID: "s1", Spec: api.SecretSpec{Data: []byte("payload of s1")}})
@@ -466,6 +457,14 @@ func filesController(t testing.TB, sim *simEngine, store fileStore, task *api.Ta
 	ctlr, err := made.Controller(task)
 	require.NoError(t, err)
 	return ctlr.(*controller)
+}
+
+// filesEngine is an engine of this host.
+func filesEngine(t testing.TB) *dockerexectest.Engine {
+	t.Helper()
+	engine := dockerexectest.New(t, dockerexectest.WithInfo(system.Info{ID: "engine-1", Name: "host-1"}))
+	engine.Image("example/web:1", obedient)
+	return engine
 }
 
 // The agent calls Remove while Prepare and Start run, and then forgets the task.
@@ -476,9 +475,9 @@ func TestRemoveMeanwhileLeavesNoFiles(t *testing.T) {
 			t.Parallel()
 			store := newTestStore(t)
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				sim.latency = time.Second
-				ctlr := filesController(t, sim, store, ownedTask())
+				engine := filesEngine(t)
+				ctlr := filesController(t, engine, store, ownedTask())
+				engine.FailAll("*", dockerexectest.Slow(time.Second))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				run := asynchronously(func() error {
@@ -487,14 +486,16 @@ func TestRemoveMeanwhileLeavesNoFiles(t *testing.T) {
 					}
 					return ctlr.Start(ctx)
 				})
-				time.Sleep(time.Duration(point) * 500 * time.Millisecond)
+				time.Sleep(time.Duration(point) * 250 * time.Millisecond)
 				if point%2 == 1 { // the agent ends the operation as well, at about the same time
 					time.AfterFunc(time.Millisecond, cancel)
 				}
 				require.NoError(t, ctlr.Remove(t.Context()))
-				_ = run() // fails, or was done before
+				if err := run(); point == 27 { // the last point is after the last call
+					require.NoError(t, err)
+				}
 				time.Sleep(time.Hour)
-				assert.Empty(t, sim.left())
+				assert.Empty(t, leftOn(engine))
 				assert.Empty(t, tree(t, store.dir))
 			})
 		})
@@ -507,18 +508,18 @@ func TestControllerGoesOnAfterTheHostsRestart(t *testing.T) {
 	t.Parallel()
 	store := newTestStore(t)
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		require.NoError(t, filesController(t, sim, store, ownedTask()).Prepare(t.Context()))
+		engine := filesEngine(t)
+		require.NoError(t, filesController(t, engine, store, ownedTask()).Prepare(t.Context()))
 		require.NoError(t, store.remove("engine-1", "taskid"))
 
 		task := taskAt(ownedTask(), api.TaskStateStarting)
-		ctlr := filesController(t, sim, store, task)
-		sim.fails(func(string) error { return errAway })
-		time.AfterFunc(time.Minute, func() { sim.fails(nil) })
+		ctlr := filesController(t, engine, store, task)
+		engine.Down()
+		time.AfterFunc(time.Minute, engine.Up)
 		drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 		assert.Equal(t, written, tree(t, store.dir))
 		require.NoError(t, ctlr.Remove(t.Context()))
 		assert.Empty(t, tree(t, store.dir))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }

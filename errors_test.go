@@ -24,6 +24,8 @@ import (
 	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 const (
@@ -299,7 +301,7 @@ func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
 	} {
 		t.Run(test.call+": "+test.text, func(t *testing.T) {
 			t.Parallel()
-			err := engineError(t.Context(), simError{test.text, test.class}, "%s container web", test.call)
+			err := engineError(t.Context(), answer{test.text, test.class}, "%s container web", test.call)
 			_, outermost := err.(interface{ Temporary() bool })
 			assert.Equal(t, test.passing, outermost)
 		})
@@ -309,14 +311,13 @@ func TestAnEngineWithoutItsContainerdIsAPassingFault(t *testing.T) {
 func TestATaskOutlivesTheEndOfContainerdWithinItsCreate(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
+		engine := webEngine(t, dockerexectest.Exit(0))
 		task := taskAt(plainTask(), api.TaskStatePreparing)
-		ctlr := newSimController(t, sim, task)
-		sim.fails(failing("ContainerCreate", simError{"Unavailable: error reading from server: EOF", cerrdefs.ErrInternal}))
+		ctlr := controllerOn(t, engine, task)
+		engine.FailNext(createRequest, dockerexectest.Refuse(http.StatusInternalServerError, "Unavailable: error reading from server: EOF"))
 		status, err := exec.Do(t.Context(), task, ctlr)
 		assert.Equal(t, exec.ErrTaskRetry, err)
 		assert.Equal(t, api.TaskStatePreparing, status.State)
-		sim.fails(nil)
 		status, err = exec.Do(t.Context(), task, ctlr)
 		require.NoError(t, err)
 		assert.Equal(t, api.TaskStateReady, status.State)
@@ -447,7 +448,7 @@ func TestWhatAnAnswerQuotesDecidesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			assert.True(t, test.says(answer{test.answer, test.class}), test.answer)
-			assert.True(t, test.says(errors.Wrap(simError{test.answer, test.class}, "start container x")), test.answer)
+			assert.True(t, test.says(errors.Wrap(answer{test.answer, test.class}, "start container x")), test.answer)
 			for what, quote := range quotes {
 				err := answer{fmt.Sprintf(quote, test.within), test.class}
 				assert.False(t, test.says(err), "%s: %s", what, err)
@@ -518,11 +519,11 @@ func TestTheNameOfAnotherObjectIsNoNetwork(t *testing.T) {
 func TestARefusedStartWhoseCommandQuotesAnEngineIsFinal(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
+		engine := webEngine(t, dockerexectest.Exit(0))
 		task := taskAt(plainTask(), api.TaskStateStarting)
-		ctlr := newSimController(t, sim, task)
+		ctlr := controllerOn(t, engine, task)
 		require.NoError(t, ctlr.Prepare(t.Context()))
-		sim.fails(failing("ContainerStart", simError{`failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "client version 1 is too new": executable file not found in $PATH: unknown`, cerrdefs.ErrInvalidArgument}))
+		engine.FailNext(startRequest, dockerexectest.Refuse(http.StatusBadRequest, `failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "client version 1 is too new": executable file not found in $PATH: unknown`))
 		status, err := exec.Do(t.Context(), task, ctlr)
 		require.NoError(t, err)
 		assert.Equal(t, api.TaskStateFailed, status.State)

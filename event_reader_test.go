@@ -480,7 +480,7 @@ func TestWaitWithoutTheEventStream(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]error{
 		"403": errNoEvents,
-		"501": simError{"not implemented", cerrdefs.ErrNotImplemented},
+		"501": answer{"not implemented", cerrdefs.ErrNotImplemented},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -543,7 +543,7 @@ func TestAnOutageOfAnHourAgoIsNoRefusal(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client := newFakeClient(t)
 		source := newEventSource(client)
-		source.refuse(simError{"restarting", cerrdefs.ErrUnavailable})
+		source.refuse(answer{"restarting", cerrdefs.ErrUnavailable})
 		found := newFakeContainer(client, container.StateRunning)
 		adapter := newTestAdapter(t, client, plainTask())
 		for range 2 {
@@ -831,7 +831,7 @@ func adapterVia(t *testing.T, via transport) *ContainerAdapter {
 func TestWaitWhileAProxyAnswersForTheEngine(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		away := simError{"no server", cerrdefs.ErrUnavailable}
+		away := answer{"no server", cerrdefs.ErrUnavailable}
 		client := newFakeClient(t)
 		source := newEventSource(client)
 		found := newFakeContainer(client, container.StateRunning)

@@ -2,73 +2,50 @@ package dockerexec
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pkg/errors"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
-// infoClient is an engine that describes itself.
-type infoClient struct {
-	*fakeClient
-	plugins func() (types.PluginsListResponse, error)
+// describedEngine is one that says much of itself.
+func describedEngine(t testing.TB) *dockerexectest.Engine {
+	t.Helper()
+	engine := dockerexectest.New(t, dockerexectest.WithInfo(system.Info{
+		Name: "engine-host", OSType: "linux", Architecture: "x86_64", NCPU: 4, MemTotal: 8 << 30, ServerVersion: "29.0.1",
+		Labels: []string{"zone=b", "rack=a=1", "odd"},
+		Plugins: system.PluginsInfo{
+			Volume:        []string{"local"},
+			Network:       []string{"overlay", "bridge", "macvlan"},
+			Authorization: []string{"authy"},
+			Log:           []string{"json-file", "fluentd"},
+		},
+	}))
+	engine.LocalImage("example/web:1", dockerexectest.Exit(0))
+	return engine
 }
 
-func (c *infoClient) PluginList(context.Context, filters.Args) (types.PluginsListResponse, error) {
-	return c.plugins()
-}
-
-func managedPlugin(name string, enabled bool, capabilities ...string) *types.Plugin {
-	p := &types.Plugin{Name: name, Enabled: enabled}
-	for _, c := range capabilities {
-		p.Config.Interface.Types = append(p.Config.Interface.Types, types.PluginInterfaceType{Prefix: "docker", Capability: c, Version: "1.0"})
-	}
-	return p
-}
-
-func newInfoClient(t testing.TB) *infoClient {
-	client := &infoClient{fakeClient: newFakeClient(t)}
-	client.info = func(context.Context) (system.Info, error) {
-		return system.Info{
-			Name: "engine-host", OSType: "linux", Architecture: "x86_64", NCPU: 4, MemTotal: 8 << 30, ServerVersion: "29.0.1",
-			Labels: []string{"zone=b", "rack=a=1", "odd"},
-			Plugins: system.PluginsInfo{
-				Volume:        []string{"local"},
-				Network:       []string{"overlay", "bridge", "macvlan"},
-				Authorization: []string{"authy"},
-				Log:           []string{"json-file", "fluentd"},
-			},
-		}, nil
-	}
-	client.plugins = func() (types.PluginsListResponse, error) {
-		other := managedPlugin("other:latest", true, "volumedriver")
-		other.Config.Interface.Types[0].Prefix = "example"
-		return types.PluginsListResponse{
-			managedPlugin("net:latest", true, "networkdriver"),
-			nil,
-			managedPlugin("off:latest", false, "volumedriver"),
-			managedPlugin("log:latest", true, "logdriver"),
-			managedPlugin("vol:latest", true, "volumedriver", "authz"),
-			other,
-		}, nil
-	}
-	return client
-}
+// managedPlugins is an engine's list of plugins, some of which count for nothing.
+const managedPlugins = `[
+	{"Name": "net:latest", "Enabled": true, "Config": {"Interface": {"Types": ["docker.networkdriver/1.0"]}}},
+	null,
+	{"Name": "off:latest", "Enabled": false, "Config": {"Interface": {"Types": ["docker.volumedriver/1.0"]}}},
+	{"Name": "log:latest", "Enabled": true, "Config": {"Interface": {"Types": ["docker.logdriver/1.0"]}}},
+	{"Name": "vol:latest", "Enabled": true, "Config": {"Interface": {"Types": ["docker.volumedriver/1.0", "docker.authz/1.0"]}}},
+	{"Name": "other:latest", "Enabled": true, "Config": {"Interface": {"Types": ["example.volumedriver/1.0"]}}}
+]`
 
 // Log drivers are reported too, so that SwarmKit's scheduler sees
 // which nodes have one.
@@ -76,7 +53,9 @@ func TestDescribe(t *testing.T) {
 	t.Parallel()
 	generic := []*api.GenericResource{{Resource: &api.GenericResource_DiscreteResourceSpec{
 		DiscreteResourceSpec: &api.DiscreteGenericResource{Kind: "ssd", Value: 3}}}}
-	executor := NewExecutor(newInfoClient(t), generic)
+	engine := describedEngine(t)
+	engine.FailAll("GET /plugins", dockerexectest.Answer(http.StatusOK, managedPlugins))
+	executor := NewExecutor(engine.Client(), generic)
 	want := &api.NodeDescription{
 		Hostname: "engine-host",
 		Platform: &api.Platform{Architecture: "x86_64", OS: "linux"},
@@ -112,29 +91,24 @@ func TestDescribe(t *testing.T) {
 
 func TestDescribeErrors(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		name          string
-		info, plugins error
-		want          string
-		temporary     bool
+	for name, test := range map[string]struct {
+		request   string
+		fault     dockerexectest.Fault
+		want      string // empty: no error
+		temporary bool
 	}{
-		{name: "engine away", info: errAway, want: "describe the node: engine information (GET /info): ", temporary: true},
-		{name: "information refused", info: simError{"no", cerrdefs.ErrPermissionDenied}, want: "describe the node: engine information (GET /info): Error response from daemon: no"},
-		{name: "engine away between the calls", plugins: errAway, want: "describe the node: plugins (GET /plugins): ", temporary: true},
-		{name: "plugins refused", plugins: simError{"no", cerrdefs.ErrPermissionDenied}},
-		{name: "no plugin API", plugins: simError{"page not found", cerrdefs.ErrNotFound}},
-		{name: "plugins not implemented", plugins: simError{"not supported on this platform", cerrdefs.ErrNotImplemented}},
+		"engine away":                   {"GET /info", dockerexectest.Drop(), "describe the node: engine information (GET /info): ", true},
+		"information refused":           {"GET /info", dockerexectest.Refuse(403, "no"), "describe the node: engine information (GET /info): Error response from daemon: no", false},
+		"engine away between the calls": {"GET /plugins", dockerexectest.Drop(), "describe the node: plugins (GET /plugins): ", true},
+		"plugins refused":               {"GET /plugins", dockerexectest.Refuse(403, "no"), "", false},
+		"no plugin API":                 {"GET /plugins", dockerexectest.Refuse(404, "page not found"), "", false},
+		"plugins not implemented":       {"GET /plugins", dockerexectest.Refuse(501, "not supported on this platform"), "", false},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newInfoClient(t)
-			if test.info != nil {
-				client.info = func(context.Context) (system.Info, error) { return system.Info{}, test.info }
-			}
-			if test.plugins != nil {
-				client.plugins = func() (types.PluginsListResponse, error) { return nil, test.plugins }
-			}
-			node, err := NewExecutor(client, nil).Describe(t.Context())
+			engine := describedEngine(t)
+			engine.FailNext(test.request, test.fault)
+			node, err := NewExecutor(engine.Client(), nil).Describe(t.Context())
 			if test.want == "" {
 				require.NoError(t, err)
 				assert.Equal(t, "engine-host", node.Hostname)
@@ -147,9 +121,7 @@ func TestDescribeErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	client := newFakeClient(t)
-	client.failEverything(nil)
-	_, err := NewExecutor(client, nil).Describe(ctx)
+	_, err := NewExecutor(describedEngine(t).Client(), nil).Describe(ctx)
 	assert.Equal(t, context.Canceled, err)
 	_, err = NewExecutor(nil, nil).Describe(t.Context())
 	require.EqualError(t, err, "dockerexec: the engine's client is nil")
@@ -157,21 +129,17 @@ func TestDescribeErrors(t *testing.T) {
 	require.EqualError(t, err, "dockerexec: the engine's client is nil")
 }
 
-// created prepares a task with a template and returns what the engine is asked.
-func created(t *testing.T, executor exec.Executor, client *infoClient) []string {
+// created makes a container with a template of the node and returns its environment.
+func created(t *testing.T, executor exec.Executor, engine *dockerexectest.Engine) []string {
 	t.Helper()
-	var env []string
-	client.containerCreate = func(_ context.Context, config *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-		env = config.Env
-		return container.CreateResponse{}, nil
-	}
 	task := plainTask()
-	spec(task).Image = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
 	spec(task).Env = []string{"ON={{.Node.Hostname}}/{{.Node.Platform.OS}}"}
 	ctlr, err := executor.Controller(task)
 	require.NoError(t, err)
-	require.NoError(t, ctlr.Prepare(t.Context()))
+	require.NoError(t, ctlr.(*controller).adapter.Create(t.Context()))
 	assert.Equal(t, []string{"ON={{.Node.Hostname}}/{{.Node.Platform.OS}}"}, spec(task).Env)
+	env := engine.Container(taskName).Inspect().Config.Env
+	require.NoError(t, ctlr.Remove(t.Context()))
 	return env
 }
 
@@ -179,29 +147,29 @@ func created(t *testing.T, executor exec.Executor, client *infoClient) []string 
 // manager, and the manager's answer tells the executor.
 func TestHostnameInTemplatesIsTheAgents(t *testing.T) {
 	t.Parallel()
-	client := newInfoClient(t)
-	executor := NewExecutor(client, nil)
+	engine := describedEngine(t)
+	executor := NewExecutor(engine.Client(), nil)
 	_, err := executor.Describe(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, []string{"ON=engine-host/linux"}, created(t, executor, client))
+	assert.Equal(t, []string{"ON=engine-host/linux"}, created(t, executor, engine))
 	require.NoError(t, executor.Configure(t.Context(), nil))
 	require.NoError(t, executor.Configure(t.Context(), &api.Node{ID: "nodeid"})) // the manager's first answer to a new node
-	assert.Equal(t, []string{"ON=engine-host/linux"}, created(t, executor, client))
+	assert.Equal(t, []string{"ON=engine-host/linux"}, created(t, executor, engine))
 	require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "agent-host"}}))
-	assert.Equal(t, []string{"ON=agent-host/linux"}, created(t, executor, client))
+	assert.Equal(t, []string{"ON=agent-host/linux"}, created(t, executor, engine))
 	_, err = executor.Describe(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, []string{"ON=agent-host/linux"}, created(t, executor, client))
+	assert.Equal(t, []string{"ON=agent-host/linux"}, created(t, executor, engine))
 
-	executor = NewExecutor(client, nil)
+	executor = NewExecutor(engine.Client(), nil)
 	require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "agent-host"}}))
-	assert.Equal(t, []string{"ON=agent-host/"}, created(t, executor, client))
+	assert.Equal(t, []string{"ON=agent-host/"}, created(t, executor, engine))
 }
 
 // Under the race detector, with the agent's overwriting.
 func TestExecutorIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
-	executor := NewExecutor(newInfoClient(t), nil)
+	executor := NewExecutor(describedEngine(t).Client(), nil)
 	task := plainTask()
 	var all []func() error
 	for range 20 {
@@ -228,7 +196,7 @@ func TestExecutorIsSafeForConcurrentUse(t *testing.T) {
 // The agent delivers secrets and configs, and a task sees its own only.
 func TestSecretsAndConfigsAreRestrictedToTheTask(t *testing.T) {
 	t.Parallel()
-	made := NewExecutor(newFakeClient(t), nil)
+	made := NewExecutor(dockerexectest.New(t).Client(), nil)
 	require.NoError(t, made.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-1"}}))
 	made.(exec.SecretsProvider).Secrets().Add(api.Secret{ID: "s1"}, api.Secret{ID: "s2"})
 	made.(exec.ConfigsProvider).Configs().Add(api.Config{ID: "c1"}, api.Config{ID: "c2"})
@@ -258,7 +226,8 @@ func TestSecretsAndConfigsAreRestrictedToTheTask(t *testing.T) {
 // SwarmKit calls Controller under a lock, and copies the task after it.
 func TestControllerDoesNoIOAndKeepsTheTask(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t) // fails on any call
+	engine := dockerexectest.New(t)
+	client := engine.Client()
 	task := plainTask()
 	spec(task).Env = []string{"ID={{.Task.ID}}"}
 	before := task.Copy()
@@ -278,7 +247,7 @@ func TestControllerDoesNoIOAndKeepsTheTask(t *testing.T) {
 	assert.Equal(t, ErrImageRequired, err)
 	_, err = NewExecutor(client, nil).Controller(&api.Task{Spec: api.TaskSpec{Runtime: &api.TaskSpec_Attachment{Attachment: &api.NetworkAttachmentSpec{}}}})
 	assert.Equal(t, exec.ErrRuntimeUnsupported, err)
-	assert.Empty(t, client.called())
+	assert.Empty(t, engine.Requests())
 }
 
 // whyRefused is what is wrong with refusedTask.
@@ -292,59 +261,53 @@ func refusedTask(state api.TaskState) *api.Task {
 	return task
 }
 
-// other has the sim a container of refusedTask, as another version made it.
-func other(t *testing.T, sim *simEngine) {
+// earlier is an engine with the container of refusedTask in a state, as another version
+// made it.
+func earlier(t *testing.T, state api.TaskState) *dockerexectest.Engine {
 	t.Helper()
+	engine := webEngine(t, obedient)
 	task := plainTask()
 	attach(task, "n1", "10.1.0.0/24")
-	runningTask(t, sim, task)
-	sim.forgetCalls()
+	reached(t, engine, task, state)
+	engine.ForgetRequests()
+	return engine
 }
 
 func TestRefusedTaskThatRunsIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		other(t, sim)
+		engine := earlier(t, api.TaskStateRunning)
 		task := refusedTask(api.TaskStateRunning)
-		ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(sim, nil))
+		ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(engine.Client(), nil))
 		require.NoError(t, err)
 		require.Equal(t, api.TaskStateRunning, status.State)
-		run := asynchronously(func() error {
-			status, err := exec.Do(t.Context(), task, ctlr)
-			task.Status = *status
-			return err
-		})
-		time.Sleep(time.Minute)
-		sim.exit(taskName, 3)
-		require.NoError(t, run())
+		time.AfterFunc(time.Minute, func() { engine.Container(taskName).Exit(3) })
+		drive(t.Context(), t, task, ctlr, api.TaskStateCompleted)
 		assert.Equal(t, api.TaskStateFailed, task.Status.State)
 		assert.Equal(t, "task: non-zero exit (3)", task.Status.Err)
 		assert.Equal(t, int32(3), task.Status.GetContainer().ExitCode)
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
 func TestRefusedTaskThatRunsIsShutDown(t *testing.T) {
 	t.Parallel()
-	for name, stop := range map[string]func(context.Context, exec.Controller) error{
-		"shutdown":  func(ctx context.Context, c exec.Controller) error { return c.Shutdown(ctx) },
-		"terminate": func(ctx context.Context, c exec.Controller) error { return c.Terminate(ctx) },
+	for name, stop := range map[string]func(exec.Controller, context.Context) error{
+		"exited 143": exec.Controller.Shutdown, "exited 137": exec.Controller.Terminate,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				other(t, sim)
-				ctlr := newSimController(t, sim, refusedTask(api.TaskStateRunning))
-				require.NoError(t, stop(t.Context(), ctlr))
-				sim.with(taskName, func(c *simContainer) { assert.Equal(t, container.StateExited, c.state.Status) })
+				engine := earlier(t, api.TaskStateRunning)
+				ctlr := controllerOn(t, engine, refusedTask(api.TaskStateRunning))
+				require.NoError(t, stop(ctlr, t.Context()))
+				assert.Equal(t, name, stateOf(engine.Container(taskName)))
 				status, err := ctlr.ContainerStatus(t.Context())
 				require.NoError(t, err)
-				assert.NotEmpty(t, status.ContainerID)
+				assert.Equal(t, engine.Container(taskName).ID(), status.ContainerID)
 				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Empty(t, sim.left())
+				assert.Empty(t, leftOn(engine))
 			})
 		})
 	}
@@ -355,10 +318,9 @@ func TestRefusedTaskThatRunsIsShutDown(t *testing.T) {
 func TestRefusedTaskThatStartedGoesOn(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		other(t, sim)
+		engine := earlier(t, api.TaskStateRunning)
 		task := refusedTask(api.TaskStateStarting)
-		drive(t.Context(), t, task, newSimController(t, sim, task), api.TaskStateRunning)
+		drive(t.Context(), t, task, controllerOn(t, engine, task), api.TaskStateRunning)
 		assert.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
 	})
 }
@@ -372,21 +334,16 @@ func TestRefusedTaskMakesNothing(t *testing.T) {
 		t.Run(test.from.String(), func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				sim := newSimEngine(t)
-				plain := taskAt(plainTask(), api.TaskStateAccepted)
-				attach(plain, "n1", "10.1.0.0/24")
-				drive(t.Context(), t, plain, newSimController(t, sim, plain), api.TaskStateReady)
-				sim.forgetCalls()
+				engine := earlier(t, api.TaskStateReady)
 				task := refusedTask(test.from)
-				ctlr := newSimController(t, sim, task)
+				ctlr := controllerOn(t, engine, task)
 				drive(t.Context(), t, task, ctlr, test.to)
 				assert.Equal(t, test.to, task.Status.State)
 				assert.Equal(t, whyRefused, task.Status.Err)
-				for _, call := range sim.called() {
-					assert.Equal(t, "ContainerInspect web.1.taskid", call)
-				}
+				requests := engine.Requests()
+				assert.Len(t, requests, requests.Count(inspectRequest)+requests.Count("HEAD /_ping"))
 				require.NoError(t, ctlr.Remove(t.Context()))
-				assert.Empty(t, sim.left())
+				assert.Empty(t, leftOn(engine))
 			})
 		})
 	}
@@ -396,8 +353,8 @@ func TestRefusedTaskMakesNothing(t *testing.T) {
 // name that would make other requests than it should.
 func TestRefusedTaskWithoutContainer(t *testing.T) {
 	t.Parallel()
-	sim := newSimEngine(t)
-	_, err := NewExecutor(sim, nil).Controller(refusedTask(api.TaskStateAccepted))
+	client := dockerexectest.New(t).Client()
+	_, err := NewExecutor(client, nil).Controller(refusedTask(api.TaskStateAccepted))
 	require.EqualError(t, err, whyRefused)
 	for name, change := range map[string]func(*api.Task){
 		"no ID":      func(task *api.Task) { task.ID = "" },
@@ -409,7 +366,7 @@ func TestRefusedTaskWithoutContainer(t *testing.T) {
 	} {
 		task := refusedTask(api.TaskStateRunning)
 		change(task)
-		_, err := NewExecutor(sim, nil).Controller(task)
+		_, err := NewExecutor(client, nil).Controller(task)
 		require.Error(t, err, name)
 		_, err = NewExecutor(nil, nil).Controller(task)
 		require.EqualError(t, err, "dockerexec: the engine's client is nil", name)
@@ -420,19 +377,19 @@ func TestRefusedTaskWithoutContainer(t *testing.T) {
 func TestRefusedTaskWithNilElements(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		runningTask(t, sim, plainTask())
+		engine := webEngine(t, obedient)
+		reached(t, engine, plainTask(), api.TaskStateRunning)
 		task := taskAt(plainTask(), api.TaskStateRunning)
 		task.Networks = []*api.NetworkAttachment{nil}
 		task.Endpoint = &api.Endpoint{Ports: []*api.PortConfig{nil}}
 		spec(task).Secrets = []*api.SecretReference{nil}
 		spec(task).Configs = []*api.ConfigReference{nil}
 		spec(task).Ulimits = []*api.ContainerSpec_Ulimit{nil}
-		ctlr := newSimController(t, sim, task)
+		ctlr := controllerOn(t, engine, task)
 		require.Error(t, ctlr.Prepare(t.Context()))
 		require.NoError(t, ctlr.Shutdown(t.Context()))
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
@@ -440,12 +397,10 @@ func TestRefusedTaskWithNilElements(t *testing.T) {
 // refused for.
 func TestRefusedTaskLeavesNoFiles(t *testing.T) {
 	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
+	_, client := localEngine(t)
+	store := newTestStore(t)
 	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
 	require.NotEmpty(t, tree(t, store.dir))
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		return []container.Summary{{Labels: ofThisTask}}, nil // so that no sweep removes them
-	}
 	task := ownedTask()
 	spec(task).Secrets = append(spec(task).Secrets, secretFile("s2", ownFile("odd", 0o4755)))
 	engine := newFilesEngine(t, client, store)
@@ -461,11 +416,9 @@ func TestRefusedTaskLeavesNoFiles(t *testing.T) {
 // nothing of the other one's goes with it.
 func TestRefusedTaskRemovesNoFilesOfAnother(t *testing.T) {
 	t.Parallel()
-	client, store := newFilesClient(t), newTestStore(t)
+	_, client := localEngine(t)
+	store := newTestStore(t)
 	require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		return []container.Summary{{Labels: ofThisTask}}, nil
-	}
 	engine := newFilesEngine(t, client, store)
 	for _, id := range []string{"taskid/secret.0", ".", "..", "../engine-1/taskid"} {
 		task := ownedTask()
@@ -494,8 +447,8 @@ const whyUnknown = "dockerexec: the task's templates say something of the node, 
 func TestTaskWaitsForTheNodesDescription(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		executor := NewExecutor(sim, nil)
+		engine := webEngine(t, obedient)
+		executor := NewExecutor(engine.Client(), nil)
 		task := nodeTask(api.TaskStatePreparing)
 		made, err := executor.Controller(task)
 		require.NoError(t, err)
@@ -505,12 +458,12 @@ func TestTaskWaitsForTheNodesDescription(t *testing.T) {
 			require.EqualError(t, err, whyUnknown)
 			assert.True(t, exec.IsTemporary(err))
 		}
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 
 		require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{
 			Hostname: "host-1", Platform: &api.Platform{OS: "linux"}}}))
 		require.NoError(t, ctlr.Prepare(t.Context()))
-		sim.with(taskName, func(c *simContainer) { assert.Equal(t, "on-host-1-linux", c.config.Hostname) })
+		assert.Equal(t, "on-host-1-linux", engine.Container(taskName).Inspect().Config.Hostname)
 		// What it was made as it stays.
 		require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-2"}}))
 		whole, _, err := ctlr.adapter.fullTask()
@@ -518,47 +471,42 @@ func TestTaskWaitsForTheNodesDescription(t *testing.T) {
 		assert.Equal(t, "on-host-1-linux", whole.config().Hostname)
 		require.NoError(t, ctlr.Start(t.Context()))
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 		assert.Equal(t, "on-{{.Node.Hostname}}-{{.Node.Platform.OS}}", spec(task).Hostname)
 	})
 }
 
-// What the description says may be no good.
+// What the description says may be no good: no path, or a host name that is too long only
+// with the node's.
 func TestTaskIsRefusedOnceTheNodeIsDescribed(t *testing.T) {
 	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		executor := NewExecutor(sim, nil)
-		task := taskAt(plainTask(), api.TaskStatePreparing)
-		spec(task).Mounts = []api.Mount{{Type: api.MountTypeBind, Source: "{{.Node.Hostname}}", Target: "/data"}}
-		ctlr, err := executor.Controller(task)
-		require.NoError(t, err)
-		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
-		require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{Hostname: "host-1"}}))
-		drive(t.Context(), t, task, ctlr, api.TaskStateRejected)
-		assert.Equal(t, `dockerexec: task field Spec.Container.Mounts[0].Source: "host-1" is not an absolute path`, task.Status.Err)
-		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
-	})
-}
-
-// A host name may turn out too long only with the node's.
-func TestHostnameIsRefusedOnceTheNodeIsDescribed(t *testing.T) {
-	t.Parallel()
-	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		executor := NewExecutor(sim, nil)
-		task := nodeTask(api.TaskStatePreparing)
-		ctlr, err := executor.Controller(task)
-		require.NoError(t, err)
-		require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
-		require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{
-			Hostname: "a-host-with-a-name-of-fifty-six-bytes.rack-12.example.com", Platform: &api.Platform{OS: "linux"}}}))
-		drive(t.Context(), t, task, ctlr, api.TaskStateRejected)
-		assert.Equal(t, "dockerexec: task field Spec.Container.Hostname: has 66 bytes, a system takes 64", task.Status.Err)
-		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
-	})
+	for want, test := range map[string]struct {
+		hostname string
+		change   func(*api.ContainerSpec)
+	}{
+		`dockerexec: task field Spec.Container.Mounts[0].Source: "host-1" is not an absolute path`: {"host-1", func(s *api.ContainerSpec) {
+			s.Mounts = []api.Mount{{Type: api.MountTypeBind, Source: "{{.Node.Hostname}}", Target: "/data"}}
+		}},
+		"dockerexec: task field Spec.Container.Hostname: has 66 bytes, a system takes 64": {"a-host-with-a-name-of-fifty-six-bytes.rack-12.example.com", func(s *api.ContainerSpec) {
+			s.Hostname = "on-{{.Node.Hostname}}-{{.Node.Platform.OS}}"
+		}},
+	} {
+		bubble(t, func(t *testing.T) {
+			engine := webEngine(t, obedient)
+			executor := NewExecutor(engine.Client(), nil)
+			task := taskAt(plainTask(), api.TaskStatePreparing)
+			test.change(spec(task))
+			ctlr, err := executor.Controller(task)
+			require.NoError(t, err)
+			require.True(t, exec.IsTemporary(ctlr.Prepare(t.Context())))
+			require.NoError(t, executor.Configure(t.Context(), &api.Node{Description: &api.NodeDescription{
+				Hostname: test.hostname, Platform: &api.Platform{OS: "linux"}}}))
+			drive(t.Context(), t, task, ctlr, api.TaskStateRejected)
+			assert.Equal(t, want, task.Status.Err)
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Empty(t, leftOn(engine))
+		})
+	}
 }
 
 // An agent that is started anew while the engine is away has to stop and remove
@@ -566,11 +514,10 @@ func TestHostnameIsRefusedOnceTheNodeIsDescribed(t *testing.T) {
 func TestTaskThatRunsIsEndedWithoutTheNodesDescription(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		sim := newSimEngine(t)
-		other(t, sim)
+		engine := earlier(t, api.TaskStateRunning)
 		task := nodeTask(api.TaskStateRunning)
 		spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "{{.Node.Hostname}}", Target: "/data"}}
-		ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(sim, nil))
+		ctlr, status, err := exec.Resolve(t.Context(), task, NewExecutor(engine.Client(), nil))
 		require.NoError(t, err)
 		require.Equal(t, api.TaskStateRunning, status.State)
 		wait := asynchronously(func() error { return ctlr.Wait(t.Context()) })
@@ -578,7 +525,7 @@ func TestTaskThatRunsIsEndedWithoutTheNodesDescription(t *testing.T) {
 		require.NoError(t, ctlr.Shutdown(t.Context()))
 		require.EqualError(t, wait(), "task: non-zero exit (143)")
 		require.NoError(t, ctlr.Remove(t.Context()))
-		assert.Empty(t, sim.left())
+		assert.Empty(t, leftOn(engine))
 	})
 }
 
@@ -608,7 +555,7 @@ func TestOnlyTemplatesOfTheNodeWaitForIt(t *testing.T) {
 			t.Parallel()
 			task := plainTask()
 			test.change(spec(task))
-			ctlr, err := NewExecutor(newFakeClient(t), nil).Controller(task)
+			ctlr, err := NewExecutor(dockerexectest.New(t).Client(), nil).Controller(task)
 			require.NoError(t, err)
 			_, _, err = ctlr.(*controller).adapter.fullTask()
 			assert.Equal(t, test.waits, err != nil)
@@ -680,7 +627,7 @@ func TestDescribeSaysWhatVolumePluginsSay(t *testing.T) {
 			return func(context.Context) ([]*api.NodeCSIInfo, error) { return infos, err }
 		}
 		given.nodeInfo = answer(nil, nil)
-		e := NewExecutor(newInfoClient(t), nil, WithDependencies(given))
+		e := NewExecutor(describedEngine(t).Client(), nil, WithDependencies(given))
 		describe := func() []*api.NodeCSIInfo {
 			t.Helper()
 			node, err := e.Describe(ctx)

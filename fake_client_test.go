@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,44 +59,6 @@ type fakeClient struct {
 var _ engineapi.APIClient = (*fakeClient)(nil)
 
 func newFakeClient(t testing.TB) *fakeClient { return &fakeClient{t: t} }
-
-// failEverything has each call fail with err, or with the error of a context
-// that has ended, as the client has it.
-func (f *fakeClient) failEverything(err error) {
-	fail := func(ctx context.Context) error {
-		if ctx.Err() != nil {
-			return &url.Error{Op: "Post", URL: "http://engine", Err: ctx.Err()}
-		}
-		return err
-	}
-	f.imagePull = func(ctx context.Context, _ string, _ image.PullOptions) (io.ReadCloser, error) { return nil, fail(ctx) }
-	f.imageInspect = func(ctx context.Context, _ string) (image.InspectResponse, error) {
-		return image.InspectResponse{}, fail(ctx)
-	}
-	f.networkCreate = func(ctx context.Context, _ string, _ network.CreateOptions) (network.CreateResponse, error) {
-		return network.CreateResponse{}, fail(ctx)
-	}
-	f.networkInspect = func(ctx context.Context, _ string) (network.Inspect, error) { return network.Inspect{}, fail(ctx) }
-	f.networkConnect = func(ctx context.Context, _, _ string, _ *network.EndpointSettings) error { return fail(ctx) }
-	f.networkRemove = func(ctx context.Context, _ string) error { return fail(ctx) }
-	f.volumeCreate = func(ctx context.Context, _ volume.CreateOptions) (volume.Volume, error) {
-		return volume.Volume{}, fail(ctx)
-	}
-	f.containerCreate = func(ctx context.Context, _ *container.Config, _ *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-		return container.CreateResponse{}, fail(ctx)
-	}
-	f.containerStart = func(ctx context.Context, _ string, _ container.StartOptions) error { return fail(ctx) }
-	f.containerInspect = func(ctx context.Context, _ string) (container.InspectResponse, error) {
-		return container.InspectResponse{}, fail(ctx)
-	}
-	f.containerStop = func(ctx context.Context, _ string, _ container.StopOptions) error { return fail(ctx) }
-	f.containerKill = func(ctx context.Context, _, _ string) error { return fail(ctx) }
-	f.containerRemove = func(ctx context.Context, _ string, _ container.RemoveOptions) error { return fail(ctx) }
-	f.containerLogs = func(ctx context.Context, _ string, _ container.LogsOptions) (io.ReadCloser, error) {
-		return nil, fail(ctx)
-	}
-	f.info = func(ctx context.Context) (system.Info, error) { return system.Info{}, fail(ctx) }
-}
 
 // called returns the calls so far, in order.
 func (f *fakeClient) called() []string {
@@ -238,6 +199,10 @@ func (f *fakeClient) creating(errs ...error) {
 		}
 		return container.CreateResponse{ID: "c0"}, nil
 	}
+}
+
+func (f *fakeClient) killing(err error) {
+	f.containerKill = func(context.Context, string, string) error { return err }
 }
 
 func (f *fakeClient) inspecting(answer container.InspectResponse, err error) {

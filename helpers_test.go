@@ -10,12 +10,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -25,8 +30,10 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
 	"github.com/gogo/protobuf/jsonpb"
+	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/configs"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/agent/secrets"
@@ -36,6 +43,8 @@ import (
 	logrustest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -198,28 +207,17 @@ type answer struct {
 func (a answer) Error() string        { return "Error response from daemon: " + a.text }
 func (a answer) Is(target error) bool { return target == a.class }
 
+func notFound(format string, args ...any) error {
+	return answer{fmt.Sprintf(format, args...), cerrdefs.ErrNotFound}
+}
+
+// errAway is what the client says of an engine that does not run.
+var errAway = &url.Error{Op: "Post", URL: "http://engine", Err: syscall.ECONNREFUSED}
+
 var nameTaken = answer{`Conflict. The container name "/web.1.taskid" is already in use by container "c0". You have to remove (or rename) that container to be able to reuse that name.`, cerrdefs.ErrConflict}
 
-// errFinal will not mend itself.
-var errFinal = simError{"something is wrong", cerrdefs.ErrInternal}
-
-var (
-	errNoExitEvent = simError{"cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event", cerrdefs.ErrInternal}
-	errRefused     = simError{"authorization denied by plugin guard: no", cerrdefs.ErrPermissionDenied}
-)
-
 // What a proxy before the engine says that lets no events through.
-var errNoEvents = simError{"the path /events is not allowed", cerrdefs.ErrPermissionDenied}
-
-// failing fails all calls of one method.
-func failing(method string, err error) func(string) error {
-	return func(call string) error {
-		if strings.HasPrefix(call, method+" ") {
-			return err
-		}
-		return nil
-	}
-}
+var errNoEvents = answer{"the path /events is not allowed", cerrdefs.ErrPermissionDenied}
 
 // classesOf names the classes of errdefs that err has.
 func classesOf(err error) (classes []string) {
@@ -358,6 +356,13 @@ func isClosed(closed <-chan struct{}) bool {
 	}
 }
 
+// cutStreams breaks an engine's streams of events, and waits until that is noticed.
+func cutStreams(engine *dockerexectest.Engine) {
+	engine.Down()
+	engine.Up()
+	synctest.Wait()
+}
+
 // settled lets the stream open and the inspects that belong to it pass.
 func settled() {
 	time.Sleep(2 * settleWindow)
@@ -383,6 +388,96 @@ func adapterOf(t testing.TB, engine *Engine, task *api.Task) *ContainerAdapter {
 	adapter, err := engine.Adapter(nil, task, nil)
 	require.NoError(t, err)
 	return adapter
+}
+
+// onFakeEngine returns an engine for tests that has the image of plainTask, and a function
+// that makes one more adapter of that task, as another process would.
+func onFakeEngine(t testing.TB, program dockerexectest.Program) (engine *dockerexectest.Engine, adapter func(...Option) *ContainerAdapter) {
+	t.Helper()
+	engine = dockerexectest.New(t)
+	engine.LocalImage("example/web:1", program)
+	return engine, func(opts ...Option) *ContainerAdapter { return adapterOn(t, engine, plainTask(), opts...) }
+}
+
+// adapterOn makes an adapter of a task as another process would.
+func adapterOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *ContainerAdapter {
+	t.Helper()
+	return adapterOf(t, NewEngine(engine.Client(), opts...), task)
+}
+
+// through makes a client of an engine whose requests go through trip. next sends a
+// request to the engine.
+func through(t testing.TB, engine *dockerexectest.Engine, trip func(r *http.Request, next http.RoundTripper) (*http.Response, error), opts ...engineapi.Opt) *engineapi.Client {
+	t.Helper()
+	next := engine.Client().HTTPClient().Transport
+	return engine.Client(append(opts, engineapi.WithHTTPClient(&http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) { return trip(r, next) })}))...)
+}
+
+// localInfo is what an engine says of itself that has a task's files.
+var localInfo = system.Info{ID: "engine-1", Name: "host-1"}
+
+// localEngine is an engine with the image of plainTask and its client, which is on this
+// host as far as the client knows.
+func localEngine(t testing.TB) (*dockerexectest.Engine, *engineapi.Client) {
+	t.Helper()
+	engine := dockerexectest.New(t, dockerexectest.WithInfo(localInfo))
+	engine.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
+	return engine, engine.Client(engineapi.WithHost("unix:///run/docker.sock"))
+}
+
+// another has another client create and start a container.
+func another(t testing.TB, engine *dockerexectest.Engine, name, image string, labels map[string]string) *dockerexectest.Container {
+	t.Helper()
+	client := engine.Client()
+	_, err := client.ContainerCreate(t.Context(), &container.Config{Image: image, Labels: labels}, nil, nil, nil, name)
+	require.NoError(t, err)
+	require.NoError(t, client.ContainerStart(t.Context(), name, container.StartOptions{}))
+	return engine.Container(name)
+}
+
+// bubbleBegan is where the clock of a bubble begins.
+var bubbleBegan = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// signalLog is what containers have got, each with the time since the bubble began.
+type signalLog struct {
+	mu   sync.Mutex
+	list []string
+}
+
+// program is one that ends so long after its first signal, with 143.
+func (s *signalLog) program(ending time.Duration) dockerexectest.Program {
+	note := func(signal string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.list = append(s.list, fmt.Sprint(signal, " ", time.Since(bubbleBegan)))
+	}
+	return func(p *dockerexectest.Process) int {
+		var end <-chan time.Time
+		for {
+			select {
+			case <-p.Signals:
+				note("TERM")
+				if end == nil {
+					end = time.After(ending)
+				}
+			case <-end:
+				return 143
+			case <-p.Killed:
+				if p.Container.Inspect().State.ExitCode == 137 {
+					note("KILL")
+				}
+				return 137
+			}
+		}
+	}
+}
+
+// got is for a bubble: it waits until nothing goes on.
+func (s *signalLog) got() []string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
 }
 
 func inspected(id, status string, labels map[string]string) container.InspectResponse {
@@ -433,11 +528,91 @@ func startWait(ctx context.Context, adapter *ContainerAdapter) *waiting {
 	return w
 }
 
-func newSimController(t testing.TB, sim *simEngine, task *api.Task, opts ...Option) *controller {
+// Requests that tests let fail or count.
+const (
+	pullRequest    = "POST /images/create"
+	createRequest  = "POST /containers/create"
+	inspectRequest = "GET /containers/*/json"
+	stopRequest    = "POST /containers/*/stop"
+	killRequest    = "POST /containers/*/kill"
+	removeRequest  = "DELETE /containers/*"
+	eventsRequest  = "GET /events"
+)
+
+// webEngine is an engine for tests, with the image of plainTask in its registry.
+func webEngine(t testing.TB, program dockerexectest.Program, image ...dockerexectest.ImageOption) *dockerexectest.Engine {
 	t.Helper()
-	made, err := NewExecutor(sim, nil, opts...).Controller(task)
+	engine := dockerexectest.New(t)
+	engine.Image("example/web:1", program, image...)
+	return engine
+}
+
+// obedient is a program that ends at a stop signal, with 128 and its number.
+func obedient(p *dockerexectest.Process) int {
+	select {
+	case signal := <-p.Signals:
+		return 128 + int(signal)
+	case <-p.Killed:
+		return 137
+	}
+}
+
+// noExitEvent is what an engine says of a stop or kill whose end it has not seen.
+const noExitEvent = "cannot stop container: web.1.taskid: tried to kill container, but did not receive an exit event"
+
+// controllerOn is the controller of a task in a new process.
+func controllerOn(t testing.TB, engine *dockerexectest.Engine, task *api.Task, opts ...Option) *controller {
+	t.Helper()
+	made, err := NewExecutor(engine.Client(), nil, opts...).Controller(task)
 	require.NoError(t, err)
 	return made.(*controller)
+}
+
+// reached takes a new task to a state.
+func reached(t testing.TB, engine *dockerexectest.Engine, task *api.Task, state api.TaskState, opts ...Option) (*controller, *api.Task) {
+	t.Helper()
+	taskAt(task, api.TaskStateAccepted)
+	ctlr := controllerOn(t, engine, task, opts...)
+	drive(t.Context(), t, task, ctlr, state)
+	require.Equal(t, state, task.Status.State, task.Status.Err)
+	return ctlr, task
+}
+
+// runningWeb takes plainTask to RUNNING.
+func runningWeb(t testing.TB, engine *dockerexectest.Engine) (*controller, *api.Task, *dockerexectest.Container) {
+	t.Helper()
+	ctlr, task := reached(t, engine, plainTask(), api.TaskStateRunning)
+	return ctlr, task, engine.Container(taskName)
+}
+
+var engineID = regexp.MustCompile("[0-9a-f]{64}")
+
+// asked lists what the engine was asked, but for pings and events: the name of what is made
+// comes last, and ID stands for an ID.
+func asked(engine *dockerexectest.Engine) []string {
+	var list []string
+	for _, r := range engine.Requests() {
+		if r.Path == "/_ping" || r.Path == "/events" {
+			continue
+		}
+		var body struct{ Name string }
+		_ = json.Unmarshal(r.Body, &body)
+		text := r.String() + " " + r.Query.Get("name") + body.Name
+		list = append(list, strings.TrimSpace(engineID.ReplaceAllString(text, "ID")))
+	}
+	return list
+}
+
+// leftOn lists the containers and networks on the engine.
+func leftOn(engine *dockerexectest.Engine) []string {
+	var left []string
+	for _, c := range engine.Containers() {
+		left = append(left, "container "+c.Name())
+	}
+	for _, name := range engine.Networks() {
+		left = append(left, "network "+name)
+	}
+	return left
 }
 
 // taskAt is a task that has come as far as state, and is wanted to run.
@@ -470,42 +645,18 @@ func drive(ctx context.Context, t testing.TB, task *api.Task, ctlr exec.Controll
 	t.Errorf("the task stays in %v: %s", task.Status.State, task.Status.Err)
 }
 
-// runningTask takes a task to RUNNING.
-func runningTask(t testing.TB, sim *simEngine, task *api.Task) (*controller, *api.Task) {
-	t.Helper()
-	taskAt(task, api.TaskStateAccepted)
-	ctlr := newSimController(t, sim, task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
-	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
-	return ctlr, task
-}
-
-// inState takes a task on an engine to state, with networks and a volume; change
-// is nil or changes the task before.
-func inState(t *testing.T, sim *simEngine, state api.TaskState, change func(*api.Task)) (*controller, *api.Task) {
-	t.Helper()
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	attach(task, "backend", "10.1.0.0/24")
-	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data",
-		VolumeOptions: &api.Mount_VolumeOptions{DriverConfig: &api.Driver{Name: "local"}}}}
-	if change != nil {
-		change(task)
-	}
-	ctlr := newSimController(t, sim, task, WithRequestTimeout(time.Minute), WithPullAttempts(1))
-	drive(t.Context(), t, task, ctlr, state)
-	require.Equal(t, state, task.Status.State, task.Status.Err)
-	return ctlr, task
+// rareCheck is a health check that does not run within a test.
+func rareCheck() *api.HealthConfig {
+	return &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: gogotypes.DurationProto(10000 * time.Hour)}
 }
 
 // starting is a container with a health check that has just been created.
-func starting(t *testing.T) (*simEngine, *controller, *api.Task) {
+func starting(t *testing.T, image ...dockerexectest.ImageOption) (*dockerexectest.Engine, *controller, *api.Task) {
 	t.Helper()
-	sim := newSimEngine(t)
-	task := taskAt(plainTask(), api.TaskStateAccepted)
-	spec(task).Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}}
-	ctlr := newSimController(t, sim, task)
-	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
-	return sim, ctlr, task
+	engine, task := webEngine(t, obedient, image...), plainTask()
+	spec(task).Healthcheck = rareCheck()
+	ctlr, _ := reached(t, engine, task, api.TaskStateStarting)
+	return engine, ctlr, task
 }
 
 // methods are those that end with their context and with Close.

@@ -9,16 +9,9 @@ import (
 	"testing"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -154,67 +147,60 @@ func TestWhatIsNeededStaysAnErrorThatNamesTheRequest(t *testing.T) {
 	assert.False(t, exec.IsTemporary(err))
 	require.ErrorContains(t, startOn(t, e), "start container web.1.taskid: ")
 
-	e = NewEngine(answeringInfo(simError{"no", cerrdefs.ErrPermissionDenied}, t))
-	adapter, err := e.Adapter(nil, plainTask(), nil)
-	require.NoError(t, err)
+	local := dockerexectest.New(t)
+	local.FailNext("GET /info", dockerexectest.Refuse(http.StatusForbidden, "no"))
+	adapter := adapterOf(t, NewEngine(local.Client(engineapi.WithHost("unix:///run/docker.sock"))), plainTask())
 	_, err = adapter.fileEngine(t.Context(), []taskFile{{}})
 	require.ErrorContains(t, err, "secrets and configs: engine information (GET /info): Error response from daemon: no")
 }
-
-func answeringInfo(err error, t *testing.T) engineapi.APIClient {
-	client := newFakeClient(t)
-	client.info = func(context.Context) (system.Info, error) { return system.Info{}, err }
-	return localClient{client}
-}
-
-// localClient is on this host.
-type localClient struct{ *fakeClient }
-
-func (localClient) DaemonHost() string { return "unix:///run/docker.sock" }
 
 // A description that changes closes the agent's session. While a request is refused, the
 // description stays as it was.
 func TestADescriptionDoesNotFlap(t *testing.T) {
 	t.Parallel()
-	for _, refusal := range []error{
-		simError{"no", cerrdefs.ErrPermissionDenied}, simError{"page not found", cerrdefs.ErrNotFound},
-		simError{"not here", cerrdefs.ErrNotImplemented}, simError{"the plugin store is broken", cerrdefs.ErrInternal},
+	for text, refusal := range map[string]dockerexectest.Fault{
+		"no":                         dockerexectest.Refuse(http.StatusForbidden, "no"),
+		"page not found":             dockerexectest.Refuse(http.StatusNotFound, "page not found"),
+		"not here":                   dockerexectest.Refuse(http.StatusNotImplemented, "not here"),
+		"the plugin store is broken": dockerexectest.Refuse(http.StatusInternalServerError, "the plugin store is broken"),
 	} {
-		client := newInfoClient(t)
-		ctx, lines := linesOf(t.Context())
-		executor := NewExecutor(client, nil)
-		first, err := executor.Describe(ctx)
-		require.NoError(t, err)
-		answers, info := client.plugins, client.info
-		for range 3 {
-			client.plugins = func() (types.PluginsListResponse, error) { return nil, refusal }
-			again, err := executor.Describe(ctx)
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			engine := describedEngine(t)
+			unlist := engine.FailAll("GET /plugins", dockerexectest.Answer(http.StatusOK, managedPlugins))
+			ctx, lines := linesOf(t.Context())
+			executor := NewExecutor(engine.Client(), nil)
+			first, err := executor.Describe(ctx)
 			require.NoError(t, err)
-			assert.Equal(t, first, again)
-		}
-		assert.Equal(t, []string{
-			"warning: the engine, or a proxy in front of it, refuses GET /plugins; the node is described with the managed plugins that are known error=" + refusal.Error(),
-		}, lines())
-		client.plugins = answers
-		client.info = func(context.Context) (system.Info, error) { return system.Info{}, refusal }
-		for range 3 {
-			again, err := executor.Describe(ctx)
-			require.NoError(t, err)
-			assert.Equal(t, first, again)
-		}
-		require.Len(t, lines(), 2)
-		assert.Contains(t, lines()[1], "refuses GET /info; the node is described as it was before")
+			for range 3 {
+				engine.FailNext("GET /plugins", refusal)
+				again, err := executor.Describe(ctx)
+				require.NoError(t, err)
+				assert.Equal(t, first, again)
+			}
+			assert.Equal(t, []string{
+				"warning: the engine, or a proxy in front of it, refuses GET /plugins; the node is described with the managed plugins that are known error=Error response from daemon: " + text,
+			}, lines())
+			for range 3 {
+				engine.FailNext("GET /info", refusal)
+				again, err := executor.Describe(ctx)
+				require.NoError(t, err)
+				assert.Equal(t, first, again)
+			}
+			require.Len(t, lines(), 2)
+			assert.Contains(t, lines()[1], "refuses GET /info; the node is described as it was before")
 
-		// Answered again, what has changed is reported, and the next refusal is logged.
-		client.info, client.plugins = info, func() (types.PluginsListResponse, error) { return nil, nil }
-		changed, err := executor.Describe(ctx)
-		require.NoError(t, err)
-		assert.Less(t, len(changed.Engine.Plugins), len(first.Engine.Plugins))
-		client.plugins = func() (types.PluginsListResponse, error) { return nil, refusal }
-		again, err := executor.Describe(ctx)
-		require.NoError(t, err)
-		assert.Equal(t, changed, again)
-		assert.Len(t, lines(), 3)
+			// Answered again, what has changed is reported, and the next refusal is logged.
+			unlist()
+			changed, err := executor.Describe(ctx)
+			require.NoError(t, err)
+			assert.Less(t, len(changed.Engine.Plugins), len(first.Engine.Plugins))
+			engine.FailNext("GET /plugins", refusal)
+			again, err := executor.Describe(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, changed, again)
+			assert.Len(t, lines(), 3)
+		})
 	}
 }
 
@@ -222,25 +208,30 @@ func TestADescriptionDoesNotFlap(t *testing.T) {
 // the node no longer from being described.
 func TestPluginsThatAreNeverListed(t *testing.T) {
 	t.Parallel()
-	for _, fault := range []error{simError{"not now", cerrdefs.ErrUnavailable}, io.ErrUnexpectedEOF, requestTimeoutError(time.Second)} {
-		bubble(t, func(t *testing.T) {
-			client := newInfoClient(t)
-			client.plugins = func() (types.PluginsListResponse, error) { return nil, fault }
-			executor := NewExecutor(client, nil)
-			for range 3 { // the agent asks every 20 seconds
-				_, err := executor.Describe(t.Context())
-				require.ErrorContains(t, err, "describe the node: plugins (GET /plugins): ")
-				assert.True(t, exec.IsTemporary(err))
-				time.Sleep(20 * time.Second)
-			}
-			ctx, lines := linesOf(t.Context())
-			first, err := executor.Describe(ctx)
-			require.NoError(t, err)
-			again, err := executor.Describe(ctx)
-			require.NoError(t, err)
-			assert.Equal(t, first, again)
-			assert.Equal(t, "engine-host", first.Hostname)
-			assert.Len(t, lines(), 1)
+	for name, fault := range map[string]dockerexectest.Fault{
+		"busy": dockerexectest.Refuse(http.StatusServiceUnavailable, "not now"), "cut off": dockerexectest.Drop(), "hanging": dockerexectest.Slow(time.Hour),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine := describedEngine(t)
+				engine.FailAll("GET /plugins", fault)
+				executor := NewExecutor(engine.Client(), nil, WithRequestTimeout(time.Second))
+				for range 3 { // the agent asks every 20 seconds
+					_, err := executor.Describe(t.Context())
+					require.ErrorContains(t, err, "describe the node: plugins (GET /plugins): ")
+					assert.True(t, exec.IsTemporary(err))
+					time.Sleep(20 * time.Second)
+				}
+				ctx, lines := linesOf(t.Context())
+				first, err := executor.Describe(ctx)
+				require.NoError(t, err)
+				again, err := executor.Describe(ctx)
+				require.NoError(t, err)
+				assert.Equal(t, first, again)
+				assert.Equal(t, "engine-host", first.Hostname)
+				assert.Len(t, lines(), 1)
+			})
 		})
 	}
 }
@@ -249,32 +240,25 @@ func TestPluginsThatAreNeverListed(t *testing.T) {
 func TestACPULimitIsCappedWithoutEngineInformation(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
-	task.Spec.Resources = &api.ResourceRequirements{Limits: &api.Resources{NanoCPUs: 64e9}}
-	for _, test := range []struct{ refusal, want string }{
-		{"Range of CPUs is from 0.01 to 6.00, as there are only 6 CPUs available", ""},
-		{"Range of CPUs is from here to there, as there are only some CPUs available",
-			"create container web.1.taskid: its CPU limit is above the engine's cores; ask for their number (GET /info): Error response from daemon: no"},
+	withLimits(api.Resources{NanoCPUs: 64e9})(task)
+	for refusal, want := range map[string]string{
+		"": "", // the engine's own
+		"Range of CPUs is from here to there, as there are only some CPUs available": "create container web.1.taskid: its CPU limit is above the engine's cores; ask for their number (GET /info): Error response from daemon: no",
 	} {
-		client := newFakeClient(t)
-		var asked []int64
-		client.containerCreate = func(_ context.Context, _ *container.Config, config *container.HostConfig, _ *network.NetworkingConfig, _ *ocispec.Platform, _ string) (container.CreateResponse, error) {
-			asked = append(asked, config.NanoCPUs)
-			if config.NanoCPUs > 6e9 {
-				return container.CreateResponse{}, answer{test.refusal, cerrdefs.ErrInvalidArgument}
-			}
-			return container.CreateResponse{ID: "c0"}, nil
+		engine, _ := onFakeEngine(t, dockerexectest.Exit(0))
+		if refusal != "" {
+			engine.FailNext(createRequest, dockerexectest.Refuse(http.StatusBadRequest, refusal))
 		}
-		client.info = func(context.Context) (system.Info, error) {
-			return system.Info{}, answer{"no", cerrdefs.ErrPermissionDenied}
-		}
+		engine.FailNext("GET /info", dockerexectest.Refuse(http.StatusForbidden, "no"))
 		ctx, lines := linesOf(t.Context())
-		err := newTestAdapter(t, client, task).Create(ctx)
-		if test.want != "" {
-			require.EqualError(t, err, test.want)
+		err := adapterOn(t, engine, task).Create(ctx)
+		if want != "" {
+			require.EqualError(t, err, want)
 			continue
 		}
 		require.NoError(t, err)
-		assert.Equal(t, []int64{64e9, 6e9}, asked)
+		assert.EqualValues(t, 2e9, engine.Container(taskName).Inspect().HostConfig.NanoCPUs)
+		assert.Equal(t, 2, engine.Requests().Count(createRequest))
 		require.Len(t, lines(), 2)
 		assert.Contains(t, lines()[0], "refuses GET /info; the number of cores is taken from the engine's refusal of the CPU limit")
 	}
@@ -319,18 +303,16 @@ func TestAVolumeThatMayNotBeCreatedByItself(t *testing.T) {
 // A network that cannot be looked at is used as it is, and not removed.
 func TestANetworkThatMayNotBeLookedAt(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.networkCreate = func(context.Context, string, network.CreateOptions) (network.CreateResponse, error) {
-		return network.CreateResponse{}, answer{"network with name backend already exists", cerrdefs.ErrConflict}
-	}
-	client.networkInspect = func(context.Context, string) (network.Inspect, error) {
-		return network.Inspect{}, answer{"no", cerrdefs.ErrPermissionDenied}
-	}
+	engine := dockerexectest.New(t)
+	require.NoError(t, adapterOn(t, engine, backendTask()).CreateNetworks(t.Context()))
+	engine.FailAll("GET /networks/*", dockerexectest.Refuse(http.StatusForbidden, "no"))
+	engine.ForgetRequests()
 	ctx, lines := linesOf(t.Context())
-	adapter := newTestAdapter(t, client, backendTask())
+	adapter := adapterOn(t, engine, backendTask())
 	require.NoError(t, adapter.CreateNetworks(ctx))
 	require.NoError(t, adapter.RemoveNetworks(ctx))
-	assert.Equal(t, []string{"NetworkCreate backend", "NetworkInspect backend", "NetworkInspect backend"}, client.called())
+	assert.Equal(t, []string{"POST /networks/create backend", "GET /networks/backend", "GET /networks/backend"}, asked(engine))
+	assert.Equal(t, []string{"backend"}, engine.Networks())
 	require.Len(t, lines(), 1)
 	assert.Contains(t, lines()[0], "refuses GET /networks/…; networks that exist are used as they are, and not removed")
 }
@@ -338,30 +320,24 @@ func TestANetworkThatMayNotBeLookedAt(t *testing.T) {
 // If nobody may look whether the image is on the engine, the create tells.
 func TestAnImageThatMayNotBeLookedAt(t *testing.T) {
 	t.Parallel()
-	forbidden := answer{"no", cerrdefs.ErrPermissionDenied}
-	for _, test := range []struct {
-		name   string
-		create error
-		want   string
+	for name, test := range map[string]struct {
+		set  func(*dockerexectest.Engine)
+		want string
 	}{
-		{"it is on the engine", nil, ""},
-		{"it is not", answer{"No such image: example/web:1", cerrdefs.ErrNotFound}, "pull image example/web:1, attempt 1 of 1: Error response from daemon: manifest unknown"},
-		{"another fault", answer{"no such volume driver", cerrdefs.ErrNotFound}, "create container web.1.taskid: Error response from daemon: no such volume driver"},
+		"it is on the engine": {func(e *dockerexectest.Engine) { e.LocalImage("example/web:1", dockerexectest.Exit(0)) }, ""},
+		"it is not":           {func(*dockerexectest.Engine) {}, "pull image example/web:1, attempt 1 of 1: Error response from daemon: manifest unknown"},
+		"another fault": {func(e *dockerexectest.Engine) {
+			e.FailNext(createRequest, dockerexectest.Refuse(http.StatusNotFound, "no such volume driver"))
+		}, "create container web.1.taskid: Error response from daemon: no such volume driver"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newFakeClient(t)
-			client.imagePull = func(context.Context, string, image.PullOptions) (io.ReadCloser, error) {
-				return nil, answer{"manifest unknown", cerrdefs.ErrNotFound}
-			}
-			client.imageInspect = func(context.Context, string) (image.InspectResponse, error) {
-				return image.InspectResponse{}, forbidden
-			}
-			client.creating(test.create)
+			engine := dockerexectest.New(t)
+			test.set(engine)
+			engine.FailAll(pullRequest, dockerexectest.Refuse(http.StatusNotFound, "manifest unknown"))
+			engine.FailAll("GET /images/*/json", dockerexectest.Refuse(http.StatusForbidden, "no"))
 			ctx, lines := linesOf(t.Context())
-			ctlr, err := NewEngine(client, WithPullAttempts(1)).Controller(nil, taskAt(plainTask(), api.TaskStateAccepted), nil)
-			require.NoError(t, err)
-			err = ctlr.Prepare(ctx)
+			err := controllerOn(t, engine, taskAt(plainTask(), api.TaskStateAccepted), WithPullAttempts(1)).Prepare(ctx)
 			if test.want != "" {
 				require.ErrorContains(t, err, test.want)
 				assert.False(t, exec.IsTemporary(err))

@@ -176,12 +176,14 @@ func TestOrphansAreIgnored(t *testing.T) {
 func TestNobodyLooksForOrphansOnAFake(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		e := NewExecutor(newInfoClient(t), nil)
+		engine := describedEngine(t)
+		e := NewExecutor(wrappedClient{engine.Client()}, nil)
 		require.NoError(t, e.Configure(t.Context(), &api.Node{ID: "nodeid"}))
 		e.(exec.SecretsProvider).Secrets().Reset()
 		_, err := e.Describe(t.Context())
 		require.NoError(t, err)
 		synctest.Wait()
+		assert.Zero(t, engine.Requests().Count("GET /containers/json"))
 	})
 }
 

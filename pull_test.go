@@ -21,6 +21,8 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // TestPullClosesTheBody: a body that is not closed holds its
@@ -231,10 +233,11 @@ func TestPullOnlyWhatMayBeMissing(t *testing.T) {
 
 func TestPullOfADigestWhileTheEngineIsAway(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.failEverything(io.ErrUnexpectedEOF)
-	err := newTestAdapter(t, client, pullTask("x@sha256:"+strings.Repeat("0", 64))).PullImage(t.Context())
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	engine := dockerexectest.New(t)
+	engine.FailNext("GET /images/*/json", dockerexectest.Drop())
+	err := adapterOn(t, engine, pullTask("x@sha256:"+strings.Repeat("0", 64))).PullImage(t.Context())
+	require.ErrorContains(t, err, "EOF")
+	assert.Zero(t, engine.Requests().Count(pullRequest))
 	assert.True(t, exec.IsTemporary(err))
 }
 

@@ -304,8 +304,8 @@ func TestRunSurvivesEachFaultOfEachRequest(t *testing.T) {
 	}
 	for _, request := range requests {
 		for what, fault := range faults {
-			if what == "it takes 3 minutes" && strings.HasSuffix(request, "/create") {
-				continue // engines keep the name for the first create; the fake does not
+			if what == "it takes 3 minutes" && request == "POST /networks/create" {
+				continue // the task is over when the network comes, and nobody removes it
 			}
 			t.Run(request+" "+what, func(t *testing.T) {
 				t.Parallel()

@@ -1,30 +1,33 @@
 package dockerexec
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	stderrors "errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // mountTask has a volume of the local driver with these options.
@@ -75,9 +78,9 @@ func TestAnEnginesErrorShowsNoOptionOfAVolume(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newFakeClient(t)
-			client.failEverything(answer{c.says, cerrdefs.ErrInternal})
-			adapter := newTestAdapter(t, client, mountTask(c.options))
+			engine := dockerexectest.New(t)
+			engine.FailAll("POST *", dockerexectest.Refuse(http.StatusInternalServerError, c.says))
+			adapter := adapterOn(t, engine, mountTask(c.options))
 			require.EqualError(t, adapter.CreateVolumes(t.Context()), "create volume share with driver local: Error response from daemon: "+c.want)
 			require.EqualError(t, adapter.Create(t.Context()), "create container web.1.taskid: Error response from daemon: "+c.want)
 			err := adapter.Start(t.Context())
@@ -98,8 +101,8 @@ func TestAnEnginesErrorShowsNoVariable(t *testing.T) {
 		"PEM=first line of it\nc2VjcmV0LW9uZQ==\nlast", "KEYS=a2V5LW9uZS4=,a2V5LXR3by4uLg==", "AMQP=amqp://u:Tr0ub4d%263@mq",
 	}
 	attach(task, "backend-net", "10.1.0.0/24")
-	client := newFakeClient(t)
-	adapter := newTestAdapter(t, client, task)
+	engine := dockerexectest.New(t)
+	adapter := adapterOn(t, engine, task)
 	for says, want := range map[string]string{
 		"error: dial tcp localhost:5432: lookup localhost":          "error: dial tcp localhost:5432: lookup localhost",
 		"no route to 10.20.30.40 in production":                     "no route to 10.20.30.40 in production",
@@ -122,7 +125,7 @@ func TestAnEnginesErrorShowsNoVariable(t *testing.T) {
 		`sh -c "echo {\"a\":\"b c\"}"`:                              `sh -c "echo xxxxx"`,
 		`Get "https://s3.example/x?X-Amz-Signature=0123": EOF`:      `Get "https://s3.example/x": EOF`,
 	} {
-		client.failEverything(answer{says, cerrdefs.ErrInternal})
+		engine.FailNext(startRequest, dockerexectest.Refuse(http.StatusInternalServerError, says))
 		require.EqualError(t, adapter.Start(t.Context()), "start container web.1.taskid: Error response from daemon: "+want)
 	}
 }
@@ -133,16 +136,16 @@ func TestAnErrorIsJudgedByWhatTheEngineSaid(t *testing.T) {
 	t.Parallel()
 	task := plainTask()
 	spec(task).Env = []string{"A=No such container", "B=is already in use", "C=reset by peer: 0123456789"}
-	client := newFakeClient(t)
-	adapter := newTestAdapter(t, client, task)
-	client.failEverything(answer{"No such container: web.1.taskid", cerrdefs.ErrNotFound})
+	adapter := adapterOn(t, dockerexectest.New(t), task)
 	_, err := adapter.Inspect(t.Context())
 	require.EqualError(t, err, "inspect container web.1.taskid: Error response from daemon: xxxxx: web.1.taskid")
 	assert.True(t, IsUnknownContainer(err))
 	assert.True(t, cerrdefs.IsNotFound(err))
 	assert.NoError(t, adapter.Remove(t.Context()))
 
-	client.failEverything(&net.OpError{Op: "read", Net: "unix", Err: fmt.Errorf("reset by peer: 0123456789: %w", syscall.ECONNRESET)})
+	client := newFakeClient(t) // a user's fake hands out its errors as they are
+	adapter = newTestAdapter(t, client, task)
+	client.killing(&net.OpError{Op: "read", Net: "unix", Err: fmt.Errorf("reset by peer: 0123456789: %w", syscall.ECONNRESET)})
 	err = adapter.Terminate(t.Context())
 	require.EqualError(t, err, "kill container web.1.taskid: read unix: xxxxx: connection reset by peer")
 	assert.True(t, exec.IsTemporary(err))
@@ -153,7 +156,7 @@ func TestAnErrorIsJudgedByWhatTheEngineSaid(t *testing.T) {
 	var whole *net.OpError
 	assert.False(t, errors.As(err, &whole), "it shows the secret")
 
-	client.failEverything(slowAnswer("0123456789: reset by peer: 0123456789"))
+	client.killing(slowAnswer("0123456789: reset by peer: 0123456789"))
 	err = adapter.Terminate(t.Context())
 	require.EqualError(t, err, "kill container web.1.taskid: 0123456789: xxxxx")
 	assert.True(t, exec.IsTemporary(err), "a time-out passes")
@@ -174,7 +177,7 @@ func TestAnErrorWithoutASecretStaysAsItIs(t *testing.T) {
 	spec(task).Env = []string{"TOKEN=abc12345"}
 	client := newFakeClient(t)
 	own := &url.Error{Op: "Get", URL: "http://engine/v1.41/containers/x/json?size=0", Err: syscall.ECONNREFUSED}
-	client.failEverything(own)
+	client.killing(own)
 	err := newTestAdapter(t, client, task).Terminate(t.Context())
 	require.EqualError(t, err, `kill container web.1.taskid: Get "http://engine/v1.41/containers/x/json?size=0": connection refused`)
 	assert.Same(t, own, errors.Cause(err))
@@ -185,10 +188,10 @@ func TestAnEnginesErrorShowsNoPayload(t *testing.T) {
 	t.Parallel()
 	task := ownedTask()
 	spec(task).Env = []string{"A={{.Node.Hostname}}-{{.Service.Name}}-pw"}
-	client := newFilesClient(t)
+	engine, client := localEngine(t)
 	adapter := newFilesAdapter(t, client, newTestStore(t), task, anyPayload("{\"first\": \"line of it\",\n\"password\":\"pay-L0ad\"}\n"))
 	require.NoError(t, adapter.Create(t.Context()))
-	client.failEverything(answer{`it is node-1-web-pw, line of it, pay-L0ad, "{\"first\": \"line of it\",\n\"password\":\"pay-L0ad\"}\n", {"first":"line of it","password":"pay-L0ad"}`, cerrdefs.ErrInternal})
+	engine.FailNext(killRequest, dockerexectest.Refuse(http.StatusInternalServerError, `it is node-1-web-pw, line of it, pay-L0ad, "{\"first\": \"line of it\",\n\"password\":\"pay-L0ad\"}\n", {"first":"line of it","password":"pay-L0ad"}`))
 	require.EqualError(t, adapter.Terminate(t.Context()), `kill container web.1.taskid: Error response from daemon: it is xxxxx, xxxxx, xxxxx, "xxxxx", xxxxx`)
 }
 
@@ -202,9 +205,9 @@ func TestTheSecretsOfATaskThatMakesNothing(t *testing.T) {
 	refused.Networks = []*api.NetworkAttachment{nil, {}}
 	spec(waits).Env = []string{"TOKEN=abc12345", "NODE={{.Node.Hostname}}"}
 	for name, task := range map[string]*api.Task{"refused": refused, "waits": waits} {
-		client := newFakeClient(t)
-		client.failEverything(answer{"no abc12345", cerrdefs.ErrInvalidArgument})
-		engine := NewEngine(client)
+		kit := dockerexectest.New(t)
+		kit.FailNext(stopRequest, dockerexectest.Refuse(http.StatusBadRequest, "no abc12345"))
+		engine := NewEngine(kit.Client())
 		adapter, err := engine.deferredAdapter(func() *api.NodeDescription { return nil }, task, nil)
 		if err != nil {
 			adapter, err = engine.refusedAdapter(task, err)
@@ -282,56 +285,72 @@ func quotations(values []string, quote func(string) string) string {
 	return strings.Join(all, " | ")
 }
 
-// canarySim is an engine whose every answer, of the methods that fail, quotes the secrets.
-type canarySim struct {
-	filesSim
-	warnings []string
-	body     error // what ends a log
+// canaryClient makes a client of an engine each of whose answers, of the requests that
+// fail, quotes the secrets, and so do its warnings and the end of a log.
+func canaryClient(t *testing.T, engine *dockerexectest.Engine, fail func(request string) error, quoted error) *engineapi.Client {
+	t.Helper()
+	return through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		request := r.Method + " " + strings.TrimPrefix(r.URL.Path, "/v1.43")
+		if err := fail(request); err != nil {
+			quote := answer{}
+			if !errors.As(err, &quote) {
+				return nil, err
+			}
+			text, _ := json.Marshal(map[string]string{"message": strings.TrimPrefix(err.Error(), "Error response from daemon: ")})
+			return &http.Response{StatusCode: statusOf[quote.class], Request: r, Header: http.Header{"Content-Type": {"application/json"}},
+				Body: io.NopCloser(bytes.NewReader(text))}, nil
+		}
+		response, err := next.RoundTrip(r)
+		switch {
+		case err != nil:
+		case request == createRequest && response.StatusCode == http.StatusCreated:
+			var made container.CreateResponse
+			assert.NoError(t, json.NewDecoder(response.Body).Decode(&made))
+			made.Warnings = []string{quoted.Error()}
+			text, _ := json.Marshal(made)
+			response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+		case strings.HasSuffix(request, "/logs"):
+			response.Body = failingBody{response.Body, quoted}
+		}
+		return response, err
+	}, engineapi.WithHost("unix:///run/docker.sock"))
 }
 
-func (e *canarySim) Ping(context.Context) (types.Ping, error) {
-	_, err := simCall(context.Background(), e.simEngine, "Ping", "", func() (struct{}, error) { return struct{}{}, nil })
-	return types.Ping{APIVersion: "1.43"}, err
-}
-func (*canarySim) NegotiateAPIVersionPing(types.Ping) {}
-func (*canarySim) ClientVersion() string              { return "1.43" }
-
-func (e *canarySim) ContainerCreate(ctx context.Context, c *container.Config, h *container.HostConfig, n *network.NetworkingConfig, p *ocispec.Platform, name string) (container.CreateResponse, error) {
-	made, err := e.simEngine.ContainerCreate(ctx, c, h, n, p, name)
-	made.Warnings = e.warnings
-	return made, err
+var statusOf = map[error]int{
+	cerrdefs.ErrInternal: 500, cerrdefs.ErrInvalidArgument: 400, cerrdefs.ErrNotFound: 404, cerrdefs.ErrConflict: 409, cerrdefs.ErrUnavailable: 503,
 }
 
-func (e *canarySim) ContainerLogs(ctx context.Context, name string, options container.LogsOptions) (io.ReadCloser, error) {
-	body, err := e.simEngine.ContainerLogs(ctx, name, options)
-	if err != nil || e.body == nil {
-		return body, err
-	}
-	return io.NopCloser(io.MultiReader(strings.NewReader(""), failingReader{e.body})), nil
+type failingBody struct {
+	io.Closer
+	err error
 }
 
-type failingReader struct{ err error }
+func (b failingBody) Read([]byte) (int, error) { return 0, b.err }
 
-func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+// isRequest reports whether a request is one of a pattern, in which "*" is any text.
+func isRequest(request, pattern string) bool {
+	begin, end, isOpen := strings.Cut(pattern, "*")
+	return request == pattern || isOpen && len(request) > len(begin)+len(end) && strings.HasPrefix(request, begin) && strings.HasSuffix(request, end)
+}
 
 // errorForms are how a client may hand out an engine's answer, or the lack of one.
 var errorForms = []struct {
 	name string
 	of   func(text string) error
-	only string // the method that answers so; empty: any
+	only string // the request that is answered so; empty: any
 }{
 	{"internal", func(text string) error { return answer{text, cerrdefs.ErrInternal} }, ""},
 	{"refused", func(text string) error { return answer{text, cerrdefs.ErrInvalidArgument} }, ""},
-	{"missing", func(text string) error { return answer{"No such container: " + text, cerrdefs.ErrNotFound} }, "ContainerInspect"},
-	{"no network", func(text string) error { return answer{"network " + text + " not found", cerrdefs.ErrNotFound} }, "ContainerStart"},
-	{"taken", func(text string) error { return answer{"Conflict. The container name " + text, cerrdefs.ErrConflict} }, "ContainerCreate"},
+	{"missing", func(text string) error { return answer{"No such container: " + text, cerrdefs.ErrNotFound} }, inspectRequest},
+	{"no network", func(text string) error { return answer{"network " + text + " not found", cerrdefs.ErrNotFound} }, startRequest},
+	{"taken", func(text string) error { return answer{"Conflict. The container name " + text, cerrdefs.ErrConflict} }, createRequest},
 	{"exists", func(text string) error {
 		return answer{"network with name backend already exists " + text, cerrdefs.ErrConflict}
-	}, "NetworkCreate"},
+	}, "POST /networks/create"},
 	{"CPUs", func(text string) error {
 		return answer{"range of CPUs is from 0.01 to 1.00, as there are only 1 CPUs available " + text, cerrdefs.ErrInvalidArgument}
-	}, "ContainerCreate"},
-	{"lost start", func(text string) error { return answer{"task " + text + ": already exists", cerrdefs.ErrInternal} }, "ContainerStart"},
+	}, createRequest},
+	{"lost start", func(text string) error { return answer{"task " + text + ": already exists", cerrdefs.ErrInternal} }, startRequest},
 	{"too new", func(text string) error {
 		return answer{"client version 1.43 is too new. Maximum supported API version is 1.43 " + text, cerrdefs.ErrInvalidArgument}
 	}, ""},
@@ -400,22 +419,22 @@ var everyOperation = []struct {
 func TestSecretsCanary(t *testing.T) {
 	t.Parallel()
 	const both = "before and after the start"
-	for method, when := range map[string]string{
-		"Ping": "before", "Info": both, "NetworkCreate": "before", "NetworkInspect": "before", "NetworkConnect": "before", "NetworkRemove": "after",
-		"VolumeCreate": "before", "ImagePull": "before", "ImageInspect": "before", "ContainerCreate": "before", "ContainerInspect": both,
-		"ContainerStart": "before", "ContainerStop": "after", "ContainerKill": "after", "ContainerRemove": "after", "ContainerList": both,
-		"ContainerLogs": "after", "Events": both,
+	for request, when := range map[string]string{
+		"*/_ping": "before", "GET /info": both, "POST /networks/create": "before", "GET /networks/*": "before", "POST /networks/*/connect": "before",
+		"DELETE /networks/*": "after", "POST /volumes/create": "before", pullRequest: "before", "GET /images/*/json": "before", createRequest: "before",
+		inspectRequest: both, startRequest: "before", stopRequest: "after", killRequest: "after", removeRequest: "after", "GET /containers/json": both,
+		"GET /containers/*/logs": "after", eventsRequest: both,
 	} {
-		t.Run(method, func(t *testing.T) {
+		t.Run(request, func(t *testing.T) {
 			t.Parallel()
 			reached := false
 			for i, form := range errorForms {
 				for _, running := range []bool{false, true} {
-					if when != both && running != (when == "after") || form.only != "" && form.only != method {
+					if when != both && running != (when == "after") || form.only != "" && form.only != request {
 						continue
 					}
-					name := fmt.Sprintf("%s, %s, running %t", method, form.name, running)
-					reached = canaryRun(t, method, name, running, func(values []string) error {
+					name := fmt.Sprintf("%s, %s, running %t", request, form.name, running)
+					reached = canaryRun(t, request, name, running, func(values []string) error {
 						var some []string // all in one text would take long to look through
 						for j := i % 3; j < len(values); j += 3 {
 							some = append(some, values[j])
@@ -424,7 +443,7 @@ func TestSecretsCanary(t *testing.T) {
 					}) || reached
 				}
 			}
-			assert.True(t, reached, "no error of %s is shown", method)
+			assert.True(t, reached, "no error of %s is shown", request)
 		})
 	}
 }
@@ -438,15 +457,24 @@ func shownCanary(text string) string {
 	return text[max(0, at-100):min(len(text), at+60)]
 }
 
-// canaryRun calls every operation while a method fails, and reports whether its error is
+// canaryRun calls every operation while a request fails, and reports whether its error is
 // shown. If running is set, it fails only once the container runs.
-func canaryRun(t *testing.T, method, name string, running bool, failure func(values []string) error) (reached bool) {
+func canaryRun(t *testing.T, request, name string, running bool, failure func(values []string) error) (reached bool) {
 	synctest.Test(t, func(t *testing.T) {
 		task, values := canaryTask(t)
 		if running { // by then the files are written
 			values = append(values, canaryPayload)
 		}
-		sim := &canarySim{filesSim: filesSim{newSimEngine(t)}, warnings: []string{quotations(values, quotes[0])}, body: failure(values)}
+		kit := dockerexectest.New(t, dockerexectest.WithAPIVersion("1.43"), dockerexectest.WithInfo(localInfo))
+		kit.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
+		var fails atomic.Bool
+		fails.Store(!running)
+		client := canaryClient(t, kit, func(made string) error {
+			if fails.Load() && (isRequest(made, request) || request == "GET /images/*/json" && made == pullRequest) {
+				return failure(values)
+			}
+			return nil
+		}, failure(values))
 		ctx, hook := logHook(t.Context())
 		var said strings.Builder
 		note := func(operation string, err error) {
@@ -456,25 +484,15 @@ func canaryRun(t *testing.T, method, name string, running bool, failure func(val
 			}
 		}
 		store := newTestStore(t)
-		engine := NewEngine(sim, WithWrappedClient(), WithSecretsDir(store.dir), WithPullAttempts(2))
+		engine := NewEngine(client, WithSecretsDir(store.dir), WithPullAttempts(2))
 		engine.files = store
 		deps := anyPayload(canaryPayload)
 		adapter, err := engine.Adapter(goldenNode(), task, deps)
 		require.NoError(t, err)
 		ctlr := newController(adapter, api.TaskStatePreparing)
-		fail := func(call string) error {
-			made, _, _ := strings.Cut(call, " ")
-			if made == method || method == "ImageInspect" && made == "ImagePull" {
-				return failure(values)
-			}
-			return nil
-		}
-		if !running {
-			sim.fails(fail)
-		}
 		for _, operation := range everyOperation {
 			if running && operation.name == "Inspect" {
-				sim.fails(fail)
+				fails.Store(true)
 			}
 			opCtx, cancel := context.WithTimeout(ctx, 5*time.Second)
 			note(operation.name, operation.call(opCtx, adapter, ctlr))

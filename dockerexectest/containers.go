@@ -51,6 +51,7 @@ type Container struct {
 	backOff    time.Duration // of the restart policy
 	byHand     bool          // somebody has stopped the container: its end restarts nothing
 	health     *health
+	alter      func(*container.InspectResponse) // by AlterInspect; nil: none
 	ports      []publishedPort
 	run        *run // not nil while it runs
 	log        logStore
@@ -146,8 +147,8 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	if name == "" {
 		name = fmt.Sprintf("nameless_engine_%d", e.made+1)
 	}
-	if holder := e.names[name]; holder != nil {
-		return answer{}, e.dialect.nameTaken(name, holder.id)
+	if holder := e.holderOf(name); holder != "" {
+		return answer{}, e.dialect.nameTaken(name, holder)
 	}
 	if n := body.NetworkingConfig; e.dialect == PodmanV4 && body.HostConfig.NetworkMode == "" && n != nil {
 		if _, wants := n.EndpointsConfig["bridge"]; wants {
@@ -155,6 +156,16 @@ func createContainer(e *Engine, r *request) (answer, error) {
 		}
 	}
 	c := e.newContainer(name, image, *body.Config, *body.HostConfig)
+	if r.fault.kind == slow {
+		e.reserved[name] = c.id
+		e.mu.Unlock()
+		isAlive := e.sleep(r.fault.wait, r.life)
+		e.mu.Lock()
+		delete(e.reserved, name)
+		if !isAlive {
+			panic(http.ErrAbortHandler)
+		}
+	}
 	if err := e.planNetworks(r, c, body.NetworkingConfig); err != nil {
 		return answer{}, err
 	}
@@ -164,6 +175,15 @@ func createContainer(e *Engine, r *request) (answer, error) {
 	}
 	e.register(c)
 	return answer{status: http.StatusCreated, body: container.CreateResponse{ID: c.id, Warnings: warnings}}, nil
+}
+
+// holderOf returns the ID of the container that has a name, also while its create takes
+// its time; empty: the name is free. The caller holds mu.
+func (e *Engine) holderOf(name string) string {
+	if holder := e.names[name]; holder != nil {
+		return holder.id
+	}
+	return e.reserved[name]
 }
 
 // newContainer makes a container that the engine does not know yet. The caller
@@ -334,11 +354,11 @@ func renameContainer(e *Engine, r *request) (answer, error) {
 // rename gives the container another name. The caller holds mu.
 func (c *Container) rename(to string) error {
 	e := c.engine
-	switch holder := e.names[to]; {
-	case holder == c:
+	switch holder := e.holderOf(to); {
+	case holder == c.id:
 		return badRequest("Renaming a container with the same name as its current name")
-	case holder != nil:
-		why := e.dialect.nameTaken(to, holder.id)
+	case holder != "":
+		why := e.dialect.nameTaken(to, holder)
 		why.message = "Error when allocating new name: " + why.message
 		return why
 	case !nameChars.MatchString(to):

@@ -28,14 +28,18 @@
 // outside: [Container.Exit], [Container.OOM], [Container.Print],
 // [Container.SetHealth], [Container.Pause], [Container.Rename],
 // [Container.RemoveByHand]. [Engine.AddContainer] adds a container of somebody else,
-// for example to occupy a name. [Container.Starts], [Container.Inspect] and
-// [Container.Log] show the result. [Engine.Requests] lists the requests.
+// for example to occupy a name. [Container.AlterInspect] changes what the engine shows,
+// and [Container.Emit] sends an event of what has not happened. [Container.Starts],
+// [Container.Inspect] and [Container.Log] show the result. [Engine.Requests] lists the
+// requests.
 //
 // # Faults
 //
 // [Engine.FailNext] and [Engine.FailAll] make requests fail that match a pattern, such
 // as "POST /containers/*/start". The faults are [LoseAnswer], [Drop], [Refuse], [Slow],
-// [CutBody] and [Garble]. If no request matches a pattern, the test fails at its end.
+// [CutBody] and [Garble]. [Call] calls a function of the test when the request comes.
+// [Answer] sends an answer that the test gives. If no request matches a pattern, the
+// test fails at its end.
 // [Engine.Down] and [Engine.Up] begin and end an outage. Between [Engine.Hang] and
 // [Engine.Resume] the engine does not answer. [Engine.Restart] restarts or upgrades the
 // engine. Containers run on, except in a Restart without LiveRestore.
@@ -63,7 +67,8 @@
 //
 // A request is carried out once its body has been read, even if its client has left by
 // then. There are two exceptions. A pull ends when its client leaves. And Docker 29 does
-// not begin a create or a start whose client has left, unless the request is [Slow].
+// not begin a create or a start whose client has left, unless its fault is [Slow] or
+// [Call].
 //
 // The host has no files. For bind mounts every path exists, unless
 // [Engine.RemoveHostPath] has removed it. A paused program goes on until it prints or

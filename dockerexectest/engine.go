@@ -50,6 +50,7 @@ type Engine struct {
 	containers map[string]*Container // by ID
 	order      []*Container          // the oldest first
 	names      map[string]*Container
+	reserved   map[string]string         // IDs by name, of containers whose create takes its time
 	registry   map[string]*registryImage // by normalised reference
 	images     []*localImage             // the oldest first
 	pulls      map[string][]pullScript   // by normalised reference
@@ -86,7 +87,7 @@ func New(tb testing.TB, opts ...Option) *Engine {
 	e := &Engine{
 		closed: make(chan struct{}), life: make(chan struct{}),
 		listener: newListener(),
-		inflight: map[*request]bool{}, containers: map[string]*Container{}, names: map[string]*Container{},
+		inflight: map[*request]bool{}, containers: map[string]*Container{}, names: map[string]*Container{}, reserved: map[string]string{},
 		registry: map[string]*registryImage{}, pulls: map[string][]pullScript{}, volumes: map[string]*volumeState{},
 		ports: map[string]*Container{}, missing: map[string]bool{},
 	}

@@ -7,13 +7,14 @@ import (
 )
 
 // Fault is what goes wrong with a request. [LoseAnswer], [Drop], [Refuse],
-// [Slow], [CutBody] and [Garble] make one. The zero value is no fault.
+// [Slow], [CutBody], [Garble], [Call] and [Answer] make one. The zero value is no fault.
 type Fault struct {
 	kind    faultKind
 	status  int
 	message string
 	wait    time.Duration
 	bytes   int
+	do      func()
 }
 
 type faultKind int
@@ -26,6 +27,8 @@ const (
 	slow
 	cutBody
 	garble
+	call
+	answerAs
 )
 
 // LoseAnswer carries the request out, but closes the connection before the answer.
@@ -41,7 +44,8 @@ func Refuse(status int, message string) Fault {
 
 // Slow makes the engine wait for d before it carries the request out. The request is
 // carried out even if the client has left by then. During a slow removal, the container
-// has the state removing.
+// has the state removing. During a slow create, the container's name is taken, but no
+// inspect shows the container.
 func Slow(d time.Duration) Fault { return Fault{kind: slow, wait: d} }
 
 // CutBody closes the connection after that many bytes of the answer's body. It is meant
@@ -51,6 +55,18 @@ func CutBody(after int) Fault { return Fault{kind: cutBody, bytes: max(after, 0)
 // Garble carries the request out, and answers with the right status and a body
 // that is no JSON and no log.
 func Garble() Fault { return Fault{kind: garble} }
+
+// Call calls do when the request has come, and carries the request out afterwards, also
+// if the client has left by then. So a test can have something happen at that moment: a
+// container is removed by hand, the client gives up, the engine goes down. do must not
+// close the engine. A nil do is no fault.
+func Call(do func()) Fault { return Fault{kind: call, do: do} }
+
+// Answer answers with a status and a body of JSON, which is sent as it is: a warning, or
+// what no engine says. The request is not carried out.
+func Answer(status int, body string) Fault {
+	return Fault{kind: answerAs, status: status, message: body}
+}
 
 // armedFault is a fault that waits for its request.
 type armedFault struct {
@@ -123,7 +139,12 @@ func (e *Engine) failBefore(r *request) (a answer, isOver bool) {
 		panic(http.ErrAbortHandler)
 	case kind == refuse:
 		return e.refusal(r, &apiError{status: r.fault.status, message: r.fault.message}), true
-	case kind == slow && !(r.method == http.MethodDelete && strings.HasPrefix(r.path, "/containers/")): // removeContainer waits itself
+	case kind == answerAs:
+		return answer{status: r.fault.status, body: r.fault.message, header: map[string]string{"Content-Type": "application/json"}}, true
+	case kind == call && r.fault.do != nil:
+		r.fault.do()
+	case kind == slow && r.path != "/containers/create" && // createContainer and removeContainer wait themselves
+		!(r.method == http.MethodDelete && strings.HasPrefix(r.path, "/containers/")):
 		if !e.sleep(r.fault.wait, r.life) {
 			panic(http.ErrAbortHandler)
 		}

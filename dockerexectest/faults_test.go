@@ -9,8 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/network"
 	engineapi "github.com/docker/docker/client"
@@ -314,6 +316,127 @@ func TestRestartWithOtherVersions(t *testing.T) {
 		require.ErrorContains(t, err, "client version 1.43 is too old. Minimum supported API version is 1.44")
 		_, err = e.Client().Info(t.Context())
 		require.NoError(t, err)
+	})
+}
+
+// As with engines, a create has the name from its beginning, and shows the container at its
+// end.
+func TestASlowCreateHasItsName(t *testing.T) {
+	eachDialect(t, func(t *testing.T, e *dockerexectest.Engine, c *engineapi.Client, d dockerexectest.Dialect) {
+		e.LocalImage("example/web:1", dockerexectest.Exit(0))
+		create(t, c, "other", "example/web:1")
+		e.FailNext("POST /containers/create", dockerexectest.Slow(time.Minute))
+		ctx, cancel := contextWithTimeout(t, time.Second)
+		defer cancel()
+		_, err := c.ContainerCreate(ctx, &container.Config{Image: "example/web:1"}, nil, nil, nil, "web")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
+		_, err = c.ContainerCreate(t.Context(), &container.Config{Image: "example/web:1"}, nil, nil, nil, "web")
+		require.ErrorContains(t, err, each(d, `Conflict. The container name "/web" is already in use by container`,
+			`Conflict. The container name "/web" is already in use by container`, "that name is already in use"))
+		require.ErrorContains(t, c.ContainerRename(t.Context(), "other", "web"), "in use")
+		_, err = c.ContainerInspect(t.Context(), "web")
+		assert.True(t, cerrdefs.IsNotFound(err), err)
+		assert.Nil(t, e.Container("web"))
+
+		time.Sleep(time.Minute)
+		assert.Equal(t, "created", state(t, c, "web").Status)
+	})
+}
+
+// What Call does comes before the request is carried out, and may be anything.
+func TestCall(t *testing.T) {
+	for name, test := range map[string]struct {
+		do     func(e *dockerexectest.Engine)
+		want   string // the error of the start
+		starts int
+	}{
+		"nothing":       {nil, "", 1},
+		"sleeps":        {func(*dockerexectest.Engine) { time.Sleep(time.Hour) }, "", 1},
+		"removes":       {func(e *dockerexectest.Engine) { e.Container("web").RemoveByHand() }, "No such container: web", 0},
+		"goes down":     {func(e *dockerexectest.Engine) { e.Down(); e.Up() }, "EOF", 1},
+		"another fault": {func(e *dockerexectest.Engine) { e.FailNext("POST *", dockerexectest.Drop()) }, "", 1}, // of the next request
+	} {
+		bubble(t, name, func(t *testing.T) {
+			e := dockerexectest.New(t)
+			c := e.Client()
+			e.LocalImage("example/web:1", dockerexectest.UntilStopped(0))
+			create(t, c, "web", "example/web:1")
+			web := e.Container("web")
+			var do func()
+			if test.do != nil {
+				do = func() { test.do(e) }
+			}
+			e.FailNext("POST /containers/*/start", dockerexectest.Call(do))
+			if err := c.ContainerStart(t.Context(), "web", container.StartOptions{}); test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+			}
+			assert.Equal(t, test.starts, web.Starts())
+			if name == "another fault" {
+				require.ErrorIs(t, c.ContainerStop(t.Context(), "web", container.StopOptions{}), io.EOF)
+			}
+		})
+	}
+}
+
+// An answer of the test's own comes as it is, and nothing is carried out for it.
+func TestAnswer(t *testing.T) {
+	e := dockerexectest.New(t)
+	c := e.Client()
+	e.LocalImage("example/web:1", nil)
+	e.FailNext("POST /containers/create", dockerexectest.Answer(http.StatusCreated, `{"Id": "c0", "Warnings": ["one", "two"]}`))
+	made, err := c.ContainerCreate(t.Context(), &container.Config{Image: "example/web:1"}, nil, nil, nil, "web")
+	require.NoError(t, err)
+	assert.Equal(t, container.CreateResponse{ID: "c0", Warnings: []string{"one", "two"}}, made)
+	assert.Empty(t, e.Containers())
+	e.FailNext("GET /info", dockerexectest.Answer(http.StatusOK, `{"ID": "another"}`))
+	for _, want := range []string{"another", "11111111-2222-3333-4444-555555555555"} {
+		info, err := c.Info(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, want, info.ID)
+	}
+	e.FailNext("GET /info", dockerexectest.Answer(http.StatusTeapot, `{"message": "odd"}`))
+	_, err = c.Info(t.Context())
+	require.ErrorContains(t, err, "odd")
+}
+
+// The engine shows and tells what a test wants, and is the same as before.
+func TestWhatIsNotSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := dockerexectest.New(t)
+		c := e.Client()
+		running(t, e, c, "web", dockerexectest.UntilStopped(0))
+		web := e.Container("web")
+		messages, errs := c.Events(t.Context(), events.ListOptions{})
+		web.AlterInspect(func(answer *container.InspectResponse) {
+			answer.State.Status, answer.State.ExitCode = "exited", 3
+			answer.Config.Labels["by"] = "hand"
+			answer.HostConfig = nil
+		})
+		for range 2 {
+			shown, err := c.ContainerInspect(t.Context(), "web")
+			require.NoError(t, err)
+			assert.Equal(t, "exited", shown.State.Status)
+			assert.Equal(t, 3, shown.State.ExitCode)
+			assert.Equal(t, map[string]string{"by": "hand"}, shown.Config.Labels)
+			assert.Nil(t, shown.HostConfig)
+			assert.Equal(t, "exited", web.Inspect().State.Status)
+		}
+		list, err := c.ContainerList(t.Context(), container.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "by"))})
+		require.NoError(t, err)
+		assert.Empty(t, list)
+		web.AlterInspect(func(answer *container.InspectResponse) { answer.ContainerJSONBase = nil })
+		shown, err := c.ContainerInspect(t.Context(), "web")
+		require.NoError(t, err)
+		assert.Nil(t, shown.ContainerJSONBase)
+		web.AlterInspect(nil)
+		assert.Equal(t, "running", state(t, c, "web").Status)
+
+		web.Emit(events.ActionDie)
+		assert.Equal(t, []events.Action{"die"}, eventsUntil(t, messages, errs, "die"))
+		assert.Equal(t, "running", state(t, c, "web").Status)
 	})
 }
 

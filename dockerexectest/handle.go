@@ -5,15 +5,16 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
 )
 
 // AddContainer adds a container of somebody else. It is started, and runs until it is
 // stopped. Its image is not on the engine. If the name is taken, the test fails, and the
-// result is the container that has the name.
+// result is the container that has the name; nil while that one's create is [Slow].
 func (e *Engine) AddContainer(name string, labels map[string]string) *Container {
 	e.mu.Lock()
 	holder := e.names[name]
-	if holder == nil {
+	if e.holderOf(name) == "" {
 		image := &localImage{content: &content{program: UntilStopped(0), config: container.Config{Cmd: []string{"/program"}}}}
 		c := e.newContainer(name, image, container.Config{Image: "example/other:1", Labels: labels}, container.HostConfig{})
 		_ = e.planNetworks(&request{version: e.apiVersion}, c, nil)
@@ -77,9 +78,11 @@ func (c *Container) Print(stream, line string) {
 	fmt.Fprintln(w, line)
 }
 
-// SetHealth sets the container's health status to "healthy" or "unhealthy" at once. Until
-// the next start, the results of the health check do not count. SetHealth also works for a
-// container without a check. It does nothing if the container does not run.
+// SetHealth sets the container's health status to "healthy" or "unhealthy" at once, as a
+// check would: the log has one more check, and the failing streak is 0, or as long as the
+// check's retries. Until the next start, the results of the health check do not count.
+// SetHealth also works for a container without a check. It does nothing if the container
+// does not run.
 func (c *Container) SetHealth(status string) {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
@@ -142,6 +145,23 @@ func (c *Container) SetDead() {
 	c.changed.raise()
 }
 
+// AlterInspect has the engine show the container differently: change gets each answer to
+// an inspect before it is sent, and so each result of [Container.Inspect]. The answer is
+// a copy. No event tells of it. A later call replaces change; nil ends it. change must
+// not call the engine.
+func (c *Container) AlterInspect(change func(*container.InspectResponse)) {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.alter = change
+}
+
+// Emit tells of an event of the container that has not happened, such as "die".
+func (c *Container) Emit(action events.Action) {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	c.emit(action, nil)
+}
+
 // Starts returns how often the container was started.
 func (c *Container) Starts() int {
 	c.engine.mu.Lock()
@@ -153,7 +173,7 @@ func (c *Container) Starts() int {
 func (c *Container) Inspect() container.InspectResponse {
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
-	return c.inspect()
+	return c.shown()
 }
 
 // Log returns what the container has printed to stdout and stderr, in the order of time.

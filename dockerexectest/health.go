@@ -38,7 +38,8 @@ func (h *health) report() *container.Health {
 	if h == nil {
 		return nil
 	}
-	return &container.Health{Status: h.status, FailingStreak: h.streak, Log: slices.Clone(h.log)}
+	log := append([]*container.HealthcheckResult{}, h.log...) // engines send no null
+	return &container.Health{Status: h.status, FailingStreak: h.streak, Log: log}
 }
 
 // probeArgs returns the command of the container's check; nil if none is run.
@@ -209,10 +210,7 @@ func (c *Container) probeEnds(code int) {
 func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	h, check := c.health, c.config.Healthcheck
 	before := h.status
-	h.log = append(h.log, result)
-	if len(h.log) > probesKept {
-		h.log = slices.Clone(h.log[len(h.log)-probesKept:])
-	}
+	h.note(result)
 	switch {
 	case result.ExitCode == 0:
 		h.status, h.streak = container.Healthy, 0
@@ -226,6 +224,14 @@ func (c *Container) found(result *container.HealthcheckResult, r *run) {
 	c.tellHealth(before)
 }
 
+// note adds a result to the log.
+func (h *health) note(result *container.HealthcheckResult) {
+	h.log = append(h.log, result)
+	if len(h.log) > probesKept {
+		h.log = slices.Clone(h.log[len(h.log)-probesKept:])
+	}
+}
+
 // probeRetries is how many checks must fail in a row.
 func (c *Container) probeRetries() int {
 	if check := c.config.Healthcheck; check != nil && check.Retries > 0 {
@@ -234,16 +240,19 @@ func (c *Container) probeRetries() int {
 	return probeRetries
 }
 
-// overrideHealth does the work of SetHealth. The caller holds mu. The container runs.
+// overrideHealth does the work of SetHealth: it leaves what such checks would leave. The
+// caller holds mu. The container runs.
 func (c *Container) overrideHealth(status container.HealthStatus) {
 	if c.health == nil {
 		c.health = &health{}
 	}
-	before := c.health.status
-	c.health.status, c.health.override, c.health.streak = status, status, 0
+	h, before := c.health, c.health.status
+	h.status, h.override, h.streak = status, status, 0
+	result := &container.HealthcheckResult{Start: c.engine.now(), End: c.engine.now()}
 	if status == container.Unhealthy {
-		c.health.streak = c.probeRetries()
+		h.streak, result.ExitCode = c.probeRetries(), 1
 	}
+	h.note(result)
 	c.tellHealth(before)
 }
 

@@ -105,13 +105,17 @@ func TestSetHealth(t *testing.T) {
 		e := dockerexectest.New(t)
 		c := e.Client()
 		running(t, e, c, "web", dockerexectest.UntilStopped(0), checked(container.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Second}))
+		assert.Equal(t, &container.Health{Status: "starting", Log: []*container.HealthcheckResult{}}, state(t, c, "web").Health) // no null
 		e.Container("web").SetHealth("unhealthy")
+		found := state(t, c, "web").Health
+		assert.Equal(t, 3, found.FailingStreak)
+		assert.Equal(t, 1, found.Log[0].ExitCode)
 		stop := told(t, c)
 		time.Sleep(1500 * time.Millisecond)
-		found := state(t, c, "web").Health
+		found = state(t, c, "web").Health
 		assert.Equal(t, "unhealthy", found.Status) // whatever the check says
 		assert.Equal(t, 4, found.FailingStreak)    // three at once, and the check since
-		assert.Len(t, found.Log, 1)
+		assert.Len(t, found.Log, 2)
 		e.Container("web").SetHealth("healthy")
 		assert.Equal(t, []events.Action{"exec_create: check", "exec_start: check", "exec_die", "health_status: healthy"}, stop())
 		running(t, e, c, "bare", dockerexectest.UntilStopped(0))

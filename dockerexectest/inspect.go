@@ -1,6 +1,7 @@
 package dockerexectest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -22,7 +23,21 @@ func inspectContainer(e *Engine, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{status: http.StatusOK, body: c.inspect()}, nil
+	return answer{status: http.StatusOK, body: c.shown()}, nil
+}
+
+// shown is what the engine says of a container. The caller holds mu.
+func (c *Container) shown() container.InspectResponse {
+	answer := c.inspect()
+	if c.alter == nil {
+		return answer
+	}
+	var copied container.InspectResponse // what the answer points to is the container's own
+	if text, err := json.Marshal(answer); err != nil || json.Unmarshal(text, &copied) != nil {
+		return answer
+	}
+	c.alter(&copied)
+	return copied
 }
 
 // inspect returns the answer to an inspect of the container. The caller holds mu.

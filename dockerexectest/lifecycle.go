@@ -36,7 +36,7 @@ func startContainer(e *Engine, r *request) (answer, error) {
 // givesUp reports whether the engine gives up a create or a start because the client has
 // left. Only Docker 29 does so.
 func (e *Engine) givesUp(r *request) bool {
-	return e.dialect == DockerV29 && r.fault.kind != slow && r.ctx.Err() != nil
+	return e.dialect == DockerV29 && r.fault.kind != slow && r.fault.kind != call && r.ctx.Err() != nil
 }
 
 // startAnew starts the container and begins to count its restarts at 0. The caller holds

@@ -80,6 +80,7 @@ start() {
 	! running || die "runs already, as process $pid"
 	local command
 	"${program}_command" "$@"
+	cd "$dir" # Podman's conmon leaves a file named oom where the service was started
 	# A session of its own: Ctrl-C is for the command under test.
 	TMPDIR=$dir setsid "${command[@]}" </dev/null >>"$log" 2>&1 &
 	pid=$!

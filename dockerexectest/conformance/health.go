@@ -80,7 +80,7 @@ var healthStatements = []Statement{
 		same(t, "healthy", []string{"web"}, t.listed(filters("health", "healthy")))
 	}},
 	{Name: "a check that finds health again ends the streak", On: dockers, check: func(t *T) {
-		id := t.run("web", "sleep 1s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 1))
+		id := t.run("web", "sleep 5s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 1))
 		t.untilHealth(id, "unhealthy")
 		same(t, "the streak", true, t.inspect(id).State.Health.FailingStreak >= 1)
 		t.untilHealth(id, "healthy")

@@ -153,6 +153,18 @@ func TestBatchIsKilledWhileItStopsAJob(t *testing.T) {
 	})
 }
 
+// A batch that begins while the engine is away waits for it.
+func TestBatchWaitsForTheEngine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, succeed, "a")
+		d.engine.Down()
+		time.AfterFunc(30*time.Second, d.engine.Up)
+		table, _, err := d.run(t.Context())
+		require.NoError(t, err)
+		assert.Contains(t, table, "a    complete  1        \n")
+	})
+}
+
 // What a process leaves that is killed after it has written an end down.
 func TestBatchIsKilledBeforeARemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

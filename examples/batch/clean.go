@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
+	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 )
 
@@ -19,7 +21,21 @@ func (b *batch) cleanUp(ctx context.Context, tasks []*api.Task) error {
 			wanted = append(wanted, b.taskID(task.ServiceAnnotations.Name, n))
 		}
 	}
-	left, err := b.engine.Orphans(ctx, b.nodeID(), func(id string) bool { return slices.Contains(wanted, id) })
+	for {
+		err := b.removeLeft(ctx, func(id string) bool { return slices.Contains(wanted, id) })
+		if !exec.IsTemporary(err) {
+			return err
+		}
+		select { // the engine is away
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (b *batch) removeLeft(ctx context.Context, isWanted func(taskID string) bool) error {
+	left, err := b.engine.Orphans(ctx, b.nodeID(), isWanted)
 	for _, o := range left {
 		if err := b.engine.RemoveOrphan(ctx, o); err != nil {
 			return err

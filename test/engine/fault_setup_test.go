@@ -247,9 +247,9 @@ func (c *faultCell) pushProgram() {
 	c.pushAs(func(ref string) { require.NoError(c, c.bench.client.ImageTag(c.ctx(), c.bench.image, ref)) })
 }
 
-func (c *faultCell) pushAs(make func(ref string)) {
+func (c *faultCell) pushAs(tag func(ref string)) {
 	ref := fmt.Sprintf("%s/dockerexec-fault-%d:1", fromHarness(c.tb(), "DOCKEREXEC_TEST_REGISTRY"), c.number)
-	make(ref)
+	tag(ref)
 	c.pushed = ref
 	c.read(c.bench.client.ImagePush(c.ctx(), ref, image.PushOptions{RegistryAuth: engineAuth(c.tb())}))
 	_, err := c.bench.client.ImageRemove(c.ctx(), ref, image.RemoveOptions{Force: true, PruneChildren: true})
