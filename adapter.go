@@ -44,6 +44,7 @@ type ContainerAdapter struct {
 	isRemoved    atomic.Bool            // this adapter has removed that container
 	mountedUnder atomic.Pointer[string] // the engine ID in the path DIR/ENGINE ID/TASK ID of the container's files; nil: not known
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	ownGrace     atomic.Pointer[int]    // the container's own grace period in seconds, as the last inspect found it; nil: none, or not known
 
 	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool   // this adapter has started the container, or sent a start that got no answer
@@ -131,8 +132,9 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 	return config, version, a.checkFiles(ctx, config.files)
 }
 
-// CreateVolumes creates the task's named volumes that have a driver configuration or labels, in
-// sorted order. A volume that exists is used as it is. If it has other driver options or
+// CreateVolumes creates the task's named volumes that have a driver configuration, in
+// sorted order. On Podman it also creates those that have labels: Podman drops the labels of
+// a volume that it makes with a container. A volume that exists is used as it is. If it has other driver options or
 // labels than the task asks for, one warning names them. The engine itself makes the other
 // volumes, when it creates the container. It makes all of them if a proxy forbids this
 // request; one warning says so. Named volumes are never removed.
@@ -141,7 +143,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range config.volumes(a.engine.api.isFake) {
+	for _, v := range config.volumes(a.engine.api.madeBy() == madeByPodman) {
 		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
@@ -401,4 +403,28 @@ func (e *Engine) controllersAdapter(node *api.NodeDescription, task *api.Task, d
 		return nil, err
 	}
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
+}
+
+// Terminate kills the container at once. A container that is gone or does not run is no
+// error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
+func (a *ContainerAdapter) Terminate(ctx context.Context) error {
+	if a.nameTaken.Load() {
+		return nil
+	}
+	if _, err := a.awaitLostStart(ctx); err != nil {
+		return err
+	}
+	return a.kill(ctx)
+}
+
+func (a *ContainerAdapter) kill(ctx context.Context) error {
+	err := a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
+			return a.engine.client.ContainerKill(ctx, nameOrID, "")
+		})
+	})
+	if isContainerGone(err) || IsStoppedContainer(err) {
+		return nil
+	}
+	return engineError(ctx, err, "kill container %s", a.name)
 }

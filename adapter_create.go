@@ -166,7 +166,7 @@ func (a *ContainerAdapter) create(ctx context.Context, config *containerConfig) 
 			return container.CreateResponse{}, err
 		}
 		config := config.forVersion(version)
-		wanted, host := config.createConfig(), config.hostConfig()
+		wanted, host := config.config(), config.hostConfig()
 		if refusal = a.callCreateHook(ctx, config.task, wanted, host); refusal != nil {
 			return container.CreateResponse{}, cmp.Or(ctx.Err(), errHook)
 		}

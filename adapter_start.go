@@ -9,7 +9,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
-	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -152,12 +151,6 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 // all.
 const lostStartTime = 20 * time.Second
 
-// startMayBeLost reports whether an earlier process may have sent a start of the task
-// without an answer. state is the state that the task has reached.
-func startMayBeLost(state api.TaskState) bool {
-	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
-}
-
 // awaitLostStart waits until it is certain what became of a start that may be lost, for
 // at most lostStartTime. It reports whether the container runs. If no start may be
 // lost, it makes no request and reports false.
@@ -195,12 +188,17 @@ func (a *ContainerAdapter) endLostStart(ctx context.Context, stop func(context.C
 	return errors.Errorf("start container %s: the engine ended within it; the container ran without network and log, and was stopped", a.name)
 }
 
+// defaultGrace is how long an engine waits before it kills a container, if neither the
+// task nor the image sets a time.
+const defaultGrace = 10 * time.Second
+
 // killDelay is the time from the end of the grace period to the kill, if a stop has no answer.
 const killDelay = 2 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
-// rounded up to whole seconds. If the task sets none, it is ten seconds, or what a hook of
-// [WithCreateHook] has set. A container that is gone or does not run is no error.
+// rounded up to whole seconds. If the task sets none, the engine uses that of the image,
+// or its own default. Podman 4.3 has no default: there it is ten seconds. A container that
+// is gone or does not run is no error.
 //
 // Shutdown may be called again, also while it runs: the container gets one stop signal. If
 // a stop may have reached the container, the next call sends no second one. It inspects the
@@ -247,6 +245,7 @@ type stop struct {
 	// The call that sends the stop sets these, and then closes answered.
 	answered chan struct{}
 	sent     time.Time // zero: the stop was not sent
+	seconds  *int      // the grace period that the stop names; nil: none
 	over     bool      // the engine says that the container has ended
 }
 
@@ -305,6 +304,31 @@ func (a *ContainerAdapter) grace() time.Duration {
 	return time.Duration(*a.stopTimeout) * time.Second
 }
 
+// stopSeconds returns the grace period that a stop names: the task's. If the task sets none,
+// a stop names none, and the container's own counts. But Podman 4.3 makes a container without
+// a grace period with 0, and a stop then kills at once: there a stop names defaultGrace.
+func (a *ContainerAdapter) stopSeconds(ctx context.Context, nameOrID string) (*int, error) {
+	if a.stopTimeout != nil {
+		return a.stopTimeout, nil
+	}
+	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
+		return nil, a.hide(err)
+	}
+	own, maker := a.ownGrace.Load(), a.engine.api.madeBy()
+	if own == nil && maker == madeByPodman {
+		answer, err := a.inspectAs(ctx, nameOrID)
+		if err != nil {
+			return nil, err
+		}
+		own = ownGrace(answer)
+	}
+	if own == nil || *own != 0 || maker == madeByDocker { // there a create hook has set the 0
+		return nil, nil
+	}
+	seconds := int(defaultGrace / time.Second)
+	return &seconds, nil
+}
+
 // sendStop sends the stop s. A container that has ended or is gone is no error. sendStop
 // waits for the engine's answer for the grace period and killDelay. If there is no answer
 // by then, the error is errNoStopAnswer, bare.
@@ -312,7 +336,10 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	grace := a.grace()
 	var connection connectionTrace
 	late := false
-	err := a.onContainer(ctx, func(nameOrID string) error {
+	err := a.onContainer(ctx, func(nameOrID string) (err error) {
+		if s.seconds, err = a.stopSeconds(ctx, nameOrID); err != nil {
+			return err
+		}
 		return do(ctx, a, grace, func(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -320,7 +347,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 			s.sent = time.Now()
 			limited, cancel := context.WithTimeout(connection.follow(ctx), grace+killDelay)
 			defer cancel()
-			err := a.engine.client.ContainerStop(limited, nameOrID, container.StopOptions{Timeout: a.stopTimeout})
+			err := a.engine.client.ContainerStop(limited, nameOrID, container.StopOptions{Timeout: s.seconds})
 			if isContainerGone(err) {
 				s.sent = time.Time{}
 			}
@@ -352,7 +379,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 // If the container has been started again, the error is errOtherRun, bare.
 func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
-	grace := a.stopTimeout
+	grace := s.seconds
 	for {
 		answer, err := a.inspectUntilKill(ctx, s.sent, grace)
 		switch {
@@ -419,28 +446,4 @@ func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
 func (s *stop) isOther(startedAt string) bool {
 	began, err := time.Parse(time.RFC3339Nano, startedAt)
 	return err == nil && s.startedAt != "" && s.startedAt != startedAt && began.After(s.sent)
-}
-
-// Terminate kills the container at once. A container that is gone or does not run is no
-// error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
-func (a *ContainerAdapter) Terminate(ctx context.Context) error {
-	if a.nameTaken.Load() {
-		return nil
-	}
-	if _, err := a.awaitLostStart(ctx); err != nil {
-		return err
-	}
-	return a.kill(ctx)
-}
-
-func (a *ContainerAdapter) kill(ctx context.Context) error {
-	err := a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a, 0, func(ctx context.Context) error {
-			return a.engine.client.ContainerKill(ctx, nameOrID, "")
-		})
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "kill container %s", a.name)
 }

@@ -34,6 +34,7 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if a.checkOwner(answer) == nil {
 		a.noteContainer(answer.ID)
 		a.noteFiles(answer)
+		a.ownGrace.Store(ownGrace(answer))
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/events"
 )
 
@@ -178,6 +179,28 @@ var (
 // actionDied is what Podman calls the end of a container in a filter. Podman 4.3 sends "die"
 // for it, and knows no "die" in a filter. Newer versions know both.
 const actionDied events.Action = "died"
+
+// maker is whose engine answers, as far as its ping tells.
+type maker int32
+
+const (
+	madeByUnknown maker = iota // a fake, or a proxy that forbids the ping or drops its headers
+	madeByDocker
+	madeByPodman
+)
+
+// makerOf reads the answer to a ping. Every answer of Docker names the operating system; no
+// ping of Podman does, and it always says that the engine is experimental. The version of the
+// builder does not tell them apart: engine 20.10 names none.
+func makerOf(ping types.Ping) maker {
+	switch {
+	case ping.OSType != "":
+		return madeByDocker
+	case ping.Experimental:
+		return madeByPodman
+	}
+	return madeByUnknown
+}
 
 // dockerAction returns what Docker calls an action of a container.
 func dockerAction(action events.Action) events.Action {

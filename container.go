@@ -24,20 +24,6 @@ func (c *containerConfig) config() *container.Config {
 	return config
 }
 
-// defaultGrace is how long engines wait before they kill a container, if no time is set.
-const defaultGrace = 10 * time.Second
-
-// createConfig is config for the create itself. It names Docker's own grace period if the
-// task sets none: Podman 4.3 would store 0, and then a stop kills at once.
-func (c *containerConfig) createConfig() *container.Config {
-	config := c.config()
-	if config.StopTimeout == nil {
-		seconds := int(defaultGrace / time.Second)
-		config.StopTimeout = &seconds
-	}
-	return config
-}
-
 func (c *containerConfig) translateConfig() (*container.Config, error) {
 	spec := c.spec()
 	if err := checkProcess(spec); err != nil {
@@ -253,8 +239,8 @@ func isHealthTest(test []string) bool {
 	return test[0] == "CMD-SHELL" && len(test) > 1
 }
 
-// stopTimeout returns the grace period in seconds, rounded up. 0 kills at once. nil means
-// that the task sets none. Then the container has defaultGrace, or what a create hook sets.
+// stopTimeout returns the grace period in seconds, rounded up. 0 kills at once. With
+// nil the image or the engine decides.
 func stopTimeout(spec *api.ContainerSpec) (*int, error) {
 	const path = "Spec.Container.StopGracePeriod"
 	grace := spec.StopGracePeriod

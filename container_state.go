@@ -25,6 +25,14 @@ func withDockersState(answer container.InspectResponse) container.InspectRespons
 	return answer
 }
 
+// ownGrace returns the grace period that the container was made with, in seconds; nil: none.
+func ownGrace(answer container.InspectResponse) *int {
+	if answer.Config == nil {
+		return nil
+	}
+	return answer.Config.StopTimeout
+}
+
 // hasEnded reports whether the container has run and has ended.
 //
 // An engine that is killed during a start does not see the container's exit. It shows

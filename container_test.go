@@ -228,11 +228,11 @@ func TestGracePeriodIsRoundedUp(t *testing.T) {
 		config := newTestConfig(t, task)
 		require.NotNil(t, identityOf(config.task).stopTimeout, grace)
 		assert.Equal(t, want, *identityOf(config.task).stopTimeout, grace)
-		assert.Equal(t, want, *config.createConfig().StopTimeout, grace)
+		assert.Equal(t, want, *config.config().StopTimeout, grace)
 	}
 	unset := newTestConfig(t, plainTask())
 	assert.Nil(t, identityOf(unset.task).stopTimeout)
-	assert.Equal(t, 10, *unset.createConfig().StopTimeout)
+	assert.Nil(t, unset.config().StopTimeout)
 }
 
 // What the reference drops arrives, or the task is refused.

@@ -29,7 +29,7 @@ type taskIdentity struct {
 	image    string
 	networks []string // names of the networks that may have been made for the task, sorted
 	hasFiles bool     // the task has secrets or configs that become files
-	// stopTimeout is in seconds; nil: the container's own counts.
+	// stopTimeout is in seconds; nil: the image or the engine decides.
 	stopTimeout *int
 	values      secretList // what an error of the engine may quote of the task
 }

@@ -969,15 +969,6 @@ func TestOnPodman(t *testing.T) {
 			require.NoError(t, err)
 			assert.Len(t, answer.NetworkSettings.Networks, 2)
 		},
-		"a volume has its labels": func(t *testing.T, engine *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
-			a := adapter(withMount(api.Mount{Type: api.MountTypeVolume, Source: "data", Target: "/data",
-				VolumeOptions: &api.Mount_VolumeOptions{Labels: map[string]string{"team": "blue"}}}))
-			require.NoError(t, a.CreateVolumes(t.Context()))
-			require.NoError(t, a.Create(t.Context()))
-			found, err := engine.Client().VolumeInspect(t.Context(), "data")
-			require.NoError(t, err)
-			assert.Equal(t, map[string]string{"team": "blue"}, found.Labels)
-		},
 		"a network that vanishes within a Prepare is made again": func(t *testing.T, engine *dockerexectest.Engine, _ func(func(*api.Task)) *ContainerAdapter) {
 			task := plainTask()
 			attach(task, "backend", "10.1.0.0/24")
@@ -1007,6 +998,28 @@ func TestOnPodman(t *testing.T) {
 					return a
 				})
 			})
+		})
+	}
+}
+
+// Podman drops the labels of a volume that it makes with a container. Docker keeps them, so it
+// gets no request more.
+func TestVolumesWithLabelsAreMadeBeforehandOnPodmanAlone(t *testing.T) {
+	t.Parallel()
+	for dialect, want := range map[dockerexectest.Dialect]int{dockerexectest.DockerV20: 0, dockerexectest.DockerV29: 0, dockerexectest.PodmanV4: 1} {
+		bubble(t, func(t *testing.T) {
+			engine := dockerexectest.New(t, dockerexectest.WithDialect(dialect))
+			engine.LocalImage("example/web:1", nil)
+			task := plainTask()
+			withMount(api.Mount{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+				VolumeOptions: &api.Mount_VolumeOptions{Labels: map[string]string{"team": "blue"}}})(task)
+			adapter := adapterOn(t, engine, task)
+			require.NoError(t, adapter.CreateVolumes(t.Context()))
+			assert.Equal(t, want, engine.Requests().Count("POST /volumes/create"), dialect)
+			require.NoError(t, adapter.Create(t.Context()))
+			found, err := engine.Client().VolumeInspect(t.Context(), "data")
+			require.NoError(t, err)
+			assert.Equal(t, map[string]string{"team": "blue"}, found.Labels, dialect)
 		})
 	}
 }

@@ -292,7 +292,7 @@ var fields = []field{
 	{"Spec.Container.OpenStdin", mapped, "", "Config.OpenStdin"},
 	{"Spec.Container.ReadOnly", mapped, "", "HostConfig.ReadonlyRootfs"},
 	{"Spec.Container.StopSignal", mapped, "", "Config.StopSignal"},
-	{"Spec.Container.StopGracePeriod", mapped, "", "Config.StopTimeout (10 if unset) and the time-out of a stop, rounded up to seconds"},
+	{"Spec.Container.StopGracePeriod", mapped, "", "Config.StopTimeout and the time-out of a stop, rounded up to seconds"},
 	{"Spec.Container.PullOptions.RegistryAuth", mapped, "", "credentials of the pull"},
 	{"Spec.Container.Secrets.SecretID", mapped, "", "content of a file on the engine's host; HostConfig.Mounts.Source"},
 	{"Spec.Container.Secrets.SecretName", scheduler, "", "names the secret to users"},

@@ -78,11 +78,11 @@ var wings = []struct {
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{
-		{"adapter.go", "the ContainerAdapter: pull, remove; whose container it is"},
+		{"adapter.go", "the ContainerAdapter: pull, kill, remove; whose container it is"},
 		{"adapter_create.go", "Create, and the container that has the name already; finds a renamed container"},
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
 		{"adapter_networks.go", "makes and removes networks that tasks share; connects a container to its networks"},
-		{"adapter_start.go", "Start, Shutdown and Terminate: one start, also if it is lost; one stop signal, then a kill"},
+		{"adapter_start.go", "Start and Shutdown: one start, also if it is lost; one stop signal, then a kill"},
 		{"adapter_streams.go", "Inspect, Wait, Events, Logs and PublishLogs; the watch of a container"},
 		{"orphans.go", "finds and removes what an earlier process has left behind; which tasks an Engine knows"},
 	}},

@@ -305,14 +305,17 @@ func splitTmpfsOptions(s string) ([]string, error) {
 	return options, nil
 }
 
-// volumes returns the volumes to create before the container, sorted by name. They have a
-// name, and a driver configuration, even one that names no driver, or labels: Podman forgets
-// the labels of a volume that it makes with the container. The engine makes the others with
-// the container. A fake need not know that request, so it gets those with a driver alone.
-func (c *containerConfig) volumes(isFake bool) []volume.CreateOptions {
+// volumes returns the volumes to create before the container, sorted by name: those that
+// have a name and a driver configuration, even one that names no driver. The engine makes
+// the others with the container. forLabels adds those that have a name and labels: Podman
+// drops the labels of a volume that it makes with the container.
+func (c *containerConfig) volumes(forLabels bool) []volume.CreateOptions {
 	volumes, _ := c.translateVolumes() // checked by translateTask
+	if forLabels {
+		return volumes
+	}
 	made := c.madeVolumes()
-	return slices.DeleteFunc(volumes, func(v volume.CreateOptions) bool { return isFake && !hasDriver(&c.spec().Mounts[made[v.Name]]) })
+	return slices.DeleteFunc(volumes, func(v volume.CreateOptions) bool { return !hasDriver(&c.spec().Mounts[made[v.Name]]) })
 }
 
 func (c *containerConfig) translateVolumes() ([]volume.CreateOptions, error) {

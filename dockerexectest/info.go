@@ -116,7 +116,7 @@ func servePing(e *Engine, _ *request) (answer, error) {
 	case DockerV29:
 		header["Builder-Version"], header["Swarm"] = "2", "inactive"
 	case PodmanV4:
-		header["Cache-Control"] = "no-cache"
+		header["Cache-Control"], header["Docker-Experimental"] = "no-cache", "true"
 	case DockerV20:
 	}
 	return answer{status: http.StatusOK, body: "OK", header: header}, nil

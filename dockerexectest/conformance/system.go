@@ -19,6 +19,7 @@ var systemStatements = []Statement{
 		a := t.do("GET bare:/_ping", nil)
 		same(t, "Api-Version", t.version().APIVersion, a.header.Get("Api-Version"))
 		same(t, "Ostype", by(t, "linux", "linux", ""), a.header.Get("Ostype"))
+		same(t, "Docker-Experimental", by(t, "false", "false", "true"), a.header.Get("Docker-Experimental"))
 	}},
 	{Name: "a ping of 29 names the builder and the swarm, one of 20.10 does not", On: dockers, check: func(t *T) {
 		a := t.do("GET bare:/_ping", nil)
