@@ -39,7 +39,7 @@ test-latest: ## the engine tests on the newest engine
 test-podman: ## the engine tests on Podman
 	hack/test.sh --engine podman -run '^TestEngine'
 
-conformance: ## statements about engines, on the engine for tests and on both engines, as a table
+conformance: ## statements about engines, on the engine for tests, both Docker engines and Podman, as a table
 	hack/conformance.sh
 
 test-faults: ## every operation, at each of its requests, by every fault, on both engines; FAULTS picks some

@@ -101,6 +101,7 @@ start) start "${@:2}" ;;
 stop) end TERM ;;
 kill) end KILL ;;
 restart)
+	if [[ $program == podman ]]; then podman_command "${@:2}"; fi # before it is ended: flags are an error
 	end TERM
 	start "${@:2}"
 	;;

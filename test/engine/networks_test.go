@@ -182,3 +182,34 @@ func TestEngineVanishedNetwork(t *testing.T) {
 	assert.Contains(t, answer.NetworkSettings.Networks["dockerexec-vanish-a"].IPAddress, "10.220.1.")
 	assert.Contains(t, answer.NetworkSettings.Networks["dockerexec-vanish-b"].IPAddress, "10.220.2.")
 }
+
+// A process that was not there before ends one task, while another one still runs on the
+// same network.
+func TestEngineKeepsANetworkOfARunningContainerAfterARestart(t *testing.T) {
+	client := engineClient(t)
+	ctx := t.Context()
+	warmImage(t, client)
+	tasks := []*api.Task{engineTask(t, "sleep", "1h"), engineTask(t, "sleep", "1h")}
+	for _, task := range tasks {
+		attach(task, "dockerexec-outlives", "10.213.9.0/24")
+		adapter := engineAdapter(t, client, task)
+		require.NoError(t, adapter.CreateNetworks(ctx))
+		require.NoError(t, adapter.Create(ctx))
+		require.NoError(t, adapter.Start(ctx))
+	}
+	restarted := dockerexec.NewEngine(client)
+	for i, task := range tasks {
+		adapter := adapterOf(t, restarted, task)
+		require.NoError(t, adapter.Remove(ctx))
+		require.NoError(t, adapter.RemoveNetworks(ctx))
+		_, err := client.NetworkInspect(ctx, "dockerexec-outlives", network.InspectOptions{})
+		if i == 0 {
+			require.NoError(t, err)
+			answer, err := adapterOf(t, restarted, tasks[1]).Inspect(ctx)
+			require.NoError(t, err)
+			assert.True(t, answer.State.Running)
+			continue
+		}
+		assert.True(t, cerrdefs.IsNotFound(err), err)
+	}
+}
