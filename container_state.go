@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -352,6 +353,12 @@ func hasLogDetails(answer container.InspectResponse) bool {
 		}
 	}
 	return false
+}
+
+// isPodmansLog reports whether the engine keeps the log in Podman's own form, which it calls
+// json-file too. It counts lines where Docker counts entries, which may be pieces of a line.
+func isPodmansLog(answer container.InspectResponse) bool {
+	return answer.ContainerJSONBase != nil && strings.HasSuffix(answer.LogPath, "/ctr.log")
 }
 
 // keepsJSONFile reports whether the engine keeps the log in a file of the driver json-file.

@@ -161,7 +161,7 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 // Engine 20.10 leaves out a part behind damage, and newer engines leave out the rest of a
 // rotated file. An answer to a request with Since is not checked: it leaves out old entries.
 func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
-	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
+	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) || isPodmansLog(answer) {
 		return
 	}
 	begin, err := p.entryAt(ctx, answer, p.entries)

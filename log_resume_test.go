@@ -1172,6 +1172,36 @@ func TestLogWhoseLastEntryNeverComes(t *testing.T) {
 	assert.Less(t, asked, 30)
 }
 
+// An answer that lacks entries after its first one is told. Podman counts lines and not
+// entries, so there an answer with a long line would seem to lack some.
+func TestLogThatLacksEntries(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string][]string{
+		"/var/lib/docker/containers/1/1-json.log":                           {"log lines are missing: the engine's file of the log is damaged"},
+		"/var/lib/containers/storage/overlay-containers/1/userdata/ctr.log": nil,
+	} {
+		l := &fakeLog{records: numbered(1, 10)}
+		client, adapter := loggedBy(t, l, "json-file", "exited")
+		inspect := client.containerInspect
+		client.containerInspect = func(ctx context.Context, name string) (container.InspectResponse, error) {
+			answer, err := inspect(ctx, name)
+			answer.LogPath = path
+			return answer, err
+		}
+		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+			if o.Tail == "10" {
+				o.Tail = "9"
+			}
+			return l.open(o, -1, nil), nil
+		}
+		ctx, lines := logged(t)
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{}, &sink))
+		assert.Equal(t, want, lines(logrus.WarnLevel), path)
+		assert.Equal(t, []string{"1-10"}, runsOf(t, &sink))
+	}
+}
+
 // Whether there is more may stay unknown: then the end of the answer is believed, unless
 // the fault passes.
 func TestLogWhoseEndIsNotKnown(t *testing.T) {
