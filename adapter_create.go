@@ -425,12 +425,14 @@ func (a *ContainerAdapter) findByLabel(ctx context.Context, known string) (id st
 		case id == "":
 			id = c.ID
 		default:
-			a.doubtOnce.Do(func() {
-				log.G(a.logContext(ctx)).Warnf("containers %s and %s have the label of this task: it is not certain which one is the task's, none is touched", shortID(id), shortID(c.ID))
-			})
+			a.doubtOnce.Do(func() { warnOfDoubt(a.logContext(ctx), id, c.ID) })
 			return "", nil
 		}
 	}
 	a.noteContainer(id)
 	return id, nil
+}
+
+func warnOfDoubt(ctx context.Context, id, other string) {
+	log.G(ctx).Warnf("containers %s and %s have the label of this task: it is not certain which one is the task's, none is touched", shortID(id), shortID(other))
 }

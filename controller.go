@@ -37,6 +37,7 @@ type controller struct {
 	mayHaveRun      bool // an earlier process may have started a container of the task
 	ownershipProven bool // the container with the task's name is certainly the task's
 	unhealthy       bool // the container was unhealthy and must be stopped
+	ended           bool // the container has ended, as last seen: Remove need not stop it
 	checksStopped   bool // the engine no longer runs the container's health checks, and a warning has said so
 
 	ports   *api.PortStatus // as last seen

@@ -167,6 +167,9 @@ func (c *controller) mayMakeAgain() bool {
 
 // startMade starts the container that Prepare has made.
 func (c *controller) startMade(ctx context.Context) error {
+	c.mu.Lock()
+	c.ended = false
+	c.mu.Unlock()
 	starts := c.adapter.starts.Load()
 	answer, err := c.inspect(ctx)
 	if err != nil {
@@ -223,6 +226,7 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 	}
 	c.notePorts(answer)
 	c.mu.Lock()
+	c.ended = true
 	unhealthy := c.unhealthy
 	c.mu.Unlock()
 	if unhealthy || failedChecks(answer) {

@@ -85,8 +85,9 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 // The agent calls Remove only once. So Remove tries again after a passing fault, a 409
 // and a 500, until ctx ends. The pauses grow: to five seconds after a passing fault,
 // and to a minute after an answer that may stay the same, such as a 500. Any other error
-// is final. Remove stops the container and then removes it. A stop that succeeded is not
-// repeated. A second call of Remove does what the first call left undone.
+// is final. Remove stops the container and then removes it. It does not stop a container
+// that Wait has seen end. A stop that succeeded is not repeated. A second call of Remove
+// does what the first call left undone.
 //
 // After a create without an answer, Remove looks for the container for five seconds. If a
 // start may be lost, Remove first watches for up to 20 seconds whether the container begins
@@ -103,7 +104,9 @@ func (c *controller) Remove(ctx context.Context) error {
 			return err
 		}
 		defer c.unlock()
-		stopped := false
+		c.mu.Lock()
+		stopped := c.ended && !c.adapter.startLost.Load() // a lost start may run yet
+		c.mu.Unlock()
 		return c.persist(ctx, func(ctx context.Context) error { return c.remove(ctx, &stopped) })
 	})
 }

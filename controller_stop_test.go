@@ -378,6 +378,33 @@ func TestRemoveInOrder(t *testing.T) {
 	}
 }
 
+// What Wait has seen end needs no stop, unless it may have begun to run again.
+func TestRemoveStopsNoContainerThatHasEnded(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		then  func(t *testing.T, ctlr *controller)
+		stops int
+	}{
+		"seen":                  {func(*testing.T, *controller) {}, 0},
+		"then Start was called": {func(t *testing.T, ctlr *controller) { require.Equal(t, exec.ErrTaskStarted, ctlr.Start(t.Context())) }, 1},
+		"a start may be lost":   {func(_ *testing.T, ctlr *controller) { ctlr.adapter.startLost.Store(true) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine := webEngine(t, obedient)
+				ctlr, _, web := runningWeb(t, engine)
+				web.Exit(3)
+				require.EqualError(t, ctlr.Wait(t.Context()), "task: non-zero exit (3)")
+				test.then(t, ctlr)
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Equal(t, test.stops, engine.Requests().Count(stopRequest))
+				assert.Empty(t, leftOn(engine))
+			})
+		})
+	}
+}
+
 // A start that has been answered is over: a Remove that comes at once stops the
 // container before it removes it. Other methods, which want the same lock, make
 // the two meet. They take all the processor they get, so no test runs beside this one.

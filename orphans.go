@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -46,7 +47,8 @@ type Orphan struct {
 //     or the task chose the name.
 //   - A container whose image carries the same label of the task, or is not shown by the
 //     engine: somebody runs a copy of a task's container.
-//   - Each of several containers of one task: nobody can tell which one is the task's.
+//   - Each of several containers of one task: nobody can tell which one is the task's. One
+//     warning in the log names two of them.
 //
 // Orphans changes nothing. While a list is made, a task may be made in another process. So
 // remove an orphan only if it was in the lists for some minutes. The client must not be a
@@ -69,11 +71,15 @@ func (e *Engine) Orphans(ctx context.Context, nodeID string, known func(taskID s
 		if known != nil && known(task) || e.tasks.knows(task) {
 			continue
 		}
-		o, err := e.orphanAmong(ctx, e, containers, nodeID)
+		own, err := e.leftOf(ctx, e, containers, nodeID)
 		if err != nil {
 			return nil, engineError(ctx, err, "list orphans: the image of a container of task %s", task)
 		}
-		if o != nil {
+		if len(own) > 1 && e.tasks.doubt(task) {
+			ctx := log.WithFields(ctx, log.Fields{"task.id": task, "service.id": own[0].Labels[labelServiceID], "node.id": nodeID})
+			warnOfDoubt(ctx, own[0].ID, own[1].ID)
+		}
+		if o := onlyOrphan(own, nodeID); o != nil {
 			orphans = append(orphans, *o)
 		}
 	}
@@ -95,14 +101,13 @@ func (e *Engine) taskContainers(ctx context.Context, by caller, filter filters.K
 	return byTask, err
 }
 
-// orphanAmong returns the orphan among all containers of a task that nobody runs; nil: there
-// is none of this node, or it is in doubt which one it is.
-func (e *Engine) orphanAmong(ctx context.Context, by caller, containers []container.Summary, nodeID string) (*Orphan, error) {
+// leftOf returns the containers of a task that nobody runs, without those that run a copy of
+// its image. There are none if none of them is of the node.
+func (e *Engine) leftOf(ctx context.Context, by caller, containers []container.Summary, nodeID string) (own []container.Summary, err error) {
 	isNodes := func(c container.Summary) bool { return orphanOf(c, nodeID) != nil }
 	if !slices.ContainsFunc(containers, isNodes) {
 		return nil, nil
 	}
-	var own []container.Summary
 	for _, c := range containers {
 		isCopy, err := e.isCopy(ctx, by, c.Labels[LabelTaskID], c.ImageID)
 		if err != nil {
@@ -112,10 +117,16 @@ func (e *Engine) orphanAmong(ctx context.Context, by caller, containers []contai
 			own = append(own, c)
 		}
 	}
+	return own, nil
+}
+
+// onlyOrphan returns the orphan if a task has one container. It is nil if there are several:
+// nobody can tell which one is the task's.
+func onlyOrphan(own []container.Summary, nodeID string) *Orphan {
 	if len(own) != 1 {
-		return nil, nil
+		return nil
 	}
-	return orphanOf(own[0], nodeID), nil
+	return orphanOf(own[0], nodeID)
 }
 
 // orphanOf returns a container as an orphan of the node. It is nil if the container's
@@ -216,11 +227,11 @@ func (a *ContainerAdapter) lookAtOrphan(ctx context.Context, o Orphan) (found bo
 	if !slices.ContainsFunc(containers, func(c container.Summary) bool { return c.ID == o.ContainerID }) {
 		return false, nil
 	}
-	now, err := a.engine.orphanAmong(ctx, a, containers, o.NodeID)
+	own, err := a.engine.leftOf(ctx, a, containers, o.NodeID)
 	if err != nil {
 		return false, engineError(ctx, err, "remove orphan %s: inspect its image", o.Name)
 	}
-	if now == nil || now.ContainerID != o.ContainerID {
+	if now := onlyOrphan(own, o.NodeID); now == nil || now.ContainerID != o.ContainerID {
 		return false, errors.Errorf("remove orphan %s: it is none any more: its name has changed, or another container has the label of its task", o.Name)
 	}
 	answer, err := a.inspectAs(ctx, o.ContainerID)
@@ -266,8 +277,9 @@ func (a *ContainerAdapter) removeOrphan(ctx context.Context) error {
 // taskTable is what an Engine knows of tasks: which ones have controllers or adapters, and
 // the container of which one is being removed as an orphan. The zero value is ready for use.
 type taskTable struct {
-	mu    sync.Mutex
-	tasks map[string]*taskUse // by the task's ID
+	mu      sync.Mutex
+	tasks   map[string]*taskUse // by the task's ID
+	doubted map[string]bool     // IDs of tasks with several containers, which a warning has named
 }
 
 type taskUse struct {
@@ -323,10 +335,24 @@ func (t *taskTable) forget(taskID string) {
 	t.change(taskID, func(u *taskUse) { u.noted = time.Time{} })
 }
 
+// doubt notes a task that has several containers, as long as a list shows several. It reports
+// whether that is new.
+func (t *taskTable) doubt(taskID string) (isNew bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.doubted == nil {
+		t.doubted = map[string]bool{}
+	}
+	isNew = !t.doubted[taskID]
+	t.doubted[taskID] = true
+	return isNew
+}
+
 // forgetWithout forgets the noted tasks that have no container in a list. The list began at
 // the given time: a task that was noted later may have a container since.
 func (t *taskTable) forgetWithout(began time.Time, containers map[string][]container.Summary) {
 	t.mu.Lock()
+	maps.DeleteFunc(t.doubted, func(id string, _ bool) bool { return len(containers[id]) < 2 })
 	var gone []string
 	for id, u := range t.tasks {
 		if !u.noted.IsZero() && u.noted.Before(began) && len(containers[id]) == 0 {

@@ -2,6 +2,7 @@ package dockerexec
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -191,6 +193,35 @@ func TestWhatIsNoOrphan(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One warning names the containers of a task, as long as there are several.
+func TestOrphansWarnsOfSeveralContainersOfATask(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		host := newHost(t)
+		first := leftBehind(t, host, plainTask()).ID()
+		create(t, host, "mine", "example/web:1", ofThisNode)
+		second := host.Container("mine").ID()
+		ctx, lines := logged(t)
+		e := NewEngine(host.Client())
+		look := func() []string {
+			for range 3 {
+				_, err := e.Orphans(ctx, "nodeid", nil)
+				require.NoError(t, err)
+				_, err = e.Orphans(ctx, "another", nil)
+				require.NoError(t, err)
+			}
+			return lines(logrus.WarnLevel)
+		}
+		require.Len(t, look(), 1)
+		assert.ElementsMatch(t, strings.Fields("containers and have the label of this task: it is not certain which one is the task's, none is touched "+first[:12]+" "+second[:12]), strings.Fields(lines(logrus.WarnLevel)[0]))
+		require.NoError(t, host.Client().ContainerRemove(ctx, "mine", container.RemoveOptions{Force: true}))
+		require.Len(t, look(), 1, "it is the only one")
+		assert.Empty(t, e.tasks.doubted)
+		create(t, host, "mine", "example/web:1", ofThisNode)
+		require.Len(t, look(), 2, "there are several again")
+	})
 }
 
 // The controller or adapter has ended its task, but the container is there again.

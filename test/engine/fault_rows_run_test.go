@@ -135,12 +135,6 @@ func runFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "Run: stop before the removal", target: "POST containers/*/stop", bodiless: true,
-			ends:  afterwards,
-			setup: (*faultCell).useJob,
-			says:  map[fault]string{fault404: noContainer},
-		},
-		{
 			name: "Run: remove", target: "DELETE containers/*", bodiless: true, waits: true,
 			ends:  afterwards.but(outcomes{fault403: final, fault404: believed}),
 			setup: (*faultCell).useJob,
