@@ -177,6 +177,16 @@ func TestWaitEndsAtOnce(t *testing.T) {
 	}
 }
 
+// A user's fake may fail its test by a panic: the caller of Wait gets it.
+func TestWaitCallsAFakeInItsOwnGoroutine(t *testing.T) {
+	t.Parallel()
+	client := newFakeClient(t)
+	silentEvents(client)
+	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) { panic("not expected") }
+	adapter := newTestAdapter(t, client, plainTask())
+	assert.PanicsWithValue(t, "not expected", func() { _, _ = adapter.Wait(t.Context()) })
+}
+
 // The context's error comes back bare, wherever a Wait is.
 func TestWaitCancelled(t *testing.T) {
 	t.Parallel()
@@ -387,7 +397,7 @@ func TestWaitWhileTheEngineIsAway(t *testing.T) {
 		cutStreams(engine)
 		late := startWait(ctx, adapter)
 		before := inspects(engine)
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute) // longer than a Wait goes without an inspect
 		assert.Equal(t, before, inspects(engine))
 		shows(web, "exited", 9)
 		comesBack()

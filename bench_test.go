@@ -276,7 +276,7 @@ func BenchmarkWaitingTask(b *testing.B) {
 	adapters := numberedAdapters(b, engine, tasks)
 	_, err = adapters[0].Inspect(b.Context()) // agrees on the API version
 	require.NoError(b, err)
-	compareCounts(b, "bytes/task", 1, func() float64 {
+	compareCounts(b, "bytes/task", 0.6, func() float64 {
 		return memoryOfWaits(b, tasks, func(ctx context.Context, n int, waits func()) {
 			_, _ = adapters[n].watch(ctx, nil, func(container.InspectResponse) (bool, error) {
 				waits()
