@@ -36,7 +36,7 @@ test-unit: ## vet and unit tests: needs no engine, no root
 test-latest: ## the engine tests on the newest engine
 	hack/test.sh --engine latest -run '^TestEngine'
 
-test-podman: ## the engine tests on Podman
+test-podman: ## the engine tests on Podman; hack/podman-cannot.txt and hack/test.sh name what is left out
 	hack/test.sh --engine podman -run '^TestEngine'
 
 conformance: ## statements about engines, on the engine for tests, both Docker engines and Podman, as a table

@@ -900,3 +900,13 @@ func TestTheLastEventOfARoundedTimeComesBack(t *testing.T) {
 		assert.NotContains(t, lines(logrus.DebugLevel), "events may be lost, subscribers are told to resync")
 	})
 }
+
+// Podman 4.3 sends "die" for what its filter calls "died". Other versions may send either.
+func TestWhatDockerCallsAnEvent(t *testing.T) {
+	t.Parallel()
+	for action, want := range map[events.Action]events.Action{
+		"die": "die", "died": "die", "remove": "destroy", "destroy": "destroy", "start": "start", "health_status: healthy": "health_status: healthy",
+	} {
+		assert.Equal(t, want, dockerAction(action))
+	}
+}

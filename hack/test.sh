@@ -23,6 +23,14 @@ go_test() {
 	return "$status"
 }
 
+# What is not run on Podman although it may pass: tests of whole nodes that need two Docker
+# engines, measure for minutes, or repeat what others show. The time is for the engine tests.
+beside_podman=(
+	TestEngineNodeOutlivesOtherAPIVersions TestEngineNodeOutlivesAnUpgrade TestEngineNodeOutlivesTheContainers
+	TestEngineNodeLogs TestEngineNodeLogsWithoutLimit TestEngineNodeStaysFlat TestEngineNodeTakesOver
+	TestEngineNodeHasClusterVolumes TestEngineKilledNodeLeavesNothingBehind
+)
+
 # skip_on_podman: says what is not tested on Podman, and sets skip. Fails if a name is that of no test.
 skip_on_podman() {
 	local name why module names=() known=()
@@ -36,6 +44,11 @@ skip_on_podman() {
 		names+=("^$name\$")
 	done <hack/podman-cannot.txt
 	((${#names[@]} <= 20)) || die "podman-cannot.txt: more than 20 names"
+	for name in "${beside_podman[@]}"; do
+		[[ " ${known[*]} " == *" $name "* ]] || die "test.sh: there is no test $name"
+		names+=("^$name\$")
+	done
+	say "not run on Podman, to save time: ${beside_podman[*]}"
 	skip=(-skip "$(IFS='|' && echo "${names[*]}")")
 }
 

@@ -228,11 +228,11 @@ func TestEngineTwentyEndsAreReportedAtOnce(t *testing.T) {
 	for range 20 {
 		adapter := adapterOf(t, engine, engineTask(t, "sleep", "2s"))
 		t.Cleanup(func() { assert.NoError(t, adapter.Remove(context.WithoutCancel(t.Context()))) })
+		require.NoError(t, adapter.Create(t.Context()))
 		go func() {
 			answer, err := adapter.Wait(t.Context())
 			ends <- end{answer, time.Now(), err}
 		}()
-		require.NoError(t, adapter.Create(t.Context()))
 		require.NoError(t, adapter.Start(t.Context()))
 	}
 	var latest time.Duration

@@ -110,8 +110,8 @@ func TestEngineFollowedLogsBeforeTheStart(t *testing.T) {
 	client := engineClient(t)
 	for _, tty := range []bool{false, true} {
 		size := 40_000
-		if tty && isPodman() { // longer lines have times inside
-			size = 2000
+		if tty && isPodman() { // at every 4 KiB it has a time within a line
+			size = 1000
 		}
 		task := engineTask(t, "lines", "3", fmt.Sprint(size), "0")
 		spec(task).TTY = tty

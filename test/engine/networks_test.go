@@ -9,6 +9,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
@@ -157,6 +158,18 @@ func TestEngineSecondTaskOnADualStackNetwork(t *testing.T) {
 	}
 }
 
+// withoutItsUsers is what to call a network by, so that it is removed although a container needs
+// it. Podman refuses that by the name, also where the container is not started.
+func withoutItsUsers(t testing.TB, client *engineapi.Client, name string) string {
+	t.Helper()
+	if !isPodman() {
+		return name
+	}
+	found, err := client.NetworkInspect(t.Context(), name, network.InspectOptions{})
+	require.NoError(t, err)
+	return found.ID
+}
+
 // Another task's removal took the networks of a task that was not started.
 func TestEngineVanishedNetwork(t *testing.T) {
 	client, _ := plainClient(t)
@@ -168,12 +181,7 @@ func TestEngineVanishedNetwork(t *testing.T) {
 	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
 	require.Equal(t, api.TaskStateStarting, task.Status.State, task.Status.Err)
 	for _, name := range []string{"dockerexec-vanish-a", "dockerexec-vanish-b"} {
-		if isPodman() { // by its name it is in use
-			found, err := client.NetworkInspect(t.Context(), name, network.InspectOptions{})
-			require.NoError(t, err)
-			name = found.ID
-		}
-		require.NoError(t, client.NetworkRemove(t.Context(), name))
+		require.NoError(t, client.NetworkRemove(t.Context(), withoutItsUsers(t, client, name)))
 	}
 	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
