@@ -160,7 +160,7 @@ func TestEngineKilledWithinAStart(t *testing.T) {
 	engine := dockerexec.NewEngine(client)
 	executor := engine.Executor(nil)
 	warmImage(t, client)
-	for round := range 8 {
+	for round := range fewerOnPodman(8, 3) {
 		task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
 		attach(task, "dockerexec-lost-start", "10.218.0.0/24")
 		ctlr, adapter := engineController(t, executor, task), adapterOf(t, engine, task)
