@@ -28,7 +28,8 @@ go_test() {
 beside_podman=(
 	TestEngineNodeOutlivesOtherAPIVersions TestEngineNodeOutlivesAnUpgrade TestEngineNodeOutlivesTheContainers
 	TestEngineNodeLogs TestEngineNodeLogsWithoutLimit TestEngineNodeStaysFlat TestEngineNodeTakesOver
-	TestEngineNodeHasClusterVolumes TestEngineKilledNodeLeavesNothingBehind
+	TestEngineNodeHasClusterVolumes TestEngineKilledNodeLeavesNothingBehind TestEngineNodeRemovedWhileAway
+	TestEngineNodeBehindAProxyThatForbidsRequests
 )
 
 # skip_on_podman: says what is not tested on Podman, and sets skip. Fails if a name is that of no test.
