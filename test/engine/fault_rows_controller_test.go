@@ -22,7 +22,7 @@ func controllerFaultRows() []*faultRow {
 			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: engine information" }, op: describeIt,
 		},
 		{
-			name: "Describe: plugins", target: "GET plugins",
+			name: "Describe: plugins", target: "GET plugins", needs: servesPlugins,
 			ends:  once.but(outcomes{faultGarbled: success, fault403: success, fault404: success, fault409: success, fault500: success}),
 			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: plugins" }, op: describeIt,
 		},

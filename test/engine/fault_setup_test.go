@@ -279,6 +279,9 @@ func besideContainerd(b *faultBench) bool { return besideUs(b) && !isPodman() }
 // checksHealth is an engine that runs health checks: Podman leaves them to systemd.
 func checksHealth(*faultBench) bool { return !isPodman() }
 
+// servesPlugins is an engine that can be asked for its plugins.
+func servesPlugins(*faultBench) bool { return !isPodman() }
+
 // refusesManyCores is an engine that refuses a CPU limit above its cores.
 func refusesManyCores(*faultBench) bool { return !isPodman() }
 
