@@ -1,3 +1,0 @@
-export DOCKEREXEC_TEST_REQUIRED=1; cd /tmp/w/h20/test/engine
-../../.engine2.test -test.v -test.run '^TestEngine(FollowedLogsBeforeTheStart|TwentyEnds|StopWithoutAGrace|StopsWithin|Orphan|ErrorOfAMount|TasksComplete|VanishedNetwork|KeepsANetwork|LogOptions|LogDetails|LogDriver|LogsOfAnyLength|EventsOfALife|Rename|ARemovalWithinAStop|VolumeThatExists|SeveralNetworks|AFailedStart|NamesAKill|StartsAContainerWithFiles|SweepsFiles|Health|KilledWhileContainersRun|ManyTasks|Conformance)'
-DOCKEREXEC_TEST_FAULTS='Describe|vanished network|cores|list of containers|stop' ../../.engine2.test -test.v -test.run '^TestEngineFaults$' 2>&1 | tail -60
