@@ -574,8 +574,6 @@ func TestWhetherAFakesStopGotAConnection(t *testing.T) {
 	}
 }
 
-const startRequest = "POST /containers/*/start"
-
 // Whoever calls Start, and however often: a container is started once.
 func TestAContainerIsStartedOnce(t *testing.T) {
 	t.Parallel()

@@ -14,6 +14,8 @@ import (
 	"github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func testPayloads(t testing.TB, node *api.NodeDescription, task *api.Task, deps exec.DependencyGetter) payloads {
@@ -167,6 +169,7 @@ func TestReferencesWithoutAGetter(t *testing.T) {
 	spec(withConfig).Configs = []*api.ConfigReference{{ConfigID: "c1", Target: &api.ConfigReference_File{File: &api.FileTarget{Name: "c"}}}}
 	const noSecret = `dockerexec: task field Spec.Container.Secrets[0]: secret "name-of-s1" (s1): the adapter was given no getter of secrets`
 	const noConfig = `dockerexec: task field Spec.Container.Configs[0]: config "c1": the adapter was given no getter of configs`
+	client := dockerexectest.New(t).Client()
 	for _, test := range []struct {
 		task *api.Task
 		deps exec.DependencyGetter
@@ -177,14 +180,14 @@ func TestReferencesWithoutAGetter(t *testing.T) {
 		{withConfig, nil, noConfig},
 		{withConfig, getters{secrets: stores().secrets}, noConfig},
 	} {
-		_, err := NewEngine(newFakeClient(t)).Adapter(nil, test.task, test.deps)
+		_, err := NewEngine(client).Adapter(nil, test.task, test.deps)
 		require.EqualError(t, err, test.want)
 	}
-	_, err := NewContainerAdapter(newFakeClient(t), nil, withConfig, stores().secrets)
+	_, err := NewContainerAdapter(client, nil, withConfig, stores().secrets)
 	require.EqualError(t, err, noConfig)
-	_, err = NewContainerAdapter(newFakeClient(t), nil, withSecret, nil)
+	_, err = NewContainerAdapter(client, nil, withSecret, nil)
 	require.EqualError(t, err, noSecret)
-	_, err = NewContainerAdapter(newFakeClient(t), nil, withSecret, stores().secrets)
+	_, err = NewContainerAdapter(client, nil, withSecret, stores().secrets)
 	require.NoError(t, err)
 }
 
@@ -371,13 +374,14 @@ func TestAClusterVolumeIsAwaited(t *testing.T) {
 func TestAClusterVolumeIsRefused(t *testing.T) {
 	t.Parallel()
 	const noGetter = "dockerexec: task field Spec.Container.Mounts[0].Type: CLUSTER: the adapter was given no getter of volumes"
+	client := dockerexectest.New(t).Client()
 	for _, deps := range []exec.DependencyGetter{nil, stores()} {
-		_, err := NewEngine(newFakeClient(t)).Adapter(nil, volumeTask(), deps)
+		_, err := NewEngine(client).Adapter(nil, volumeTask(), deps)
 		require.EqualError(t, err, noGetter)
 	}
-	_, err := NewContainerAdapter(newFakeClient(t), nil, volumeTask(), stores().secrets)
+	_, err := NewContainerAdapter(client, nil, volumeTask(), stores().secrets)
 	require.EqualError(t, err, noGetter)
-	_, err = NewExecutor(newFakeClient(t), nil).Controller(volumeTask())
+	_, err = NewExecutor(client, nil).Controller(volumeTask())
 	require.EqualError(t, err, noGetter)
 	bubble(t, func(t *testing.T) {
 		host := newHost(t)

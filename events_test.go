@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net/url"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -36,55 +37,47 @@ func read(messages <-chan events.Message) []string {
 // engine has kept.
 func TestEventsRequest(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		var filter string
-		client.events = func(ctx context.Context, options events.ListOptions) (<-chan events.Message, <-chan error) {
-			text, err := options.Filters.MarshalJSON()
-			assert.NoError(t, err)
-			filter = string(text)
-			assert.Empty(t, options.Until)
-			return source.events(ctx, options)
-		}
-		subscribe(t.Context(), t, newTestAdapter(t, client, plainTask()))
+	bubble(t, func(t *testing.T) {
+		engine, adapter := onFakeEngine(t, obedient)
+		subscribe(t.Context(), t, adapter())
+		requests := engine.Requests()
+		require.Equal(t, 1, requests.Count(eventsRequest))
+		query := requests[len(requests)-1].Query
 		assert.JSONEq(t, `{
 			"type": {"container": true},
 			"label": {"com.docker.swarm.task=": true},
 			"event": {"create": true, "start": true, "die": true, "kill": true, "stop": true, "oom": true, "destroy": true,
 				"rename": true, "pause": true, "unpause": true, "health_status": true, "died": true, "remove": true}
-		}`, filter)
-		assert.Equal(t, []string{"946684795.000000000"}, source.since) // five seconds before 2000
+		}`, query.Get("filters"))
+		delete(query, "filters")
+		assert.Equal(t, url.Values{"since": {"946684795.000000000"}}, query) // five seconds before 2000
 	})
 }
 
 func TestEventsOfOneTaskInOrder(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		engine := NewEngine(client)
+	bubble(t, func(t *testing.T) {
+		host, _ := onFakeEngine(t, obedient)
+		engine, other := NewEngine(host.Client()), NewEngine(host.Client())
 		var subs []subscribed
 		for n := range 2 {
-			adapter, err := engine.Adapter(nil, numberedTask(n), nil)
-			require.NoError(t, err)
+			adapter := adapterOf(t, engine, numberedTask(n))
 			subs = append(subs, subscribe(t.Context(), t, adapter), subscribe(t.Context(), t, adapter))
 		}
-		source.latest().send(
-			event(numberedTask(0), "create", 1),
-			event(numberedTask(1), "create", 2),
-			event(numberedTask(0), "start", 3),
-			event(numberedTask(0), "health_status: healthy", 3),
-			event(numberedTask(7), "die", 4),
-			event(numberedTask(0), "die", 5),
-		)
+		require.NoError(t, adapterOf(t, other, numberedTask(0)).Create(t.Context()))
+		require.NoError(t, adapterOf(t, other, numberedTask(1)).Create(t.Context()))
+		require.NoError(t, adapterOf(t, other, numberedTask(0)).Start(t.Context()))
+		host.Container("web.1.task0").SetHealth("healthy")
+		leftBehind(t, host, numberedTask(7)).Exit(0)
+		host.Container("web.1.task0").Exit(0)
+		synctest.Wait()
 		for _, sub := range subs[:2] {
 			assert.Equal(t, []string{"create", "start", "health_status: healthy", "die"}, read(sub.messages))
 		}
 		for _, sub := range subs[2:] {
 			assert.Equal(t, []string{"create"}, read(sub.messages))
 		}
-		assert.Equal(t, 1, source.requests())
+		assert.Equal(t, 1, host.Requests().Count(eventsRequest))
 	})
 }
 
@@ -113,22 +106,17 @@ func TestEventsOfAContainerThatClaimsTheTask(t *testing.T) {
 // The events of a renamed container go on; inspect has seen its ID.
 func TestEventsAfterARename(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := newFakeClient(t)
-		source := newEventSource(client)
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			return containerIs("running"), nil
-		}
-		adapter := newTestAdapter(t, client, plainTask())
+	bubble(t, func(t *testing.T) {
+		engine, newAdapter := onFakeEngine(t, obedient)
+		web := leftBehind(t, engine, plainTask())
+		time.Sleep(time.Minute) // what was before is not told
+		adapter := newAdapter()
 		sub := subscribe(t.Context(), t, adapter)
 		_, err := adapter.Inspect(t.Context())
 		require.NoError(t, err)
-
-		renamed := event(plainTask(), "rename", 1)
-		renamed.Actor.Attributes["name"] = "elsewhere"
-		died := event(plainTask(), "die", 2)
-		died.Actor.Attributes["name"] = "elsewhere"
-		source.latest().send(renamed, died)
+		web.Rename("elsewhere")
+		web.Exit(0)
+		synctest.Wait()
 		assert.Equal(t, []string{"rename", "die"}, read(sub.messages))
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -31,6 +30,11 @@ import (
 // fakeClient is an engine's client of which a test sets the methods that it
 // expects. Any other call fails the test by name. The calls are recorded in
 // order, each with what it is about: "ContainerCreate web.1.abc".
+//
+// It stands for a user's own fake. Tests of what engines do use dockerexectest. This one is
+// kept for the exact calls that a user's fake gets, for answers and errors that only a fake
+// has, for what a client gets by its context, and for bodies and event channels that a test
+// controls message by message: see fake_streams_test.go.
 type fakeClient struct {
 	engineapi.APIClient // nil: a method without a field below is a nil dereference
 
@@ -156,34 +160,6 @@ func (f *fakeClient) Events(ctx context.Context, options events.ListOptions) (<-
 func (f *fakeClient) Info(ctx context.Context) (system.Info, error) {
 	f.record("Info", "", f.info != nil)
 	return f.info(ctx)
-}
-
-// filesClient is a client of an engine of this host with the ID engine-1.
-type filesClient struct {
-	*fakeClient
-	address       string
-	containerList func(ctx context.Context, options container.ListOptions) ([]container.Summary, error)
-}
-
-func newFilesClient(t testing.TB) *filesClient {
-	client := &filesClient{fakeClient: newFakeClient(t), address: "unix:///run/docker.sock"}
-	client.isEngine("engine-1")
-	client.containerStart = func(context.Context, string, container.StartOptions) error { return nil }
-	client.containerRemove = func(context.Context, string, container.RemoveOptions) error { return nil }
-	client.creating(nil)
-	return client
-}
-
-// isEngine gives the engine that ID. It runs on host-1.
-func (c *filesClient) isEngine(id string) {
-	c.info = func(context.Context) (system.Info, error) { return system.Info{ID: id, Name: "host-1"}, nil }
-}
-
-func (c *filesClient) DaemonHost() string { return c.address }
-
-func (c *filesClient) ContainerList(ctx context.Context, options container.ListOptions) ([]container.Summary, error) {
-	c.record("ContainerList", fmt.Sprint(options.All, " ", options.Filters.Get("label")), c.containerList != nil)
-	return c.containerList(ctx, options)
 }
 
 // creating has the fake answer each ContainerCreate with the next of errs, nil

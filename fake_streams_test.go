@@ -27,6 +27,9 @@ import (
 
 // eventSource is the events side of a fake engine. Each request that it does not
 // refuse is a sourceStream, on which the test sends.
+//
+// It is kept for events that no engine sends, for the moment at which a client takes an
+// event, and for clients that do not heed their context.
 type eventSource struct {
 	mu      sync.Mutex
 	refusal error // not nil: what requests end with
@@ -178,6 +181,10 @@ func readRawLog(t testing.TB, path string, tty bool) []logRecord {
 
 // fakeLog answers logs requests from its records as engines do: since is
 // inclusive.
+//
+// It is kept for logs that dockerexectest does not make: recorded ones, times that step back,
+// damaged files, lines that are thrown away between two answers, and an answer that is cut
+// at each of its bytes.
 type fakeLog struct {
 	records []logRecord
 	tty     bool
@@ -392,6 +399,9 @@ func readRecorded(t testing.TB, file string) recorded {
 
 // pulling is a fake that answers each pull with the next of answers, and the
 // last one again when there are no more.
+//
+// It is kept for errors as clients make them, for bodies that say when they are read and
+// closed, and for messages that a test sends one by one.
 func pulling(t testing.TB, answers ...func(ctx context.Context) (io.ReadCloser, error)) *fakeClient {
 	client := newFakeClient(t)
 	var pulls atomic.Int64

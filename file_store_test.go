@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,14 +16,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/network"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestStoreWritesAndRemoves(t *testing.T) {
@@ -285,10 +286,11 @@ func TestEnterFindsAReplacedFolder(t *testing.T) {
 
 func TestSecretsDir(t *testing.T) {
 	t.Parallel()
+	client := dockerexectest.New(t).Client()
 	for dir, want := range map[string]string{"": "/run/dockerexec/secrets", "/x//y/": "/x/y"} {
-		assert.Equal(t, want, filepath.ToSlash(NewEngine(newFakeClient(t), WithSecretsDir(dir)).files.dir))
+		assert.Equal(t, want, filepath.ToSlash(NewEngine(client, WithSecretsDir(dir)).files.dir))
 	}
-	assert.Equal(t, "/run/dockerexec/secrets", filepath.ToSlash(NewEngine(newFakeClient(t)).files.dir))
+	assert.Equal(t, "/run/dockerexec/secrets", filepath.ToSlash(NewEngine(client).files.dir))
 }
 
 // tmpfs and proc are where every Linux has them.
@@ -392,42 +394,49 @@ func TestSweep(t *testing.T) {
 		assert.FileExists(t, filepath.Join(store.dir, "engine-1", "note"))
 		return tasks
 	}
-	running := []container.Summary{{Labels: map[string]string{"com.docker.swarm.task.id": "running"}}, {Labels: map[string]string{"com.docker.swarm.task": ""}}, {}}
 	task := ownedTask()
 	task.ID = "ours"
+	// The engine has the container of a task that runs, and another one of no task.
+	host := func(t *testing.T) (*dockerexectest.Engine, *engineapi.Client) {
+		engine, client := localEngine(t)
+		engine.AddContainer("web.1.running", map[string]string{LabelTaskID: "running", "com.docker.swarm.task": ""})
+		engine.AddContainer("somebodys", map[string]string{"com.docker.swarm.task": ""})
+		engine.AddContainer("without-labels", nil)
+		return engine, client
+	}
+	const ask, list, created = "GET /info", listRequest, "POST /containers/create web.1.ours"
 
 	t.Run("before the first task", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		engine, client := host(t)
+		store := withLeftovers(t)
+		engine.FailNext(listRequest, dockerexectest.Call(func() {
 			assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 			// Another process's task comes, and its container with it.
 			_, err := store.write("engine-1", "meanwhile", []filePayload{testFile("secret.0", "", 0o400)})
-			require.NoError(t, err)
-			return running, nil
-		}
+			assert.NoError(t, err)
+		}))
 		ctx, lines := logged(t)
 		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
 		assert.Equal(t, []string{"meanwhile", "ours", "running"}, left(t, store))
-		assert.Equal(t, []string{"Info ", "ContainerList true [com.docker.swarm.task]", "ContainerCreate web.1.ours"}, client.called())
+		assert.Equal(t, []string{ask, list, created}, asked(engine))
+		listed := engine.Requests()[slices.IndexFunc(engine.Requests(), func(r dockerexectest.Request) bool { return r.String() == list })].Query
+		assert.Equal(t, url.Values{"all": {"1"}, "filters": {`{"label":{"com.docker.swarm.task":true}}`}}, listed)
 		assert.Contains(t, lines(logrus.DebugLevel), "files of a task without a container removed")
 		assert.Empty(t, lines(logrus.InfoLevel))
 	})
 	t.Run("beside the create of another Engine", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), newTestStore(t)
+		engine, client := localEngine(t)
+		store := newTestStore(t)
 		ours := func() []string {
-			sweeper := newFilesClient(t)
-			sweeper.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, nil }
-			require.NoError(t, newFilesAdapter(t, sweeper, store, task, stores()).Create(t.Context()))
+			_, sweeper := localEngine(t)
+			assert.NoError(t, newFilesAdapter(t, sweeper, store, task, stores()).Create(t.Context()))
 			tasks, err := store.tasks("engine-1")
-			require.NoError(t, err)
+			assert.NoError(t, err)
 			return tasks
 		}
-		client.containerCreate = func(context.Context, *container.Config, *container.HostConfig, *network.NetworkingConfig, *ocispec.Platform, string) (container.CreateResponse, error) {
-			assert.Equal(t, []string{"ours", "taskid"}, ours())
-			return container.CreateResponse{ID: "c0"}, nil
-		}
+		engine.FailNext(createRequest, dockerexectest.Call(func() { assert.Equal(t, []string{"ours", "taskid"}, ours()) }))
 		require.NoError(t, newFilesAdapter(t, client, store, ownedTask(), stores()).Create(t.Context()))
 		assert.Equal(t, written[1:], tree(t, store.dir)[5:], "the files are whole")
 
@@ -437,13 +446,13 @@ func TestSweep(t *testing.T) {
 	})
 	t.Run("written again during the list", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
+		engine, client := host(t)
+		store := withLeftovers(t)
+		engine.FailNext(listRequest, dockerexectest.Call(func() {
 			// Another process creates the container, in the folder that was left.
 			_, err := store.write("engine-1", "ended", []filePayload{testFile("secret.0", "new", 0o400)})
-			require.NoError(t, err)
-			return running, nil
-		}
+			assert.NoError(t, err)
+		}))
 		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
@@ -451,14 +460,14 @@ func TestSweep(t *testing.T) {
 		t.Parallel()
 		store := withLeftovers(t)
 		synctest.Test(t, func(t *testing.T) {
-			client := newFilesClient(t)
-			client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
+			host, client := host(t)
 			makeOlder(t, store.folder("engine-1", "ended"), 0)
 			engine := newFilesEngine(t, client, store)
 			create := func() []string {
 				adapter, err := engine.Adapter(nil, task, stores())
 				require.NoError(t, err)
 				require.NoError(t, adapter.Create(t.Context()))
+				host.Container("web.1.ours").RemoveByHand()
 				return left(t, store)
 			}
 			assert.Equal(t, []string{"ended", "ours", "running"}, create())
@@ -468,19 +477,19 @@ func TestSweep(t *testing.T) {
 			assert.Equal(t, []string{"ours", "running"}, create())
 			time.Sleep(time.Hour)
 			assert.Equal(t, []string{"ours", "running"}, create())
-			const ask, list, created = "Info ", "ContainerList true [com.docker.swarm.task]", "ContainerCreate web.1.ours"
-			assert.Equal(t, []string{ask, list, created, created, ask, list, created, created}, client.called())
+			assert.Equal(t, []string{ask, list, created, created, ask, list, created, created}, asked(host))
 		})
 	})
 	t.Run("once an Engine", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
+		host, client := host(t)
+		store := withLeftovers(t)
 		engine := newFilesEngine(t, client, store)
 		for range 2 {
 			adapter, err := engine.Adapter(nil, task, stores())
 			require.NoError(t, err)
 			require.NoError(t, adapter.Create(t.Context()))
+			host.Container("web.1.ours").RemoveByHand()
 			_, err = store.write("engine-1", "later", []filePayload{testFile("secret.0", "", 0o400)})
 			require.NoError(t, err)
 			makeOlder(t, store.folder("engine-1", "later"), leftoverAge)
@@ -489,42 +498,43 @@ func TestSweep(t *testing.T) {
 	})
 	t.Run("nothing without files", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
+		engine, client := host(t)
+		store := withLeftovers(t)
 		require.NoError(t, newFilesAdapter(t, client, store, plainTask(), nil).Create(t.Context()))
-		assert.Equal(t, []string{"ContainerCreate web.1.taskid"}, client.called())
+		assert.Equal(t, []string{"POST /containers/create web.1.taskid"}, asked(engine))
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
 	t.Run("engine away", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return nil, errAway }
+		engine, client := host(t)
+		store := withLeftovers(t)
+		engine.FailNext(listRequest, dockerexectest.Drop())
 		adapter := newFilesAdapter(t, client, store, task, stores())
 		err := adapter.Create(t.Context())
 		require.ErrorContains(t, err, "secrets and configs: list of containers: ")
 		require.True(t, exec.IsTemporary(err))
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) { return running, nil }
 		require.NoError(t, adapter.Create(t.Context()))
 		assert.Equal(t, []string{"ours", "running"}, left(t, store))
 	})
 	t.Run("list refused", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
-		client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-			return running, answer{"no", cerrdefs.ErrPermissionDenied}
-		}
+		engine, client := host(t)
+		store := withLeftovers(t)
+		engine.FailNext(listRequest, dockerexectest.Refuse(403, "no"))
 		require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		t.Parallel()
-		client, store := newFilesClient(t), withLeftovers(t)
+		engine, client := host(t)
+		store := withLeftovers(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		client.containerList = func(ctx context.Context, _ container.ListOptions) ([]container.Summary, error) {
-			cancel()
-			return nil, ctx.Err()
-		}
-		assert.Equal(t, context.Canceled, newFilesAdapter(t, client, store, task, stores()).Create(ctx))
+		returned := make(chan struct{})
+		engine.FailNext(listRequest, dockerexectest.Call(func() { cancel(); <-returned }))
+		err := newFilesAdapter(t, client, store, task, stores()).Create(ctx)
+		close(returned)
+		assert.Equal(t, context.Canceled, err)
 		assert.Equal(t, []string{"ended", "ours", "running"}, left(t, store))
 	})
 }
@@ -553,7 +563,11 @@ func TestSweepOfADirectoryThatEnginesShare(t *testing.T) {
 		{"engine-3", "same-address", "unix:///run/docker.sock host-2", true}, // in a container of its own
 		{"engine-3", "longer", ours + "1", true},
 	}
-	client, store := newFilesClient(t), newTestStore(t)
+	engine, client := localEngine(t)
+	for _, id := range []string{"running", "running-without-note", "running-before"} {
+		engine.AddContainer("web.1."+id, map[string]string{LabelTaskID: id, "com.docker.swarm.task": ""})
+	}
+	store := newTestStore(t)
 	var want []string
 	for _, f := range folders {
 		files := []filePayload{testFile("secret.0", f.task, 0o400)}
@@ -570,13 +584,6 @@ func TestSweepOfADirectoryThatEnginesShare(t *testing.T) {
 	_, err := store.write("engine-0", "young", []filePayload{testFile("secret.0", "young", 0o400), testFile("engine", ours, 0o400)})
 	require.NoError(t, err)
 	want = append(want, "engine-0/young/secret.0 -r-------- young", "engine-1/ours/secret.0 -r-------- payload of s1")
-	client.containerList = func(context.Context, container.ListOptions) ([]container.Summary, error) {
-		var running []container.Summary
-		for _, id := range []string{"running", "running-without-note", "running-before"} {
-			running = append(running, container.Summary{Labels: map[string]string{"com.docker.swarm.task.id": id}})
-		}
-		return running, nil
-	}
 	task := ownedTask()
 	task.ID = "ours"
 	require.NoError(t, newFilesAdapter(t, client, store, task, stores()).Create(t.Context()))
@@ -595,7 +602,8 @@ func TestSweepHeedsNoNoteOfAnotherUser(t *testing.T) {
 	s := newTestStore(t)
 	_, err := s.write("engine-0", "theirs", []filePayload{testFile("secret.0", "", 0o400), testFile("engine", "ours", 0o400)})
 	require.NoError(t, err)
-	engine := newFilesEngine(t, newFilesClient(t), s)
+	_, client := localEngine(t)
+	engine := newFilesEngine(t, client, s)
 	for _, user := range []int{s.user, s.user + 1} {
 		engine.files.owner = func(fs.FileInfo) int { return user }
 		folders, err := engine.taskFolders(fileHost{engineID: "engine-1", note: "ours"})

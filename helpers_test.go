@@ -207,10 +207,6 @@ type answer struct {
 func (a answer) Error() string        { return "Error response from daemon: " + a.text }
 func (a answer) Is(target error) bool { return target == a.class }
 
-func notFound(format string, args ...any) error {
-	return answer{fmt.Sprintf(format, args...), cerrdefs.ErrNotFound}
-}
-
 // errAway is what the client says of an engine that does not run.
 var errAway = &url.Error{Op: "Post", URL: "http://engine", Err: syscall.ECONNREFUSED}
 
@@ -532,11 +528,14 @@ func startWait(ctx context.Context, adapter *ContainerAdapter) *waiting {
 const (
 	pullRequest    = "POST /images/create"
 	createRequest  = "POST /containers/create"
+	startRequest   = "POST /containers/*/start"
 	inspectRequest = "GET /containers/*/json"
 	stopRequest    = "POST /containers/*/stop"
 	killRequest    = "POST /containers/*/kill"
 	removeRequest  = "DELETE /containers/*"
 	eventsRequest  = "GET /events"
+	infoRequest    = "GET /info"
+	listRequest    = "GET /containers/json"
 )
 
 // webEngine is an engine for tests, with the image of plainTask in its registry.

@@ -25,6 +25,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestFrameReader(t *testing.T) {
@@ -758,11 +760,26 @@ func TestLinesOfOneSecondAreTakenOnce(t *testing.T) {
 // first line.
 func TestLogsOfNothingBeforeGoOnFromTheFirstAnswer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { // the bubble's clock begins in 2000
-		sink, _ := resumed(t, &fakeLog{}, api.LogSubscriptionOptions{Tail: -1},
-			[]logRecord{{1, "1999-12-31T23:59:59.999999999Z", "old\n"}},
-			[]logRecord{},
-			[]logRecord{{1, "2000-01-01T00:00:00.050000000Z", "new\n"}}) // between the first break and the second answer
+	bubble(t, func(t *testing.T) {
+		engine, adapter := logging(t, func(p *dockerexectest.Process) int {
+			fmt.Fprintln(p.Stdout, "old")
+			p.Sleep(2*time.Minute + 15*time.Second)
+			fmt.Fprintln(p.Stdout, "new")
+			return obedient(p)
+		}, plainTask())
+		ctx, _ := logged(t)
+		var sink logSink
+		publish := asynchronously(func() error {
+			return adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true, Tail: -1}, &sink)
+		})
+		for range 4 { // the new line comes while the engine is away for the last time
+			time.Sleep(10 * time.Second)
+			engine.Down()
+			time.Sleep(10 * time.Second)
+			engine.Up()
+		}
+		engine.Container(taskName).Exit(0)
+		require.NoError(t, publish())
 		assert.Equal(t, []string{"stdout new\n"}, sink.lines())
 	})
 }
@@ -828,27 +845,24 @@ func TestGapBehindPiecesOfWhichSomeAreLost(t *testing.T) {
 // what has come before.
 func TestResumedLogsOfShortAnswersGetOn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &fakeLog{}
-		for i := range 100 {
-			l.records = append(l.records, record(fmt.Sprintf("10.%09d", i), 1, "x\n"))
-		}
+	bubble(t, func(t *testing.T) {
+		engine, adapter := logging(t, func(p *dockerexectest.Process) int {
+			fmt.Fprint(p.Stdout, strings.Repeat("x\n", 100))
+			return obedient(p)
+		}, plainTask())
+		engine.FailAll(logsRequest, dockerexectest.CutBody(410)) // ten lines
 		ctx, _ := logged(t)
 		ctx, cancel := context.WithTimeout(ctx, time.Hour)
 		defer cancel()
-		client := newFakeClient(t)
-		statuses(client, "running")
-		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-			return l.open(o, 410, io.ErrUnexpectedEOF), nil // ten lines
-		}
 		sink := logSink{onLine: func(n int) error {
 			if n == 100 {
 				cancel()
 			}
 			return nil
 		}}
-		require.Equal(t, context.Canceled, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
-		assert.Less(t, len(l.requests), 200)
+		require.Equal(t, context.Canceled, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+		assert.Len(t, sink.messages, 100)
+		assert.Less(t, len(logQueries(engine)), 200)
 	})
 }
 
@@ -920,46 +934,40 @@ func TestNothingIsPublishedBehindARefusal(t *testing.T) {
 // Nothing is published after the end of the context, though it is there to be read.
 func TestLogsBehindTheEndOfTheContextAreNotPublished(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	statuses(client, "exited")
-	client.containerLogs = func(context.Context, string, container.LogsOptions) (io.ReadCloser, error) {
-		return &fakeBody{text: bytes.NewReader(bytes.Repeat(frame(1, plainTime+"one\n"), 5)), end: io.EOF}, nil
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	sink := logSink{onLine: func(n int) error {
-		if n == 2 {
-			cancel()
-		}
-		return nil
-	}}
-	require.Equal(t, context.Canceled, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{}, &sink))
-	assert.Len(t, sink.messages, 2)
+	bubble(t, func(t *testing.T) {
+		_, adapter := logging(t, printing(strings.Repeat("one\n", 5)), plainTask())
+		ctx, cancel := context.WithCancel(t.Context())
+		sink := logSink{onLine: func(n int) error {
+			if n == 2 {
+				cancel()
+			}
+			return nil
+		}}
+		require.Equal(t, context.Canceled, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{}, &sink))
+		assert.Len(t, sink.messages, 2)
+	})
 }
 
 // A container that is removed before it was started, or made again, is not waited for.
 func TestFollowedLogsOfAContainerThatNeverStarts(t *testing.T) {
 	t.Parallel()
-	for name, next := range map[string]string{"removed": "", "made again": "c2"} {
+	for name, isMadeAgain := range map[string]bool{"removed": false, "made again": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				client := newFakeClient(t)
-				newEventSource(client)
-				inspects := 0
-				client.containerInspect = func(_ context.Context, id string) (container.InspectResponse, error) {
-					if inspects++; inspects <= 2 {
-						return logContainer("created"), nil
-					}
-					if next == "" || id == "c1" {
-						return container.InspectResponse{}, errors.New("Error response from daemon: No such container: " + id)
-					}
-					answer := logContainer("created")
-					answer.ContainerJSONBase.ID = next
-					return answer, nil
-				}
+				engine, adapter := onFakeEngine(t, obedient)
+				createByHand(t, engine)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
-				require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &logSink{}))
+				publish := asynchronously(func() error {
+					return adapter().PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &logSink{})
+				})
+				time.Sleep(time.Minute)
+				engine.Container(taskName).RemoveByHand()
+				if isMadeAgain {
+					createByHand(t, engine)
+				}
+				require.NoError(t, publish())
 			})
 		})
 	}
@@ -968,12 +976,19 @@ func TestFollowedLogsOfAContainerThatNeverStarts(t *testing.T) {
 // A container that is being removed is read to the end of its log.
 func TestLogsOfAContainerThatIsBeingRemovedAreNotFollowed(t *testing.T) {
 	t.Parallel()
-	l := &fakeLog{records: twoLines}
-	_, adapter := publishing(t, l, []string{"removing", "exited"})
-	var sink logSink
-	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink))
-	assert.Equal(t, []string{"stdout one\n", "stderr two\n"}, sink.lines())
-	assert.False(t, l.requests[0].Follow)
+	bubble(t, func(t *testing.T) {
+		engine, adapter := logging(t, onBothStreams(obedient), plainTask())
+		status := "removing"
+		engine.Container(taskName).AlterInspect(func(answer *container.InspectResponse) {
+			answer.State.Status, answer.State.Running = status, false
+			status = "exited"
+		})
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink))
+		assert.Equal(t, []string{"stdout one\n", "stderr two\n"}, sink.lines())
+		assert.NotEmpty(t, logQueries(engine))
+		assert.NotContains(t, strings.Join(logQueries(engine), " "), "follow")
+	})
 }
 
 // An engine that ends each answer though the container runs is reported, once.
@@ -1263,10 +1278,15 @@ func TestLogWithAnErrorOfDamage(t *testing.T) {
 // crash engine 20.10 if the driver is "local". A user's fake gets no request more.
 func TestLogIsBelievedToEnd(t *testing.T) {
 	t.Parallel()
-	l := &fakeLog{records: numbered(1, 10)}
-	_, adapter := loggedBy(t, l, "local", "exited")
-	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &logSink{}))
-	assert.Len(t, l.requests, 1)
+	bubble(t, func(t *testing.T) {
+		task := plainTask()
+		task.Spec.LogDriver = &api.Driver{Name: "local"}
+		engine, adapter := logging(t, printing("one\ntwo\n"), task)
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+		assert.Len(t, sink.messages, 2)
+		assert.Len(t, logQueries(engine), 1)
+	})
 }
 
 // Engines count pieces of lines, of both streams; a tail has whole lines of the streams
@@ -1311,7 +1331,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 		{"many pieces", pieces, both, -25, 0, nil},
 		{"a rare stream, long ago", slices.Concat([]logRecord{record("01.000000000", 2, "rare\n")}, rare), stderr, -2, 0, []string{"stderr rare\n"}},
 		{"none", mixed, both, -1, 0, nil},
-		{"since", mixed, both, -4, 1767323052, []string{"stdout " + line("c"), "stdout d\n"}}, // 03:04:12
+		{"since", mixed, both, -4, 946684812, []string{"stdout " + line("c"), "stdout d\n"}}, // 00:00:12
 		{"the least", mixed, both, math.MinInt64, 0, []string{"stdout " + line("a"), "stderr " + line("b"), "stdout " + line("c"), "stdout d\n"}},
 	} {
 		if test.name == "many pieces" {
@@ -1326,13 +1346,15 @@ func TestTailsHaveWholeLines(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s, %s, follow %t", test.name, driver, follow), func(t *testing.T) {
 					t.Parallel()
-					synctest.Test(t, func(t *testing.T) {
-						statuses := []string{"exited"}
-						if follow {
-							statuses = []string{"running", "exited"}
+					bubble(t, func(t *testing.T) {
+						task := plainTask()
+						task.Spec.LogDriver = &api.Driver{Name: driver}
+						engine, adapter := logging(t, printingRecords(test.records), task)
+						if end := engine.Container(taskName).Exit; follow {
+							time.AfterFunc(time.Minute, func() { end(0) })
+						} else {
+							end(0)
 						}
-						l := &fakeLog{records: test.records}
-						_, adapter := loggedBy(t, l, driver, statuses...)
 						options := api.LogSubscriptionOptions{Tail: test.tail, Streams: test.streams, Follow: follow}
 						if test.since > 0 {
 							options.Since = &gogotypes.Timestamp{Seconds: test.since}
@@ -1342,7 +1364,7 @@ func TestTailsHaveWholeLines(t *testing.T) {
 						if got := sink.lines(); !slices.Equal(test.want, got) {
 							assert.Equal(t, abridged(test.want), abridged(got))
 						}
-						assert.LessOrEqual(t, len(l.requests), 12)
+						assert.LessOrEqual(t, len(logQueries(engine)), 12)
 					})
 				})
 			}
@@ -1350,19 +1372,43 @@ func TestTailsHaveWholeLines(t *testing.T) {
 	}
 }
 
+// printingRecords writes records at their times, counted from 03:04:00, and runs on. Pieces
+// are as long as an engine makes them.
+func printingRecords(records []logRecord) dockerexectest.Program {
+	return func(p *dockerexectest.Process) int {
+		for _, r := range records {
+			at, err := time.Parse(time.RFC3339Nano, r.at)
+			if err != nil {
+				panic(err)
+			}
+			p.Sleep(time.Until(bubbleBegan.Add(at.Sub(time.Date(2026, 1, 2, 3, 4, 0, 0, time.UTC)))))
+			_, _ = io.WriteString(map[byte]io.Writer{1: p.Stdout, 2: p.Stderr}[r.stream], r.text)
+		}
+		return obedient(p)
+	}
+}
+
 // A container that logs between the requests moves its last entries.
 func TestTailOfAContainerThatLogs(t *testing.T) {
 	t.Parallel()
 	for _, more := range []int{1, 300} {
-		l := &fakeLog{records: numbered(1, 1000)}
-		client, adapter := loggedBy(t, l, "local", "running")
-		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-			body := l.open(o, -1, nil)
-			l.records = append(l.records, numbered(len(l.records)+1, len(l.records)+more)...)
-			return body, nil
-		}
-		var sink logSink
-		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: -6}, &sink))
-		assert.Equal(t, []string{fmt.Sprintf("996-%d", 1000+more)}, runsOf(t, &sink))
+		bubble(t, func(t *testing.T) {
+			task := plainTask()
+			task.Spec.LogDriver = &api.Driver{Name: "local"}
+			last := 0
+			engine, adapter := logging(t, obedient, task)
+			logs := func(count int) {
+				for range count {
+					last++
+					engine.Container(taskName).Print("stdout", strconv.Itoa(last))
+				}
+			}
+			logs(1000)
+			engine.FailNext(logsRequest, dockerexectest.Fault{})
+			engine.FailAll(logsRequest, dockerexectest.Call(func() { logs(more) }))
+			var sink logSink
+			require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: -6}, &sink))
+			assert.Equal(t, []string{fmt.Sprintf("996-%d", 1000+more)}, runsOf(t, &sink))
+		})
 	}
 }

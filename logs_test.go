@@ -4,27 +4,26 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
-	"github.com/docker/docker/api/types/events"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestLogsOptions(t *testing.T) {
@@ -80,53 +79,106 @@ func TestLogsOptions(t *testing.T) {
 // engine sends it.
 func TestLogsOfATTYContainerAreNotRefused(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	client.containerLogs = func(_ context.Context, _ string, options container.LogsOptions) (io.ReadCloser, error) {
-		assert.Equal(t, container.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: true}, options)
-		return io.NopCloser(strings.NewReader("2026-01-01T00:00:00.000000000Z plain\r\n")), nil
+	bubble(t, func(t *testing.T) {
+		engine, _ := onFakeEngine(t, func(p *dockerexectest.Process) int {
+			p.Sleep(5 * time.Second)
+			fmt.Fprintln(p.Stdout, "plain")
+			return 0
+		})
+		task := plainTask()
+		spec(task).TTY = true
+		adapter := adapterOn(t, engine, task)
+		require.NoError(t, adapter.Create(t.Context()))
+		require.NoError(t, adapter.Start(t.Context()))
+		body, err := adapter.Logs(t.Context(), api.LogSubscriptionOptions{Follow: true})
+		require.NoError(t, err)
+		text, err := io.ReadAll(body)
+		require.NoError(t, err)
+		assert.Equal(t, "2000-01-01T00:00:05.000000000Z plain\r\n", string(text))
+		require.NoError(t, body.Close())
+		assert.Equal(t, []string{"follow=1&stderr=1&stdout=1&tail=&timestamps=1"}, logQueries(engine))
+	})
+}
+
+const logsRequest = "GET /containers/*/logs"
+
+// logQueries are the parameters of the requests for logs.
+func logQueries(engine *dockerexectest.Engine) (queries []string) {
+	for _, r := range engine.Requests() {
+		if strings.HasSuffix(r.Path, "/logs") {
+			queries = append(queries, r.Query.Encode())
+		}
 	}
-	task := plainTask()
-	spec(task).TTY = true
-	body, err := newTestAdapter(t, client, task).Logs(t.Context(), api.LogSubscriptionOptions{Follow: true})
-	require.NoError(t, err)
-	text, err := io.ReadAll(body)
-	require.NoError(t, err)
-	assert.Equal(t, "2026-01-01T00:00:00.000000000Z plain\r\n", string(text))
-	require.NoError(t, body.Close())
+	return queries
+}
+
+// logging is an engine with the container of a task, which has been started a minute ago,
+// and an adapter of another process.
+func logging(t testing.TB, program dockerexectest.Program, task *api.Task, opts ...Option) (*dockerexectest.Engine, *ContainerAdapter) {
+	t.Helper()
+	engine, _ := onFakeEngine(t, program)
+	first := adapterOn(t, engine, task)
+	require.NoError(t, first.Create(t.Context()))
+	require.NoError(t, first.Start(t.Context()))
+	time.Sleep(time.Minute)
+	engine.ForgetRequests()
+	return engine, adapterOn(t, engine, task, opts...)
+}
+
+// onBothStreams prints "one" to stdout and "two" to stderr, six seconds after its start and
+// a second later. Then it runs next.
+func onBothStreams(next dockerexectest.Program) dockerexectest.Program {
+	return func(p *dockerexectest.Process) int {
+		p.Sleep(6*time.Second + 6)
+		fmt.Fprintln(p.Stdout, "one")
+		p.Sleep(time.Second)
+		fmt.Fprintln(p.Stderr, "two")
+		return next(p)
+	}
+}
+
+// printing prints a text at once, and ends.
+func printing(text string) dockerexectest.Program {
+	return func(p *dockerexectest.Process) int {
+		fmt.Fprint(p.Stdout, text)
+		return 0
+	}
 }
 
 func TestBadLogOptionsReachNoEngine(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	_, err := newTestAdapter(t, client, plainTask()).Logs(t.Context(), api.LogSubscriptionOptions{Tail: 5})
+	engine := dockerexectest.New(t)
+	_, err := adapterOn(t, engine, plainTask()).Logs(t.Context(), api.LogSubscriptionOptions{Tail: 5})
 	require.EqualError(t, err, "tail relative to start of logs not supported via docker API")
-	assert.Empty(t, client.called())
+	assert.Empty(t, engine.Requests())
 }
 
 func TestPublishLogs(t *testing.T) {
 	t.Parallel()
-	l := &fakeLog{records: twoLines}
-	client, adapter := publishing(t, l, []string{"running"})
-	var sink logSink
-	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
-	from := api.LogContext{ServiceID: "serviceid", NodeID: "nodeid", TaskID: "taskid"}
-	assert.Equal(t, []api.LogMessage{
-		{Context: from, Timestamp: &gogotypes.Timestamp{Seconds: 1767323045, Nanos: 6}, Stream: api.LogStreamStdout, Data: []byte("one\n")},
-		{Context: from, Timestamp: &gogotypes.Timestamp{Seconds: 1767323046}, Stream: api.LogStreamStderr, Data: []byte("two\n")},
-	}, sink.messages)
-	assert.Equal(t, []string{"ContainerInspect " + taskName, "ContainerLogs " + taskName}, client.called())
-	assert.Equal(t, []container.LogsOptions{{ShowStdout: true, ShowStderr: true, Timestamps: true}}, l.requests)
-	assert.Equal(t, 1, l.bodies[0].closed)
+	bubble(t, func(t *testing.T) {
+		engine, adapter := logging(t, onBothStreams(obedient), plainTask())
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+		from := api.LogContext{ServiceID: "serviceid", NodeID: "nodeid", TaskID: "taskid"}
+		assert.Equal(t, []api.LogMessage{
+			{Context: from, Timestamp: &gogotypes.Timestamp{Seconds: 946684806, Nanos: 6}, Stream: api.LogStreamStdout, Data: []byte("one\n")},
+			{Context: from, Timestamp: &gogotypes.Timestamp{Seconds: 946684807, Nanos: 6}, Stream: api.LogStreamStderr, Data: []byte("two\n")},
+		}, sink.messages)
+		const inspect, logs = "GET /containers/web.1.taskid/json", "GET /containers/web.1.taskid/logs"
+		assert.Equal(t, []string{inspect, logs, logs}, asked(engine))
+		assert.Equal(t, []string{"stderr=1&stdout=1&tail=&timestamps=1", "stderr=1&stdout=1&tail=1&timestamps=1"},
+			logQueries(engine), "the second one asks whether there is more behind the answer")
+	})
 }
 
 func TestPublishLogsRefusesBadOptionsWithoutACall(t *testing.T) {
 	t.Parallel()
-	client := newFakeClient(t)
-	adapter := newTestAdapter(t, client, plainTask())
+	engine := dockerexectest.New(t)
+	adapter := adapterOn(t, engine, plainTask())
 	require.EqualError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Tail: 5}, &logSink{}),
 		"tail relative to start of logs not supported via docker API")
 	require.EqualError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, nil), "dockerexec: the log publisher is nil")
-	assert.Empty(t, client.called())
+	assert.Empty(t, engine.Requests())
 }
 
 // The engine's error in the midst of the log is what is returned.
@@ -150,40 +202,40 @@ func TestErrorFrameInTheLog(t *testing.T) {
 // running.
 func TestLogsOfAContainerThatDoesNotRun(t *testing.T) {
 	t.Parallel()
-	for _, status := range []string{"created", "paused", "restarting", "removing", "exited", "dead"} {
-		l := &fakeLog{records: twoLines}
-		_, adapter := publishing(t, l, []string{status})
-		var sink logSink
-		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink), status)
-		assert.Len(t, sink.messages, 2, status)
-	}
-	client := newFakeClient(t)
-	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-		return container.InspectResponse{}, cerrdefs.ErrNotFound
-	}
-	err := newTestAdapter(t, client, plainTask()).PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &logSink{})
-	assert.True(t, IsUnknownContainer(err), "%v", err)
+	bubble(t, func(t *testing.T) {
+		engine, adapter := logging(t, onBothStreams(obedient), plainTask())
+		for _, status := range []string{"created", "paused", "restarting", "removing", "exited", "dead"} {
+			engine.Container(taskName).AlterInspect(func(answer *container.InspectResponse) { answer.State.Status = status })
+			var sink logSink
+			began := time.Now()
+			require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink), status)
+			assert.Len(t, sink.messages, 2, status)
+			assert.Zero(t, time.Since(began), status)
+		}
+		engine.Container(taskName).RemoveByHand()
+		err := adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &logSink{})
+		assert.True(t, IsUnknownContainer(err), "%v", err)
+	})
 }
 
 // Labels and variables become attributes, and are asked for where the
 // container's log options name some.
 func TestLogDetailsBecomeAttributes(t *testing.T) {
 	t.Parallel()
-	l := &fakeLog{records: []logRecord{twoLines[0], {1, "2026-01-02T03:04:07.000000000Z", " half "},
-		{1, "2026-01-02T03:04:07.000000000Z", "and half\n"}}, details: "b=x+y%2C,a=1"}
-	client, adapter := publishing(t, l, nil)
-	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-		answer := logContainer("exited")
-		answer.HostConfig = &container.HostConfig{LogConfig: container.LogConfig{Type: "json-file", Config: map[string]string{"labels": "a,b"}}}
-		return answer, nil
-	}
-	var sink logSink
-	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
-	assert.True(t, l.requests[0].Details)
-	assert.Equal(t, []string{"stdout one\n", "stdout  half and half\n"}, sink.lines())
-	for _, m := range sink.messages {
-		assert.Equal(t, []api.LogAttr{{Key: "a", Value: "1"}, {Key: "b", Value: "x y,"}}, m.Attrs)
-	}
+	bubble(t, func(t *testing.T) {
+		task := plainTask()
+		task.Spec.LogDriver = &api.Driver{Name: "json-file", Options: map[string]string{"labels": "a,b"}}
+		spec(task).Labels = map[string]string{"a": "1", "b": "x y,"}
+		half := " half " + strings.Repeat("x", engineChunk-6)
+		engine, adapter := logging(t, printing("one\n"+half+"and half\n"), task)
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+		assert.Contains(t, logQueries(engine)[0], "details=1")
+		assert.Equal(t, []string{"stdout one\n", "stdout " + half + "and half\n"}, sink.lines())
+		for _, m := range sink.messages {
+			assert.Equal(t, []api.LogAttr{{Key: "a", Value: "1"}, {Key: "b", Value: "x y,"}}, m.Attrs)
+		}
+	})
 }
 
 // A message without a time does not end the log; it has the time of the one
@@ -207,19 +259,16 @@ func TestLogMessageWithoutATime(t *testing.T) {
 // Whether there is a TTY is told by the container and not by the spec.
 func TestLogsAreReadAsTheContainerHasThem(t *testing.T) {
 	t.Parallel()
-	for _, tty := range []bool{false, true} {
-		l := &fakeLog{records: []logRecord{twoLines[0]}, tty: tty}
-		client, _ := publishing(t, l, nil)
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			answer := logContainer("exited")
-			answer.Config.Tty = tty
-			return answer, nil
-		}
-		task := plainTask()
-		spec(task).TTY = !tty
-		var sink logSink
-		require.NoError(t, newTestAdapter(t, client, task).PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
-		assert.Equal(t, []string{"stdout one\n"}, sink.lines())
+	for tty, want := range map[bool]string{false: "stdout one\n", true: "stdout one\r\n"} {
+		bubble(t, func(t *testing.T) {
+			task := plainTask()
+			spec(task).TTY = tty
+			engine, _ := logging(t, printing("one\n"), task)
+			spec(task).TTY = !tty
+			var sink logSink
+			require.NoError(t, adapterOn(t, engine, task).PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+			assert.Equal(t, []string{want}, sink.lines())
+		})
 	}
 }
 
@@ -227,16 +276,15 @@ func TestLogsAreReadAsTheContainerHasThem(t *testing.T) {
 // newline. Not a byte is lost.
 func TestLogLineBeyondTheCap(t *testing.T) {
 	t.Parallel()
-	piece := strings.Repeat("x", engineChunk)
-	l := &fakeLog{records: slices.Repeat([]logRecord{{1, "2026-01-02T03:04:05.000000000Z", piece}}, 100)}
-	l.records = append(l.records, logRecord{1, "2026-01-02T03:04:05.000000000Z", "end\n"}, logRecord{1, "2026-01-02T03:04:06.000000000Z", "next\n"})
-	_, adapter := publishing(t, l, []string{"exited"})
-	var sink logSink
-	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
-	require.Len(t, sink.messages, 3)
-	assert.Len(t, sink.messages[0].Data, 1<<20)
-	assert.Equal(t, strings.Repeat(piece, 36)+"end\n", string(sink.messages[1].Data))
-	assert.Equal(t, "next\n", string(sink.messages[2].Data))
+	bubble(t, func(t *testing.T) {
+		_, adapter := logging(t, printing(strings.Repeat("x", 100*engineChunk)+"end\nnext\n"), plainTask())
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+		require.Len(t, sink.messages, 3)
+		assert.Len(t, sink.messages[0].Data, 1<<20)
+		assert.Equal(t, strings.Repeat("x", 36*engineChunk)+"end\n", string(sink.messages[1].Data))
+		assert.Equal(t, "next\n", string(sink.messages[2].Data))
+	})
 }
 
 // What ends without a newline is not joined to the next line: its time is another.
@@ -251,53 +299,44 @@ func TestUnfinishedLogLineIsNotJoinedToTheNext(t *testing.T) {
 
 func TestPublishLogsErrors(t *testing.T) {
 	t.Parallel()
-	notReadable := errors.New("Error response from daemon: configured logging driver does not support reading")
+	const notReadable = "configured logging driver does not support reading"
 	refused := errors.New("no more")
 	for _, test := range []struct {
 		name      string
 		follow    bool
-		logs      error // of the request
-		end       error // of the stream
+		fault     dockerexectest.Fault // of the request
 		publisher error
 		label     string
 		want      string
 		temporary bool
 	}{
-		{name: "log driver cannot be read", logs: notReadable, want: "logs of container " + taskName + ": " + notReadable.Error()},
-		{name: "log driver cannot be read, following", follow: true, logs: notReadable, want: "logs of container " + taskName + ": " + notReadable.Error()},
-		{name: "engine away", logs: errDown, want: "logs of container " + taskName + ": " + errDown.Error(), temporary: true},
-		{name: "stream broken", end: io.ErrUnexpectedEOF, want: "logs of container " + taskName + ": unexpected EOF", temporary: true},
+		{name: "log driver cannot be read", fault: dockerexectest.Refuse(501, notReadable), want: "logs of container " + taskName + ": Error response from daemon: " + notReadable},
+		{name: "log driver cannot be read, following", follow: true, fault: dockerexectest.Refuse(501, notReadable), want: "logs of container " + taskName + ": Error response from daemon: " + notReadable},
+		{name: "engine away", fault: dockerexectest.Drop(), want: "logs of container " + taskName + `: error during connect: Get "http://engine.test:2375/v1.51/containers/web.1.taskid/logs?stderr=1&stdout=1&tail=&timestamps=1": EOF`, temporary: true},
+		{name: "stream broken", fault: dockerexectest.CutBody(8 + 31 + 4), want: "logs of container " + taskName + ": unexpected EOF", temporary: true},
 		{name: "publisher's", publisher: refused, want: "no more"},
 		{name: "publisher's, following", follow: true, publisher: io.EOF, want: "EOF"},
-		{name: "another task's container", label: "other", want: "logs of container " + taskName + `: it (c1) is not this task's: its label com.docker.swarm.task.id is "other"`},
+		{name: "another task's container", label: "other", want: "logs of container " + taskName + `: it (ID) is not this task's: its label com.docker.swarm.task.id is "other"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			l := &fakeLog{records: twoLines}
-			client := newFakeClient(t)
-			client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-				answer := logContainer("running")
+			bubble(t, func(t *testing.T) {
+				engine, adapter := logging(t, onBothStreams(obedient), plainTask())
 				if test.label != "" {
-					answer.Config.Labels = map[string]string{LabelTaskID: test.label}
+					engine.Container(taskName).RemoveByHand()
+					stranger := engine.AddContainer(taskName, map[string]string{LabelTaskID: test.label})
+					test.want = strings.Replace(test.want, "ID", stranger.ID()[:12], 1)
+				} else {
+					engine.FailNext(logsRequest, test.fault)
 				}
-				return answer, nil
-			}
-			client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-				if test.logs != nil {
-					return nil, test.logs
+				sink := logSink{onLine: func(int) error { return test.publisher }}
+				err := adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: test.follow}, &sink)
+				require.EqualError(t, err, test.want)
+				assert.Equal(t, test.temporary, exec.IsTemporary(err))
+				if test.publisher != nil {
+					assert.Equal(t, test.publisher, err)
 				}
-				return l.open(o, -1, test.end), nil
-			}
-			sink := logSink{onLine: func(int) error { return test.publisher }}
-			err := newTestAdapter(t, client, plainTask()).PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: test.follow}, &sink)
-			require.EqualError(t, err, test.want)
-			assert.Equal(t, test.temporary, exec.IsTemporary(err))
-			if test.publisher != nil {
-				assert.Equal(t, test.publisher, err)
-			}
-			for _, body := range l.bodies {
-				assert.Equal(t, 1, body.closed)
-			}
+			})
 		})
 	}
 }
@@ -323,26 +362,17 @@ var errDown = &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED}
 func TestFollowedLogsWaitForTheStartWithoutTheEventStream(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
-		l := &fakeLog{records: twoLines}
-		client := newFakeClient(t)
-		newEventSource(client).refuse(errNoEvents)
-		var status atomic.Value
-		status.Store("created")
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			return logContainer(status.Load().(string)), nil
-		}
-		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-			status.Store("exited")
-			return l.open(o, -1, nil), nil
-		}
+		engine, adapter := onFakeEngine(t, dockerexectest.Print(dockerexectest.Exit(0), "one", "two"))
+		engine.FailAll(eventsRequest, dockerexectest.Refuse(403, "the path /events is not allowed"))
+		require.NoError(t, adapter().Create(t.Context()))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		var sink logSink
 		publish := asynchronously(func() error {
-			return newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink)
+			return adapter().PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink)
 		})
 		time.Sleep(time.Minute)
-		status.Store("running")
+		require.NoError(t, engine.Client().ContainerStart(t.Context(), taskName, container.StartOptions{}))
 		started := time.Now()
 		require.NoError(t, publish())
 		assert.Less(t, time.Since(started), 12*time.Second)
@@ -355,7 +385,6 @@ func TestFollowedLogsWaitForTheStartWithoutTheEventStream(t *testing.T) {
 func TestLogRateIsSustained(t *testing.T) {
 	t.Parallel()
 	line := strings.Repeat("x", 999) + "\n"
-	l := &fakeLog{records: slices.Repeat([]logRecord{{1, "2026-01-02T03:04:05.000000000Z", line}}, 1000)}
 	for _, test := range []struct {
 		name string
 		opts []Option
@@ -367,8 +396,8 @@ func TestLogRateIsSustained(t *testing.T) {
 		{"none", []Option{WithLogRate(0)}, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				_, adapter := publishing(t, l, []string{"exited"}, test.opts...)
+			bubble(t, func(t *testing.T) {
+				_, adapter := logging(t, printing(strings.Repeat(line, 1000)), plainTask(), test.opts...)
 				begin := time.Now()
 				var sink logSink
 				require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
@@ -382,9 +411,8 @@ func TestLogRateIsSustained(t *testing.T) {
 // A line greater than what the rate allows at once is waited for in slices.
 func TestLogLineGreaterThanTheRate(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &fakeLog{records: []logRecord{{1, "2026-01-02T03:04:05.000000000Z", strings.Repeat("x", 9999) + "\n"}}}
-		_, adapter := publishing(t, l, []string{"exited"}, WithLogRate(1000))
+	bubble(t, func(t *testing.T) {
+		_, adapter := logging(t, printing(strings.Repeat("x", 9999)+"\n"), plainTask(), WithLogRate(1000))
 		begin := time.Now()
 		var sink logSink
 		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
@@ -396,9 +424,8 @@ func TestLogLineGreaterThanTheRate(t *testing.T) {
 // A wait for the rate ends with its context: at once, and not before.
 func TestLogRateWaitEndsWithTheContext(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &fakeLog{records: []logRecord{{1, "2026-01-02T03:04:05.000000000Z", strings.Repeat("x", 9999) + "\n"}}}
-		_, adapter := publishing(t, l, []string{"exited"}, WithLogRate(1000))
+	bubble(t, func(t *testing.T) {
+		_, adapter := logging(t, printing(strings.Repeat("x", 9999)+"\n"), plainTask(), WithLogRate(1000))
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
@@ -411,55 +438,35 @@ func TestLogRateWaitEndsWithTheContext(t *testing.T) {
 // asking again and again; also one that is created already.
 func TestFollowedLogsWaitForTheStart(t *testing.T) {
 	t.Parallel()
-	for name, first := range map[string]string{"unknown": "", "created": "created"} {
+	for name, isCreated := range map[string]bool{"unknown": false, "created": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { followFromBeforeTheStart(t, first) })
+			bubble(t, func(t *testing.T) {
+				engine, adapter := onFakeEngine(t, dockerexectest.Print(dockerexectest.Exit(0), "one", "two"))
+				other := adapterOn(t, engine, plainTask())
+				if isCreated {
+					require.NoError(t, other.Create(t.Context()))
+				}
+				follower := adapter()
+				engine.ForgetRequests()
+				var sink logSink
+				publish := asynchronously(func() error {
+					return follower.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink)
+				})
+				time.Sleep(time.Minute)
+				assert.Less(t, engine.Requests().Count(inspectRequest), 5)
+				if !isCreated {
+					require.NoError(t, other.Create(t.Context()))
+				}
+				time.Sleep(time.Minute)
+				assert.Less(t, engine.Requests().Count(inspectRequest), 9)
+				assert.Empty(t, logQueries(engine))
+				require.NoError(t, other.Start(t.Context()))
+				require.NoError(t, publish())
+				assert.Equal(t, []string{"stdout one\n", "stdout two\n"}, sink.lines())
+			})
 		})
 	}
-}
-
-func followFromBeforeTheStart(t *testing.T, status string) {
-	l := &fakeLog{records: twoLines}
-	client := newFakeClient(t)
-	var mu sync.Mutex
-	set := func(to string) { mu.Lock(); status = to; mu.Unlock() }
-	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if status == "" {
-			return container.InspectResponse{}, errors.New("Error response from daemon: No such container: " + taskName)
-		}
-		return logContainer(status), nil
-	}
-	stream := make(chan events.Message)
-	client.events = func(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) {
-		return stream, make(chan error)
-	}
-	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-		set("exited")
-		return l.open(o, -1, nil), nil
-	}
-	event := func(action events.Action) {
-		stream <- events.Message{Type: events.ContainerEventType, Action: action, TimeNano: time.Now().UnixNano(),
-			Actor: events.Actor{ID: "c1", Attributes: map[string]string{"name": taskName, LabelTaskID: "taskid"}}}
-	}
-	var sink logSink
-	done := make(chan error)
-	go func() {
-		done <- newTestAdapter(t, client, plainTask()).PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink)
-	}()
-	time.Sleep(time.Minute)
-	assert.Less(t, len(client.called()), 6)
-	set("created")
-	event(events.ActionCreate)
-	time.Sleep(time.Minute)
-	assert.Less(t, len(client.called()), 10)
-	assert.Empty(t, l.requests)
-	set("running")
-	event(events.ActionStart)
-	require.NoError(t, <-done)
-	assert.Equal(t, []string{"stdout one\n", "stderr two\n"}, sink.lines())
 }
 
 // Ending its context ends a follow at once, whatever the body does, and the
@@ -526,39 +533,32 @@ func TestFollowedLogsSurviveTheEngine(t *testing.T) {
 // Following ends when the container is gone, or another one has its name.
 func TestFollowedLogsEndWithTheContainer(t *testing.T) {
 	t.Parallel()
-	unknown := errors.New("Error response from daemon: No such container: " + taskName)
-	other := logContainer("running")
-	other.ContainerJSONBase.ID = "c2"
-	dying := answer{"can not get logs from container which is dead or marked for removal", cerrdefs.ErrConflict}
-	for _, test := range []struct {
-		name    string
-		inspect func() (container.InspectResponse, error)
-		logs    error
-	}{
-		{"removed", func() (container.InspectResponse, error) { return container.InspectResponse{}, unknown }, nil},
-		{"another in its place", func() (container.InspectResponse, error) { return other, nil }, nil},
-		{"removed after the inspect", func() (container.InspectResponse, error) { return logContainer("running"), nil }, unknown},
-		{"being removed", func() (container.InspectResponse, error) { return logContainer("dead"), nil }, dying},
+	for name, end := range map[string]func(*dockerexectest.Engine){
+		"removed": func(e *dockerexectest.Engine) { e.Container(taskName).RemoveByHand() },
+		"another in its place": func(e *dockerexectest.Engine) {
+			e.Container(taskName).RemoveByHand()
+			e.AddContainer(taskName, ofThisTask)
+		},
+		"removed after the inspect": func(e *dockerexectest.Engine) {
+			e.FailNext(logsRequest, dockerexectest.Refuse(404, "No such container: "+taskName))
+			e.Container(taskName).Exit(0)
+		},
+		"being removed": func(e *dockerexectest.Engine) { e.Container(taskName).SetDead() },
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				l := &fakeLog{records: []logRecord{twoLines[0], {1, "2026-01-02T03:04:07.000000000Z", "unfinished"}}}
-				client := newFakeClient(t)
-				client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-					if len(l.requests) == 0 {
-						return logContainer("running"), nil
-					}
-					return test.inspect()
-				}
-				client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-					if len(l.requests) > 0 {
-						return nil, test.logs
-					}
-					return l.open(o, -1, nil), nil
-				}
+			bubble(t, func(t *testing.T) {
+				engine, adapter := logging(t, func(p *dockerexectest.Process) int {
+					fmt.Fprint(p.Stdout, "one\nunfinished")
+					return obedient(p)
+				}, plainTask())
 				var sink logSink
-				require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink))
+				publish := asynchronously(func() error {
+					return adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink)
+				})
+				time.Sleep(time.Minute)
+				end(engine)
+				require.NoError(t, publish())
 				assert.Equal(t, []string{"stdout one\n", "stdout unfinished"}, sink.lines())
 			})
 		})
@@ -568,29 +568,24 @@ func TestFollowedLogsEndWithTheContainer(t *testing.T) {
 // A container that is renamed while it is followed is followed on, by its ID.
 func TestFollowedLogsOutlastARename(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &fakeLog{records: twoLines}
-		client := newFakeClient(t)
-		client.containerInspect = func(_ context.Context, name string) (container.InspectResponse, error) {
-			answer := logContainer("running")
-			if len(l.requests) > 0 {
-				if name != "c1" {
-					return container.InspectResponse{}, cerrdefs.ErrNotFound
-				}
-				answer = logContainer("exited")
-				answer.Name = "/renamed"
-			}
-			return answer, nil
+	bubble(t, func(t *testing.T) {
+		engine, _ := onFakeEngine(t, onBothStreams(dockerexectest.ExitAfter(time.Minute, 0)))
+		first := adapterOn(t, engine, plainTask())
+		require.NoError(t, first.Create(t.Context()))
+		require.NoError(t, first.Start(t.Context()))
+		engine.ForgetRequests()
+		for _, fault := range []dockerexectest.Fault{{}, {}, dockerexectest.CutBody(50)} { // the one that follows, inside the second message
+			engine.FailNext(logsRequest, fault)
 		}
-		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-			return l.open(o, len(l.requests)*1000+50, nil), nil
-		}
+		renamed := engine.Container(taskName)
+		time.AfterFunc(6500*time.Millisecond, func() { renamed.Rename("renamed") })
 		var sink logSink
 		ctx, _ := logged(t)
-		require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+		require.NoError(t, adapterOn(t, engine, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
 		assert.Equal(t, []string{"stdout one\n", "stderr two\n"}, sink.lines())
-		assert.Equal(t, []string{"ContainerInspect " + taskName, "ContainerLogs " + taskName,
-			"ContainerInspect " + taskName, "ContainerInspect c1", "ContainerLogs c1"}, client.called())
+		const byName = "GET /containers/web.1.taskid"
+		assert.Equal(t, []string{byName + "/json", byName + "/logs", byName + "/logs", byName + "/logs",
+			byName + "/json", "GET /containers/ID/json", "GET /containers/ID/logs"}, asked(engine)[:7])
 	})
 }
 
@@ -598,34 +593,15 @@ func TestFollowedLogsOutlastARename(t *testing.T) {
 // ends nothing.
 func TestFollowedLogsWaitForTheStartOfAnEngineThatIsAway(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		l := &fakeLog{records: twoLines}
-		client := newFakeClient(t)
+	bubble(t, func(t *testing.T) {
+		engine, adapter := onFakeEngine(t, onBothStreams(dockerexectest.ExitAfter(time.Minute, 0)))
+		require.NoError(t, adapter().Create(t.Context()))
 		begin := time.Now()
-		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
-			switch since := time.Since(begin); {
-			case since < 10*time.Second:
-				return logContainer("created"), nil
-			case since < time.Minute:
-				return container.InspectResponse{}, errDown
-			case since < 2*time.Minute:
-				return logContainer("running"), nil
-			}
-			return logContainer("exited"), nil
-		}
-		client.events = func(_ context.Context, _ events.ListOptions) (<-chan events.Message, <-chan error) {
-			errs := make(chan error, 1)
-			if since := time.Since(begin); since < time.Minute {
-				time.AfterFunc(20*time.Second, func() { errs <- io.ErrUnexpectedEOF })
-			}
-			return make(chan events.Message), errs
-		}
-		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
-			return l.open(o, -1, nil), nil
-		}
+		time.AfterFunc(10*time.Second, func() { engine.Restart(dockerexectest.RestartOptions{Away: 50 * time.Second}) })
+		time.AfterFunc(time.Minute+time.Second, func() { assert.NoError(t, adapter().Start(t.Context())) })
 		var sink logSink
 		ctx, _ := logged(t)
-		require.NoError(t, newTestAdapter(t, client, plainTask()).PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
+		require.NoError(t, adapter().PublishLogs(ctx, api.LogSubscriptionOptions{Follow: true}, &sink))
 		assert.Equal(t, []string{"stdout one\n", "stderr two\n"}, sink.lines())
 		assert.Less(t, time.Since(begin), 3*time.Minute)
 	})

@@ -96,6 +96,16 @@ func takenOver(task *api.Task) *api.Task {
 	return task
 }
 
+// startNodeBeside starts an agent on a host that has the container of an orphan, and gives it
+// another task: an executor that was asked for no controller removes nothing.
+func startNodeBeside(t *testing.T, host *dockerexectest.Engine, orphan *api.Task, opts ...Option) *sweptNode {
+	t.Helper()
+	leftBehind(t, host, orphan)
+	n := startNode(t, host, opts...)
+	n.assign(takenOver(numberedTask(100)))
+	return n
+}
+
 const grace = 5 * time.Minute
 
 var removing = WithOrphans(OrphansRemove, grace)
@@ -140,9 +150,8 @@ func TestAnOrphanIsReported(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		host := newHost(t)
-		orphan := leftBehind(t, host, plainTask())
-		n := startNode(t, host)
-		n.assign(takenOver(numberedTask(1)))
+		n := startNodeBeside(t, host, plainTask())
+		orphan := host.Container(taskName)
 		n.pass(5 * time.Minute)
 		assert.Empty(t, n.lines(logrus.WarnLevel))
 		n.pass(grace)
@@ -342,9 +351,7 @@ func TestATaskThatComesDuringTheSweep(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		host := newHost(t)
-		leftBehind(t, host, plainTask())
-		n := startNode(t, host, removing)
-		n.assign(takenOver(numberedTask(1)))
+		n := startNodeBeside(t, host, plainTask(), removing)
 		n.pass(grace)
 		host.FailNext("GET /containers/*/json", dockerexectest.Slow(time.Second)) // the removal's look
 		_, err := n.executor.Describe(n.ctx)
@@ -366,11 +373,10 @@ func TestOrphansAreRemovedFourAtATime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		host := dockerexectest.New(t)
 		host.LocalImage("example/web:1", dockerexectest.UntilStopped(9*time.Second))
-		for i := range 10 {
+		for i := range 9 {
 			leftBehind(t, host, numberedTask(i))
 		}
-		n := startNode(t, host, removing)
-		n.assign(takenOver(numberedTask(100)))
+		n := startNodeBeside(t, host, numberedTask(9), removing)
 		n.pass(grace)
 		host.ForgetRequests()
 		_, err := n.executor.Describe(n.ctx)
@@ -394,9 +400,7 @@ func TestAnOrphanIsRemovedOnce(t *testing.T) {
 		host.LocalImage("example/web:1", dockerexectest.UntilStopped(50*time.Second))
 		task := plainTask()
 		spec(task).StopGracePeriod = gogotypes.DurationProto(time.Minute)
-		leftBehind(t, host, task)
-		n := startNode(t, host, removing)
-		n.assign(takenOver(numberedTask(1)))
+		n := startNodeBeside(t, host, task, removing)
 		n.pass(grace + 2*time.Minute)
 		assert.Empty(t, host.Containers())
 		assert.Len(t, n.lines(logrus.InfoLevel), 1)
@@ -409,9 +413,7 @@ func TestALookThatHangs(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		host := newHost(t)
-		leftBehind(t, host, plainTask())
-		n := startNode(t, host, removing, WithRequestTimeout(0))
-		n.assign(takenOver(numberedTask(1)))
+		n := startNodeBeside(t, host, plainTask(), removing, WithRequestTimeout(0))
 		host.FailNext("GET /containers/json", dockerexectest.Slow(time.Hour))
 		host.ForgetRequests()
 		ctx, cancel := context.WithCancel(n.ctx)
@@ -432,9 +434,7 @@ func TestAnOrphanThatCannotBeRemoved(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		host := newHost(t)
-		leftBehind(t, host, plainTask())
-		n := startNode(t, host, removing)
-		n.assign(takenOver(numberedTask(1)))
+		n := startNodeBeside(t, host, plainTask(), removing)
 		stop := host.FailAll("DELETE /containers/*", dockerexectest.Refuse(500, "device or resource busy"))
 		n.pass(grace + time.Minute)
 		assert.Equal(t, []string{"a container that was left behind is not removed, it is tried again task.id=taskid service.id=serviceid node.id=nodeid"}, n.lines(logrus.WarnLevel))

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,6 +25,8 @@ import (
 	pkgerrors "github.com/pkg/errors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 // cut answers a pull with a body that its transport breaks off.
@@ -188,22 +191,27 @@ func TestPullErrorOfARefusalSaysDenied(t *testing.T) {
 		`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>"`: `pull image x, attempt 1 of 3: access denied: Error response from daemon: error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>"`,
 		`Get "https://r/v2/": Unauthorized`: `pull image x, attempt 1 of 3: access denied: Error response from daemon: Get "https://r/v2/": Unauthorized`,
 	} {
-		client := pulling(t, refusal(answer{text, cerrdefs.ErrInternal}))
-		assert.EqualError(t, newTestAdapter(t, client, pullTask("x")).PullImage(t.Context()), want)
+		engine := dockerexectest.New(t)
+		engine.FailAll(pullRequest, dockerexectest.Refuse(500, text))
+		assert.EqualError(t, adapterOn(t, engine, pullTask("x")).PullImage(t.Context()), want)
 	}
 }
 
 func TestPullSucceedsAfterAPassingFault(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		var attempts []int
-		client := pulling(t, cut(io.ErrUnexpectedEOF), inStream("toomanyrequests: slow down"), stream(`{"status":"x"}`))
+		engine := dockerexectest.New(t)
+		engine.Pull("x", `{"status":"x"}`, `{"status":"y"}`)
+		engine.FailNext(pullRequest, dockerexectest.CutBody(20)) // inside the second message
+		engine.Pull("x", `{"error":"toomanyrequests: slow down"}`)
+		engine.Pull("x", `{"status":"x"}`)
 		ctx, hook := logHook(t.Context())
-		err := newTestAdapter(t, client, pullTask("x"), WithPullObserver(func(_ context.Context, p PullProgress) {
+		err := adapterOn(t, engine, pullTask("x"), WithPullObserver(func(_ context.Context, p PullProgress) {
 			attempts = append(attempts, p.Attempt)
 		})).PullImage(ctx)
 		require.NoError(t, err)
-		assert.Equal(t, []int{1, 2, 3}, attempts)
+		assert.Equal(t, []int{1, 2, 3}, slices.Compact(attempts))
 		var lines []string
 		for _, e := range hook.AllEntries() {
 			assert.Equal(t, "debug", e.Level.String())
@@ -237,10 +245,10 @@ func TestPullWithAnEmptyAnswer(t *testing.T) {
 func TestPullAttempts(t *testing.T) {
 	t.Parallel()
 	for option, want := range map[int]int{1: 1, 5: 5} {
-		synctest.Test(t, func(t *testing.T) {
-			client := pulling(t, inStream("toomanyrequests"))
-			assert.Error(t, newTestAdapter(t, client, pullTask("x"), WithPullAttempts(option)).PullImage(t.Context()))
-			assert.Len(t, client.called(), want)
+		bubble(t, func(t *testing.T) {
+			engine := webEngine(t, obedient, dockerexectest.WithRateLimit(9))
+			assert.Error(t, adapterOn(t, engine, plainTask(), WithPullAttempts(option)).PullImage(t.Context()))
+			assert.Equal(t, want, engine.Requests().Count(pullRequest))
 		})
 	}
 }
@@ -248,12 +256,12 @@ func TestPullAttempts(t *testing.T) {
 // A caller who leaves between two attempts ends them.
 func TestPullLeftBetweenAttempts(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := pulling(t, inStream("toomanyrequests"))
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient, dockerexectest.WithRateLimit(9))
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		assert.Equal(t, context.DeadlineExceeded, newTestAdapter(t, client, pullTask("x")).PullImage(ctx))
-		assert.Len(t, client.called(), 1)
+		assert.Equal(t, context.DeadlineExceeded, adapterOn(t, engine, plainTask()).PullImage(ctx))
+		assert.Equal(t, 1, engine.Requests().Count(pullRequest))
 	})
 }
 
@@ -266,11 +274,12 @@ func TestPullPausesLongerWhereTheRateIsLimited(t *testing.T) {
 		"received unexpected HTTP status: 502 Bad Gateway":        {1500 * time.Millisecond, 4500 * time.Millisecond},
 	} {
 		for range 20 {
-			synctest.Test(t, func(t *testing.T) {
-				client := pulling(t, refusal(answer{text, cerrdefs.ErrInternal}))
+			bubble(t, func(t *testing.T) {
+				engine := dockerexectest.New(t)
+				engine.FailAll(pullRequest, dockerexectest.Refuse(500, text))
 				began := time.Now()
-				require.Error(t, newTestAdapter(t, client, pullTask("x")).PullImage(t.Context()))
-				require.Len(t, client.called(), 3)
+				require.Error(t, adapterOn(t, engine, pullTask("x")).PullImage(t.Context()))
+				require.Equal(t, 3, engine.Requests().Count(pullRequest))
 				assert.GreaterOrEqual(t, time.Since(began), pauses[0], text)
 				assert.LessOrEqual(t, time.Since(began), pauses[1], text)
 			})

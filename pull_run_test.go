@@ -28,6 +28,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dockerexec/dockerexec/dockerexectest"
 )
 
 func TestPullMessageSize(t *testing.T) {
@@ -513,21 +515,25 @@ func TestPullStall(t *testing.T) {
 
 func TestPullStallBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := pulling(t, func(ctx context.Context) (io.ReadCloser, error) { <-ctx.Done(); return nil, ctx.Err() })
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		engine.FailAll(pullRequest, dockerexectest.Slow(time.Hour))
 		started := time.Now()
-		err := newTestAdapter(t, client, pullTask("x")).PullImage(t.Context())
-		require.EqualError(t, err, "pull image x, attempt 1 of 3: stalled: no answer from the engine for 5m0s")
+		err := adapterOn(t, engine, plainTask()).PullImage(t.Context())
+		require.EqualError(t, err, "pull image example/web:1, attempt 1 of 3: stalled: no answer from the engine for 5m0s")
 		require.ErrorIs(t, err, ErrPullStalled)
-		assert.Equal(t, defaultPullStallTimeout, time.Since(started))
+		assert.Equal(t, 5*time.Minute, time.Since(started))
 	})
 }
 
 func TestPullStallTimeoutOff(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := pulling(t, func(ctx context.Context) (io.ReadCloser, error) { time.Sleep(1000 * time.Hour); return stream()(ctx) })
-		assert.NoError(t, newTestAdapter(t, client, pullTask("x"), WithPullStallTimeout(0)).PullImage(t.Context()))
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		engine.FailNext(pullRequest, dockerexectest.Slow(1000*time.Hour))
+		started := time.Now()
+		assert.NoError(t, adapterOn(t, engine, plainTask(), WithPullStallTimeout(0)).PullImage(t.Context()))
+		assert.Equal(t, 1000*time.Hour, time.Since(started))
 	})
 }
 

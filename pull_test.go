@@ -102,11 +102,12 @@ func TestPullMessagesAreFresh(t *testing.T) {
 // stream, with its code, and what follows it changes nothing.
 func TestPullKeepsTheFirstErrorAndItsCode(t *testing.T) {
 	t.Parallel()
-	client := pulling(t, stream(
+	engine := dockerexectest.New(t)
+	engine.Pull("x",
 		`{"errorDetail":{"code":401,"message":"go away"},"error":"go away"}`,
 		`{"error":"a consequence"}`,
-		`{"status":"Status: Downloaded newer image for x:latest"}`))
-	err := newTestAdapter(t, client, pullTask("x")).PullImage(t.Context())
+		`{"status":"Status: Downloaded newer image for x:latest"}`)
+	err := adapterOn(t, engine, pullTask("x")).PullImage(t.Context())
 	require.EqualError(t, err, "pull image x, attempt 1 of 3: access denied: go away (code 401)")
 	assert.True(t, cerrdefs.IsUnauthorized(err))
 	assert.False(t, exec.IsTemporary(err))
@@ -138,16 +139,14 @@ func TestPullDoesNotGoOnAnonymously(t *testing.T) {
 // caller's to see, and the next pull is a new one.
 func TestPullReturnsItsErrorAndRemembersNothing(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		blocked := func(ctx context.Context) (io.ReadCloser, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-		client := pulling(t, refusal(answer{"manifest unknown", cerrdefs.ErrNotFound}), blocked, stream())
-		adapter := newTestAdapter(t, client, pullTask("x"))
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		engine.FailNext(pullRequest, dockerexectest.Refuse(404, "manifest unknown"))
+		engine.FailNext(pullRequest, dockerexectest.Slow(time.Hour))
+		adapter := adapterOn(t, engine, plainTask())
 
 		err := adapter.PullImage(t.Context())
-		require.EqualError(t, err, "pull image x, attempt 1 of 3: Error response from daemon: manifest unknown")
+		require.EqualError(t, err, "pull image example/web:1, attempt 1 of 3: Error response from daemon: manifest unknown")
 		assert.True(t, cerrdefs.IsNotFound(err))
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -155,7 +154,7 @@ func TestPullReturnsItsErrorAndRemembersNothing(t *testing.T) {
 		assert.Equal(t, context.DeadlineExceeded, adapter.PullImage(ctx))
 		assert.NoError(t, adapter.PullImage(t.Context()))
 		assert.NoError(t, adapter.PullImage(t.Context()), "a tag may have moved")
-		assert.Len(t, client.called(), 4)
+		assert.Equal(t, 4, engine.Requests().Count(pullRequest))
 	})
 }
 
@@ -175,13 +174,17 @@ func TestPullSendsCredentialsAsTheHeaderNeedsThem(t *testing.T) {
 			t.Parallel()
 			task := pullTask("x")
 			spec(task).PullOptions = &api.ContainerSpec_PullOptions{RegistryAuth: c.given}
-			client := newFakeClient(t)
-			said := "refused: " + c.given + " " + c.sent + " ???>>>"
-			client.imagePull = func(_ context.Context, _ string, options image.PullOptions) (io.ReadCloser, error) {
-				assert.Equal(t, c.sent, options.RegistryAuth)
-				return nil, answer{said, cerrdefs.ErrPermissionDenied}
-			}
-			err := newTestAdapter(t, client, task).PullImage(t.Context())
+			engine := dockerexectest.New(t)
+			engine.FailAll(pullRequest, dockerexectest.Refuse(403, "refused: "+c.given+" "+c.sent+" ???>>>"))
+			var sent []string
+			client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+				if strings.HasSuffix(r.URL.Path, "/images/create") {
+					sent = append(sent, r.Header.Get("X-Registry-Auth"))
+				}
+				return next.RoundTrip(r)
+			})
+			err := adapterOf(t, NewEngine(client), task).PullImage(t.Context())
+			assert.Equal(t, []string{c.sent}, sent)
 			require.ErrorContains(t, err, "refused: ")
 			if len(c.given) > 6 {
 				assert.NotContains(t, err.Error(), c.given)
@@ -245,9 +248,9 @@ func TestPullWithAnEndedContextCallsNothing(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	client := newFakeClient(t)
-	assert.Equal(t, context.Canceled, newTestAdapter(t, client, pullTask("x")).PullImage(ctx))
-	assert.Empty(t, client.called())
+	engine := dockerexectest.New(t)
+	assert.Equal(t, context.Canceled, adapterOn(t, engine, pullTask("x")).PullImage(ctx))
+	assert.Empty(t, engine.Requests())
 }
 
 // Fakes may answer with next to nothing.
@@ -327,16 +330,19 @@ func TestPullIsShared(t *testing.T) {
 
 func TestPullOfADetachedAdapterIsItsOwn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client := pulling(t, func(ctx context.Context) (io.ReadCloser, error) { time.Sleep(time.Second); return stream()(ctx) })
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient, dockerexectest.WithPullTime(time.Second))
+		client := engine.Client()
+		began := time.Now()
 		var both sync.WaitGroup
 		for range 2 {
-			adapter, err := NewContainerAdapter(client, nil, pullTask("x"), nil)
+			adapter, err := NewContainerAdapter(client, nil, plainTask(), nil)
 			require.NoError(t, err)
 			both.Go(func() { assert.NoError(t, adapter.PullImage(t.Context())) })
 		}
 		both.Wait()
-		assert.Len(t, client.called(), 2)
+		assert.Equal(t, 2, engine.Requests().Count(pullRequest))
+		assert.Equal(t, time.Second, time.Since(began), "at the same time")
 	})
 }
 

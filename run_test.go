@@ -285,25 +285,46 @@ func TestRunRefusesATask(t *testing.T) {
 	})
 }
 
+// faultsOfARequest are what may happen to any one request.
+var faultsOfARequest = map[string]dockerexectest.Fault{
+	"its answer is lost": dockerexectest.LoseAnswer(),
+	"it is dropped":      dockerexectest.Drop(),
+	"503":                dockerexectest.Refuse(http.StatusServiceUnavailable, "busy"),
+	"429":                dockerexectest.Refuse(http.StatusTooManyRequests, "too many requests"),
+	"it takes a minute":  dockerexectest.Slow(time.Minute),
+	"it takes 3 minutes": dockerexectest.Slow(3 * time.Minute),
+}
+
+// A container that has ended is not stopped. So a stop is asked for where a Run is cut short.
+func TestRunThatIsCutShortSurvivesEachFaultOfTheStop(t *testing.T) {
+	t.Parallel()
+	for what, fault := range faultsOfARequest {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				j := newJob(t, obedient)
+				j.engine.FailNext(stopRequest, fault)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				j.run(ctx)
+				require.ErrorIs(t, j.err, context.DeadlineExceeded)
+				j.assertNothingLeft(t)
+			})
+		})
+	}
+}
+
 // Each request of a task gets each fault once. The task ends as it would without the fault,
 // its program has run once, and nothing is left.
 func TestRunSurvivesEachFaultOfEachRequest(t *testing.T) {
 	t.Parallel()
 	requests := []string{
 		"GET /events", "POST /networks/create", "POST /images/create", "POST /containers/create",
-		"POST /containers/*/start", "GET /containers/*/json", "GET /containers/*/logs", "POST /containers/*/stop",
+		"POST /containers/*/start", "GET /containers/*/json", "GET /containers/*/logs",
 		"DELETE /containers/*", "DELETE /networks/*",
 	}
-	faults := map[string]dockerexectest.Fault{
-		"its answer is lost": dockerexectest.LoseAnswer(),
-		"it is dropped":      dockerexectest.Drop(),
-		"503":                dockerexectest.Refuse(http.StatusServiceUnavailable, "busy"),
-		"429":                dockerexectest.Refuse(http.StatusTooManyRequests, "too many requests"),
-		"it takes a minute":  dockerexectest.Slow(time.Minute),
-		"it takes 3 minutes": dockerexectest.Slow(3 * time.Minute),
-	}
 	for _, request := range requests {
-		for what, fault := range faults {
+		for what, fault := range faultsOfARequest {
 			if what == "it takes 3 minutes" && request == "POST /networks/create" {
 				continue // the task is over when the network comes, and nobody removes it
 			}
@@ -990,6 +1011,7 @@ func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client := newFakeClient(t)
 		state := "" // of the container; empty: there is none
+		started := container.StateExited
 		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
 			if state == "" {
 				return container.InspectResponse{}, cerrdefs.ErrNotFound
@@ -1004,11 +1026,14 @@ func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
 			return container.CreateResponse{ID: "c0"}, nil
 		}
 		client.containerStart = func(context.Context, string, container.StartOptions) error {
-			state = container.StateExited
+			state = started
 			return nil
 		}
 		client.events = func(context.Context, events.ListOptions) (<-chan events.Message, <-chan error) { return nil, nil }
-		client.containerStop = func(context.Context, string, container.StopOptions) error { return nil }
+		client.containerStop = func(context.Context, string, container.StopOptions) error {
+			state = container.StateExited
+			return nil
+		}
 		client.containerRemove = func(context.Context, string, container.RemoveOptions) error {
 			state = ""
 			return nil
@@ -1016,6 +1041,13 @@ func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
 		result, err := NewEngine(client).Run(t.Context(), plainTask(), RunOptions{})
 		require.NoError(t, err)
 		assert.Equal(t, api.TaskStateCompleted, result.State)
+
+		started = container.StateRunning // only a container that runs is stopped
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = NewEngine(client).Run(ctx, plainTask(), RunOptions{})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+
 		var called []string
 		for _, call := range client.called() {
 			name, _, _ := strings.Cut(call, " ")
@@ -1024,7 +1056,7 @@ func TestRunCallsOnlyWhatThePageSays(t *testing.T) {
 			}
 		}
 		assert.Equal(t, []string{
-			"ContainerInspect", "ImagePull", "ContainerCreate", "ContainerStart", "Events", "ContainerStop", "ContainerRemove",
+			"ContainerInspect", "ImagePull", "ContainerCreate", "ContainerStart", "Events", "ContainerRemove", "ContainerStop",
 		}, called)
 	})
 }
