@@ -270,7 +270,7 @@ func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
 	}
 	// Podman makes up another ID for each answer. No Docker leaves out the address of its index.
-	if info.IndexServerAddress == "" && !e.api.isFake {
+	if info.IndexServerAddress == "" && !e.api.isFake && e.api.madeBy() != madeByDocker {
 		again, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 		if err != nil {
 			return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
