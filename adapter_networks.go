@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -29,6 +28,17 @@ import (
 // ConfigFrom. [ContainerAdapter.RemoveNetworks] recognises a network by the label. Only
 // adapters of the same Engine recognise a network without the label.
 func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
+	return a.createNetworks(ctx, false)
+}
+
+// shareNetworks is CreateNetworks for a caller that calls CreateNetworks once the engine
+// says that a network is gone. So the engine is not asked for a network that another task
+// of the Engine uses with the same options.
+func (a *ContainerAdapter) shareNetworks(ctx context.Context) error {
+	return a.createNetworks(ctx, true)
+}
+
+func (a *ContainerAdapter) createNetworks(ctx context.Context, share bool) error {
 	config, _, err := a.ready(ctx)
 	if err != nil {
 		return err
@@ -38,7 +48,13 @@ func (a *ContainerAdapter) CreateNetworks(ctx context.Context) error {
 			continue
 		}
 		joined := a.engine.networks.join(wanted.name, a.taskID)
-		if err := a.engine.networks.withNetworkLock(ctx, wanted.name, a.engine.options.requestTimeout, func() error { return a.createNetwork(ctx, config, wanted) }); err != nil {
+		err := a.engine.networks.withNetworkLock(ctx, wanted.name, a.engine.options.requestTimeout, func() error {
+			if share && a.engine.networks.hasFor(a.taskID, wanted) {
+				return nil
+			}
+			return a.createNetwork(ctx, config, wanted)
+		})
+		if err != nil {
 			if joined { // otherwise an earlier call registered the task
 				a.engine.networks.leave(wanted.name, a.taskID)
 			}
@@ -54,7 +70,7 @@ func (a *ContainerAdapter) createNetwork(ctx context.Context, config *containerC
 	})
 	switch {
 	case err == nil:
-		a.engine.networks.learn(wanted.name, networkOwner{id: cmp.Or(answer.ID, wanted.name), ours: true})
+		a.engine.networks.learn(wanted, networkOwner{id: cmp.Or(answer.ID, wanted.name), ours: true})
 		about := log.WithFields(a.logContext(ctx), log.Fields{"network.name": wanted.name})
 		log.G(about).Debug("network created")
 		a.passOn(about, config, answer.Warning)
@@ -85,7 +101,7 @@ func (a *ContainerAdapter) useNetwork(ctx context.Context, wanted networkConfig,
 		return errors.Errorf("create network %s: the engine has a network %s (%s) that differs: %s; remove or rename one of the two",
 			wanted.name, found.Name, shortID(found.ID), difference)
 	}
-	a.engine.networks.learn(wanted.name, ownerOf(found))
+	a.engine.networks.learn(wanted, ownerOf(found))
 	return nil
 }
 
@@ -301,129 +317,4 @@ func subnetsOf(configs []network.IPAMConfig, families []string) []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// networkOwner is what is known about a network: its ID on the engine, and whether this
-// package made it.
-type networkOwner struct {
-	id   string
-	ours bool
-}
-
-// sharedNetworks is what the adapters of one Engine know about networks, by name: which
-// tasks use a network, and what the last CreateNetworks found. A task uses a network
-// from its CreateNetworks to its RemoveNetworks. The zero value is ready for use.
-type sharedNetworks struct {
-	mu       sync.Mutex
-	networks map[string]*sharedNetwork
-}
-
-type sharedNetwork struct {
-	tasks map[string]bool // the IDs of those that use it
-	owner *networkOwner   // nil: not known
-	gate  chan struct{}   // see passGate; its holder creates or removes the network
-	users int             // how many calls hold or await the gate
-}
-
-// at returns what is known of a network. The caller must hold s.mu.
-func (s *sharedNetworks) at(name string) *sharedNetwork {
-	n := s.networks[name]
-	if n == nil {
-		if s.networks == nil {
-			s.networks = map[string]*sharedNetwork{}
-		}
-		n = &sharedNetwork{tasks: map[string]bool{}, gate: make(chan struct{}, 1)}
-		s.networks[name] = n
-	}
-	return n
-}
-
-// join registers the task as a user of the network, before the network is created.
-// Otherwise another task that leaves in the meantime could remove the network. It
-// reports whether the task was not registered before.
-func (s *sharedNetworks) join(name, task string) (joined bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.at(name)
-	joined = !n.tasks[task]
-	n.tasks[task] = true
-	return joined
-}
-
-// withNetworkLock calls do while no other task creates or removes the network. There
-// are two reasons:
-//
-//   - Engine 20.10 looks for the name only when it begins to create a network. If it
-//     gets several creates at once, it makes several networks of one name, or it
-//     refuses some because of their subnet.
-//   - A network must not be removed just after a task has found it.
-//
-// The wait for the lock is bounded by timeout, the limit of one engine call.
-func (s *sharedNetworks) withNetworkLock(ctx context.Context, name string, timeout time.Duration, do func() error) error {
-	s.mu.Lock()
-	n := s.at(name)
-	n.users++
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		n.users--
-		s.dropLocked(name)
-		s.mu.Unlock()
-	}()
-	if err := passGate(ctx, n.gate, timeout); err != nil {
-		return engineError(ctx, err, "network %s: another task's call comes first", name)
-	}
-	defer leaveGate(n.gate)
-	return do()
-}
-
-// learn notes what is known of the network. A network that was made here stays noted as made
-// here if owner has the same ID: a network with a ConfigFrom has no label that would tell.
-func (s *sharedNetworks) learn(name string, owner networkOwner) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.at(name)
-	if n.owner != nil && n.owner.id == owner.id && n.owner.ours {
-		return
-	}
-	n.owner = &owner
-}
-
-// leave ends the task's use of the network. owner is what is known of the network; nil:
-// nothing. others says whether other tasks use the network.
-func (s *sharedNetworks) leave(name, task string) (owner *networkOwner, others bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.networks[name]
-	if n == nil {
-		return nil, false
-	}
-	delete(n.tasks, task)
-	s.dropLocked(name)
-	return n.owner, len(n.tasks) > 0
-}
-
-// isUsed reports whether a task uses the network.
-func (s *sharedNetworks) isUsed(name string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := s.networks[name]
-	return n != nil && len(n.tasks) > 0
-}
-
-// forget drops what is known of the network, unless a task has joined in the meantime.
-func (s *sharedNetworks) forget(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := s.networks[name]; n != nil && len(n.tasks) == 0 {
-		n.owner = nil
-	}
-}
-
-// dropLocked drops the entry of a network if no task uses the network, no call holds or
-// awaits the gate, and nothing is known of the network.
-func (s *sharedNetworks) dropLocked(name string) {
-	if n := s.networks[name]; n.users == 0 && n.owner == nil && len(n.tasks) == 0 {
-		delete(s.networks, name)
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -303,6 +304,55 @@ func TestANetworkStaysWhileATaskOfTheEngineCountsOnIt(t *testing.T) {
 			kit := dockerexectest.New(t)
 			test.do(t.Context(), t, kit, NewEngine(kit.Client()))
 			assert.Equal(t, test.want, asked(kit))
+		})
+	}
+}
+
+// The controllers of an Engine ask once for a network that their tasks share.
+func TestControllersShareANetwork(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(t *testing.T, kit *dockerexectest.Engine, second *api.Task)
+		want   []string // what the second task asks of networks
+		err    string
+	}{
+		"the same": {func(*testing.T, *dockerexectest.Engine, *api.Task) {}, nil, ""},
+		"another subnet": {func(_ *testing.T, _ *dockerexectest.Engine, second *api.Task) {
+			second.Networks[0].Network.IPAM.Configs[0].Subnet = "10.2.0.0/24"
+		}, []string{makesNetwork, looksAtNetwork}, "subnets [10.1.0.0/24], the task wants [10.2.0.0/24]"},
+		"it is gone": {func(t *testing.T, kit *dockerexectest.Engine, _ *api.Task) {
+			kit.Container("web.1.a").Exit(0)
+			require.NoError(t, kit.Client().NetworkRemove(t.Context(), "backend"))
+		}, []string{makesNetwork}, ""},
+		"its task has left": {func(t *testing.T, kit *dockerexectest.Engine, _ *api.Task) {
+			kit.Container("web.1.a").RemoveByHand()
+		}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				kit := webEngine(t, obedient)
+				executor := NewExecutor(kit.Client(), nil)
+				first, second := taskAt(backendTask(), api.TaskStateAccepted), taskAt(backendTask(), api.TaskStateAccepted)
+				first.ID, second.ID = "a", "b"
+				ctlr, err := executor.Controller(first)
+				require.NoError(t, err)
+				drive(t.Context(), t, first, ctlr, api.TaskStateRunning)
+				test.change(t, kit, second)
+				kit.ForgetRequests()
+				other, err := executor.Controller(second)
+				require.NoError(t, err)
+				drive(t.Context(), t, second, other, api.TaskStateRunning)
+				assert.Equal(t, test.err != "", second.Status.State == api.TaskStateRejected)
+				assert.Contains(t, second.Status.Err, test.err)
+				var networks []string
+				for _, request := range asked(kit) {
+					if strings.Contains(request, "/networks/") {
+						networks = append(networks, request)
+					}
+				}
+				assert.Equal(t, test.want, networks)
+			})
 		})
 	}
 }

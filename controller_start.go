@@ -31,7 +31,7 @@ func (c *controller) Prepare(ctx context.Context) error {
 
 // make makes all that the container needs, and creates the container.
 func (c *controller) make(ctx context.Context) error {
-	if err := c.detached(ctx, c.adapter.CreateNetworks); err != nil {
+	if err := c.detached(ctx, c.adapter.shareNetworks); err != nil {
 		return err
 	}
 	if err := c.detached(ctx, c.adapter.CreateVolumes); err != nil {
