@@ -16,12 +16,12 @@ KILLS ?= 20
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest conformance test-faults test-orphans soak lint vulncheck cover bench fuzz release-check
+.PHONY: help demo demo-task test test-unit test-latest test-podman conformance test-faults test-orphans soak lint vulncheck cover bench fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## a swarm from nothing: engine, registry, node; a service pulled, logged, healed, scaled, updated, removed
+demo: ## a swarm from nothing, on ENGINE (default, latest or podman): registry, node; a service pulled, logged, healed, scaled, updated, removed
 	hack/demo.sh
 
 demo-task: ## one task from nothing, without a swarm: pull, run, log, remove
@@ -36,7 +36,10 @@ test-unit: ## vet and unit tests: needs no engine, no root
 test-latest: ## the engine tests on the newest engine
 	hack/test.sh --engine latest -run '^TestEngine'
 
-conformance: ## statements about engines, on the engine for tests and on both engines, as a table
+test-podman: ## the engine tests on Podman; hack/podman-cannot.txt and hack/test.sh name what is left out
+	hack/test.sh --engine podman -run '^TestEngine'
+
+conformance: ## statements about engines, on the engine for tests, both Docker engines and Podman, as a table
 	hack/conformance.sh
 
 test-faults: ## every operation, at each of its requests, by every fault, on both engines; FAULTS picks some

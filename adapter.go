@@ -17,7 +17,6 @@ import (
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
-	"go.opentelemetry.io/otel/attribute"
 )
 
 // ContainerAdapter carries out the operations of one task on its engine. Each operation
@@ -45,6 +44,7 @@ type ContainerAdapter struct {
 	isRemoved    atomic.Bool            // this adapter has removed that container
 	mountedUnder atomic.Pointer[string] // the engine ID in the path DIR/ENGINE ID/TASK ID of the container's files; nil: not known
 	startedAt    atomic.Pointer[string] // when the container was started, as the last inspect found it; nil: not known
+	ownGrace     atomic.Pointer[int]    // the container's own grace period in seconds, as the last inspect found it; nil: none, or not known
 
 	isPrepared atomic.Bool   // the last Create found the container: an earlier process may have started it
 	isStarted  atomic.Bool   // this adapter has started the container, or sent a start that got no answer
@@ -87,57 +87,9 @@ func newContainerAdapter(e *Engine, of taskIdentity, full fullTask) *ContainerAd
 
 func (a *ContainerAdapter) handle() *Engine { return a.engine }
 
-// scrubber returns a scrubber for all values of the task that are known by now.
-func (a *ContainerAdapter) scrubber() scrubber { return a.secrets.scrubber(a.values, a.fullTask) }
-
-// hide takes the secrets of the task out of an error of the engine.
-func (a *ContainerAdapter) hide(err error) error {
-	if err == nil {
-		return nil
-	}
-	return a.scrubber().hide(err)
-}
-
 // ContainerName returns the name of the task's container. The name never changes, and
 // does not depend on whether the container exists.
 func (a *ContainerAdapter) ContainerName() string { return a.name }
-
-// logContext returns ctx with a logger that has the fields of the task.
-func (a *ContainerAdapter) logContext(ctx context.Context) context.Context {
-	return log.WithFields(ctx, filledFields(log.Fields{
-		"task.id":    a.taskID,
-		"service.id": a.serviceID,
-		"node.id":    a.nodeID,
-	}))
-}
-
-// begin begins a call of m, which is measured. The caller must call end with its error.
-func (a *ContainerAdapter) begin(ctx context.Context, m *method) (spanCtx context.Context, end func(*error)) {
-	return a.engine.telemetry.begin(ctx, m, a.spanAttributes)
-}
-
-func (a *ContainerAdapter) spanAttributes() []attribute.KeyValue {
-	return filledAttributes(
-		attribute.String("dockerexec.task.id", a.taskID),
-		attribute.String("dockerexec.service.id", a.serviceID),
-		attribute.String("dockerexec.node.id", a.nodeID),
-		attribute.String("container.name", a.name),
-		attribute.String("container.id", a.knownID()),
-		attribute.String("container.image.name", a.image),
-	)
-}
-
-// waits counts the task as one that waits, until done is called.
-func (a *ContainerAdapter) waits(ctx context.Context, what wait) (done func()) {
-	return a.engine.telemetry.waits(ctx, what)
-}
-
-// noteEnd counts the end of the task's container, once. An empty cause is no end.
-func (a *ContainerAdapter) noteEnd(ctx context.Context, cause endCause) {
-	if cause != "" {
-		a.endOnce.Do(func() { a.engine.telemetry.ends.Add(ctx, 1, endCauses[cause]) })
-	}
-}
 
 // ready comes before each call that makes something. It agrees on the API version. It
 // refuses a task if the version lacks one of the task's fields, or if the task's files
@@ -162,7 +114,8 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 }
 
 // CreateVolumes creates the task's named volumes that have a driver configuration, in
-// sorted order. A volume that exists is used as it is. If it has other driver options or
+// sorted order. On Podman it also creates those that have labels: Podman drops the labels of
+// a volume that it makes with a container. A volume that exists is used as it is. If it has other driver options or
 // labels than the task asks for, one warning names them. The engine itself makes the other
 // volumes, when it creates the container. It makes all of them if a proxy forbids this
 // request; one warning says so. Named volumes are never removed.
@@ -173,7 +126,7 @@ func (a *ContainerAdapter) CreateVolumes(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, v := range config.volumes() {
+	for _, v := range config.volumes(a.engine.api.madeBy() == madeByPodman) {
 		answer, err := request(ctx, a, 0, func(ctx context.Context) (volume.Volume, error) {
 			return a.engine.client.VolumeCreate(ctx, v)
 		})
@@ -437,4 +390,38 @@ func (e *Engine) controllersAdapter(node *api.NodeDescription, task *api.Task, d
 		return nil, err
 	}
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
+}
+
+// grace returns the task's grace period, or the default of engines.
+func (a *ContainerAdapter) grace() time.Duration {
+	if a.stopTimeout == nil {
+		return defaultGrace
+	}
+	return time.Duration(*a.stopTimeout) * time.Second
+}
+
+// Terminate kills the container at once. A container that is gone or does not run is no
+// error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
+func (a *ContainerAdapter) Terminate(ctx context.Context) (err error) {
+	ctx, end := a.begin(ctx, methodTerminate)
+	defer end(&err)
+	if a.nameTaken.Load() {
+		return nil
+	}
+	if _, err := a.awaitLostStart(ctx); err != nil {
+		return err
+	}
+	return a.kill(ctx)
+}
+
+func (a *ContainerAdapter) kill(ctx context.Context) error {
+	err := a.onContainer(ctx, func(nameOrID string) error {
+		return do(ctx, a, 0, func(ctx context.Context) error {
+			return a.engine.client.ContainerKill(ctx, nameOrID, "")
+		})
+	})
+	if isContainerGone(err) || IsStoppedContainer(err) {
+		return nil
+	}
+	return engineError(ctx, err, "kill container %s", a.name)
 }

@@ -334,7 +334,7 @@ func (a *ContainerAdapter) onContainer(ctx context.Context, call func(nameOrID s
 		first = known
 	}
 	isGone := func(err error) bool {
-		return ctx.Err() == nil && isContainerGone(err) && !networkVanished.matches(err) // a start's 404 may be about a network
+		return ctx.Err() == nil && isContainerGone(err) && !isNetworkVanished(err) // a start's 404 may be about a network
 	}
 	err := call(first)
 	if isGone(err) && known != first && known != "" {

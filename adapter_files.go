@@ -207,6 +207,10 @@ type fileHost struct {
 	until time.Time // then ask the engine again, and look for leftover files again; zero: never
 }
 
+// changingID is the engineID of an engine whose ID is another one in each answer. The note in
+// a task's folder tells two such engines apart.
+const changingID = "changing-id"
+
 // fileHosts keeps the fileHost of an Engine. The engine is asked before the first task
 // that has files.
 type fileHosts struct {
@@ -264,6 +268,16 @@ func (e *Engine) askFileHost(ctx context.Context, by caller) (fileHost, error) {
 	info, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
 	if err != nil {
 		return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
+	}
+	// Podman makes up another ID for each answer. No Docker leaves out the address of its index.
+	if info.IndexServerAddress == "" && !e.api.isFake && e.api.madeBy() != madeByDocker {
+		again, err := request(ctx, by, 0, func(ctx context.Context) (system.Info, error) { return e.client.Info(ctx) })
+		if err != nil {
+			return fileHost{}, engineError(ctx, err, "secrets and configs: engine information (GET /info)")
+		}
+		if again.ID != info.ID {
+			info.ID = changingID
+		}
 	}
 	// The address alone does not tell engines apart: processes in containers of their own
 	// may share the folder and have an engine each at the same address.

@@ -175,7 +175,7 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 // uses, in sorted order. It skips, without an error, a network that is gone, predefined
 // or made by somebody else. It also skips a network that is in use:
 //
-//   - A container is attached to it.
+//   - A container that runs or is paused is attached to it.
 //   - A container that needs it is created and not yet started.
 //   - Another task of the same [Engine] uses it. A task uses its networks from its
 //     CreateNetworks to its RemoveNetworks. The last task to leave removes the network.
@@ -229,7 +229,7 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 }
 
 func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) error {
-	needed, err := a.neededByCreated(ctx, name)
+	needed, err := a.neededByContainer(ctx, name)
 	if err != nil {
 		return engineError(ctx, err, "remove network %s: list the containers that count on it", name)
 	}
@@ -245,18 +245,21 @@ func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner
 	return engineError(ctx, err, "remove network %s", name)
 }
 
-// neededByCreated reports whether a container that is not this task's needs the network, and
-// is created and not yet started. The engine does not count such a container as a user.
-// For a fake, the result is false: a fake need not implement ContainerList.
-func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bool, error) {
+// neededByContainer reports whether a container needs the network. Docker refuses to remove
+// the network of a container that runs. It does not count a container that is created and
+// not yet started. Podman counts neither, if it gets the network's ID. The task's own
+// container does not need the network before its start.
+// Skipped for fakes, which need not implement ContainerList.
+func (a *ContainerAdapter) neededByContainer(ctx context.Context, name string) (bool, error) {
 	if a.engine.api.isFake {
 		return false, nil
 	}
 	// Filter by name: until the start, the engine does not know the ID of the
 	// container's network.
-	created, err := request(ctx, a, 0, func(ctx context.Context) ([]container.Summary, error) {
+	users, err := request(ctx, a, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true,
-			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated))})
+			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated),
+				filters.Arg("status", container.StateRunning), filters.Arg("status", container.StatePaused))}) // Podman refuses restarting
 	})
 	switch {
 	case err != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)):
@@ -266,8 +269,8 @@ func (a *ContainerAdapter) neededByCreated(ctx context.Context, name string) (bo
 		return false, err
 	}
 	a.engine.optional.answered("GET /containers/json")
-	return slices.ContainsFunc(created, func(c container.Summary) bool {
-		return c.Labels[LabelTaskID] != a.taskID
+	return slices.ContainsFunc(users, func(c container.Summary) bool {
+		return c.Labels[LabelTaskID] != a.taskID || c.State == container.StateRunning || c.State == container.StatePaused
 	}), nil
 }
 

@@ -407,7 +407,7 @@ func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
 				require.NoError(t, err)
 			}
 			assert.Equal(t, test.left, engine.Networks())
-			assert.Equal(t, url.Values{"all": {"1"}, "filters": {`{"network":{"backend":true},"status":{"created":true}}`}}, engine.Requests()[0].Query)
+			assert.Equal(t, url.Values{"all": {"1"}, "filters": {`{"network":{"backend":true},"status":{"created":true,"paused":true,"running":true}}`}}, engine.Requests()[0].Query)
 		})
 	}
 }

@@ -200,7 +200,8 @@ const killDelay = 2 * time.Second
 
 // Shutdown stops the container. The engine kills it after the task's grace period,
 // rounded up to whole seconds. If the task sets none, the engine uses that of the image,
-// or its own default. A container that is gone or does not run is no error.
+// or its own default. Podman 4.3 has no default: there it is ten seconds. A container that
+// is gone or does not run is no error.
 //
 // Shutdown may be called again, also while it runs: the container gets one stop signal. If
 // a stop may have reached the container, the next call sends no second one. It inspects the
@@ -249,6 +250,7 @@ type stop struct {
 	// The call that sends the stop sets these, and then closes answered.
 	answered chan struct{}
 	sent     time.Time // zero: the stop was not sent
+	seconds  *int      // the grace period that the stop names; nil: none
 	over     bool      // the engine says that the container has ended
 }
 
@@ -299,12 +301,29 @@ var (
 	errOtherRun = errors.New("the container has been started again")
 )
 
-// grace returns the task's grace period, or the default of engines.
-func (a *ContainerAdapter) grace() time.Duration {
-	if a.stopTimeout == nil {
-		return defaultGrace
+// stopSeconds returns the grace period that a stop names: the task's. If the task sets none,
+// a stop names none, and the container's own counts. But Podman 4.3 makes a container without
+// a grace period with 0, and a stop then kills at once: there a stop names defaultGrace.
+func (a *ContainerAdapter) stopSeconds(ctx context.Context, nameOrID string) (*int, error) {
+	if a.stopTimeout != nil {
+		return a.stopTimeout, nil
 	}
-	return time.Duration(*a.stopTimeout) * time.Second
+	if _, err := a.engine.api.get(ctx, a.engine.options.requestTimeout); err != nil {
+		return nil, a.hide(err)
+	}
+	own, maker := a.ownGrace.Load(), a.engine.api.madeBy()
+	if own == nil && maker == madeByPodman {
+		answer, err := a.inspectAs(ctx, nameOrID)
+		if err != nil {
+			return nil, err
+		}
+		own = ownGrace(answer)
+	}
+	if own == nil || *own != 0 || maker == madeByDocker { // there a create hook has set the 0
+		return nil, nil
+	}
+	seconds := int(defaultGrace / time.Second)
+	return &seconds, nil
 }
 
 // sendStop sends the stop s. A container that has ended or is gone is no error. sendStop
@@ -314,7 +333,10 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 	grace := a.grace()
 	var connection connectionTrace
 	late := false
-	err := a.onContainer(ctx, func(nameOrID string) error {
+	err := a.onContainer(ctx, func(nameOrID string) (err error) {
+		if s.seconds, err = a.stopSeconds(ctx, nameOrID); err != nil {
+			return err
+		}
 		return do(ctx, a, grace, func(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -322,7 +344,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 			s.sent = time.Now()
 			limited, cancel := context.WithTimeout(connection.follow(ctx), grace+killDelay)
 			defer cancel()
-			err := a.engine.client.ContainerStop(limited, nameOrID, container.StopOptions{Timeout: a.stopTimeout})
+			err := a.engine.client.ContainerStop(limited, nameOrID, container.StopOptions{Timeout: s.seconds})
 			if isContainerGone(err) {
 				s.sent = time.Time{}
 			}
@@ -354,7 +376,7 @@ func (a *ContainerAdapter) sendStop(ctx context.Context, s *stop) error {
 // If the container has been started again, the error is errOtherRun, bare.
 func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 	looks, tries := backoff{longest: time.Second, atLeastHalf: true}, backoff{atLeastHalf: true}
-	grace := a.stopTimeout
+	grace := s.seconds
 	for {
 		answer, err := a.inspectUntilKill(ctx, s.sent, grace)
 		switch {
@@ -421,30 +443,4 @@ func untilKill(sent time.Time, seconds *int) (left time.Duration, never bool) {
 func (s *stop) isOther(startedAt string) bool {
 	began, err := time.Parse(time.RFC3339Nano, startedAt)
 	return err == nil && s.startedAt != "" && s.startedAt != startedAt && began.After(s.sent)
-}
-
-// Terminate kills the container at once. A container that is gone or does not run is no
-// error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
-func (a *ContainerAdapter) Terminate(ctx context.Context) (err error) {
-	ctx, end := a.begin(ctx, methodTerminate)
-	defer end(&err)
-	if a.nameTaken.Load() {
-		return nil
-	}
-	if _, err := a.awaitLostStart(ctx); err != nil {
-		return err
-	}
-	return a.kill(ctx)
-}
-
-func (a *ContainerAdapter) kill(ctx context.Context) error {
-	err := a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a, 0, func(ctx context.Context) error {
-			return a.engine.client.ContainerKill(ctx, nameOrID, "")
-		})
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "kill container %s", a.name)
 }

@@ -190,6 +190,119 @@ func TestAStopWithoutAnAnswerKills(t *testing.T) {
 	}
 }
 
+// A stop of a task without a grace period names none. But Podman 4.3 stores 0 for such a
+// container, and kills at once: there the stop names ten seconds.
+func TestTheGracePeriodThatAStopNames(t *testing.T) {
+	t.Parallel()
+	const look, stopByName, stopByID = "GET /containers/web.1.taskid/json", "POST /containers/web.1.taskid/stop", "POST /containers/ID/stop"
+	podman := dockerexectest.PodmanV4
+	for name, test := range map[string]struct {
+		dialect   dockerexectest.Dialect
+		own       int // what the container is made with, in seconds; -1: nothing
+		task      *gogotypes.Duration
+		isSeen    bool // the adapter has inspected the container
+		isUnknown bool // the ping is forbidden
+		want      string
+		asked     []string
+	}{
+		"Docker 20.10":                 {dialect: dockerexectest.DockerV20, own: -1, asked: []string{stopByName}},
+		"Docker 29":                    {dialect: dockerexectest.DockerV29, own: -1, asked: []string{stopByName}},
+		"Docker, a hook's 0":           {dialect: dockerexectest.DockerV29, own: 0, isSeen: true, asked: []string{stopByID}},
+		"Podman 4.3":                   {dialect: podman, own: -1, want: "10", asked: []string{look, stopByName}},
+		"Podman 4.3, inspected before": {dialect: podman, own: -1, isSeen: true, want: "10", asked: []string{stopByID}},
+		"a newer Podman, which stores ten seconds":    {dialect: podman, own: 10, asked: []string{look, stopByName}},
+		"a newer Podman, inspected before":            {dialect: podman, own: 10, isSeen: true, asked: []string{stopByID}},
+		"Podman, a hook's time":                       {dialect: podman, own: 60, asked: []string{look, stopByName}},
+		"Podman, the task's own":                      {dialect: podman, own: -1, task: &gogotypes.Duration{Seconds: 3}, want: "3", asked: []string{stopByName}},
+		"Podman, a task that wants to be killed":      {dialect: podman, own: 0, task: &gogotypes.Duration{}, want: "0", asked: []string{stopByName}},
+		"the ping is forbidden":                       {dialect: podman, own: -1, isUnknown: true, asked: []string{stopByName}},
+		"the ping is forbidden, and inspected before": {dialect: podman, own: -1, isUnknown: true, isSeen: true, want: "10", asked: []string{stopByID}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine := dockerexectest.New(t, dockerexectest.WithDialect(test.dialect))
+				engine.LocalImage("example/web:1", dockerexectest.UntilStopped(time.Second))
+				task := plainTask()
+				spec(task).StopGracePeriod = test.task
+				first := adapterOn(t, engine, task, WithCreateHook(func(_ context.Context, _ *api.Task, c *container.Config, _ *container.HostConfig) error {
+					if test.own >= 0 {
+						c.StopTimeout = &test.own
+					}
+					return nil
+				}))
+				require.NoError(t, first.Create(t.Context()))
+				require.NoError(t, first.Start(t.Context()))
+				if test.isUnknown {
+					engine.FailNext("HEAD /_ping", dockerexectest.Refuse(http.StatusForbidden, "forbidden"))
+					engine.FailNext("GET /_ping", dockerexectest.Refuse(http.StatusForbidden, "forbidden"))
+				}
+				adapter := adapterOn(t, engine, task)
+				if test.isSeen {
+					_, err := adapter.Inspect(t.Context())
+					require.NoError(t, err)
+				}
+				engine.ForgetRequests()
+				require.NoError(t, adapter.Shutdown(t.Context()))
+				assert.Equal(t, test.asked, asked(engine))
+				stop := engine.Requests()[len(engine.Requests())-1]
+				assert.Equal(t, test.want, stop.Query.Get("t"))
+				assert.Equal(t, test.want != "", stop.Query.Has("t"))
+			})
+		})
+	}
+}
+
+// On Podman, a stop that has no answer is followed by a kill only after the ten seconds, and a
+// stop is not sent while nobody knows which grace period it must name.
+func TestAStopOnPodmanThatFails(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := dockerexectest.New(t, dockerexectest.WithDialect(dockerexectest.PodmanV4))
+		engine.LocalImage("example/web:1", dockerexectest.IgnoreStop())
+		adapter := adapterOn(t, engine, plainTask())
+		require.NoError(t, adapter.Create(t.Context()))
+		require.NoError(t, adapter.Start(t.Context()))
+		engine.ForgetRequests()
+		engine.FailNext(inspectRequest, dockerexectest.Refuse(http.StatusInternalServerError, "database is locked"))
+		require.EqualError(t, adapter.Shutdown(t.Context()), "stop container web.1.taskid: Error response from daemon: database is locked")
+		assert.Equal(t, 0, engine.Requests().Count(stopRequest))
+
+		engine.FailNext(stopRequest, dockerexectest.Drop())
+		began := time.Now()
+		require.Error(t, adapter.Shutdown(t.Context()))
+		require.NoError(t, adapter.Shutdown(t.Context()))
+		assert.Equal(t, 12*time.Second, time.Since(began))
+		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+		assert.Equal(t, 1, engine.Requests().Count("POST /containers/*/kill"))
+	})
+}
+
+// A fake is not asked which grace period its container has. What an inspect showed counts.
+func TestTheGracePeriodThatAFakesStopNames(t *testing.T) {
+	t.Parallel()
+	seconds := func(n int) *int { return &n }
+	for _, test := range []struct{ own, want *int }{{nil, nil}, {seconds(0), seconds(10)}, {seconds(60), nil}} {
+		client := newFakeClient(t)
+		client.containerInspect = func(context.Context, string) (container.InspectResponse, error) {
+			answer := inspected("id-of-web", container.StateRunning, ofThisTask)
+			answer.Config.StopTimeout = test.own
+			return answer, nil
+		}
+		var got []*int
+		client.containerStop = func(_ context.Context, _ string, o container.StopOptions) error {
+			got = append(got, o.Timeout)
+			return nil
+		}
+		adapter := newTestAdapter(t, client, plainTask())
+		require.NoError(t, adapter.Shutdown(t.Context()))
+		_, err := adapter.Inspect(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, adapter.Shutdown(t.Context()))
+		assert.Equal(t, []*int{nil, test.want}, got)
+	}
+}
+
 // An image may want to be waited for without end.
 func TestAContainerThatMayTakeForEverIsNotKilled(t *testing.T) {
 	t.Parallel()

@@ -36,11 +36,12 @@ func (a *ContainerAdapter) checkInspect(ctx context.Context, answer container.In
 	if a.checkOwner(answer) == nil {
 		a.noteContainer(answer.ID)
 		a.noteFiles(answer)
+		a.ownGrace.Store(ownGrace(answer))
 	}
 	if set, _ := isSet(answer.State.StartedAt); set {
 		a.startedAt.Store(&answer.State.StartedAt)
 	}
-	return a.hideInState(answer), nil
+	return a.hideInState(withDockersState(answer)), nil
 }
 
 // hideInState takes secrets out of the engine's error about the container, which becomes
@@ -433,10 +434,6 @@ func (a *ContainerAdapter) openLogs(ctx context.Context, nameOrID string, option
 
 // isReal reports whether the client is a real one, and not a user's fake.
 func (a *ContainerAdapter) isReal() bool { return !a.engine.api.isFake }
-
-func (a *ContainerAdapter) logMessageContext() api.LogContext {
-	return api.LogContext{ServiceID: a.serviceID, NodeID: a.nodeID, TaskID: a.taskID}
-}
 
 // longInterval is how often a watch inspects without a hint, give or take a tenth.
 const longInterval = 5 * time.Minute

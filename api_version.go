@@ -32,6 +32,7 @@ type apiVersion struct {
 	isFake bool           // the client is a fake: it gets no ping, and no request that fakes may lack
 	shared *clientVersion // the version, which all Engines of the client share
 	agreed atomic.Bool    // this Engine has agreed on the version, so it need not ping
+	maker  atomic.Int32   // see madeBy
 
 	optional *optionalRequests
 }
@@ -96,9 +97,13 @@ func (v *apiVersion) get(ctx context.Context, timeout time.Duration) (string, er
 	if err := v.shared.agree(pingCtx, v.client, ping); err != nil {
 		return failed(err)
 	}
+	v.maker.Store(int32(makerOf(ping)))
 	v.agreed.Store(true)
 	return v.shared.current(), nil
 }
+
+// madeBy returns whose engine has answered the ping of get.
+func (v *apiVersion) madeBy() maker { return maker(v.maker.Load()) }
 
 // enter begins a request, after get. It waits while the version is being changed. The
 // version stays as it is until leave. callCtx ends early if the request must make room

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/events"
 )
 
 // phrase is what one family of engines says in one situation.
@@ -67,6 +69,19 @@ var (
 			{"20.10 to 29", "^network * not found"},
 			{"28 to 29", "^failed to set up container networking: network * not found"},
 		},
+	}
+	// The same, in Podman's words.
+	networkVanishedElsewhere = classifier{
+		class: cerrdefs.IsInternal,
+		says: []phrase{
+			{"podman, to a start", "^unable to find network with name or id *: network not found"},
+			{"podman, to a create", "^container create: unable to find network with name or id *: network not found"},
+		},
+	}
+	// A removal of a container that has ended a moment before. Podman wants to kill it then.
+	removalTooEarly = classifier{
+		class: cerrdefs.IsInternal,
+		says:  []phrase{{"podman", "^cannot remove container * as it could not be stopped: *container state improper"}},
 	}
 	// A removal of a container that the engine is already removing.
 	removalInProgress = classifier{
@@ -161,6 +176,43 @@ var (
 	}
 )
 
+// actionDied is what Podman calls the end of a container in a filter. Podman 4.3 sends "die"
+// for it, and knows no "die" in a filter. Newer versions know both.
+const actionDied events.Action = "died"
+
+// maker is whose engine answers, as far as its ping tells.
+type maker int32
+
+const (
+	madeByUnknown maker = iota // a fake, or a proxy that forbids the ping or drops its headers
+	madeByDocker
+	madeByPodman
+)
+
+// makerOf reads the answer to a ping. Every answer of Docker names the operating system; no
+// ping of Podman does, and it always says that the engine is experimental. The version of the
+// builder does not tell them apart: engine 20.10 names none.
+func makerOf(ping types.Ping) maker {
+	switch {
+	case ping.OSType != "":
+		return madeByDocker
+	case ping.Experimental:
+		return madeByPodman
+	}
+	return madeByUnknown
+}
+
+// dockerAction returns what Docker calls an action of a container.
+func dockerAction(action events.Action) events.Action {
+	switch {
+	case action == actionDied:
+		return events.ActionDie
+	case action == events.ActionRemove:
+		return events.ActionDestroy
+	}
+	return action
+}
+
 // IsActiveEndpointError reports whether the engine refused to remove a network
 // because containers are attached to it. It is false for nil.
 func IsActiveEndpointError(err error) bool {
@@ -197,6 +249,12 @@ func IsStoppedContainer(err error) bool {
 // process of the container.
 func isLostStart(err error) bool {
 	return lostStart.matches(err)
+}
+
+// isNetworkVanished reports whether the error of a create or start says that a network of
+// the container does not exist.
+func isNetworkVanished(err error) bool {
+	return networkVanished.matches(err) || networkVanishedElsewhere.matches(err)
 }
 
 // matches is the one rule of all classifiers. If c has a class, err must have that class.

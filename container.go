@@ -277,6 +277,11 @@ func duration(path string, d *gogotypes.Duration) (time.Duration, error) {
 	return value, nil
 }
 
+// AttrLogGap is the key of an attribute of a log message. It says that messages may be
+// missing right before this message. The value is the time of the last message before the
+// gap, in the form of [time.RFC3339Nano], or empty if there was none; see [ContainerAdapter.PublishLogs].
+const AttrLogGap = "com.dockerexec.log.gap"
+
 // The labels of every container of a task. They replace labels of the same name that
 // the task has.
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	stderrors "errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -12,9 +13,27 @@ import (
 	"github.com/pkg/errors"
 )
 
-// stateStopped is what Podman shows for some milliseconds after a container's end, with
-// its exit code.
+// stateStopped is what Podman 4.3 shows for some milliseconds after a container's end, with
+// its exit code. Then it shows exited, as Docker does.
 const stateStopped container.ContainerState = "stopped"
+
+// withDockersState returns the answer with exited instead of stateStopped.
+func withDockersState(answer container.InspectResponse) container.InspectResponse {
+	if answer.State.Status == stateStopped {
+		base, state := *answer.ContainerJSONBase, *answer.State
+		state.Status = container.StateExited
+		base.State, answer.ContainerJSONBase = &state, &base
+	}
+	return answer
+}
+
+// ownGrace returns the grace period that the container was made with, in seconds; nil: none.
+func ownGrace(answer container.InspectResponse) *int {
+	if answer.Config == nil {
+		return nil
+	}
+	return answer.Config.StopTimeout
+}
 
 // hasEnded reports whether the container has run and has ended.
 //
@@ -24,7 +43,7 @@ const stateStopped container.ContainerState = "stopped"
 // leaves only an exit code and an error (seen with 20.10 and 29).
 func hasEnded(answer container.InspectResponse) bool {
 	switch answer.State.Status {
-	case container.StateExited, container.StateDead, stateStopped:
+	case container.StateExited, container.StateDead:
 		return true
 	case container.StateCreated:
 		set, _ := isSet(answer.State.FinishedAt)
@@ -365,6 +384,12 @@ func hasLogDetails(answer container.InspectResponse) bool {
 		}
 	}
 	return false
+}
+
+// isPodmansLog reports whether the engine keeps the log in Podman's own form, which it calls
+// json-file too. It counts lines where Docker counts entries, which may be pieces of a line.
+func isPodmansLog(answer container.InspectResponse) bool {
+	return answer.ContainerJSONBase != nil && strings.HasSuffix(answer.LogPath, "/ctr.log")
 }
 
 // keepsJSONFile reports whether the engine keeps the log in a file of the driver json-file.

@@ -152,7 +152,7 @@ func TestRequestsShareNothing(t *testing.T) {
 			config := newTestConfig(t, task)
 			want := requestJSON(t, config)
 			parts := []any{
-				config.config(), config.hostConfig(), config.networkingConfig(), config.volumes(),
+				config.config(), config.hostConfig(), config.networkingConfig(), config.volumes(false),
 				config.platform(), identityOf(config.task).stopTimeout, config.warnings(), config.endpointNames(),
 			}
 			for _, n := range config.networks() {
@@ -369,7 +369,7 @@ func requestJSON(t testing.TB, c *containerConfig) []byte {
 		}
 		networks = append(networks, m)
 	}
-	for _, v := range c.volumes() {
+	for _, v := range c.volumes(false) {
 		volumes = append(volumes, stated(t, v))
 	}
 	if networks != nil {
@@ -442,7 +442,7 @@ func TestVolumeWithoutName(t *testing.T) {
 		{Type: api.MountTypeVolume, Source: "plain", Target: "/p"},
 	}
 	config := newTestConfig(t, task)
-	assert.Equal(t, []volume.CreateOptions{{Name: "y", Driver: "local"}, {Name: "z", Driver: "local"}}, config.volumes())
+	assert.Equal(t, []volume.CreateOptions{{Name: "y", Driver: "local"}, {Name: "z", Driver: "local"}}, config.volumes(false))
 	assert.Len(t, config.hostConfig().Mounts, 5)
 }
 
@@ -646,7 +646,6 @@ func TestWhetherAContainerHasEnded(t *testing.T) {
 		"exited":                        {container.State{Status: "exited", StartedAt: then, FinishedAt: then}, true, false},
 		"exited, of a fake":             {container.State{Status: "exited"}, true, false},
 		"dead":                          {container.State{Status: "dead", StartedAt: then, FinishedAt: then}, true, false},
-		"stopped, of Podman":            {container.State{Status: "stopped", StartedAt: then, FinishedAt: then, ExitCode: 3}, true, false},
 		"nothing, of a fake":            {container.State{}, false, false},
 	} {
 		answer := container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{State: &test.state}}

@@ -51,6 +51,12 @@ var (
 	_ exec.PortStatuser      = (*controller)(nil)
 )
 
+// startMayBeLost reports whether an earlier process may have sent a start of the task
+// without an answer. state is the state that the task has reached.
+func startMayBeLost(state api.TaskState) bool {
+	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
+}
+
 // newController makes the controller of the adapter's task. state is the state that the
 // task has reached.
 func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
@@ -63,12 +69,6 @@ func newController(adapter *ContainerAdapter, state api.TaskState) *controller {
 		mayExist:   state >= api.TaskStatePreparing,
 		mayHaveRun: state >= api.TaskStateStarting,
 	}
-}
-
-// startMayBeLost reports whether an earlier process may have sent a start of the task
-// without an answer. state is the state that the task has reached.
-func startMayBeLost(state api.TaskState) bool {
-	return state >= api.TaskStateStarting && state < api.TaskStateCompleted
 }
 
 // operation is a call of a method that runs now.

@@ -317,7 +317,7 @@ func (c *controller) repaired(ctx context.Context, call func(context.Context) er
 		}
 		logger := log.G(c.adapter.logContext(ctx)).WithError(err)
 		switch cause := errors.Cause(err); {
-		case networkVanished.matches(cause):
+		case isNetworkVanished(cause):
 			logger.Debug("a network vanished, making it again")
 			err = c.detached(ctx, c.adapter.CreateNetworks)
 		case imageMissing.matches(cause) && !imageID.MatchString(c.adapter.image): // an ID cannot be pulled

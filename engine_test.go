@@ -13,6 +13,7 @@ import (
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/versions"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
@@ -886,4 +887,139 @@ func TestATaskThatTheNewVersionLacksIsRefused(t *testing.T) {
 	var refusal *FieldError
 	require.ErrorAs(t, err, &refusal)
 	assert.Equal(t, "Spec.Container.Mounts[0].VolumeOptions.Subpath", refusal.Path)
+}
+
+// What Podman does otherwise than Docker, and is made up for.
+func TestOnPodman(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]func(t *testing.T, engine *dockerexectest.Engine, adapter func(change func(*api.Task)) *ContainerAdapter){
+		"an end is seen by its event": func(t *testing.T, _ *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
+			a := adapter(nil)
+			messages, _, err := a.Events(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, a.Create(t.Context()))
+			require.NoError(t, a.Start(t.Context()))
+			time.AfterFunc(time.Minute, func() { assert.NoError(t, a.Terminate(t.Context())) })
+			began := time.Now()
+			answer, err := a.Wait(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, container.StateExited, answer.State.Status)
+			assert.Equal(t, 137, answer.State.ExitCode)
+			assert.Less(t, time.Since(began), time.Minute+time.Second)
+			require.NoError(t, a.Remove(t.Context()))
+			settled()
+			assert.Equal(t, []string{"create", "start", "kill", "die", "destroy"}, read(messages))
+		},
+		"a stop without a grace period sends the signal, and waits": func(t *testing.T, _ *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
+			require.NoError(t, adapter(nil).Create(t.Context()))
+			require.NoError(t, adapter(nil).Start(t.Context()))
+			settled()
+			began := time.Now()
+			require.NoError(t, adapter(nil).Shutdown(t.Context()))
+			assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
+			answer, err := adapter(nil).Inspect(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, 0, answer.State.ExitCode)
+		},
+		"a network stays that a container of another process needs": func(t *testing.T, engine *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
+			onBackend := func(id string) *ContainerAdapter {
+				return adapter(func(task *api.Task) {
+					task.ID = id
+					attach(task, "backend", "10.1.0.0/24")
+				})
+			}
+			for _, a := range []*ContainerAdapter{onBackend("runs"), onBackend("paused")} {
+				require.NoError(t, a.CreateNetworks(t.Context()))
+				require.NoError(t, a.Create(t.Context()))
+				require.NoError(t, a.Start(t.Context()))
+			}
+			require.NoError(t, engine.Client().ContainerPause(t.Context(), onBackend("paused").ContainerName()))
+			for _, id := range []string{"paused", "runs"} {
+				require.NoError(t, onBackend("third").RemoveNetworks(t.Context()))
+				require.NoError(t, onBackend(id).RemoveNetworks(t.Context()), "its own container runs")
+				assert.Contains(t, engine.Networks(), "backend", id)
+				require.NoError(t, onBackend(id).Remove(t.Context()))
+			}
+			require.NoError(t, onBackend("third").RemoveNetworks(t.Context()))
+			assert.NotContains(t, engine.Networks(), "backend")
+		},
+		"the files of secrets are found by another process": func(t *testing.T, _ *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
+			withSecret := func(task *api.Task) {
+				spec(task).Secrets = []*api.SecretReference{secretFile("s1", ownFile("password", 0o400))}
+			}
+			first := adapter(withSecret)
+			require.NoError(t, first.Create(t.Context()))
+			folder := first.engine.files.folder("changing-id", "taskid")
+			assert.DirExists(t, folder)
+			require.NoError(t, first.removeFiles(), "as after a restart of the host")
+			require.NoError(t, adapter(withSecret).Start(t.Context()))
+			assert.DirExists(t, folder)
+			require.NoError(t, adapter(withSecret).Remove(t.Context()))
+			assert.NoDirExists(t, folder)
+		},
+		"bridge is joined beside another network, whose name comes later": func(t *testing.T, _ *dockerexectest.Engine, adapter func(func(*api.Task)) *ContainerAdapter) {
+			a := adapter(func(task *api.Task) {
+				attach(task, "frontend", "10.1.0.0/24")
+				task.Networks = append(task.Networks, attachment(namedNetwork("bridge")))
+			})
+			require.NoError(t, a.CreateNetworks(t.Context()))
+			require.NoError(t, a.Create(t.Context()))
+			require.NoError(t, a.Start(t.Context()))
+			answer, err := a.Inspect(t.Context())
+			require.NoError(t, err)
+			assert.Len(t, answer.NetworkSettings.Networks, 2)
+		},
+		"a network that vanishes within a Prepare is made again": func(t *testing.T, engine *dockerexectest.Engine, _ func(func(*api.Task)) *ContainerAdapter) {
+			task := plainTask()
+			attach(task, "backend", "10.1.0.0/24")
+			ctlr, err := NewEngine(engine.Client()).Controller(nil, taskAt(task, api.TaskStateAccepted), nil)
+			require.NoError(t, err)
+			engine.FailNext("POST /containers/create", dockerexectest.Refuse(http.StatusInternalServerError, "container create: unable to find network with name or ID backend: network not found"))
+			require.NoError(t, ctlr.Prepare(t.Context()))
+			assert.Equal(t, 2, engine.Requests().Count("POST /networks/create"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			files := newTestStore(t)
+			bubble(t, func(t *testing.T) {
+				engine := dockerexectest.New(t, dockerexectest.WithDialect(dockerexectest.PodmanV4))
+				engine.Image(spec(plainTask()).Image, dockerexectest.UntilStopped(3*time.Second))
+				test(t, engine, func(change func(*api.Task)) *ContainerAdapter {
+					task := plainTask()
+					if change != nil {
+						change(task)
+					}
+					e := NewEngine(engine.Client(engineapi.WithHost("unix:///run/podman.sock")))
+					e.files = files
+					a, err := e.Adapter(nil, task, stores())
+					require.NoError(t, err)
+					require.NoError(t, a.PullImage(t.Context()))
+					return a
+				})
+			})
+		})
+	}
+}
+
+// Podman drops the labels of a volume that it makes with a container. Docker keeps them, so it
+// gets no request more.
+func TestVolumesWithLabelsAreMadeBeforehandOnPodmanAlone(t *testing.T) {
+	t.Parallel()
+	for dialect, want := range map[dockerexectest.Dialect]int{dockerexectest.DockerV20: 0, dockerexectest.DockerV29: 0, dockerexectest.PodmanV4: 1} {
+		bubble(t, func(t *testing.T) {
+			engine := dockerexectest.New(t, dockerexectest.WithDialect(dialect))
+			engine.LocalImage("example/web:1", nil)
+			task := plainTask()
+			withMount(api.Mount{Type: api.MountTypeVolume, Source: "data", Target: "/data",
+				VolumeOptions: &api.Mount_VolumeOptions{Labels: map[string]string{"team": "blue"}}})(task)
+			adapter := adapterOn(t, engine, task)
+			require.NoError(t, adapter.CreateVolumes(t.Context()))
+			assert.Equal(t, want, engine.Requests().Count("POST /volumes/create"), dialect)
+			require.NoError(t, adapter.Create(t.Context()))
+			found, err := engine.Client().VolumeInspect(t.Context(), "data")
+			require.NoError(t, err)
+			assert.Equal(t, map[string]string{"team": "blue"}, found.Labels, dialect)
+		})
+	}
 }

@@ -100,7 +100,7 @@ const (
 	noError         errorKind = iota
 	kindUnreachable           // no connection, an answer that was cut short, or a time-out of the transport
 	kindTimedOut              // no answer within the request time-out
-	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; the client's version is too new or too old
+	kindOverloaded            // 429, 502, 503, 504; the engine's containerd is lost; Podman is not done with a container's end; the client's version is too new or too old
 	kindBusy                  // 409, 500
 	kindRefused               // 400, 401, 403, 501
 	kindMissing               // 404
@@ -173,7 +173,7 @@ func classify(err error) errorKind {
 		return kindTimedOut
 	case cerrdefs.IsUnavailable(err), cerrdefs.IsResourceExhausted(err),
 		stderrors.Is(err, badGateway), stderrors.Is(err, gatewayTimeout),
-		lostContainerd.matches(err), tooNewClient.matches(err), tooOldClient.matches(err):
+		lostContainerd.matches(err), removalTooEarly.matches(err), tooNewClient.matches(err), tooOldClient.matches(err):
 		return kindOverloaded
 	case stderrors.Is(err, io.EOF), stderrors.Is(err, io.ErrUnexpectedEOF), lostInfo.matches(err),
 		stderrors.As(raw, &noJSON) && noJSON.Error() == "unexpected end of JSON input", // json.Unmarshal's error for a body that was cut short

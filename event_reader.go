@@ -213,6 +213,7 @@ func (r *streamRun) established(ctx context.Context) {
 // receive handles one event of the stream.
 func (r *streamRun) receive(ctx context.Context, m events.Message) {
 	rd := &r.reader
+	m.Action = dockerAction(m.Action)
 	key := keyOf(m)
 	if key.timeNano != 0 { // zero: from a fake; such an event is never a repeated one, and no request begins at it
 		if rd.memory.has(key) {
@@ -326,8 +327,7 @@ func keyOf(m events.Message) eventKey {
 	return eventKey{timeNano: m.TimeNano, kind: m.Type, action: m.Action, actor: m.Actor.ID}
 }
 
-// eventMemory remembers the keys of the last rememberedEvents events, at most some 50
-// KiB.
+// eventMemory remembers the keys of the last rememberedEvents events, in some 50 KiB.
 type eventMemory struct {
 	keys   []eventKey // a ring
 	oldest int        // where the next key goes once the ring is full

@@ -387,7 +387,7 @@ func TestTheRealClientIsAskedOnce(t *testing.T) {
 
 // Recorded with the package's own filter: a task's container with the label
 // exitCode, which is paused and renamed, one that claims the task and the name in
-// its labels, and the engine's own order at the end.
+// its labels (not with Podman), and the engine's own order at the end.
 func TestRecordedStreams(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -398,6 +398,8 @@ func TestRecordedStreams(t *testing.T) {
 			[]string{"create", "start", "pause", "unpause", "rename", "kill", "die", "stop", "destroy"}},
 		{"engine-29.jsonl", "7297ba194cfa31601b51dc5f23981ce3ab92cc8de622fed02dd72fe785009bea",
 			[]string{"create", "start", "pause", "unpause", "rename", "kill", "stop", "die", "destroy"}},
+		{"podman-4.3.jsonl", "18bb0f6888a9c2741c6ec8ed4dfcd5f673a6a95ab669041bed03a10a03e34c47",
+			[]string{"create", "start", "pause", "unpause", "rename", "stop", "die", "destroy"}},
 		{"engine-20.10.jsonl", "", []string{"create", "start", "pause", "unpause"}},
 	} {
 		t.Run(test.file, func(t *testing.T) {
@@ -897,4 +899,14 @@ func TestTheLastEventOfARoundedTimeComesBack(t *testing.T) {
 		assert.False(t, isClosed(sub.closed))
 		assert.NotContains(t, lines(logrus.DebugLevel), "events may be lost, subscribers are told to resync")
 	})
+}
+
+// Podman 4.3 sends "die" for what its filter calls "died". Other versions may send either.
+func TestWhatDockerCallsAnEvent(t *testing.T) {
+	t.Parallel()
+	for action, want := range map[events.Action]events.Action{
+		"die": "die", "died": "die", "remove": "destroy", "destroy": "destroy", "start": "start", "health_status: healthy": "health_status: healthy",
+	} {
+		assert.Equal(t, want, dockerAction(action))
+	}
 }

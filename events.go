@@ -33,10 +33,11 @@ const (
 
 // eventActions are the actions that the stream asks for. An engine treats each as a
 // prefix, because it appends the status to health_status. No action in this list is a
-// prefix of exec_create, exec_start or exec_die: every run of a health check sends those.
+// prefix of exec_create, exec_start or exec_die: each health check sends those.
 var eventActions = []events.Action{
 	events.ActionCreate, events.ActionStart, events.ActionDie, events.ActionKill, events.ActionStop, events.ActionOOM,
 	events.ActionDestroy, events.ActionRename, events.ActionPause, events.ActionUnPause, events.ActionHealthStatus,
+	actionDied, events.ActionRemove, // Podman's, see dockerAction
 }
 
 // eventsClient is the part of the engine's client that makes the stream's requests.
@@ -67,7 +68,8 @@ type openedEvents struct {
 // openEvents calls unanswered, from another goroutine, if no answer came within answerWindow
 // after the connection was made. Without a connection the engine is away.
 func openEvents(ctx context.Context, client eventsClient, timeout time.Duration, since string, unanswered func()) (openedEvents, error) {
-	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask))
+	// Podman ignores a label without its value, and then sends nothing.
+	filter := filters.NewArgs(filters.Arg("type", string(events.ContainerEventType)), filters.Arg("label", labelTask+"="))
 	for _, action := range eventActions {
 		filter.Add("event", string(action))
 	}

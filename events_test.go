@@ -45,9 +45,9 @@ func TestEventsRequest(t *testing.T) {
 		query := requests[len(requests)-1].Query
 		assert.JSONEq(t, `{
 			"type": {"container": true},
-			"label": {"com.docker.swarm.task": true},
+			"label": {"com.docker.swarm.task=": true},
 			"event": {"create": true, "start": true, "die": true, "kill": true, "stop": true, "oom": true, "destroy": true,
-				"rename": true, "pause": true, "unpause": true, "health_status": true}
+				"rename": true, "pause": true, "unpause": true, "health_status": true, "died": true, "remove": true}
 		}`, query.Get("filters"))
 		delete(query, "filters")
 		assert.Equal(t, url.Values{"since": {"946684795.000000000"}}, query) // five seconds before 2000

@@ -478,7 +478,7 @@ func (e *wireEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func passes(filter map[string]map[string]bool, m events.Message) bool {
 	action, _, _ := strings.Cut(string(m.Action), ":")
 	_, labelled := m.Actor.Attributes[labelTask]
-	return filter["type"][string(m.Type)] && filter["event"][action] && (labelled || !filter["label"][labelTask])
+	return filter["type"][string(m.Type)] && filter["event"][action] && (labelled || !filter["label"][labelTask+"="])
 }
 
 // publish has an event happen.

@@ -183,7 +183,7 @@ func requestOf(c *containerConfig) []any {
 	return []any{
 		c.name(), c.image(), c.config(), c.hostConfig(), c.networkingConfig(), c.endpointNames(), c.networks(),
 		c.forVersion("1.41").hostConfig(), c.forVersion("1.41").networkingConfig(),
-		c.volumes(), c.platform(), c.pullOptions().Platform, identityOf(c.task), c.warnings(), c.needs,
+		c.volumes(false), c.platform(), c.pullOptions().Platform, identityOf(c.task), c.warnings(), c.needs,
 	}
 }
 

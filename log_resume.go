@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"strconv"
 	"time"
 
@@ -28,14 +29,9 @@ func (p *logPublication) noteLost(ctx context.Context, err error) {
 	}
 }
 
-// logContext gives ctx a logger that has the fields of the task and of its container.
-func (p *logPublication) logContext(ctx context.Context) context.Context {
-	return log.WithFields(p.target.logContext(ctx), filledFields(log.Fields{"container.id": p.container}))
-}
-
-// maxIdle is how many answers in a row end without a new message before there is a
-// warning. One or two are normal when a container ends. But an engine that was killed may
-// leave an incomplete record in the log. Engines from 23 on end every answer there.
+// maxIdle is how many answers in a row end without a new message before there is a warning.
+// One or two are normal when a container ends. But a killed engine may leave an incomplete
+// record in the log, where engines from 23 on end every answer.
 const maxIdle = 5
 
 // noteIdle logs once that the engine ends the log again and again.
@@ -43,12 +39,10 @@ func (p *logPublication) noteIdle(ctx context.Context, idle bool) {
 	if p.idle == maxIdle { // it was logged before
 		return
 	}
-	if !idle {
+	if p.idle++; !idle {
 		p.idle = 0
-		return
-	}
-	if p.idle++; p.idle == maxIdle {
-		log.G(p.logContext(ctx)).Warn("the engine ends the log although the container runs; it is asked again")
+	} else if p.idle == maxIdle {
+		log.G(withFields(p.target.logContext(ctx), log.Fields{"container.id": p.container})).Warn("the engine ends the log although the container runs; it is asked again")
 	}
 }
 
@@ -60,8 +54,8 @@ func (p *logPublication) noteRestored(ctx context.Context) {
 	}
 }
 
-// noteGap reports that messages may be missing before a message. at is the time of that
-// message. First it publishes the lines that are held: their other pieces may be missing too.
+// noteGap reports that messages may be missing before the message of the time at. First it
+// publishes the lines that are held: their other pieces may be missing too.
 func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	if err := p.release(ctx); err != nil {
 		return err
@@ -71,8 +65,7 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 		return nil
 	}
 	p.counts.telemetry.logGaps.Add(ctx, 1)
-	from, to := p.gapAfter.text(), at.text()
-	logger := log.G(p.logContext(ctx))
+	from, to, logger := p.gapAfter.text(), at.text(), log.G(withFields(p.target.logContext(ctx), log.Fields{"container.id": p.container}))
 	if from == "" {
 		logger.Warn("log lines are missing: the engine's file of the log is damaged")
 	} else if p.damage.isAhead {
@@ -83,10 +76,9 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	return nil
 }
 
-// logDamage is what is known of damage to the engine's file of the log. A host or an
-// engine that was killed may leave an incomplete record, or zeros. Engines end every
-// answer there, mostly without an error. Engine 20.10 may leave out a part of the log
-// instead. Only an answer to a request for the last entries begins behind the damage.
+// logDamage is what is known of damage to the engine's file of the log: an incomplete record,
+// or zeros. Engines end every answer there, mostly without an error. Engine 20.10 may leave
+// out a part of the log instead. Only a request for the last entries is answered from behind it.
 type logDamage struct {
 	isAhead bool // the next answer begins right after a damaged place, so lines before it may be missing
 	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
@@ -96,13 +88,11 @@ type logDamage struct {
 // entryLimit bounds the number of entries that are asked for.
 const entryLimit = 1 << 28
 
-// tailReserve is how many entries more are asked for, because a container that runs may
-// have logged more since they were counted.
+// tailReserve is how many entries more are asked for, as a container that runs may log more.
 const tailReserve = 10_000
 
-// readWhole reads the log of an engine, not of a fake. It makes two kinds of requests that a
-// fake need not know. One asks for enough entries, so that all lines of the tail are whole.
-// The other asks for what is behind damage.
+// readWhole reads the log of an engine, not of a fake. It makes requests that a fake need not
+// know: for enough entries, so that all lines of the tail are whole, and for what is behind damage.
 func (p *logPublication) readWhole(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
 	isFirst := p.cursor.last == api.LogStreamUnknown
 	if isFirst && p.tail.lines > 0 {
@@ -110,9 +100,8 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 			return done, err
 		}
 	}
-	// With other log drivers it is not known what the requests of catchUp do. With the driver
-	// "local" and a damaged file, a request for entries from before the damage crashes engine
-	// 20.10.
+	// With other log drivers it is not known what the requests of catchUp do. They crash
+	// engine 20.10 if its driver is "local" and the file is damaged.
 	if keepsJSONFile(answer) && (p.cursor.first.Tail != "0" || !isFirst) {
 		if done, err := p.catchUp(ctx, answer, follow); err != nil || !follow {
 			return done, err
@@ -121,10 +110,9 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 	return p.read(ctx, answer, follow, p.damage.behind)
 }
 
-// catchUp reads all that the engine has. If the engine's file is damaged, the end of an
-// answer is not the end of the log. So after each answer catchUp asks for the log's last
-// entry. If no answer has brought that entry yet, catchUp goes on behind the damage. Each
-// round behind damage brings a new message, or is the last round.
+// catchUp reads all that the engine has. If the engine's file is damaged, the end of an answer
+// is not the end of the log. So after each answer catchUp asks for the log's last entry. If no
+// answer has brought it, catchUp goes on behind the damage, until a round brings nothing new.
 func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
 	var goal logTime // the time of the log's last entry, as asked for after the first answer; zero: not asked for yet
 	last := 0        // how many of the last entries to ask for; 0: all
@@ -173,12 +161,12 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 // Engine 20.10 leaves out a part behind damage, and newer engines leave out the rest of a
 // rotated file. An answer to a request with Since is not checked: it leaves out old entries.
 func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
-	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) {
+	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) || isPodmansLog(answer) {
 		return
 	}
 	begin, err := p.entryAt(ctx, answer, p.entries)
 	if err == nil && begin != p.begin && ctx.Err() == nil {
-		log.G(p.logContext(ctx)).Warn("log lines are missing: the engine's file of the log is damaged")
+		log.G(withFields(p.target.logContext(ctx), log.Fields{"container.id": p.container})).Warn("log lines are missing: the engine's file of the log is damaged")
 	}
 }
 
@@ -186,9 +174,8 @@ func (p *logPublication) checkEntries(ctx context.Context, answer container.Insp
 // behind the damage at which the last answer ended. latest is the log's last entry.
 //
 // If n is small, the first of the last n entries is newer than all messages that were taken.
-// findBehind looks for the greatest such n: it doubles n, and then halves the range. The
-// container may log meanwhile. So findBehind looks again until n stays the same, at most
-// five times.
+// findBehind looks for the greatest such n: it doubles n, and then halves the range. As the
+// container may log meanwhile, it does so until n stays the same, at most five times.
 func (p *logPublication) findBehind(ctx context.Context, answer container.InspectResponse, latest logEntry) (n int, err error) {
 	// good is a number n that is small enough, and first is the first of the last n entries.
 	// edge is the entry before first; none: that entry is damaged.
@@ -231,10 +218,9 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		return good, nil
 	}
 	if good > 1 {
-		// The record with which the last n entries begin may be damaged; n is the variable good. Engine 20.10 may then leave
-		// out a part of the log, and its answer begins with a wrong entry. To find out, ask for
-		// one entry less. If a part was left out, the second answer begins with the same entry
-		// as the first answer, or with an older one.
+		// Engine 20.10 may have left out a part of the log: it does so if an answer begins with a
+		// damaged record, and does not end the answer there. Then the answer to a request for one
+		// entry less begins with the same entry or an older one.
 		next, err := p.entryAt(ctx, answer, good-1)
 		if err != nil {
 			return 0, err
@@ -284,31 +270,28 @@ func (p *logPublication) cutTail(ctx context.Context, answer container.InspectRe
 	}
 }
 
-// logOverlap is how far before the last message a resumed request begins. Messages of
-// one stream are in the order of their times. Messages of different streams may not be:
-// an engine takes the time when it reads a line, and may store the line later than a
-// newer line of the other stream if the disk is slow.
+// logOverlap is how far before the last message a resumed request begins. Messages of one
+// stream are in the order of their times. Messages of different streams may not be: an engine
+// takes the time when it reads a line, and may store the line after a newer one of the other.
 const logOverlap = 5 * time.Second
 
-// repeatTime bounds the time from the beginning of an answer to its last repeated
-// message. An engine sends the stored messages at once. So a message that comes later is
-// new, even if its time is old.
+// repeatTime bounds the time from the beginning of an answer to its last repeated message. An
+// engine sends the stored messages at once. A message that comes later is new, whatever its time.
 const repeatTime = 5 * time.Second
 
-// logCursor knows which messages of a container have been taken, so that a new request
-// can continue after them. A request names only a time, and the engine then sends all
-// messages from that time on. Many messages may have the same time; the pieces of a
-// long line always do. So the cursor counts, for each stream, how many messages of the
-// last time it has taken.
+// logCursor knows which messages of a container have been taken, so that a new request can
+// continue after them. A request names only a time, and the engine then sends all messages from
+// that time on. Many may have the same time; the pieces of a long line always do. So the cursor
+// counts, for each stream, how many messages of the last time it has taken.
 //
 // The cursor relies on the engine to send the same messages again in the same order. If
-// several messages share stream and time, it cannot tell them apart. Then a resume may
-// deliver messages that the tail excluded, or report the wrong ones as lost.
+// several messages share stream and time, a resume may deliver messages that the tail
+// excluded, or report the wrong ones as lost. Podman's times are whole seconds, and it may
+// leave out messages of an answer that is followed. So there the texts count too.
 //
-// The clock of an engine may be set back. Then a resumed answer begins with messages
-// from before that moment, and their times are later than that of the last message. The
-// cursor skips them until the last message has come again, or until repeatTime is over. If
-// the engine has dropped the last message, the cursor may skip new messages in this way.
+// The clock of an engine may be set back. Then a resumed answer begins with messages from
+// before that moment, whose times are later than that of the last message. The cursor skips
+// them until the last message comes again, which the engine may have dropped, or repeatTime is over.
 type logCursor struct {
 	first         container.LogsOptions // the options of the first request
 	since         logTime               // messages before this time are not wanted; zero: all are wanted
@@ -331,15 +314,19 @@ type streamCursor struct {
 	n      int     // how many messages of that time were taken
 	latest logTime // the latest time taken; it is later than at if the clock was set back
 	skip   int     // how many of the n messages must still come again; -1: no more are expected
+	// Hashes of the messages of a whole second: those that must come again, and the others.
+	missing, texts []uint64
 }
 
 // begin returns the options of the next request. Call it once for each request.
 func (c *logCursor) begin() container.LogsOptions {
 	for i := range c.streams {
-		c.streams[i].skip = -1
-		if c.streams[i].n > 0 {
-			c.streams[i].skip = c.streams[i].n
+		s := &c.streams[i]
+		s.skip = -1
+		if s.n > 0 {
+			s.skip = s.n
 		}
+		s.missing, s.texts = append(s.texts, s.missing...), nil
 	}
 	options := c.first
 	if c.last == api.LogStreamUnknown {
@@ -349,8 +336,7 @@ func (c *logCursor) begin() container.LogsOptions {
 		}
 		return options
 	}
-	// The last answer may have broken off while it still repeated messages. Then go back
-	// half as far, so that the next answer repeats fewer messages before a new one.
+	// If the last answer broke off while it still repeated messages, go back half as far.
 	switch {
 	case c.taken || !c.repeated:
 		c.overlap = logOverlap
@@ -399,14 +385,20 @@ func (c *logCursor) at(stream api.LogStream) *streamCursor {
 
 // take reports whether a message is new, and counts it. gap says that messages before it may
 // be missing: the engine has dropped them since the last answer, or its file is damaged.
-func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
+func (c *logCursor) take(stream api.LogStream, t logTime, message []byte) (taken, gap bool) {
 	s := c.at(stream)
 	if s.skip >= 0 {
 		c.repeated = true
 		switch order := t.compare(s.at); {
 		case order < 0:
 			return false, false
+		case order == 0 && s.skip > 0 && s.isOther(t, message): // the engine or the tail has left it out before
+			if c.first.Tail != "" && t == c.since && len(s.texts) == 0 {
+				return false, false
+			}
 		case order == 0 && s.skip > 0:
+			s.note(t, message)
+			s.missing = s.missing[min(1, len(s.missing)):] // none: times are exact
 			if s.skip--; s.skip == 0 {
 				s.skip = -1 // everything after it is new
 				c.found = c.found || stream == c.last
@@ -415,7 +407,9 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 		case !c.found && t.compare(s.latest) <= 0 && time.Since(c.lastAnswered) < repeatTime: // from before the clock was set back
 			return false, false
 		}
-		s.skip = -1
+		if t != s.at {
+			s.skip = -1
+		}
 	}
 	if gap = !c.found; gap && c.last != api.LogStreamUnknown {
 		c.gapAfter = c.at(c.last).at
@@ -425,14 +419,26 @@ func (c *logCursor) take(stream api.LogStream, t logTime) (taken, gap bool) {
 		c.since = t // what the tail excluded must not come with a later answer
 	}
 	if t != s.at {
-		s.at, s.n = t, 0
+		s.at, s.n, s.missing, s.texts = t, 0, nil, nil
 	}
 	s.n++
+	s.note(t, message)
 	if t.compare(s.latest) > 0 {
 		s.latest = t
 	}
 	c.last = stream
 	return true, gap
+}
+
+// isOther reports whether a message of a whole second is not the next one to come again.
+func (s *streamCursor) isOther(t logTime, message []byte) bool {
+	return t.nsec == 0 && len(s.missing) > 0 && s.n <= mostTexts && maphash.Bytes(textSeed, message) != s.missing[0]
+}
+
+func (s *streamCursor) note(t logTime, message []byte) {
+	if t.nsec == 0 && len(s.texts) < mostTexts {
+		s.texts = append(s.texts, maphash.Bytes(textSeed, message))
+	}
 }
 
 // since returns t in the form of the option Since of a request.

@@ -704,7 +704,7 @@ func TestNewLogLinesAfterALostOneOfAClockSetBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var cursor logCursor
-		take := func(sec int64) (taken, gap bool) { return cursor.take(api.LogStreamStdout, logTime{sec: sec}) }
+		take := func(sec int64) (taken, gap bool) { return cursor.take(api.LogStreamStdout, logTime{sec: sec}, nil) }
 		cursor.begin()
 		cursor.answered(time.Now())
 		take(4600)
@@ -721,6 +721,45 @@ func TestNewLogLinesAfterALostOneOfAClockSetBack(t *testing.T) {
 		assert.True(t, taken)
 		assert.False(t, gap)
 	})
+}
+
+// Podman's times are whole seconds. It may leave out lines of an answer that is followed, and
+// the next answer has them. Each answer is a word, each letter a line of one second.
+func TestLinesOfOneSecondAreTakenOnce(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		answers []string
+		want    string // - is a gap
+		tail    bool   // the first line that came is the first of the tail
+	}{
+		"all came":                           {[]string{"abc", "abcde"}, "abcde", false},
+		"nothing is new":                     {[]string{"abc", "abc", "abc"}, "abc", false},
+		"one was left out":                   {[]string{"abd", "abcde"}, "abd-ce", false},
+		"the same text, and one left out":    {[]string{"aab", "aaabc"}, "aab-ac", false},
+		"the first ones were left out":       {[]string{"cd", "abcde"}, "cd-abe", false},
+		"the first ones are before the tail": {[]string{"cd", "abcde"}, "cde", true},
+		"an answer breaks within the second": {[]string{"abd", "abc", "abcde", "abcdef"}, "abd-cef", false},
+		"the engine has dropped them":        {[]string{"abc", "xyz"}, "abc-xyz", false},
+	} {
+		var cursor logCursor
+		if test.tail {
+			cursor.first.Tail = "2"
+		}
+		var got strings.Builder
+		for _, answer := range test.answers {
+			cursor.begin()
+			for _, line := range answer {
+				taken, gap := cursor.take(api.LogStreamStdout, logTime{sec: 1000}, []byte(string(line)))
+				if gap {
+					got.WriteString("-")
+				}
+				if taken {
+					got.WriteRune(line)
+				}
+			}
+		}
+		assert.Equal(t, test.want, got.String(), name)
+	}
 }
 
 // Nothing of before the call comes, however often the stream breaks before the
@@ -795,10 +834,10 @@ func TestGapBehindPiecesOfWhichSomeAreLost(t *testing.T) {
 		statuses(client, "running", "exited")
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if len(l.requests) == 0 {
-				l.records = []logRecord{record("10.000000000", 1, "one, "), record("10.000000000", 1, "two, ")}
+				l.records = []logRecord{record("10.000000001", 1, "one, "), record("10.000000001", 1, "two, ")}
 				return l.open(o, -1, io.ErrUnexpectedEOF), nil
 			}
-			l.records = []logRecord{record("10.000000000", 1, "three\n"), record("11.000000000", 1, "next\n")}
+			l.records = []logRecord{record("10.000000001", 1, "three\n"), record("11.000000000", 1, "next\n")}
 			return l.open(o, -1, nil), nil
 		}
 		var sink logSink
@@ -1152,6 +1191,36 @@ func TestLogWhoseLastEntryNeverComes(t *testing.T) {
 	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
 	assert.Equal(t, []string{"1-10"}, runsOf(t, &sink))
 	assert.Less(t, asked, 30)
+}
+
+// An answer that lacks entries after its first one is told. Podman counts lines and not
+// entries, so there an answer with a long line would seem to lack some.
+func TestLogThatLacksEntries(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string][]string{
+		"/var/lib/docker/containers/1/1-json.log":                           {"log lines are missing: the engine's file of the log is damaged"},
+		"/var/lib/containers/storage/overlay-containers/1/userdata/ctr.log": nil,
+	} {
+		l := &fakeLog{records: numbered(1, 10)}
+		client, adapter := loggedBy(t, l, "json-file", "exited")
+		inspect := client.containerInspect
+		client.containerInspect = func(ctx context.Context, name string) (container.InspectResponse, error) {
+			answer, err := inspect(ctx, name)
+			answer.LogPath = path
+			return answer, err
+		}
+		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+			if o.Tail == "10" {
+				o.Tail = "9"
+			}
+			return l.open(o, -1, nil), nil
+		}
+		ctx, lines := logged(t)
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{}, &sink))
+		assert.Equal(t, want, lines(logrus.WarnLevel), path)
+		assert.Equal(t, []string{"1-10"}, runsOf(t, &sink))
+	}
 }
 
 // Whether there is more may stay unknown: then the end of the answer is believed, unless

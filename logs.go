@@ -3,6 +3,7 @@ package dockerexec
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"strconv"
 	"time"
@@ -52,11 +53,6 @@ func logsOptions(options api.LogSubscriptionOptions) (container.LogsOptions, err
 
 // maxLogLine bounds a line that is joined from its pieces, in bytes.
 const maxLogLine = 1 << 20
-
-// AttrLogGap is the key of an attribute of a log message. It says that messages may be
-// missing right before this message. The value is the time of the last message before the
-// gap, in the form of [time.RFC3339Nano], or empty if there was none; see [ContainerAdapter.PublishLogs].
-const AttrLogGap = "com.dockerexec.log.gap"
 
 // logTarget is the container whose log is published.
 type logTarget interface {
@@ -111,6 +107,10 @@ type logPublication struct {
 	damage   logDamage
 	tail     logTail
 }
+
+const mostTexts = 1 << 16 // so many messages of a second are compared, by their hashes
+
+var textSeed = maphash.MakeSeed()
 
 // heldLine is the beginning of a line whose other pieces have not come yet.
 type heldLine struct {
@@ -269,7 +269,7 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 		if p.tail.isBefore(stream, at, message, p.entries == 1) {
 			continue
 		}
-		taken, gap := p.cursor.take(stream, at)
+		taken, gap := p.cursor.take(stream, at, message)
 		if !taken {
 			continue
 		}
@@ -354,6 +354,7 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 		sortLogAttrs(attrs)
 		p.isGap = false
 	}
+	p.counts.add(len(data), ends)
 	err := p.publisher.Publish(ctx, api.LogMessage{
 		Context:   p.context,
 		Timestamp: p.arena.timestamp(at),
@@ -363,10 +364,8 @@ func (p *logPublication) publish(ctx context.Context, stream api.LogStream, at l
 	})
 	if err != nil {
 		p.held = [2]heldLine{} // after a refusal nothing more is published
-		return err
 	}
-	p.counts.add(len(data), ends)
-	return nil
+	return err
 }
 
 // logTail cuts the last entries of a log to whole lines. Engines count entries, and a line

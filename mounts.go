@@ -307,44 +307,65 @@ func splitTmpfsOptions(s string) ([]string, error) {
 
 // volumes returns the volumes to create before the container, sorted by name: those that
 // have a name and a driver configuration, even one that names no driver. The engine makes
-// the others with the container.
-func (c *containerConfig) volumes() []volume.CreateOptions {
+// the others with the container. forLabels adds those that have a name and labels: Podman
+// drops the labels of a volume that it makes with the container.
+func (c *containerConfig) volumes(forLabels bool) []volume.CreateOptions {
 	volumes, _ := c.translateVolumes() // checked by translateTask
-	return volumes
+	if forLabels {
+		return volumes
+	}
+	made := c.madeVolumes()
+	return slices.DeleteFunc(volumes, func(v volume.CreateOptions) bool { return !hasDriver(&c.spec().Mounts[made[v.Name]]) })
 }
 
 func (c *containerConfig) translateVolumes() ([]volume.CreateOptions, error) {
 	var volumes []volume.CreateOptions
-	first := map[string]int{}
+	first := c.madeVolumes()
 	for i := range c.spec().Mounts {
 		m := &c.spec().Mounts[i]
-		if m.Type != api.MountTypeVolume || m.Source == "" || m.VolumeOptions == nil || m.VolumeOptions.DriverConfig == nil {
-			continue
+		at, is := first[m.Source]
+		switch {
+		case !is || m.Type != api.MountTypeVolume:
+		case at == i:
+			driver := cmp.Or(m.VolumeOptions.DriverConfig, &api.Driver{})
+			volumes = append(volumes, volume.CreateOptions{
+				Name:       m.Source,
+				Driver:     driver.Name,
+				DriverOpts: cloneMap(driver.Options),
+				Labels:     cloneMap(m.VolumeOptions.Labels),
+			})
+		case hasDriver(m) && !sameVolume(m.VolumeOptions, c.spec().Mounts[at].VolumeOptions):
+			return nil, refuse(mountPath(i)+".VolumeOptions", "volume %s has another driver or labels in Mounts[%d]", m.Source, at)
 		}
-		if at, is := first[m.Source]; is {
-			if !sameVolume(m.VolumeOptions, c.spec().Mounts[at].VolumeOptions) {
-				return nil, refuse(mountPath(i)+".VolumeOptions", "volume %s has another driver or labels in Mounts[%d]", m.Source, at)
-			}
-			continue
-		}
-		first[m.Source] = i
-		volumes = append(volumes, volume.CreateOptions{
-			Name:       m.Source,
-			Driver:     m.VolumeOptions.DriverConfig.Name,
-			DriverOpts: cloneMap(m.VolumeOptions.DriverConfig.Options),
-			Labels:     cloneMap(m.VolumeOptions.Labels),
-		})
 	}
 	slices.SortFunc(volumes, func(a, b volume.CreateOptions) int { return cmp.Compare(a.Name, b.Name) })
 	return volumes, nil
 }
 
-// volumePath returns the path of the mount that a volume is made for.
-func (c *containerConfig) volumePath(name string) string {
-	return mountPath(slices.IndexFunc(c.spec().Mounts, func(m api.Mount) bool {
-		return m.Type == api.MountTypeVolume && m.Source == name && m.VolumeOptions != nil && m.VolumeOptions.DriverConfig != nil
-	}))
+// madeVolumes returns the volumes to create before the container, each with the index of the
+// mount that says how. That is the first mount with a driver configuration, or with labels if
+// no mount of the volume has a driver configuration.
+func (c *containerConfig) madeVolumes() map[string]int {
+	first := map[string]int{}
+	for _, decides := range []func(*api.Mount) bool{hasDriver, hasLabels} {
+		for i := range c.spec().Mounts {
+			m := &c.spec().Mounts[i]
+			if _, is := first[m.Source]; !is && m.Type == api.MountTypeVolume && m.Source != "" && decides(m) {
+				first[m.Source] = i
+			}
+		}
+	}
+	return first
 }
+
+func hasDriver(m *api.Mount) bool {
+	return m.VolumeOptions != nil && m.VolumeOptions.DriverConfig != nil
+}
+
+func hasLabels(m *api.Mount) bool { return m.VolumeOptions != nil && len(m.VolumeOptions.Labels) > 0 }
+
+// volumePath returns the path of the mount that a volume is made for.
+func (c *containerConfig) volumePath(name string) string { return mountPath(c.madeVolumes()[name]) }
 
 // volumeDifference says how the volume that an engine answered with differs from the
 // wanted one. It names options and labels, and shows no value: a value may be a password.

@@ -72,10 +72,14 @@ func (c *containerConfig) networkingConfig() *network.NetworkingConfig {
 	return config
 }
 
-// endpointNames returns the names of the networks in networkingConfig, in the order in
-// which the container joins them.
+// endpointNames returns the names of the networks in networkingConfig, in the order in which the
+// container joins them. bridge is the last: a create, which joins the first, knows none on Podman.
 func (c *containerConfig) endpointNames() []string {
-	return slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
+	names := slices.Sorted(maps.Keys(c.networkingConfig().EndpointsConfig))
+	if i := slices.Index(names, network.NetworkBridge); i >= 0 { // no other one is joined beside others
+		names = append(slices.Delete(names, i, i+1), network.NetworkBridge)
+	}
+	return names
 }
 
 func (c *containerConfig) translateNetworks() ([]networkConfig, error) {
@@ -121,8 +125,7 @@ var predefinedDrivers = map[string]string{
 	network.NetworkDefault: "bridge",
 }
 
-// isHost reports whether a container in n has the host's own interfaces. isNone reports
-// whether it has no interfaces.
+// isHost: a container in n has the host's own interfaces. isNone: it has no interfaces.
 func (n networkConfig) isHost() bool { return n.predefined && n.name == network.NetworkHost }
 func (n networkConfig) isNone() bool { return n.predefined && n.name == network.NetworkNone }
 

@@ -218,7 +218,7 @@ func (s *orphanSweep) startRemovalsLocked(ctx context.Context) {
 }
 
 func orphanContext(ctx context.Context, o Orphan) context.Context {
-	return log.WithFields(ctx, filledFields(log.Fields{"task.id": o.TaskID, "service.id": o.ServiceID, "node.id": o.NodeID, "container.id": o.ContainerID}))
+	return withFields(ctx, log.Fields{"task.id": o.TaskID, "service.id": o.ServiceID, "node.id": o.NodeID, "container.id": o.ContainerID})
 }
 
 // reportLocked logs one warning for each orphan.

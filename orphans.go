@@ -249,8 +249,8 @@ func (a *ContainerAdapter) lookAtOrphan(ctx context.Context, o Orphan) (found bo
 	}
 	a.noteContainer(o.ContainerID)
 	a.startLost.Store(isUnstarted(answer)) // nobody knows how the process that made it has ended
-	if t := answer.Config.StopTimeout; t != nil && *t != 0 {
-		a.stopTimeout = t // with nil the engine takes the container's own
+	if a.ownGrace.Store(ownGrace(answer)); a.ownGrace.Load() != nil && *a.ownGrace.Load() != 0 {
+		a.stopTimeout = a.ownGrace.Load() // with nil the engine takes the container's own
 	}
 	if answer.NetworkSettings != nil {
 		for name := range answer.NetworkSettings.Networks {

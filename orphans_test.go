@@ -354,6 +354,27 @@ func TestRemoveOrphanIsBounded(t *testing.T) {
 	}
 }
 
+// Podman 4.3 stores a grace period of 0 for a task that sets none: the stop names ten seconds.
+func TestAnOrphanOnPodmanIsNotKilledAtOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		host := dockerexectest.New(t, dockerexectest.WithDialect(dockerexectest.PodmanV4))
+		host.LocalImage("example/web:1", dockerexectest.UntilStopped(3*time.Second))
+		c := host.Client()
+		_, err := c.ContainerCreate(t.Context(), &container.Config{Image: "example/web:1", Labels: ofThisNode}, nil, nil, nil, "web.1.taskid")
+		require.NoError(t, err)
+		require.NoError(t, c.ContainerStart(t.Context(), "web.1.taskid", container.StartOptions{}))
+		e := NewEngine(host.Client())
+		orphans, err := e.Orphans(t.Context(), "nodeid", nil)
+		require.NoError(t, err)
+		host.ForgetRequests()
+		began := time.Now()
+		require.NoError(t, e.RemoveOrphan(t.Context(), orphans[0]))
+		assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
+		assert.Equal(t, 1, host.Requests().Count("GET /containers/*/json"))
+	})
+}
+
 // The container of an orphan may run although the engine has lost its start.
 func TestRemoveOrphanWaitsForALostStart(t *testing.T) {
 	t.Parallel()

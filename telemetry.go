@@ -324,6 +324,11 @@ const (
 
 var resyncCauses = labels("dockerexec.resync.cause", resyncLost, resyncSlow)
 
+// withFields gives ctx a logger with further fields. It leaves out those that are empty.
+func withFields(ctx context.Context, fields log.Fields) context.Context {
+	return log.WithFields(ctx, filledFields(fields))
+}
+
 // filledFields leaves out fields of a log line that are empty.
 func filledFields(fields log.Fields) log.Fields {
 	for name, value := range fields {

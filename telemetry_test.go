@@ -330,7 +330,6 @@ func TestLogFieldsThatAreEmptyAreLeftOut(t *testing.T) {
 		assert.Positive(t, withTask)
 		assert.Equal(t, logrus.Fields{"a": "b", "n": 0}, logrus.Fields(filledFields(logrus.Fields{"a": "b", "empty": "", "n": 0})))
 		assert.Equal(t, logrus.Fields{"task.id": "t"}, log.G(orphanContext(t.Context(), Orphan{TaskID: "t"})).Data)
-		publication := &logPublication{target: adapterOn(t, engine, task)}
-		assert.Equal(t, logrus.Fields{"task.id": "taskid"}, log.G(publication.logContext(t.Context())).Data)
+		assert.Equal(t, logrus.Fields{"n": 1}, log.G(withFields(t.Context(), log.Fields{"n": 1, "empty": ""})).Data)
 	})
 }

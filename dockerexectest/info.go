@@ -31,7 +31,10 @@ func (e *Engine) fillInfo() {
 	set(&i.OperatingSystem, "Debian GNU/Linux 12 (bookworm)")
 	set(&i.KernelVersion, "6.1.0")
 	set(&i.Driver, driver)
-	set(&i.LoggingDriver, "json-file")
+	if e.dialect != PodmanV4 {
+		set(&i.LoggingDriver, "json-file")
+		set(&i.IndexServerAddress, "https://index.docker.io/v1/")
+	}
 	set(&i.CgroupDriver, "cgroupfs")
 	set(&i.DockerRootDir, "/var/lib/docker")
 	set(&i.ServerVersion, e.dialect.release())
@@ -113,7 +116,7 @@ func servePing(e *Engine, _ *request) (answer, error) {
 	case DockerV29:
 		header["Builder-Version"], header["Swarm"] = "2", "inactive"
 	case PodmanV4:
-		header["Cache-Control"] = "no-cache"
+		header["Cache-Control"], header["Docker-Experimental"] = "no-cache", "true"
 	case DockerV20:
 	}
 	return answer{status: http.StatusOK, body: "OK", header: header}, nil

@@ -164,6 +164,7 @@ func (e *Engine) serve(w http.ResponseWriter, hr *http.Request) {
 	header.Set("Api-Version", newest)
 	if e.dialect != PodmanV4 {
 		header.Set("Ostype", "linux")
+		header.Set("Docker-Experimental", "false")
 	}
 	header.Set("Server", e.dialect.server())
 	e.send(w, r, e.carryOut(r, newest, oldest))

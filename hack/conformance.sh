@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the statements of dockerexectest/conformance on the engine for tests and on both
+# Checks the statements of dockerexectest/conformance on the engine for tests and on all
 # private engines, and prints a table of which holds where. "-" is a statement that says
 # nothing of that engine. Fails if a statement does not hold, or was not checked.
 #
@@ -30,7 +30,7 @@ checked() {
 export DOCKEREXEC_TEST_REQUIRED=1
 say "the engine for tests"
 checked fake env -C dockerexectest "$dir/fake" -test.v -test.run '^TestConformance$'
-for engine in default latest; do
+for engine in default latest podman; do
 	say "the engine $engine"
 	checked "$engine" hack/with-engine.sh --engine "$engine" env -C test/engine "$dir/engine" -test.v -test.run '^TestEngineConformance$'
 done
@@ -46,24 +46,24 @@ awk '
 		if (name != "") cell[column, name] = $2
 	}
 	END {
-		split("Docker_20.10 Docker_29 Podman_4 default latest", columns, " ")
-		split("20.10 29 Podman 20.10 newest", heads, " ")
+		split("Docker_20.10 Docker_29 Podman_4 default latest podman", columns, " ")
+		split("20.10 29 Podman 20.10 newest Podman", heads, " ")
 		show["PASS:"] = "yes"; show["SKIP:"] = "-"; show["FAIL:"] = "NO"; show[""] = "?"
-		printf "%-8s %-8s %-8s| %-8s %-8s| %s\n", "fake", "fake", "fake", "engine", "engine", ""
-		for (i = 1; i <= 5; i++) printf "%-8s%s", heads[i], i == 3 || i == 5 ? "| " : " "
+		printf "%-8s %-8s %-8s| %-8s %-8s %-8s| %s\n", "fake", "fake", "fake", "engine", "engine", "engine", ""
+		for (i = 1; i <= 6; i++) printf "%-8s%s", heads[i], i % 3 ? " " : "| "
 		print "statement"
 		for (r = 1; r <= rows; r++) {
-			for (i = 1; i <= 5; i++) {
+			for (i = 1; i <= 6; i++) {
 				value = cell[columns[i], order[r]]
 				if (value == "PASS:") holds[i]++
 				if (value != "PASS:" && value != "SKIP:") wrong++
-				printf "%-8s%s", show[value], i == 3 || i == 5 ? "| " : " "
+				printf "%-8s%s", show[value], i % 3 ? " " : "| "
 			}
 			gsub(/_/, " ", order[r])
 			print order[r]
 		}
-		for (i = 1; i <= 5; i++) printf "%-8d%s", holds[i], i == 3 || i == 5 ? "| " : " "
+		for (i = 1; i <= 6; i++) printf "%-8d%s", holds[i], i % 3 ? " " : "| "
 		printf "hold, of %d statements\n", rows
 		exit wrong > 0 || rows == 0
-	}' "$dir"/{fake,default,latest}.out || failed=yes
+	}' "$dir"/{fake,default,latest,podman}.out || failed=yes
 [[ ! $failed ]] || die "a statement does not hold"

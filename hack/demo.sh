@@ -3,7 +3,7 @@
 # credentials, logged, healed, scaled, updated and removed; examples/swarmdemo
 # drives it and checks each step. Nothing is left behind.
 #
-#   hack/demo.sh          brings up engine, registry and image
+#   hack/demo.sh          brings up engine, registry and image; ENGINE is default, latest or podman
 #   hack/demo.sh --here   what with-engine.sh runs
 set -euo pipefail
 
@@ -15,7 +15,7 @@ if [[ ${1-} != --here ]]; then
 	# Downloads and compiles all that is needed: where it runs there is no network.
 	go -C "$root/examples" build -o /dev/null ./swarmnode
 	go -C "$root/examples" build -o /dev/null ./swarmdemo
-	exec "$root/hack/with-engine.sh" "$root/hack/demo.sh" --here
+	exec "$root/hack/with-engine.sh" --engine "${ENGINE:-default}" "$root/hack/demo.sh" --here
 fi
 
 : "${DOCKEREXEC_TEST_IMAGE:?is not set: run me without --here}"

@@ -27,6 +27,46 @@ pass_on() { # NAME STATUS
 	seen=1
 }
 
+# prepare_podman writes Podman's configuration and hides what it shares with another one on the machine.
+prepare_podman() {
+	mount -t tmpfs -o mode=1777 tmpfs /dev/shm # its locks
+	mkdir -p /run/lib/upper /run/lib/work # for its list of layers, whose place is fixed
+	mount -t overlay -o lowerdir=/var/lib,upperdir=/run/lib/upper,workdir=/run/lib/work overlay /var/lib
+	local group
+	for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do # see own-cgroup.sh
+		[[ ! -d $group${dir##*/} ]] || mount --bind "$group${dir##*/}" "$group"
+	done
+
+	rm -rf /etc/containers/*.conf /etc/containers/*.d /etc/containers/networks # an overlay: not the machine's own
+	echo '{"default": [{"type": "insecureAcceptAnything"}]}' >/etc/containers/policy.json
+	cat >/etc/containers/registries.conf <<-'EOF'
+		unqualified-search-registries = ["docker.io"]
+		[[registry]]
+		location = "127.0.0.1"
+		insecure = true
+		[[registry]]
+		location = "127.0.0.1:5000"
+		insecure = true
+	EOF
+	cat >/etc/containers/storage.conf <<-EOF
+		[storage]
+		driver = "overlay"
+		graphroot = "$dir/data"
+		runroot = "/run/containers/storage"
+	EOF
+	# Soft and hard limits are equal: the service swaps them.
+	cat >/etc/containers/containers.conf <<-'EOF'
+		[containers]
+		default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+		[engine]
+		cgroup_manager = "cgroupfs"
+		events_logger = "file"
+		runtime = "runc"
+		[network]
+		network_backend = "netavark"
+	EOF
+}
+
 # /proc is still that of the outer half, and so is the process id in it.
 read -r pid _ </proc/self/stat
 echo "$pid" >"$dir/session.part"
@@ -52,7 +92,7 @@ if [[ $mode == private ]]; then
 	export DOCKEREXEC_TEST_HOST=unix://$dir/docker.sock DOCKEREXEC_TEST_ENGINE=$dir/engine
 	unset DOCKER_TLS DOCKER_TLS_VERIFY DOCKER_CERT_PATH DOCKER_API_VERSION
 	[[ ! -e $dir/bin ]] || PATH=$dir/bin:$PATH
-	echo '{}' >"$dir/daemon.json"
+	if [[ $DOCKEREXEC_TEST_PODMAN ]]; then prepare_podman; else echo '{}' >"$dir/daemon.json"; fi
 	cp "$root/hack/engine.sh" "$dir/engine"
 	"$dir/engine" start 9>&-
 	say "engine $(docker --host "$DOCKEREXEC_TEST_HOST" version --format '{{.Server.Version}}, API {{.Server.APIVersion}}')"
@@ -95,10 +135,11 @@ unset DOCKER_CONTEXT
 mkdir "$DOCKER_CONFIG"
 {
 	docker import --change 'ENTRYPOINT ["/testtask"]' --change 'CMD ["print","3"]' \
-		--change 'ENV PATH=/ FROM_IMAGE=yes' "$dir/image.tar" "$DOCKEREXEC_TEST_IMAGE" &&
-		docker login --username tester --password-stdin "$DOCKEREXEC_TEST_REGISTRY" <<<"$DOCKEREXEC_TEST_PASSWORD" &&
+		--change 'ENV PATH=/' --change 'ENV FROM_IMAGE=yes' "$dir/image.tar" "$DOCKEREXEC_TEST_IMAGE" &&
+		printf '{"auths": {"%s": {"auth": "%s"}}}' "$DOCKEREXEC_TEST_REGISTRY" \
+			"$(printf 'tester:%s' "$DOCKEREXEC_TEST_PASSWORD" | base64)" >"$DOCKER_CONFIG/config.json" &&
 		docker push "$DOCKEREXEC_TEST_IMAGE" &&
-		docker logout "$DOCKEREXEC_TEST_REGISTRY" &&
+		rm "$DOCKER_CONFIG/config.json" &&
 		docker rmi "$DOCKEREXEC_TEST_IMAGE"
 } >"$dir/image.log" 2>&1 || {
 	cat "$dir/image.log" >&2

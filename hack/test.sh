@@ -3,6 +3,7 @@
 #
 #   hack/test.sh --no-engine [GO-TEST-FLAG...]               what needs an engine is skipped
 #   hack/test.sh --engine default|latest [GO-TEST-FLAG...]   on a private engine; nothing is skipped
+#   hack/test.sh --engine podman [GO-TEST-FLAG...]           on a private Podman, but for podman-cannot.txt
 #   hack/test.sh --here [GO-TEST-FLAG...]                    what with-engine.sh runs
 set -euo pipefail
 
@@ -20,6 +21,36 @@ go_test() {
 		go -C "$module" test "${race[@]}" "${packages[@]}" -shuffle=on -count=1 -timeout 30m "$@" ./... || status=$?
 	done
 	return "$status"
+}
+
+# What is not run on Podman although it may pass: tests of whole nodes that need two Docker
+# engines, measure for minutes, or repeat what others show. The time is for the engine tests.
+beside_podman=(
+	TestEngineNodeOutlivesOtherAPIVersions TestEngineNodeOutlivesAnUpgrade TestEngineNodeOutlivesTheContainers
+	TestEngineNodeLogs TestEngineNodeLogsWithoutLimit TestEngineNodeStaysFlat TestEngineNodeTakesOver
+	TestEngineNodeHasClusterVolumes TestEngineKilledNodeLeavesNothingBehind TestEngineNodeRemovedWhileAway
+	TestEngineNodeBehindAProxyThatForbidsRequests
+)
+
+# skip_on_podman: says what is not tested on Podman, and sets skip. Fails if a name is that of no test.
+skip_on_podman() {
+	local name why module names=() known=()
+	for module in $(modules); do
+		mapfile -t -O "${#known[@]}" known < <(go -C "$module" test "${race[@]}" -list '^TestEngine' ./... | grep '^TestEngine')
+	done
+	while read -r name why; do
+		[[ $name != '#' ]] || continue
+		[[ " ${known[*]} " == *" $name "* ]] || die "podman-cannot.txt: there is no test $name"
+		say "not on Podman: $name: $why"
+		names+=("^$name\$")
+	done <hack/podman-cannot.txt
+	((${#names[@]} <= 20)) || die "podman-cannot.txt: more than 20 names"
+	for name in "${beside_podman[@]}"; do
+		[[ " ${known[*]} " == *" $name "* ]] || die "test.sh: there is no test $name"
+		names+=("^$name\$")
+	done
+	say "not run on Podman, to save time: ${beside_podman[*]}"
+	skip=(-skip "$(IFS='|' && echo "${names[*]}")")
 }
 
 case ${1-} in
@@ -50,7 +81,9 @@ case ${1-} in
 	shift
 	export GOPROXY=off GOTOOLCHAIN=local DOCKEREXEC_TEST_REQUIRED=1
 	packages=(-p 1) # tests stop the engine, and measure time
-	go_test "$@"
+	skip=()
+	[[ ! ${DOCKEREXEC_TEST_PODMAN:-} ]] || skip_on_podman
+	go_test "${skip[@]}" "$@"
 	;;
-*) die "usage: test.sh --no-engine | --engine default|latest [GO-TEST-FLAG...]" ;;
+*) die "usage: test.sh --no-engine | --engine default|latest|podman [GO-TEST-FLAG...]" ;;
 esac

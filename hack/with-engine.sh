@@ -3,16 +3,18 @@
 # for a password, and leaves nothing of them: not after a failure, not after
 # Ctrl-C, not after SIGKILL.
 #
-#   hack/with-engine.sh [--engine default|latest] COMMAND [ARG...]
+#   hack/with-engine.sh [--engine default|latest|podman] COMMAND [ARG...]
 #
 # default: the dockerd on PATH, else Debian's docker.io, installed with apt.
 # latest:  the newest engine, built with the Go tool chain, once.
+# podman:  the podman on PATH, else Debian's, installed with apt.
 # DOCKEREXEC_TEST_HOST in the environment: that engine; it must be on this machine.
 #
 # The command finds in its environment:
 #
 #   DOCKEREXEC_TEST_HOST      the engine (DOCKER_HOST is the same)
 #   DOCKEREXEC_TEST_ENGINE    a program that stops and starts it, see engine.sh; empty if the engine was given
+#   DOCKEREXEC_TEST_PODMAN    yes if the engine is podman, else empty
 #   DOCKEREXEC_TEST_LATEST    the folder of the newest engine's programs, to upgrade a default one to; empty if it is not built
 #   DOCKEREXEC_TEST_REGISTRY  the registry, as HOST:PORT
 #   DOCKEREXEC_TEST_USER, DOCKEREXEC_TEST_PASSWORD  what the registry asks for
@@ -38,8 +40,8 @@ while [[ ${1-} == -* ]]; do
 	*) die "no such option: $1" ;;
 	esac
 done
-[[ $engine == default || $engine == latest ]] || die "--engine is default or latest"
-(($# > 0)) || die "usage: with-engine.sh [--engine default|latest] COMMAND [ARG...]"
+[[ $engine == default || $engine == latest || $engine == podman ]] || die "--engine is default, latest or podman"
+(($# > 0)) || die "usage: with-engine.sh [--engine default|latest|podman] COMMAND [ARG...]"
 
 dir='' janitor=''
 # shellcheck disable=SC2317 # the trap calls it
@@ -80,7 +82,13 @@ mode=private
 # What lacks is found before anything is made.
 if [[ $mode == private ]]; then
 	need_go
-	need unshare setpriv mount ip iptables dockerd containerd runc docker docker-registry
+	need unshare setpriv mount ip iptables runc docker docker-registry
+	if [[ $engine == podman ]]; then
+		need podman catatonit
+		need_files netavark /usr/lib/podman/netavark aardvark-dns /usr/lib/podman/aardvark-dns
+	else
+		need dockerd containerd
+	fi
 	((EUID == 0)) || die "missing: root, for a private engine ('make test-unit' needs no engine)"
 	unshare --net --mount --pid --fork true 2>/dev/null ||
 		die "missing: the right to make namespaces, for a private engine ('make test-unit' needs no engine)"
@@ -137,16 +145,17 @@ if [[ $mode == private && $engine == latest ]]; then
 	ln -s "$(cat "$dir/latest")" "$dir/bin"
 fi
 unset GOTMPDIR
-DOCKEREXEC_TEST_LATEST=
+DOCKEREXEC_TEST_LATEST='' DOCKEREXEC_TEST_PODMAN=''
 if [[ $mode == private && $engine == default ]]; then DOCKEREXEC_TEST_LATEST=$(bash "$root/hack/latest-engine.sh" --if-built); fi
-export DOCKEREXEC_TEST_LATEST
+if [[ $mode == private && $engine == podman ]]; then DOCKEREXEC_TEST_PODMAN=yes; fi
+export DOCKEREXEC_TEST_LATEST DOCKEREXEC_TEST_PODMAN
 
 stop=KILL # all that unshare heeds
 session=("$root/hack/session.sh" "$dir" "$mode")
 if [[ $mode == private ]]; then
-	run setpriv --pdeathsig KILL \
-		unshare --net --mount --propagation private --pid --fork --kill-child \
-		bash "${session[@]}" "$@"
+	namespaces=(unshare --net --mount --propagation private --pid --fork --kill-child)
+	if [[ $engine == podman ]]; then namespaces=(bash "$root/hack/own-cgroup.sh" "${dir##*/}" "${namespaces[@]}"); fi
+	run setpriv --pdeathsig KILL "${namespaces[@]}" bash "${session[@]}" "$@"
 else
 	run setpriv --pdeathsig KILL bash "${session[@]}" "$@"
 fi

@@ -19,6 +19,7 @@ var systemStatements = []Statement{
 		a := t.do("GET bare:/_ping", nil)
 		same(t, "Api-Version", t.version().APIVersion, a.header.Get("Api-Version"))
 		same(t, "Ostype", by(t, "linux", "linux", ""), a.header.Get("Ostype"))
+		same(t, "Docker-Experimental", by(t, "false", "false", "true"), a.header.Get("Docker-Experimental"))
 	}},
 	{Name: "a ping of 29 names the builder and the swarm, one of 20.10 does not", On: dockers, check: func(t *T) {
 		a := t.do("GET bare:/_ping", nil)
@@ -108,6 +109,9 @@ var systemStatements = []Statement{
 	}},
 	{Name: "the engine's ID stays, that of Podman is another each time", check: func(t *T) {
 		same(t, "it stays", t.v != PodmanV4, t.info().ID == t.info().ID) //nolint:staticcheck // two requests
+	}},
+	{Name: "info has the address of Docker's index, but not of Podman", check: func(t *T) {
+		same(t, "the address", by(t, "https://index.docker.io/v1/", "https://index.docker.io/v1/", ""), t.info().IndexServerAddress)
 	}},
 	{Name: "info counts containers by their state", Alone: true, check: func(t *T) {
 		before := t.info()

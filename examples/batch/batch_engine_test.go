@@ -204,7 +204,7 @@ func assertNothingLeft(t testing.TB, client *engineapi.Client) (volumes []string
 	for _, c := range containers {
 		t.Errorf("a container is left: %v, %s", c.Names, c.Status)
 	}
-	networks, err := client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "custom"))})
+	networks, err := client.NetworkList(ctx, network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", "com.dockerexec.network"))})
 	require.NoError(t, err)
 	for _, n := range networks {
 		t.Errorf("a network is left: %s", n.Name)

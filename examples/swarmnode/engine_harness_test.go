@@ -125,6 +125,9 @@ func fromHarness(t testing.TB, name string) string {
 	return value
 }
 
+// isPodman reports whether the engine is the private Podman.
+func isPodman() bool { return os.Getenv("DOCKEREXEC_TEST_PODMAN") != "" }
+
 func engineClient(t testing.TB) *engineapi.Client {
 	t.Helper()
 	client, err := engineapi.NewClientWithOpts(engineapi.WithHost(fromHarness(t, "DOCKEREXEC_TEST_HOST")), engineapi.WithAPIVersionNegotiation())

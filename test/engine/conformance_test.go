@@ -23,10 +23,13 @@ func TestEngineConformance(t *testing.T) {
 			Private: fromHarness(t, "DOCKEREXEC_TEST_IMAGE"), Fresh: freshImage(t, client),
 			Username: fromHarness(t, "DOCKEREXEC_TEST_USER"), Password: fromHarness(t, "DOCKEREXEC_TEST_PASSWORD"),
 		}}
-	if versions.LessThan(client.ClientVersion(), "1.42") {
+	switch {
+	case isPodman():
+		f.Dialect = conformance.PodmanV4
+	case versions.LessThan(client.ClientVersion(), "1.42"):
 		f.Dialect = conformance.DockerV20
 	}
-	if isPrivate() {
+	if isPrivate() && !isPodman() {
 		f.Restart = func() { controlEngine(t, "restart", "--no-live-restore") }
 		t.Cleanup(func() { controlEngine(t, "restart") })
 	}

@@ -216,7 +216,7 @@ func describeIt(ctx context.Context, c *faultCell) error {
 	node, err := c.executor.Describe(ctx)
 	if err == nil {
 		assert.NotEmpty(c, node.Hostname)
-		assert.Contains(c, node.Engine.Plugins, api.PluginDescription{Type: "Log", Name: "json-file"})
+		assert.Contains(c, node.Engine.Plugins, api.PluginDescription{Type: "Log", Name: defaultLogDriver()})
 	} else {
 		assert.Nil(c, node)
 	}

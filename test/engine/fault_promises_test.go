@@ -160,7 +160,7 @@ func (c *faultCell) published() (lines []string) {
 // fates are what an engine tells of the ends of its containers, by ID.
 type fates struct {
 	mu     sync.Mutex
-	terms  map[string]int // stop signals
+	terms  map[string]int // stop signals; Podman tells of none
 	ends   map[string]time.Time
 	gone   map[string]bool
 	cancel context.CancelFunc
@@ -173,7 +173,8 @@ func watchFates(t testing.TB, client *engineapi.Client) *fates {
 	var ctx context.Context
 	ctx, f.cancel = context.WithCancel(context.WithoutCancel(t.Context()))
 	messages, errs := client.Events(ctx, events.ListOptions{Filters: filters.NewArgs(filters.Arg("type", "container"),
-		filters.Arg("event", "kill"), filters.Arg("event", "die"), filters.Arg("event", "destroy"))})
+		filters.Arg("event", "kill"), filters.Arg("event", "die"), filters.Arg("event", "destroy"),
+		filters.Arg("event", "died"), filters.Arg("event", "remove"))}) // Podman's
 	f.ended.Go(func() {
 		for {
 			select {
@@ -196,7 +197,7 @@ func (f *fates) note(m events.Message) {
 		f.terms[m.Actor.ID]++
 	case m.Action == events.ActionDie:
 		f.ends[m.Actor.ID] = time.Unix(0, m.TimeNano)
-	case m.Action == events.ActionDestroy:
+	case m.Action == events.ActionDestroy, m.Action == events.ActionRemove:
 		f.gone[m.Actor.ID] = true
 	}
 }

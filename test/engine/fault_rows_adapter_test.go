@@ -115,12 +115,12 @@ func adapterFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noNetwork},
 		},
 		{
-			name: "Create: cores", target: "GET info",
+			name: "Create: cores", target: "GET info", needs: refusesManyCores,
 			ends:  once.but(outcomes{fault403: success, fault404: success}),
 			setup: (*faultCell).useManyCores, op: onAdapter((*dockerexec.ContainerAdapter).Create), done: isCreated, again: exec.ErrTaskPrepared,
 		},
 		{
-			name: "Create: create with all cores", target: "POST containers/create", nth: 2,
+			name: "Create: create with all cores", target: "POST containers/create", nth: 2, needs: refusesManyCores,
 			ends:  once.but(outcomes{fault409: repeated}),
 			setup: (*faultCell).useManyCores, op: onAdapter((*dockerexec.ContainerAdapter).Create), done: isCreated, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
 			says: map[fault]string{fault404: "No such image: nosuch:1", fault409: sameName},

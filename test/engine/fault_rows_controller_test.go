@@ -22,7 +22,7 @@ func controllerFaultRows() []*faultRow {
 			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: engine information" }, op: describeIt,
 		},
 		{
-			name: "Describe: plugins", target: "GET plugins",
+			name: "Describe: plugins", target: "GET plugins", needs: servesPlugins,
 			ends:  once.but(outcomes{faultGarbled: success, fault403: success, fault404: success, fault409: success, fault500: success}),
 			setup: func(c *faultCell) { c.shared, c.about = true, "describe the node: plugins" }, op: describeIt,
 		},
@@ -111,13 +111,13 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: "No such container: 0123456789ab"},
 		},
 		{
-			name: "controller Prepare: cores", target: "GET info",
+			name: "controller Prepare: cores", target: "GET info", needs: refusesManyCores,
 			ends:  once.but(outcomes{fault403: success, fault404: success}),
 			setup: func(c *faultCell) { c.useManyCores(); c.control(api.TaskStateAccepted) },
 			op:    onController(exec.Controller.Prepare), done: isPrepared, left: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
 		},
 		{
-			name: "controller Prepare: create with all cores", target: "POST containers/create", nth: 2,
+			name: "controller Prepare: create with all cores", target: "POST containers/create", nth: 2, needs: refusesManyCores,
 			ends:  once.but(outcomes{fault409: repeated}),
 			setup: func(c *faultCell) { c.useManyCores(); c.control(api.TaskStateAccepted) },
 			op:    onController(exec.Controller.Prepare), done: isPrepared, made: exec.ErrTaskPrepared, again: exec.ErrTaskPrepared,
@@ -180,14 +180,14 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer, fault409: "container is marked for removal and cannot be started"},
 		},
 		{
-			name: "controller Start, health: events", target: "GET events", endless: true, sample: anEvent,
+			name: "controller Start, health: events", target: "GET events", endless: true, sample: anEvent, needs: checksHealth,
 			ends:  always(either),
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController(exec.Controller.Start), done: startedOnce,
 			unmade: exec.ErrTaskStarted, made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
 		},
 		{
-			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2,
+			name: "controller Start, health: inspect", target: "GET containers/*/json", nth: 2, needs: checksHealth,
 			ends:  always(repeated).but(outcomes{fault403: final, fault404: repeated}),
 			setup: func(c *faultCell) { c.checkHealth("/etc/passwd"); c.useCreated(); c.control(api.TaskStateStarting) },
 			op:    onController(exec.Controller.Start), done: startedOnce,
@@ -195,7 +195,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Start, health: stop", target: "POST containers/*/stop", bodiless: true,
+			name: "controller Start, health: stop", target: "POST containers/*/stop", bodiless: true, needs: checksHealth,
 			ends: stoppedOnce.but(outcomes{fault403: final, fault404: believed}),
 			setup: func(c *faultCell) {
 				c.linger()
@@ -207,7 +207,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Start, a stray: stop", target: "POST containers/*/stop", bodiless: true, needs: besideUs,
+			name: "controller Start, a stray: stop", target: "POST containers/*/stop", bodiless: true, needs: besideContainerd,
 			ends:  stoppedOnce.but(outcomes{fault403: final, fault404: believed}),
 			setup: (*faultCell).controlStray, op: controllerStartStray, done: runsNoMore, onHit: killIfGone,
 			made: exec.ErrTaskStarted, again: exec.ErrTaskStarted,
@@ -225,7 +225,7 @@ func controllerFaultRows() []*faultRow {
 			says: map[fault]string{fault404: noContainer},
 		},
 		{
-			name: "controller Wait, health: stop", target: "POST containers/*/stop", bodiless: true,
+			name: "controller Wait, health: stop", target: "POST containers/*/stop", bodiless: true, needs: checksHealth,
 			ends:  stoppedOnce.but(outcomes{fault403: final, fault404: believed}),
 			setup: func(c *faultCell) { c.checkHealth("/nosuch"); c.useLingering(); c.control(api.TaskStateRunning) },
 			op:    controllerWait, done: isStopped, onHit: killIfGone, stops: true,

@@ -128,7 +128,7 @@ func (c *faultCell) controlVanishedNetwork() {
 	c.join(1)
 	require.NoError(c, c.fresh().CreateNetworks(c.ctx()))
 	c.useCreated()
-	require.NoError(c, c.bench.client.NetworkRemove(c.ctx(), c.network(0)))
+	require.NoError(c, c.bench.client.NetworkRemove(c.ctx(), withoutItsUsers(c.tb(), c.bench.client, c.network(0))))
 	c.control(api.TaskStateStarting)
 }
 
@@ -194,7 +194,11 @@ func (c *faultCell) useSecret() {
 func (c *faultCell) leaveFiles() {
 	info, err := c.bench.client.Info(c.ctx())
 	require.NoError(c, err)
-	left := filepath.Join(c.files, info.ID, "left")
+	engine := info.ID
+	if isPodman() { // its ID is another one in each answer
+		engine = "changing-id"
+	}
+	left := filepath.Join(c.files, engine, "left")
 	require.NoError(c, os.MkdirAll(left, 0o700))
 	before := time.Now().Add(-time.Hour)
 	require.NoError(c, os.Chtimes(left, before, before)) // newer ones stay
@@ -268,6 +272,18 @@ func (c *faultCell) read(body io.ReadCloser, err error) {
 
 // besideUs is an engine whose host the tests are on, as root.
 func besideUs(*faultBench) bool { return isPrivate() }
+
+// besideContainerd is an engine that takes up what its containerd starts.
+func besideContainerd(b *faultBench) bool { return besideUs(b) && !isPodman() }
+
+// checksHealth is an engine that runs health checks: Podman leaves them to systemd.
+func checksHealth(*faultBench) bool { return !isPodman() }
+
+// servesPlugins is an engine that can be asked for its plugins.
+func servesPlugins(*faultBench) bool { return !isPodman() }
+
+// refusesManyCores is an engine that refuses a CPU limit above its cores.
+func refusesManyCores(*faultBench) bool { return !isPodman() }
 
 // oneNetworkAtATime is an engine at whose API version a create joins one network.
 func oneNetworkAtATime(b *faultBench) bool {

@@ -155,7 +155,9 @@ canary-payload config
 	answer, raw, err := client.ContainerInspectWithRaw(ctx, ended.ID, true)
 	require.NoError(t, err)
 	assert.NotContains(t, string(raw), canary)
-	assert.Len(t, answer.HostConfig.Mounts, 6)
+	if !isPodman() { // does not tell them
+		assert.Len(t, answer.HostConfig.Mounts, 6)
+	}
 	changes, err := client.ContainerDiff(ctx, ended.ID)
 	require.NoError(t, err)
 	text, err := json.Marshal(changes)
@@ -166,10 +168,10 @@ canary-payload config
 	sizes := sizesOf(t, exported)
 	for _, name := range []string{"run/secrets/password", "etc/app/password", "run/secrets/tls/template", "web.conf", "etc/app/app.conf"} {
 		size, is := sizes[name]
-		assert.True(t, is, "the place of %s", name)
+		assert.True(t, is || isPodman(), "the place of %s", name)
 		assert.Zero(t, size, name)
 	}
-	commit, err := client.ContainerCommit(ctx, ended.ID, container.CommitOptions{})
+	commit, err := client.ContainerCommit(ctx, ended.ID, container.CommitOptions{Config: &container.Config{}}) // Podman wants one
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, err := client.ImageRemove(context.Background(), commit.ID, image.RemoveOptions{})
@@ -281,10 +283,12 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 	_, gone := made("exit", "0")
 	require.NoError(t, client.ContainerRemove(t.Context(), "testenginesweepsfilesofgonetasks.1."+gone.ID, container.RemoveOptions{Force: true}))
 
-	info, err := client.Info(t.Context())
+	engines, err := os.ReadDir(dir)
 	require.NoError(t, err)
+	require.Len(t, engines, 1)
+	engine := filepath.Join(dir, engines[0].Name())
 	folders := func() []string {
-		entries, err := os.ReadDir(filepath.Join(dir, info.ID))
+		entries, err := os.ReadDir(engine)
 		require.NoError(t, err)
 		var names []string
 		for _, entry := range entries {
@@ -296,7 +300,7 @@ func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
 	_, second := made("exit", "0") // in a new Engine
 	require.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, gone.ID, second.ID}, folders(), "a folder of the last ten minutes stays")
 	then := time.Now().Add(-10 * time.Minute)
-	require.NoError(t, os.Chtimes(filepath.Join(dir, info.ID, gone.ID), then, then))
+	require.NoError(t, os.Chtimes(filepath.Join(engine, gone.ID), then, then))
 	_, third := made("exit", "0")
 	assert.ElementsMatch(t, []string{created.ID, running.ID, exited.ID, second.ID, third.ID}, folders())
 }

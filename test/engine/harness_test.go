@@ -121,6 +121,17 @@ func isGiven() bool {
 // they may mount, and make interfaces, where it sees them.
 func isPrivate() bool { return os.Getenv("DOCKEREXEC_TEST_ENGINE") != "" }
 
+// isPodman reports whether the engine is the private Podman.
+func isPodman() bool { return os.Getenv("DOCKEREXEC_TEST_PODMAN") != "" }
+
+// fewerOnPodman is how often a test does what takes Podman several times as long as Docker.
+func fewerOnPodman(docker, podman int) int {
+	if isPodman() {
+		return podman
+	}
+	return docker
+}
+
 // controlEngine stops and starts the engine.
 func controlEngine(t testing.TB, args ...string) {
 	t.Helper()

@@ -119,6 +119,9 @@ func TestEngineSysctlsOfAnInterface(t *testing.T) {
 			t.Logf("the engine does not have %s: %v", version, err)
 			continue
 		}
+		if isPodman() && version != "1.41" {
+			continue // it answers to any version, and has 1.41
+		}
 		tried++
 		in := &insider{client: client, engine: dockerexec.NewEngine(client)}
 		for name, networks := range map[string]func(*api.Task){

@@ -34,9 +34,18 @@ func keptLines(t *testing.T, path string) (lines []string) {
 	file, err := os.Open(path)
 	require.NoError(t, err)
 	defer file.Close()
-	in := bufio.NewScanner(file)
+	in, pieces := bufio.NewScanner(file), ""
 	for in.Scan() {
 		var kept struct{ Log, Stream string }
+		if isPodman() { // TIME STREAM F LINE, or P for a piece of a line
+			parts := strings.SplitN(in.Text(), " ", 4)
+			require.Len(t, parts, 4)
+			pieces += parts[3]
+			if parts[2] == "F" {
+				lines, pieces = append(lines, parts[1]+" "+pieces+"\n"), ""
+			}
+			continue
+		}
 		if json.Unmarshal(in.Bytes(), &kept) != nil {
 			t.Logf("torn: %q", in.Text())
 			continue
@@ -393,6 +402,9 @@ func TestEngineTailsHaveWholeLines(t *testing.T) {
 			for _, size := range []int{20, 40_000, 300_000} {
 				if size > 16<<10 && tty && driver == "local" && !atLeast(client.ClientVersion(), "1.42") {
 					continue // nothing parts such lines there: 20.10 keeps no newline of them
+				}
+				if size > 8<<10 && tty && isPodman() {
+					continue // its lines have times inside
 				}
 				task := engineTask(t, "lines", "5", fmt.Sprint(size), "0")
 				spec(task).TTY = tty

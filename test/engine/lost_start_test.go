@@ -103,8 +103,10 @@ func TestEngineAFailedStartIsNoEnd(t *testing.T) {
 	answer, err := adapter.Inspect(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, container.StateCreated, answer.State.Status)
-	assert.Equal(t, 127, answer.State.ExitCode)
-	assert.NotEmpty(t, answer.State.Error)
+	if !isPodman() { // which notes neither
+		assert.Equal(t, 127, answer.State.ExitCode)
+		assert.NotEmpty(t, answer.State.Error)
+	}
 
 	// It is started again, and it is waited for.
 	require.ErrorContains(t, ctlr.Start(t.Context()), "/nosuch")
@@ -158,7 +160,7 @@ func TestEngineKilledWithinAStart(t *testing.T) {
 	engine := dockerexec.NewEngine(client)
 	executor := engine.Executor(nil)
 	warmImage(t, client)
-	for round := range 8 {
+	for round := range fewerOnPodman(8, 3) {
 		task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
 		attach(task, "dockerexec-lost-start", "10.218.0.0/24")
 		ctlr, adapter := engineController(t, executor, task), adapterOf(t, engine, task)

@@ -9,6 +9,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
+	engineapi "github.com/docker/docker/client"
 	"github.com/dockerexec/dockerexec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
@@ -157,6 +158,18 @@ func TestEngineSecondTaskOnADualStackNetwork(t *testing.T) {
 	}
 }
 
+// withoutItsUsers is what to call a network by, so that it is removed although a container needs
+// it. Podman refuses that by the name, also where the container is not started.
+func withoutItsUsers(t testing.TB, client *engineapi.Client, name string) string {
+	t.Helper()
+	if !isPodman() {
+		return name
+	}
+	found, err := client.NetworkInspect(t.Context(), name, network.InspectOptions{})
+	require.NoError(t, err)
+	return found.ID
+}
+
 // Another task's removal took the networks of a task that was not started.
 func TestEngineVanishedNetwork(t *testing.T) {
 	client, _ := plainClient(t)
@@ -168,7 +181,7 @@ func TestEngineVanishedNetwork(t *testing.T) {
 	drive(t.Context(), t, task, ctlr, api.TaskStateStarting)
 	require.Equal(t, api.TaskStateStarting, task.Status.State, task.Status.Err)
 	for _, name := range []string{"dockerexec-vanish-a", "dockerexec-vanish-b"} {
-		require.NoError(t, client.NetworkRemove(t.Context(), name))
+		require.NoError(t, client.NetworkRemove(t.Context(), withoutItsUsers(t, client, name)))
 	}
 	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
@@ -176,4 +189,35 @@ func TestEngineVanishedNetwork(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, answer.NetworkSettings.Networks["dockerexec-vanish-a"].IPAddress, "10.220.1.")
 	assert.Contains(t, answer.NetworkSettings.Networks["dockerexec-vanish-b"].IPAddress, "10.220.2.")
+}
+
+// A process that was not there before ends one task, while another one still runs on the
+// same network.
+func TestEngineKeepsANetworkOfARunningContainerAfterARestart(t *testing.T) {
+	client := engineClient(t)
+	ctx := t.Context()
+	warmImage(t, client)
+	tasks := []*api.Task{engineTask(t, "sleep", "1h"), engineTask(t, "sleep", "1h")}
+	for _, task := range tasks {
+		attach(task, "dockerexec-outlives", "10.213.9.0/24")
+		adapter := engineAdapter(t, client, task)
+		require.NoError(t, adapter.CreateNetworks(ctx))
+		require.NoError(t, adapter.Create(ctx))
+		require.NoError(t, adapter.Start(ctx))
+	}
+	restarted := dockerexec.NewEngine(client)
+	for i, task := range tasks {
+		adapter := adapterOf(t, restarted, task)
+		require.NoError(t, adapter.Remove(ctx))
+		require.NoError(t, adapter.RemoveNetworks(ctx))
+		_, err := client.NetworkInspect(ctx, "dockerexec-outlives", network.InspectOptions{})
+		if i == 0 {
+			require.NoError(t, err)
+			answer, err := adapterOf(t, restarted, tasks[1]).Inspect(ctx)
+			require.NoError(t, err)
+			assert.True(t, answer.State.Running)
+			continue
+		}
+		assert.True(t, cerrdefs.IsNotFound(err), err)
+	}
 }

@@ -62,7 +62,7 @@ func TestEngineOrphanGoesAndBystandersLive(t *testing.T) {
 	require.NoError(t, client.ContainerRename(ctx, remember(begun(ofNode())), "dockerexec-taken")) // of no task now
 	remember(other("web.1."+engineTask(t).ID, spec(orphan).Image, nil))                            // without labels
 	copyOf := begun(copied)
-	committed, err := client.ContainerCommit(ctx, copyOf, container.CommitOptions{Reference: "dockerexec-copy:1"})
+	committed, err := client.ContainerCommit(ctx, copyOf, container.CommitOptions{Reference: "dockerexec-copy:1", Config: &container.Config{}}) // Podman wants one
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, err := client.ImageRemove(context.WithoutCancel(ctx), "dockerexec-copy:1", image.RemoveOptions{})

@@ -94,6 +94,9 @@ func TestEnginePlatformOfAnImageThatIsThere(t *testing.T) {
 		}
 		assert.NoError(t, prepare(append(c.not, c.fits[0])...), "%s for one of several", name)
 		for _, p := range c.not {
+			if isPodman() && c.variant != "" && p.Architecture == "armv6l" {
+				continue // its images do not tell their variant
+			}
 			err := prepare(p)
 			require.Error(t, err, "%s for %v", name, p)
 			assert.True(t, strings.HasPrefix(err.Error(), "pull image "+name), "%v", err)
@@ -122,6 +125,10 @@ func TestEngineWarnsAtACreate(t *testing.T) {
 			test.change(task)
 			ctx, lines := logged(t)
 			require.NoError(t, engineAdapter(t, client, task).Create(ctx))
+			if isPodman() {
+				require.Empty(t, lines.warnings())
+				return
+			}
 			require.Len(t, lines.warnings(), 1)
 			assert.Contains(t, lines.warnings()[0], test.want)
 		})
