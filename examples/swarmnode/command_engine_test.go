@@ -23,7 +23,7 @@ func TestEngineServiceCommand(t *testing.T) {
 	_, errors, code := command("-name", "typo", "-image", strings.Replace(image, "testtask", "typo", 1))
 	assert.Equal(t, 1, code)
 	assert.Regexp(t, regexp.MustCompile(`^swarmservice: the service typo does not come up, and stays: 3 tasks of slot 1 have ended\. `+
-		`The last error: .*no basic auth credentials`), errors)
+		`The last error: pull image .*typo:1`), errors)
 	out, _, code := command("-name", "typo", "-ps")
 	assert.Equal(t, 0, code)
 	assert.GreaterOrEqual(t, strings.Count(out, "REJECTED"), 3, out)
