@@ -324,7 +324,7 @@ func TestControllersShareANetwork(t *testing.T) {
 			kit.Container("web.1.a").Exit(0)
 			require.NoError(t, kit.Client().NetworkRemove(t.Context(), "backend"))
 		}, []string{makesNetwork}, ""},
-		"its task has left": {func(t *testing.T, kit *dockerexectest.Engine, _ *api.Task) {
+		"its task has left": {func(_ *testing.T, kit *dockerexectest.Engine, _ *api.Task) {
 			kit.Container("web.1.a").RemoveByHand()
 		}, nil, ""},
 	} {
