@@ -114,6 +114,12 @@ func serveEvents(e *Engine, r *request) (answer, error) {
 		f.queue = e.pastEvents(f.passes, since, until)
 	}
 	onlyPast := !until.IsZero() && until.Before(time.Now())
+	if r.query.Has("stream") {
+		if e.dialect != PodmanV4 {
+			return answer{}, unservedError("the query parameter stream, which Docker does not know")
+		}
+		onlyPast = onlyPast || r.query.Get("stream") == "false"
+	}
 	if !onlyPast {
 		// Follow before the answer: a client that has the answer then misses no event.
 		if e.events.followers == nil {

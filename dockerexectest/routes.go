@@ -24,7 +24,7 @@ func init() { // an initial value of routes would refer to routes itself, throug
 		{get, "/info", "", "", serveInfo},
 		{get, "/version", "", "", serveVersion},
 		{get, "/plugins", "", "filters", servePlugins},
-		{get, "/events", "", "since until filters", serveEvents},
+		{get, "/events", "", "since until filters stream", serveEvents},
 
 		{get, "/containers/json", "", "all before filters limit since", listContainers},
 		{post, "/containers/create", "", "name platform", createContainer},

@@ -120,6 +120,10 @@ var eventStatements = []Statement{
 		same(t, "at the start", []string{"create", "start"}, between(at.TimeNano))
 		same(t, "just before it", []string{"create"}, between(at.TimeNano-1))
 	}},
+	{Name: "a request that is not to stream has the past alone", On: podmans, check: func(t *T) {
+		id := t.create("web", "exit 3")
+		same(t, "the events", []string{"create"}, actionsOf(t.readEvents("stream=false&since="+stamp(t.began)+"&"+filters("container", id))))
+	}},
 	{Name: "until alone has what was before it", On: dockers, check: func(t *T) {
 		id := t.ended("web", "exit 0")
 		t.told(id, "die")

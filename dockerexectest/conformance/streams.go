@@ -61,6 +61,10 @@ func (t *T) eventsSince(since time.Time, query string) []events.Message {
 	if query != "" {
 		query = "&" + query
 	}
+	if t.v == PodmanV4 {
+		// At the time of until Podman stops to read its file of events, wherever it is.
+		return t.readEvents("stream=false&since=" + stamp(since) + query)
+	}
 	return t.readEvents("since=" + stamp(since) + "&until=" + stamp(time.Now().Add(5*time.Millisecond)) + query)
 }
 
@@ -97,10 +101,12 @@ func (t *T) told(id, last string) (list []events.Message) {
 }
 
 // actions are those of told.
-// Podman tells of a cleanup once, twice, or not at all: it is left out.
+// Podman tells of a cleanup once, twice, or not at all, and seldom of a stop: both are left out.
 func (t *T) actions(id, last string) []string {
 	t.Helper()
-	return slices.DeleteFunc(actionsOf(t.told(id, last)), func(action string) bool { return action == "cleanup" })
+	return slices.DeleteFunc(actionsOf(t.told(id, last)), func(action string) bool {
+		return t.v == PodmanV4 && (action == "cleanup" || action == "stop")
+	})
 }
 
 // actionsOfStop are those up to the end and the stop, of which 29 tells in any
