@@ -219,37 +219,43 @@ func (a *ContainerAdapter) leaveNetwork(ctx context.Context, name string) error 
 			owner = &asked
 		}
 	}
+	gone := false
 	if owner != nil && owner.ours {
-		if err := a.removeNetwork(ctx, name, *owner); err != nil {
+		var err error
+		if gone, err = a.removeNetwork(ctx, name, *owner); err != nil {
 			return err
 		}
 	}
-	a.engine.networks.forget(name)
+	a.engine.networks.forget(name, gone)
 	return nil
 }
 
-func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) error {
+// removeNetwork removes a network that nobody needs. It reports whether the network is gone.
+func (a *ContainerAdapter) removeNetwork(ctx context.Context, name string, owner networkOwner) (gone bool, err error) {
 	needed, err := a.neededByContainer(ctx, name)
 	if err != nil {
-		return engineError(ctx, err, "remove network %s: list the containers that count on it", name)
+		return false, engineError(ctx, err, "remove network %s: list the containers that count on it", name)
 	}
 	if needed {
-		return nil
+		return false, nil
 	}
 	err = do(ctx, a, 0, func(ctx context.Context) error {
 		return a.engine.client.NetworkRemove(ctx, owner.id)
 	})
-	if ctx.Err() == nil && (cerrdefs.IsNotFound(err) || IsActiveEndpointError(err)) {
-		return nil
+	switch {
+	case err == nil, ctx.Err() == nil && cerrdefs.IsNotFound(err):
+		return true, nil
+	case ctx.Err() == nil && IsActiveEndpointError(err):
+		return false, nil
 	}
-	return engineError(ctx, err, "remove network %s", name)
+	return false, engineError(ctx, err, "remove network %s", name)
 }
 
 // neededByContainer reports whether a container needs the network. Docker refuses to remove
 // the network of a container that runs. It does not count a container that is created and
 // not yet started. Podman counts neither, if it gets the network's ID. The task's own
 // container does not need the network before its start.
-// Skipped for fakes, which need not implement ContainerList.
+// For a fake, the result is false: a fake need not implement ContainerList.
 func (a *ContainerAdapter) neededByContainer(ctx context.Context, name string) (bool, error) {
 	if a.engine.api.isFake {
 		return false, nil
@@ -258,8 +264,7 @@ func (a *ContainerAdapter) neededByContainer(ctx context.Context, name string) (
 	// container's network.
 	users, err := request(ctx, a, 0, func(ctx context.Context) ([]container.Summary, error) {
 		return a.engine.client.ContainerList(ctx, container.ListOptions{All: true,
-			Filters: filters.NewArgs(filters.Arg("network", name), filters.Arg("status", container.StateCreated),
-				filters.Arg("status", container.StateRunning), filters.Arg("status", container.StatePaused))}) // Podman refuses restarting
+			Filters: filters.NewArgs(filters.Arg("network", name))})
 	})
 	switch {
 	case err != nil && ctx.Err() == nil && (isForbidden(err) || cerrdefs.IsNotFound(err)):
@@ -270,7 +275,13 @@ func (a *ContainerAdapter) neededByContainer(ctx context.Context, name string) (
 	}
 	a.engine.optional.answered("GET /containers/json")
 	return slices.ContainsFunc(users, func(c container.Summary) bool {
-		return c.Labels[LabelTaskID] != a.taskID || c.State == container.StateRunning || c.State == container.StatePaused
+		switch c.State {
+		case container.StateExited, container.StateDead, container.StateRemoving, stateStopped:
+			return false
+		case container.StateCreated:
+			return c.Labels[LabelTaskID] != a.taskID
+		}
+		return true // also Podman's "stopping"
 	}), nil
 }
 

@@ -407,7 +407,7 @@ func TestANetworkStaysWhileACreatedContainerCountsOnIt(t *testing.T) {
 				require.NoError(t, err)
 			}
 			assert.Equal(t, test.left, engine.Networks())
-			assert.Equal(t, url.Values{"all": {"1"}, "filters": {`{"network":{"backend":true},"status":{"created":true,"paused":true,"running":true}}`}}, engine.Requests()[0].Query)
+			assert.Equal(t, url.Values{"all": {"1"}, "filters": {`{"network":{"backend":true}}`}}, engine.Requests()[0].Query)
 		})
 	}
 }
@@ -470,25 +470,29 @@ func TestTasksBehindANetworkThatIsNeverAnsweredAreBounded(t *testing.T) {
 
 // A task that joins while the last one before it removes the network has one in
 // the end.
-func TestANetworkIsThereForATaskThatJoinsDuringItsRemoval(t *testing.T) {
+func TestANetworkIsThereForTasksThatJoinDuringItsRemoval(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
 		kit := dockerexectest.New(t)
 		release := make(chan struct{})
 		kit.FailNext("DELETE /networks/*", dockerexectest.Call(func() { <-release }))
 		engine := NewEngine(kit.Client())
-		a, b := sharer(t, engine, "a"), sharer(t, engine, "b")
+		a, b, c := sharer(t, engine, "a"), sharer(t, engine, "b"), sharer(t, engine, "c")
 		require.NoError(t, a.CreateNetworks(t.Context()))
 		left := asynchronously(func() error { return a.RemoveNetworks(t.Context()) })
 		synctest.Wait()
-		joined := asynchronously(func() error { return b.CreateNetworks(t.Context()) })
+		joined := asynchronously(func() error { return b.shareNetworks(t.Context()) })
+		joinedToo := asynchronously(func() error { return c.shareNetworks(t.Context()) })
 		synctest.Wait()
 		close(release)
 		require.NoError(t, left())
 		require.NoError(t, joined())
+		require.NoError(t, joinedToo())
 		assert.Equal(t, []string{"backend"}, kit.Networks())
+		assert.Equal(t, 2, kit.Requests().Count("POST /networks/create"))
 
 		require.NoError(t, b.RemoveNetworks(t.Context()))
+		require.NoError(t, c.RemoveNetworks(t.Context()))
 		assert.Empty(t, kit.Networks())
 		assert.Empty(t, engine.networks.networks, "nothing is remembered of a network that is gone")
 	})

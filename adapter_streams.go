@@ -138,7 +138,7 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 		asked := time.Now()
 		var answer container.InspectResponse
 		var err error
-		a.onOwnStack(func() { answer, err = a.inspectPinned(ctx, &pinned) })
+		onOwnStack(func() { answer, err = a.inspectPinned(ctx, &pinned) })
 		next := jittered(inspectInterval(stream))
 		switch {
 		case err == nil:
@@ -178,22 +178,6 @@ func (a *ContainerAdapter) watch(ctx context.Context, mayRepeat func(error) bool
 			return none, err
 		}
 	}
-}
-
-// onOwnStack calls do in a goroutine of its own, and waits for its end. A request needs a
-// large stack. So the stack of a caller that then waits for days stays small. A fake is
-// called directly: it may end or fail the test in this goroutine.
-func (a *ContainerAdapter) onOwnStack(do func()) {
-	if a.engine.api.isFake {
-		do()
-		return
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		do()
-	}()
-	<-done
 }
 
 // inspectPinned inspects the task's container, and pins the first ID that it finds. A

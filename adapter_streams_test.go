@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -177,14 +178,24 @@ func TestWaitEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A user's fake may fail its test by a panic: the caller of Wait gets it.
-func TestWaitCallsAFakeInItsOwnGoroutine(t *testing.T) {
+// A user's fake may fail its test by a panic or by Goexit: the caller of Wait gets it.
+func TestWaitCallsTheClientAsIfInItsOwnGoroutine(t *testing.T) {
 	t.Parallel()
 	client := newFakeClient(t)
 	silentEvents(client)
-	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) { panic("not expected") }
 	adapter := newTestAdapter(t, client, plainTask())
+	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) { panic("not expected") }
 	assert.PanicsWithValue(t, "not expected", func() { _, _ = adapter.Wait(t.Context()) })
+
+	client.containerInspect = func(context.Context, string) (container.InspectResponse, error) { runtime.Goexit(); panic("never") }
+	ended, returned := make(chan struct{}), false
+	go func() {
+		defer close(ended)
+		_, _ = adapter.Wait(t.Context())
+		returned = true
+	}()
+	<-ended
+	assert.False(t, returned)
 }
 
 // The context's error comes back bare, wherever a Wait is.

@@ -331,3 +331,27 @@ func (t *connectionTrace) failed(err error) bool {
 	}
 	return saysNoConnection(err)
 }
+
+// onOwnStack calls do in a goroutine of its own, and waits for its end. A request needs a
+// large stack. So the stack of a caller that then waits for days stays small. A panic or a
+// Goexit of do, which a client of a test may use, is that of the caller.
+func onOwnStack(do func()) {
+	var (
+		done     = make(chan struct{})
+		returned bool
+		panicked any
+	)
+	go func() {
+		defer close(done)
+		defer func() { panicked = recover() }()
+		do()
+		returned = true
+	}()
+	<-done
+	switch {
+	case panicked != nil:
+		panic(panicked)
+	case !returned:
+		runtime.Goexit()
+	}
+}

@@ -308,11 +308,10 @@ func (e *Engine) removeUnused(ctx context.Context, name, id string) (removed boo
 		if ctx.Err() == nil && (cerrdefs.IsNotFound(err) || IsActiveEndpointError(err)) {
 			return nil
 		}
-		removed = err == nil
+		if removed = err == nil; removed {
+			e.networks.forget(name, true)
+		}
 		return err
 	})
-	if removed {
-		e.networks.forget(name)
-	}
 	return removed, err
 }

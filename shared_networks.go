@@ -128,11 +128,12 @@ func (s *sharedNetworks) isUsed(name string) bool {
 	return n != nil && len(n.tasks) > 0
 }
 
-// forget drops what is known of the network, unless a task has joined in the meantime.
-func (s *sharedNetworks) forget(name string) {
+// forget drops what is known of the network. If the network is not gone, forget keeps it for
+// a task that has joined in the meantime. The caller must hold the network's lock.
+func (s *sharedNetworks) forget(name string, gone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := s.networks[name]; n != nil && len(n.tasks) == 0 {
+	if n := s.networks[name]; n != nil && (gone || len(n.tasks) == 0) {
 		n.owner = nil
 	}
 }
