@@ -171,7 +171,7 @@ func (r *streamRun) unanswered(ctx context.Context, asked time.Time) {
 		log.G(ctx).Warn("event stream not answered, containers are inspected every ten seconds until it is opened")
 		r.stream.observer.tell(ctx, EngineEvent{Kind: EngineRefused, Err: errUnanswered})
 	}
-	r.beginOutage(ctx, asked)
+	r.beginOutage(ctx, asked, awayUnanswered)
 	r.lost(true)
 }
 
@@ -271,7 +271,10 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 	}
 	rd.outage.away = true
 	pause := rd.outage.pauses.next()
-	entry := log.G(ctx).WithError(err)
+	entry, state := log.G(ctx).WithError(err), awayLost
+	if refused {
+		state = awayRefused
+	}
 	switch {
 	case refused && !rd.outage.refused:
 		rd.outage.refused = true
@@ -283,7 +286,7 @@ func (r *streamRun) broke(ctx context.Context, err error) time.Duration {
 		entry.Warn("event stream lost, it is opened again as soon as the engine answers")
 		r.stream.observer.tell(ctx, EngineEvent{Kind: EngineLost, Err: err})
 	}
-	r.beginOutage(ctx, time.Now())
+	r.beginOutage(ctx, time.Now(), state)
 	if rd.failed.IsZero() {
 		rd.failed = time.Now()
 	}
@@ -370,11 +373,13 @@ func (r *streamRun) dispatch(m events.Message) {
 	for _, sub := range about {
 		if sub.isAbout(name, m.Actor.ID) && !sub.offer(m) {
 			slow = append(slow, sub)
-			r.stream.telemetry.resyncs.Add(context.Background(), 1, resyncCauses[resyncSlow])
 		}
 	}
 	stops := r.dismissLocked(slow)
 	r.stream.mu.Unlock()
+	if len(slow) > 0 {
+		r.stream.telemetry.resyncs.Add(context.Background(), int64(len(slow)), resyncCauses[resyncSlow])
+	}
 	stopAll(stops)
 }
 

@@ -28,8 +28,8 @@ const (
 	// engine answers.
 	EngineLost EngineEventKind = iota + 1
 	// EngineRefused means that the engine, or a proxy in front of it, refuses the event stream,
-	// or does not answer the request for it. Tasks go on: their containers are inspected every
-	// ten seconds.
+	// or does not answer the request for it. Tasks go on, as long as the engine answers other
+	// requests: their containers are inspected every ten seconds.
 	EngineRefused
 	// EngineRestored means that the event stream is open again, and tasks go on.
 	EngineRestored
@@ -63,25 +63,14 @@ type outage struct {
 	pauses  backoff
 }
 
-// state is what the metrics show of the outage.
-func (o *outage) state() awayState {
-	switch {
-	case o.since.IsZero():
-		return ""
-	case o.refused:
-		return awayRefused
-	default:
-		return awayLost
-	}
-}
-
-// beginOutage notes that the stream is lost since then, unless it has been lost before.
-func (r *streamRun) beginOutage(ctx context.Context, since time.Time) {
+// beginOutage notes that the stream is lost since then, unless it has been lost before. The
+// metrics show the state.
+func (r *streamRun) beginOutage(ctx context.Context, since time.Time, state awayState) {
 	if rd := &r.reader; rd.outage.since.IsZero() {
 		rd.outage.since = since
 		r.stream.telemetry.outages.Add(ctx, 1)
 	}
-	r.showOutage(ctx, r.reader.outage.state())
+	r.showOutage(ctx, state)
 }
 
 // endOutage ends an outage, if there is one. It is called when the stream is proven,
@@ -94,7 +83,7 @@ func (r *streamRun) endOutage(ctx context.Context) {
 		return
 	}
 	rd.outage.since, rd.outage.refused, rd.failed = time.Time{}, false, time.Time{}
-	r.showOutage(ctx, rd.outage.state())
+	r.showOutage(ctx, "")
 	log.G(ctx).WithField("gap", rd.outage.gap.Round(time.Millisecond)).Info("event stream restored")
 	r.stream.telemetry.outageTimes.Record(ctx, rd.outage.gap.Seconds())
 	r.stream.observer.tell(ctx, EngineEvent{Kind: EngineRestored, Gap: rd.outage.gap})

@@ -308,11 +308,12 @@ var endCauses = labels("dockerexec.end.cause", endExit, endOOM, endUnhealthy, en
 type awayState string
 
 const (
-	awayLost    awayState = "lost"
-	awayRefused awayState = "refused"
+	awayLost       awayState = "lost"
+	awayUnanswered awayState = "unanswered"
+	awayRefused    awayState = "refused"
 )
 
-var awayStates = labels("dockerexec.away", awayLost, awayRefused)
+var awayStates = labels("dockerexec.away", awayLost, awayUnanswered, awayRefused)
 
 // resyncCause is why events may be lost.
 type resyncCause string

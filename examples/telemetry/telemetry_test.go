@@ -144,7 +144,7 @@ func TestCountersBeginAtZero(t *testing.T) {
 			points[m.Name] = len(m.Data.(metricdata.Sum[int64]).DataPoints)
 		}
 		assert.Equal(t, map[string]int{
-			"dockerexec.event_stream.outages": 1, "dockerexec.event_stream.away": 2, "dockerexec.event_stream.resyncs": 2,
+			"dockerexec.event_stream.outages": 1, "dockerexec.event_stream.away": 3, "dockerexec.event_stream.resyncs": 2,
 			"dockerexec.pull.attempts": 4, "dockerexec.pull.io": 1, "dockerexec.task.waiting": 4,
 			"dockerexec.container.starts": 1, "dockerexec.container.ends": 4, "dockerexec.container.uninspected": 1, "dockerexec.container.unchecked": 1,
 			"dockerexec.log.io": 1, "dockerexec.log.lines": 1, "dockerexec.log.gaps": 1, "dockerexec.orphan.containers": 1,
@@ -413,6 +413,31 @@ func TestAnOutageCounts(t *testing.T) {
 		stop()
 		time.Sleep(time.Minute)
 		assert.Equal(t, map[string]int64{"event_stream.outages": 3, "event_stream.outage.duration": 3}, keep(n.numbers(), "event_stream.away", "event_stream.outages", "event_stream.outage.duration"))
+		n.host.Container("web.1.task1").Exit(0)
+		time.Sleep(time.Minute)
+	}, layers()...)
+}
+
+// The state of an outage is the present one: an engine that first hangs may be gone later.
+func TestAnOutageShowsItsPresentState(t *testing.T) {
+	t.Parallel()
+	on(t, dockerexectest.UntilStopped(0), func(n *node) {
+		adapter := n.started()
+		go func() { _, _ = adapter.Wait(n.ctx) }()
+		time.Sleep(time.Minute)
+		away := func() map[string]int64 { return keep(n.numbers(), "event_stream.away") }
+		stop := n.host.FailAll("GET /events", dockerexectest.Slow(24 * time.Hour))
+		n.host.Down()
+		n.host.Up()
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int64{"event_stream.away away=unanswered": 1}, away())
+		n.host.Down()
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int64{"event_stream.away away=lost": 1}, away())
+		stop()
+		n.host.Up()
+		time.Sleep(time.Minute)
+		assert.Equal(t, map[string]int64{}, away())
 		n.host.Container("web.1.task1").Exit(0)
 		time.Sleep(time.Minute)
 	}, layers()...)
