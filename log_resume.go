@@ -1,9 +1,11 @@
 package dockerexec
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"time"
 
@@ -322,10 +324,7 @@ type streamCursor struct {
 func (c *logCursor) begin() container.LogsOptions {
 	for i := range c.streams {
 		s := &c.streams[i]
-		s.skip = -1
-		if s.n > 0 {
-			s.skip = s.n
-		}
+		s.skip = cmp.Or(s.n, -1)
 		s.missing, s.texts = append(s.texts, s.missing...), nil
 	}
 	options := c.first
@@ -364,10 +363,7 @@ func (c *logCursor) answered(now time.Time) {
 
 // newest returns the latest time of all messages taken.
 func (c *logCursor) newest() logTime {
-	if c.streams[0].latest.compare(c.streams[1].latest) < 0 {
-		return c.streams[1].latest
-	}
-	return c.streams[0].latest
+	return slices.MaxFunc([]logTime{c.streams[0].latest, c.streams[1].latest}, logTime.compare)
 }
 
 // isNewer reports whether the entry exists and is newer than all messages taken. If none was
@@ -389,17 +385,17 @@ func (c *logCursor) take(stream api.LogStream, t logTime, message []byte) (taken
 	s := c.at(stream)
 	if s.skip >= 0 {
 		c.repeated = true
-		switch order := t.compare(s.at); {
+		switch order, n := t.compare(s.at), s.again(t, message); {
 		case order < 0:
 			return false, false
-		case order == 0 && s.skip > 0 && s.isOther(t, message): // the engine or the tail has left it out before
+		case order == 0 && s.skip > 0 && n == 0: // the engine or the tail has left it out before
 			if c.first.Tail != "" && t == c.since && len(s.texts) == 0 {
 				return false, false
 			}
 		case order == 0 && s.skip > 0:
-			s.note(t, message)
-			s.missing = s.missing[min(1, len(s.missing)):] // none: times are exact
-			if s.skip--; s.skip == 0 {
+			k := min(n, len(s.missing)) // 0: times are exact
+			s.texts, s.missing = append(s.texts, s.missing[:k]...), s.missing[k:]
+			if s.skip -= n; s.skip == 0 {
 				s.skip = -1 // everything after it is new
 				c.found = c.found || stream == c.last
 			}
@@ -430,9 +426,13 @@ func (c *logCursor) take(stream api.LogStream, t logTime, message []byte) (taken
 	return true, gap
 }
 
-// isOther reports whether a message of a whole second is not the next one to come again.
-func (s *streamCursor) isOther(t logTime, message []byte) bool {
-	return t.nsec == 0 && len(s.missing) > 0 && s.n <= mostTexts && maphash.Bytes(textSeed, message) != s.missing[0]
+// again returns how many messages are over with this one, which has come before: those in
+// between are left out by this answer. 0: a message of a whole second has not come before.
+func (s *streamCursor) again(t logTime, message []byte) int {
+	if t.nsec != 0 || len(s.missing) == 0 || s.n > mostTexts {
+		return 1
+	}
+	return slices.Index(s.missing, maphash.Bytes(textSeed, message)) + 1
 }
 
 func (s *streamCursor) note(t logTime, message []byte) {

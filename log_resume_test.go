@@ -740,6 +740,8 @@ func TestLinesOfOneSecondAreTakenOnce(t *testing.T) {
 		"the first ones are before the tail": {[]string{"cd", "abcde"}, "cde", true},
 		"an answer breaks within the second": {[]string{"abd", "abc", "abcde", "abcdef"}, "abd-cef", false},
 		"the engine has dropped them":        {[]string{"abc", "xyz"}, "abc-xyz", false},
+		"the engine has dropped the first":   {[]string{"abc", "bcd"}, "abcd", false},
+		"it leaves out some that came":       {[]string{"abcdef", "cdfg", "cfgh", "abcdefghi"}, "abcdefghi", false},
 	} {
 		var cursor logCursor
 		if test.tail {
