@@ -157,7 +157,10 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 		return nil
 	}
 	endpoints := config.networkingConfig().EndpointsConfig
-	for _, name := range names[1:] {
+	if unknown {
+		names = names[1:]
+	} // else the create may have joined another one: an earlier version had another order
+	for _, name := range names {
 		if joined != nil && joined.Networks[name] != nil {
 			continue
 		}

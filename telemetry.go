@@ -22,8 +22,8 @@ const telemetryScope = "github.com/dockerexec/dockerexec"
 // telemetry has all instruments of an Engine, and makes its spans. docs/operations.md
 // lists them; a test compares that page with this file.
 //
-// All options with attributes are made once. So a measurement makes no attribute set, and
-// what is measured for each line of a log or each event has no attribute at all.
+// What is measured for each line of a log or each event has no attribute at all. All options
+// with attributes are made once, except those of requests.
 type telemetry struct {
 	tracer trace.Tracer
 
@@ -85,8 +85,8 @@ func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) *te
 	return t
 }
 
-// zero makes every counter begin at 0. Otherwise a counter would appear with its first
-// step, and an alert on its growth would not see that step.
+// zero makes every counter begin at 0, except that of requests. Otherwise a counter would
+// appear with its first step, and an alert on its growth would not see that step.
 func (t *telemetry) zero() {
 	ctx := context.Background()
 	for _, c := range []metric.Int64Counter{t.outages, t.pullBytes, t.starts, t.unchecked, t.logBytes, t.logLines, t.logGaps} {
@@ -230,7 +230,8 @@ func (t *telemetry) begin(ctx context.Context, m *method, of func() []attribute.
 			if of != nil {
 				span.SetAttributes(of()...)
 			}
-			if how == outcomeTemporary || how == outcomeFinal {
+			isAnswer := m == methodInspect && isContainerGone(*err) // many an inspect only asks whether it is there
+			if (how == outcomeTemporary || how == outcomeFinal) && !isAnswer {
 				span.SetStatus(codes.Error, (*err).Error())
 			}
 		}

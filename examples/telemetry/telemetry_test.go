@@ -426,7 +426,7 @@ func TestAnOutageShowsItsPresentState(t *testing.T) {
 		go func() { _, _ = adapter.Wait(n.ctx) }()
 		time.Sleep(time.Minute)
 		away := func() map[string]int64 { return keep(n.numbers(), "event_stream.away") }
-		stop := n.host.FailAll("GET /events", dockerexectest.Slow(24 * time.Hour))
+		stop := n.host.FailAll("GET /events", dockerexectest.Slow(24*time.Hour))
 		n.host.Down()
 		n.host.Up()
 		time.Sleep(time.Minute)

@@ -45,6 +45,13 @@ func networksThere(c *faultCell) {
 
 func networksGone(c *faultCell) { assert.Empty(c, c.networksNamed()) }
 
+// volumesMade asserts that the volumes are there, unless a proxy has forbidden to make them.
+func volumesMade(c *faultCell) {
+	if c.fault != fault403 {
+		volumesThere(c)
+	}
+}
+
 func volumesThere(c *faultCell) {
 	for _, volume := range c.volumes {
 		_, err := c.bench.client.VolumeInspect(c.ctx(), volume)

@@ -47,7 +47,7 @@ func controllerFaultRows() []*faultRow {
 		},
 		{
 			name: "controller Prepare: create volume", target: "POST volumes/create",
-			ends:  once,
+			ends:  once.but(outcomes{fault403: success}),
 			setup: func(c *faultCell) { c.join(1); c.mount(1); c.control(api.TaskStateAccepted); c.about = c.volumes[0] },
 			op:    onController(exec.Controller.Prepare), done: isPrepared, again: exec.ErrTaskPrepared,
 		},
