@@ -23,13 +23,13 @@ go_test() {
 	return "$status"
 }
 
-# What is not run on Podman although it may pass: tests of whole nodes that need two Docker
-# engines, measure for minutes, or repeat what others show. The time is for the engine tests.
+# What is not run on Podman: tests of whole nodes that need two Docker engines or health
+# checks, measure for minutes, or repeat what others show. The time is for the engine tests.
 beside_podman=(
 	TestEngineNodeOutlivesOtherAPIVersions TestEngineNodeOutlivesAnUpgrade TestEngineNodeOutlivesTheContainers
 	TestEngineNodeLogs TestEngineNodeLogsWithoutLimit TestEngineNodeStaysFlat TestEngineNodeTakesOver
 	TestEngineNodeHasClusterVolumes TestEngineKilledNodeLeavesNothingBehind TestEngineNodeRemovedWhileAway
-	TestEngineNodeBehindAProxyThatForbidsRequests
+	TestEngineNodeBehindAProxyThatForbidsRequests TestEngineNodeTellsWhatHappens
 )
 
 # skip_on_podman: says what is not tested on Podman, and sets skip. Fails if a name is that of no test.
@@ -49,7 +49,7 @@ skip_on_podman() {
 		[[ " ${known[*]} " == *" $name "* ]] || die "test.sh: there is no test $name"
 		names+=("^$name\$")
 	done
-	say "not run on Podman, to save time: ${beside_podman[*]}"
+	say "not run on Podman, whole nodes: ${beside_podman[*]}"
 	skip=(-skip "$(IFS='|' && echo "${names[*]}")")
 }
 
