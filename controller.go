@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -28,6 +29,8 @@ type controller struct {
 	adapter *ContainerAdapter
 	busy    chan struct{} // full while a detached call or a Remove runs; see lock
 	remade  func()        // Start calls it when it has made the container again; nil: nothing is called
+
+	failedStops atomic.Int32 // those after which the agent is to call again
 
 	mu              sync.Mutex
 	operations      map[*operation]struct{} // the calls that run now

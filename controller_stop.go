@@ -43,7 +43,11 @@ func (c *controller) stop(ctx context.Context, m *method, stop func(context.Cont
 				return tryAgain(ctx, err)
 			}
 		}
-		return c.stopResult(ctx, stop(ctx))
+		err := c.stopResult(ctx, stop(ctx))
+		if exec.IsTemporary(err) && c.failedStops.Add(1) == 2 {
+			log.G(c.adapter.logContext(ctx)).WithError(err).Warn("stop failed again, the agent is to repeat it")
+		}
+		return err
 	})
 }
 

@@ -33,6 +33,24 @@ var (
 
 const stopsAndKills = "POST /containers/*/*"
 
+// One warning tells of a stop that the agent repeats.
+func TestAStopThatFailsIsToldOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		ctlr, _, _ := runningWeb(t, engine)
+		ctx, lines := logged(t)
+		works := engine.FailAll(stopsAndKills, dockerexectest.Drop())
+		for range 3 {
+			assert.True(t, exec.IsTemporary(ctlr.Shutdown(ctx)))
+			time.Sleep(time.Minute)
+		}
+		assert.Equal(t, []string{"stop failed again, the agent is to repeat it"}, lines(logrus.WarnLevel))
+		works()
+		require.NoError(t, ctlr.Shutdown(ctx))
+	})
+}
+
 // The agent asks no second time for the stop of a task that has ended, so a task
 // does not end while its container runs.
 func TestAStopThatFailsIsTriedAgain(t *testing.T) {
