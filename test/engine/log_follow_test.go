@@ -88,7 +88,9 @@ func TestEngineLogsSurviveTheEngine(t *testing.T) {
 		require.Equal(t, kept[i], got[i], "line %d", i)
 	}
 	assert.Len(t, got, len(kept))
-	assert.Equal(t, []string{"log stream lost; it will be resumed", "log stream lost; it will be resumed"}, logLines.at(logrus.WarnLevel))
+	warnings := logLines.at(logrus.WarnLevel) // one for both kills if the log was not resumed in between
+	require.NotEmpty(t, warnings)
+	assert.Equal(t, slices.Repeat([]string{"log stream lost; it will be resumed"}, min(len(warnings), 2)), warnings)
 }
 
 // 50 followers of 50 containers are closed at random: no goroutine, connection or
