@@ -20,8 +20,8 @@ import (
 )
 
 // A node with ten tasks is killed again and again while its tasks are being removed. What it
-// leaves behind goes one grace after its last start. The same is counted where nobody looks,
-// so that the test can fail. DOCKEREXEC_TEST_KILLS says how often the node is killed.
+// leaves behind goes one grace after its last start. The same is counted where nobody looks:
+// twenty kills leave something there, so the test can fail. DOCKEREXEC_TEST_KILLS says how often the node is killed.
 func TestEngineKilledNodeLeavesNothingBehind(t *testing.T) {
 	fromHarness(t, "DOCKEREXEC_TEST_HOST") // what is skipped below would count as a node that leaves nothing
 	const grace = 5 * time.Second
@@ -30,7 +30,9 @@ func TestEngineKilledNodeLeavesNothingBehind(t *testing.T) {
 	ignored := leftByKills(t, kills, "10.219.9.0/24", "-orphans", "ignore")
 	removed := leftByKills(t, kills, "10.219.10.0/24", "-orphans", "remove", "-orphan-grace", grace.String())
 	t.Logf("after %d kills: containers, networks and files of no task are %v with OrphansIgnore, and %v with OrphansRemove", kills, ignored, removed)
-	assert.Positive(t, ignored[0], "containers where nobody looks")
+	if kills >= 20 { // of a few, none may come at a moment that leaves something
+		assert.Positive(t, ignored[0], "containers where nobody looks")
+	}
 	assert.Equal(t, [3]int{}, removed)
 }
 
