@@ -115,10 +115,10 @@ func (a *ContainerAdapter) ready(ctx context.Context) (config *containerConfig, 
 
 // CreateVolumes creates the task's named volumes that have a driver configuration, in
 // sorted order. On Podman it also creates those that have labels: Podman drops the labels of
-// a volume that it makes with a container. A volume that exists is used as it is. If it has other driver options or
-// labels than the task asks for, one warning names them. The engine itself makes the other
-// volumes, when it creates the container. It makes all of them if a proxy forbids this
-// request; one warning says so. Named volumes are never removed.
+// a volume that it makes with a container. A volume that exists is used as it is. If it has
+// other driver options or labels than the task asks for, one warning names them. The engine
+// itself makes the other volumes, when it creates the container. It makes all of them if a
+// proxy forbids this request; one warning says so. Named volumes are never removed.
 func (a *ContainerAdapter) CreateVolumes(ctx context.Context) (err error) {
 	ctx, end := a.begin(ctx, methodCreateVolumes)
 	defer end(&err)
@@ -390,38 +390,4 @@ func (e *Engine) controllersAdapter(node *api.NodeDescription, task *api.Task, d
 		return nil, err
 	}
 	return newContainerAdapter(e, identityOf(task), func() (*containerConfig, payloads, error) { return config, given, nil }), nil
-}
-
-// grace returns the task's grace period, or the default of engines.
-func (a *ContainerAdapter) grace() time.Duration {
-	if a.stopTimeout == nil {
-		return defaultGrace
-	}
-	return time.Duration(*a.stopTimeout) * time.Second
-}
-
-// Terminate kills the container at once. A container that is gone or does not run is no
-// error. If a start may be lost, Terminate takes up to 20 seconds more, as Shutdown does.
-func (a *ContainerAdapter) Terminate(ctx context.Context) (err error) {
-	ctx, end := a.begin(ctx, methodTerminate)
-	defer end(&err)
-	if a.nameTaken.Load() {
-		return nil
-	}
-	if _, err := a.awaitLostStart(ctx); err != nil {
-		return err
-	}
-	return a.kill(ctx)
-}
-
-func (a *ContainerAdapter) kill(ctx context.Context) error {
-	err := a.onContainer(ctx, func(nameOrID string) error {
-		return do(ctx, a, 0, func(ctx context.Context) error {
-			return a.engine.client.ContainerKill(ctx, nameOrID, "")
-		})
-	})
-	if isContainerGone(err) || IsStoppedContainer(err) {
-		return nil
-	}
-	return engineError(ctx, err, "kill container %s", a.name)
 }

@@ -157,9 +157,9 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 		return nil
 	}
 	endpoints := config.networkingConfig().EndpointsConfig
-	if unknown {
+	if unknown { // else the create may have joined another one: an earlier version had another order
 		names = names[1:]
-	} // else the create may have joined another one: an earlier version had another order
+	}
 	for _, name := range names {
 		if joined != nil && joined.Networks[name] != nil {
 			continue
@@ -178,7 +178,7 @@ func (a *ContainerAdapter) connectRest(ctx context.Context, config *containerCon
 // uses, in sorted order. It skips, without an error, a network that is gone, predefined
 // or made by somebody else. It also skips a network that is in use:
 //
-//   - A container that runs or is paused is attached to it.
+//   - A container that has been started, and has not ended, is attached to it.
 //   - A container that needs it is created and not yet started.
 //   - Another task of the same [Engine] uses it. A task uses its networks from its
 //     CreateNetworks to its RemoveNetworks. The last task to leave removes the network.

@@ -81,12 +81,13 @@ var wings = []struct {
 	}},
 	// One task's operations: thin methods that call into the wings.
 	{"adapter", []string{"engine"}, []houseFile{
-		{"adapter.go", "the ContainerAdapter: pull, kill, remove; whose container it is"},
+		{"adapter.go", "the ContainerAdapter: pull, remove; whose container it is"},
 		{"adapter_create.go", "Create, and the container that has the name already; finds a renamed container"},
 		{"adapter_files.go", "which files of secrets a task needs; which are left over"},
 		{"adapter_networks.go", "makes and removes networks; connects a container to its networks"},
 		{"shared_networks.go", "knows which tasks of an Engine share a network, and what the engine has"},
-		{"adapter_start.go", "Start and Shutdown: one start, also if it is lost; one stop signal, then a kill"},
+		{"adapter_start.go", "Start: one start, also if it is lost"},
+		{"adapter_stop.go", "Shutdown and Terminate: one stop signal, then a kill"},
 		{"adapter_streams.go", "Inspect, Wait, Events, Logs and PublishLogs; the watch of a container"},
 		{"adapter_told.go", "what is told of a task: the fields of its log lines, its spans, the counts of its waits and its end; without secrets"},
 		{"orphans.go", "finds and removes what an earlier process has left behind; which tasks an Engine knows"},

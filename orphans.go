@@ -77,7 +77,7 @@ func (e *Engine) Orphans(ctx context.Context, nodeID string, known func(taskID s
 			return nil, engineError(ctx, err, "list orphans: the image of a container of task %s", task)
 		}
 		if len(own) > 1 && e.tasks.doubt(task) {
-			ctx := log.WithFields(ctx, log.Fields{"task.id": task, "service.id": own[0].Labels[labelServiceID], "node.id": nodeID})
+			ctx := withFields(ctx, log.Fields{"task.id": task, "service.id": own[0].Labels[labelServiceID], "node.id": nodeID})
 			warnOfDoubt(ctx, own[0].ID, own[1].ID)
 		}
 		if o := onlyOrphan(own, nodeID); o != nil {
@@ -230,11 +230,11 @@ func (a *ContainerAdapter) lookAtOrphan(ctx context.Context, o Orphan) (found bo
 	if !slices.ContainsFunc(containers, func(c container.Summary) bool { return c.ID == o.ContainerID }) {
 		return false, nil
 	}
-	own, err := a.engine.leftOf(ctx, a, containers, o.NodeID)
+	left, err := a.engine.leftOf(ctx, a, containers, o.NodeID)
 	if err != nil {
 		return false, engineError(ctx, err, "remove orphan %s: inspect its image", o.Name)
 	}
-	if now := onlyOrphan(own, o.NodeID); now == nil || now.ContainerID != o.ContainerID {
+	if now := onlyOrphan(left, o.NodeID); now == nil || now.ContainerID != o.ContainerID {
 		return false, errors.Errorf("remove orphan %s: it is none any more: its name has changed, or another container has the label of its task", o.Name)
 	}
 	answer, err := a.inspectAs(ctx, o.ContainerID)
@@ -249,8 +249,10 @@ func (a *ContainerAdapter) lookAtOrphan(ctx context.Context, o Orphan) (found bo
 	}
 	a.noteContainer(o.ContainerID)
 	a.startLost.Store(isUnstarted(answer)) // nobody knows how the process that made it has ended
-	if a.ownGrace.Store(ownGrace(answer)); a.ownGrace.Load() != nil && *a.ownGrace.Load() != 0 {
-		a.stopTimeout = a.ownGrace.Load() // with nil the engine takes the container's own
+	own := ownGrace(answer)
+	a.ownGrace.Store(own)
+	if own != nil && *own != 0 {
+		a.stopTimeout = own // with nil the engine takes the container's own
 	}
 	if answer.NetworkSettings != nil {
 		for name := range answer.NetworkSettings.Networks {
