@@ -127,8 +127,11 @@ func TestARenamedContainerIsStillTheTasks(t *testing.T) {
 	}
 }
 
-// stateOf is a container's state with its exit code.
+// stateOf is a container's state with its exit code; nil: it is gone.
 func stateOf(c *dockerexectest.Container) string {
+	if c == nil {
+		return "gone"
+	}
 	state := c.Inspect().State
 	return fmt.Sprint(state.Status, " ", state.ExitCode)
 }

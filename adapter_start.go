@@ -69,11 +69,11 @@ func (a *ContainerAdapter) resolveStart(ctx context.Context, err error, stop fun
 	if !isLostStart(err) {
 		return err
 	}
-	runs, awaitErr := a.awaitLostStart(ctx)
+	stray, awaitErr := a.awaitLostStart(ctx)
 	switch {
 	case awaitErr != nil:
 		return awaitErr
-	case runs:
+	case stray != nil:
 		return a.endLostStart(ctx, stop)
 	}
 	return err
@@ -153,30 +153,33 @@ func (a *ContainerAdapter) sendStart(ctx context.Context, starts int64) error {
 const lostStartTime = 20 * time.Second
 
 // awaitLostStart waits until it is certain what became of a start that may be lost, for
-// at most lostStartTime. It reports whether the container runs. If no start may be
-// lost, it makes no request and reports false.
-func (a *ContainerAdapter) awaitLostStart(ctx context.Context) (runs bool, err error) {
+// at most lostStartTime. stray is the container, if it runs; otherwise nil. If no start may be
+// lost, awaitLostStart makes no request.
+func (a *ContainerAdapter) awaitLostStart(ctx context.Context) (stray *container.InspectResponse, err error) {
 	for began := time.Now(); a.startLost.Load(); {
 		answer, err := a.Inspect(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return false, ctx.Err()
+			return nil, ctx.Err()
 		case isContainerGone(err):
 			a.startLost.Store(false)
 		case err != nil:
-			return false, tryAgain(ctx, err)
+			return nil, tryAgain(ctx, err)
 		case !isUnstarted(answer):
 			a.startLost.Store(false)
-			return !hasEnded(answer), nil
+			if hasEnded(answer) {
+				return nil, nil
+			}
+			return &answer, nil
 		case time.Since(began) >= lostStartTime:
 			a.startLost.Store(false)
 		default:
 			if err := sleep(ctx, time.Second); err != nil {
-				return false, err
+				return nil, err
 			}
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // endLostStart stops a container whose start was lost. If the stop fails, it returns the

@@ -71,6 +71,8 @@ type stop struct {
 	sent     time.Time // zero: the stop was not sent
 	seconds  *int      // the grace period that the stop names; nil: none
 	over     bool      // the engine says that the container has ended
+
+	told sync.Once // that the container is killed
 }
 
 // stops holds the stops that are under way. The adapters of one Engine share them: a task
@@ -221,6 +223,7 @@ func (a *ContainerAdapter) awaitStop(ctx context.Context, s *stop) error {
 		}
 		left, never := untilKill(s.sent, grace)
 		if left <= 0 && !never {
+			s.told.Do(func() { log.G(a.logContext(ctx)).Warn("stop not answered, the container is killed") })
 			if err := a.kill(ctx); err != nil {
 				return err
 			}

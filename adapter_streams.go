@@ -355,6 +355,12 @@ func (a *ContainerAdapter) Logs(ctx context.Context, options api.LogSubscription
 // json-file), PublishLogs goes on behind the damage, with Follow or without, and reports the
 // gap in the same way.
 //
+// A publisher is called for one message at a time, also if several calls of one Engine have the
+// same one: gRPC's streams want that. So a publisher that blocks holds up all calls that
+// have it, until their contexts end, and a publisher must not publish to itself. The same one is
+// the same pointer, or the same exec.LogPublisherFunc or a copy of it. A struct with a function
+// in it is never the same.
+//
 // If ctx ends, the error is that of ctx, bare. An error of the publisher is returned
 // unchanged. Without Follow, a passing fault of the engine is a temporary error. All
 // other errors are final: for example, a log driver that cannot be read, or an error
@@ -372,7 +378,10 @@ func (a *ContainerAdapter) publishLogsOf(ctx context.Context, target logTarget, 
 	if publisher == nil {
 		return errors.New("dockerexec: the log publisher is nil")
 	}
+	turn, leave := a.engine.logTurns.enter(publisher)
+	defer leave()
 	p := newLogPublication(target, a.engine.options.logRate, first, options.Since, publisher, a.engine.telemetry)
+	p.turn = turn
 	defer p.counts.flush(ctx)
 	var pauses backoff
 	for {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -108,6 +109,34 @@ func TestWaitReportsAnExitAtItsEvent(t *testing.T) {
 		require.NoError(t, wait.err)
 		assert.Equal(t, 7, wait.answer.State.ExitCode)
 		assert.Equal(t, burstWindow, time.Since(died))
+	})
+}
+
+// A container that somebody restarts has ended for SwarmKit, as long as the engine shows its end
+// for some tenths of a second. The next run of it is left alone until the task is removed.
+func TestAContainerThatIsRestartedByHandHasEnded(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		ctlr, task, web := runningWeb(t, engine)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		ended := asynchronously(func() error {
+			drive(ctx, t, task, ctlr, api.TaskStateCompleted)
+			return ctx.Err()
+		})
+		time.Sleep(10 * time.Minute)
+		require.NoError(t, engine.Client().ContainerStop(ctx, taskName, container.StopOptions{}))
+		time.Sleep(300 * time.Millisecond)
+		require.NoError(t, startByHand(ctx, engine.Client(), nil))
+		require.NoError(t, ended())
+		assert.Equal(t, api.TaskStateFailed, task.Status.State)
+		assert.Equal(t, "task: non-zero exit (143)", task.Status.Err)
+		time.Sleep(time.Hour)
+		assert.Equal(t, "running 0", stateOf(web))
+		assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Empty(t, engine.Containers())
 	})
 }
 

@@ -533,8 +533,8 @@ func TestWarningsOfTheEngineAreBounded(t *testing.T) {
 	engine, adapter := onFakeEngine(t, nil)
 	ctx, lines := logged(t)
 	var flood []string
-	for i := range 1000 {
-		flood = append(flood, fmt.Sprint(i, strings.Repeat("x", 100_000)))
+	for i := range 200 {
+		flood = append(flood, fmt.Sprint(i, strings.Repeat("x", 10_000)))
 	}
 	warningCreate(t, engine, flood...)
 	require.NoError(t, adapter().Create(ctx))

@@ -298,10 +298,12 @@ const clientSays = "error response from daemon: "
 // double quotes may hold escaped quotes. An apostrophe within a word is no quote.
 var quoted = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*(?:"|$)|\B'.*?'\B`)
 
-// userFollows matches phrases of engines (20.10 to 29), and all text after them. Engines
-// repeat a user's text there, without quotes.
-var userFollows = regexp.MustCompile(`(?s)(path does not exist: |mount source path |unable to find (?:user|group) |` +
-	`failed to mount local volume: |invalid environment variable: |failed to initialize logging driver: ).*`)
+// userFollows are phrases of engines (20.10 to 29) after which they repeat a user's text, without
+// quotes, to the end.
+var userFollows = []string{
+	"path does not exist: ", "mount source path ", "unable to find user ", "unable to find group ",
+	"failed to mount local volume: ", "invalid environment variable: ", "failed to initialize logging driver: ",
+}
 
 // engineWords returns the engine's own words in err, in lower case. It leaves out the
 // text before the engine's answer. It also leaves out a user's text that the engine
@@ -312,7 +314,16 @@ func engineWords(err error) string {
 	if _, answer, found := strings.Cut(text, clientSays); found {
 		text = answer
 	}
-	text = userFollows.ReplaceAllString(quoted.ReplaceAllString(text, ""), "$1")
+	if strings.ContainsAny(text, `"'`) { // the regular expression is slow
+		text = quoted.ReplaceAllString(text, "")
+	}
+	end := len(text)
+	for _, phrase := range userFollows {
+		if at := strings.Index(text, phrase); at >= 0 {
+			end = min(end, at+len(phrase))
+		}
+	}
+	text = text[:end]
 	if strings.HasPrefix(text, "<") || strings.Contains(text, "oci runtime") {
 		return ""
 	}

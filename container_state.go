@@ -4,10 +4,12 @@ import (
 	"context"
 	stderrors "errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/pkg/errors"
@@ -81,6 +83,24 @@ func isSet(text string) (set, known bool) {
 func runsUnknownToEngine(answer container.InspectResponse) bool {
 	started, known := isSet(answer.State.StartedAt)
 	return answer.State.Status == container.StateRunning && known && !started
+}
+
+// mayRunBeside reports whether a second container like this one may run at the same time: it
+// writes to no volume, path or device of the host, and holds no port of the host. A read-only
+// mount counts as one that is not written to. A fake that does not tell gets false.
+func mayRunBeside(answer container.InspectResponse) bool {
+	if answer.ContainerJSONBase == nil || answer.HostConfig == nil {
+		return false
+	}
+	host := answer.HostConfig
+	writes := func(m mount.Mount) bool {
+		isOwn := m.Type == mount.TypeTmpfs || m.Type == mount.TypeVolume && m.Source == ""
+		return !isOwn && !m.ReadOnly
+	}
+	return !slices.ContainsFunc(host.Mounts, writes) && len(host.Binds)+len(host.VolumesFrom) == 0 &&
+		len(host.PortBindings) == 0 && !host.PublishAllPorts && !host.NetworkMode.IsHost() && !host.NetworkMode.IsContainer() &&
+		!host.IpcMode.IsHost() && !host.IpcMode.IsContainer() && !host.PidMode.IsHost() && !host.PidMode.IsContainer() &&
+		len(host.Devices)+len(host.DeviceRequests)+len(host.DeviceCgroupRules) == 0 && !host.Privileged
 }
 
 // hasHealthcheck reports whether the engine checks the container's health. The check

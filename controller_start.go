@@ -6,6 +6,7 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/moby/swarmkit/v2/agent/exec"
+	"github.com/moby/swarmkit/v2/api"
 	"github.com/moby/swarmkit/v2/log"
 	"github.com/pkg/errors"
 )
@@ -54,12 +55,16 @@ func (c *controller) make(ctx context.Context) error {
 func (c *controller) created(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.lasting = nil
 	c.mayExist = true                              // also after an error: perhaps the engine created it all the same
 	if err == nil || err == exec.ErrTaskPrepared { //nolint:errorlint // bare
 		c.ownershipProven = true
 	}
 	if err == nil {
 		c.mayHaveRun = false
+		if id := c.adapter.knownID(); id != "" { // a fake's create may answer without one
+			c.lasting, c.ports = &api.ContainerStatus{ContainerID: id}, &api.PortStatus{}
+		}
 	}
 	return err
 }
@@ -128,8 +133,10 @@ func (c *controller) pull(ctx context.Context) (unseen, err error) {
 // fails the task. With 0 the container has done its work: the answer is
 // [exec.ErrTaskStarted], and the Wait that follows completes the task.
 //
-// If the engine lost an earlier start, the container may begin to run by itself,
-// without network and log. Then the container is stopped, and the start has failed.
+// If the engine lost an earlier start, the start has failed, and the container may begin to run
+// by itself within 20 seconds, without network and log. Then the container is stopped. If it
+// shares volumes or ports with the task's replacement, Start waits for that before it returns.
+// Otherwise Start returns at once.
 //
 // A container that somebody has removed since Prepare is made again, if it has certainly
 // not been started.
@@ -168,7 +175,7 @@ func (c *controller) mayMakeAgain() bool {
 // startMade starts the container that Prepare has made.
 func (c *controller) startMade(ctx context.Context) error {
 	c.mu.Lock()
-	c.ended = false
+	c.ended, c.lasting = false, nil
 	c.mu.Unlock()
 	starts := c.adapter.starts.Load()
 	answer, err := c.inspect(ctx)
@@ -192,12 +199,49 @@ func (c *controller) startMade(ctx context.Context) error {
 		return exec.ErrTaskStarted
 	}
 	if err := c.repaired(ctx, func(ctx context.Context) error { return c.adapter.sendStart(ctx, starts) }); err != nil {
+		if isLostStart(err) && mayRunBeside(answer) {
+			c.looks.Go(func() { c.endStray(context.WithoutCancel(ctx)) })
+			return err
+		}
 		return c.adapter.resolveStart(ctx, err, c.persistEnd)
 	}
+	c.mu.Lock()
+	c.ended, c.lasting = false, nil // a Shutdown or a ContainerStatus may have come between
+	c.mu.Unlock()
 	if !hasHealthcheck(answer) {
 		return nil
 	}
 	return c.untilHealthy(ctx)
+}
+
+// endStray stops the container if it comes to life after its start was lost. The task has
+// failed already, so the log alone tells of it. A container that was started since is no
+// stray. endStray ends with Close.
+func (c *controller) endStray(ctx context.Context) {
+	_ = c.run(ctx, opAsking, nil, func(ctx context.Context) error {
+		var pauses backoff
+		for {
+			stray, err := c.adapter.awaitLostStart(ctx)
+			if err == nil {
+				if stray == nil || !runsUnknownToEngine(*stray) {
+					return nil
+				}
+				if err := c.adapter.endLostStart(ctx, c.persistEnd); ctx.Err() == nil {
+					log.G(c.adapter.logContext(ctx)).WithError(err).Warn("a program ran although the engine had lost its start")
+				}
+				return nil
+			}
+			if !exec.IsTemporary(err) {
+				if ctx.Err() == nil {
+					log.G(c.adapter.logContext(ctx)).WithError(err).Warn("it is not known whether a program runs whose start the engine lost")
+				}
+				return nil
+			}
+			if err := sleep(ctx, pauses.next()); err != nil {
+				return err
+			}
+		}
+	})
 }
 
 // inspect inspects the container. An error that says nothing about the container is
@@ -225,6 +269,7 @@ func (c *controller) finish(ctx context.Context, answer container.InspectRespons
 		}
 	}
 	c.notePorts(answer)
+	c.noteEnded(answer)
 	c.mu.Lock()
 	c.ended = true
 	unhealthy := c.unhealthy

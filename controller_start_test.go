@@ -17,6 +17,8 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/go-connections/nat"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/sirupsen/logrus"
@@ -280,6 +282,42 @@ func TestAContainerThatVanishesWithinPrepareIsCreatedAgain(t *testing.T) {
 	}
 }
 
+// The same for a container that this Prepare has just created. Below API 1.44 it joins its
+// other networks only then.
+func TestAContainerThatVanishesBeforeItJoinsItsNetworksIsCreatedAgain(t *testing.T) {
+	t.Parallel()
+	for vanishes, want := range map[int]string{1: "", 2: "", 10: "No such container: "} {
+		t.Run(fmt.Sprint(vanishes), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine := dockerexectest.New(t, dockerexectest.WithAPIVersion("1.41"))
+				engine.Image("example/web:1", obedient)
+				var left atomic.Int32
+				left.Store(int32(vanishes))
+				engine.FailAll("POST /networks/*/connect", dockerexectest.Call(func() {
+					if web := engine.Container(taskName); web != nil && left.Add(-1) >= 0 {
+						web.RemoveByHand()
+					}
+				}))
+				ctlr := controllerOn(t, engine, networkedTask())
+				err := ctlr.Prepare(t.Context())
+				if want != "" {
+					require.ErrorContains(t, err, want)
+					assert.LessOrEqual(t, engine.Requests().Count(createRequest), 10)
+				} else {
+					require.NoError(t, err)
+					assert.Equal(t, vanishes+1, engine.Requests().Count(createRequest))
+					joined := engine.Container(taskName).Inspect().NetworkSettings.Networks
+					assert.Equal(t, []string{"backend", "frontend"}, slices.Sorted(maps.Keys(joined)))
+					require.NoError(t, ctlr.Start(t.Context()))
+				}
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Empty(t, leftOn(engine))
+			})
+		})
+	}
+}
+
 // A container that somebody removes before its start is made again with all that it needs,
 // a bounded number of times.
 func TestAContainerThatVanishesBeforeItsStartIsMadeAgain(t *testing.T) {
@@ -534,11 +572,23 @@ func comesToLife(t *testing.T, engine *dockerexectest.Engine, after time.Duratio
 // preparedTask is one that is about to be started.
 func preparedTask(t *testing.T) (*dockerexectest.Engine, *controller) {
 	t.Helper()
+	return prepared(t, plainTask())
+}
+
+func prepared(t *testing.T, task *api.Task) (*dockerexectest.Engine, *controller) {
+	t.Helper()
 	engine := webEngine(t, obedient)
-	ctlr := controllerOn(t, engine, plainTask())
+	ctlr := controllerOn(t, engine, task)
 	require.NoError(t, ctlr.Prepare(t.Context()))
 	engine.ForgetRequests()
 	return engine, ctlr
+}
+
+// writingTask is one whose replacement must not run beside it.
+func writingTask() *api.Task {
+	task := plainTask()
+	spec(task).Mounts = []api.Mount{{Type: api.MountTypeVolume, Source: "data", Target: "/data"}}
+	return task
 }
 
 func runsNot(t *testing.T, engine *dockerexectest.Engine) {
@@ -551,6 +601,8 @@ func runsNot(t *testing.T, engine *dockerexectest.Engine) {
 
 const strayStopped = "start container web.1.taskid: the engine ended within it; the container ran without network and log, and was stopped"
 
+// A task that shares volumes or ports with its replacement ends only once no process of
+// its container can come to life.
 func TestAStartThatTheEngineLost(t *testing.T) {
 	t.Parallel()
 	inUse := dockerexectest.Refuse(500, "id already in use")
@@ -558,7 +610,7 @@ func TestAStartThatTheEngineLost(t *testing.T) {
 		t.Run(name+", comes to life", func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				engine, ctlr := preparedTask(t)
+				engine, ctlr := prepared(t, writingTask())
 				engine.FailNext(startRequest, dockerexectest.Refuse(500, text))
 				comesToLife(t, engine, 14500*time.Millisecond)
 				began := time.Now()
@@ -570,7 +622,7 @@ func TestAStartThatTheEngineLost(t *testing.T) {
 		t.Run(name+", does not", func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				engine, ctlr := preparedTask(t)
+				engine, ctlr := prepared(t, writingTask())
 				engine.FailNext(startRequest, dockerexectest.Refuse(500, text))
 				began := time.Now()
 				require.EqualError(t, ctlr.Start(t.Context()), "start container web.1.taskid: Error response from daemon: "+text)
@@ -624,7 +676,7 @@ func TestAStartThatTheEngineLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, func(t *testing.T) {
-				engine, ctlr := preparedTask(t)
+				engine, ctlr := prepared(t, writingTask())
 				test(t, engine, ctlr)
 				if name != "the context ends" {
 					runsNot(t, engine)
@@ -632,6 +684,210 @@ func TestAStartThatTheEngineLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A task whose replacement may run beside it fails at once. What comes to life of it then is
+// stopped all the same.
+func TestAStartThatTheEngineLostIsLookedForBesideTheReplacement(t *testing.T) {
+	t.Parallel()
+	state := func(engine *dockerexectest.Engine) container.ContainerState {
+		return engine.Container(taskName).Inspect().State.Status
+	}
+	failsAtOnce := func(t *testing.T, engine *dockerexectest.Engine, ctlr *controller, text string) {
+		t.Helper()
+		engine.FailNext(startRequest, dockerexectest.Refuse(500, text))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel() // as the agent does
+		began := time.Now()
+		require.EqualError(t, ctlr.Start(ctx), "start container web.1.taskid: Error response from daemon: "+text)
+		assert.Zero(t, time.Since(began))
+	}
+	for name, text := range lostStartAnswers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) { // it comes to life
+				engine, ctlr := preparedTask(t)
+				comesToLife(t, engine, 14500*time.Millisecond)
+				failsAtOnce(t, engine, ctlr, text)
+				time.Sleep(14900 * time.Millisecond)
+				assert.Equal(t, container.StateRunning, state(engine))
+				time.Sleep(200 * time.Millisecond)
+				assert.Equal(t, container.StateExited, state(engine))
+				assert.Equal(t, 1, engine.Requests().Count(stopRequest))
+			})
+			bubble(t, func(t *testing.T) { // nothing comes
+				engine, ctlr := preparedTask(t)
+				failsAtOnce(t, engine, ctlr, text)
+				time.Sleep(20500 * time.Millisecond)
+				engine.ForgetRequests()
+				time.Sleep(time.Hour)
+				assert.Empty(t, asked(engine), "the look has ended")
+				began := time.Now()
+				require.NoError(t, ctlr.Shutdown(t.Context())) // does not wait again
+				assert.Zero(t, time.Since(began))
+			})
+		})
+	}
+	for name, test := range map[string]func(t *testing.T, engine *dockerexectest.Engine, ctlr *controller){
+		"the engine goes away meanwhile": func(t *testing.T, engine *dockerexectest.Engine, _ *controller) {
+			time.Sleep(5500 * time.Millisecond)
+			engine.Down()
+			time.Sleep(time.Minute)
+			engine.Up()
+			comesToLife(t, engine, 15*time.Second)
+			time.Sleep(time.Minute)
+			assert.Equal(t, container.StateExited, state(engine))
+		},
+		"the stop fails": func(t *testing.T, engine *dockerexectest.Engine, _ *controller) {
+			mends := engine.FailAll(stopRequest, dockerexectest.Refuse(500, noExitEvent))
+			kills := engine.FailAll(killRequest, dockerexectest.Refuse(500, noExitEvent))
+			comesToLife(t, engine, 0)
+			time.Sleep(time.Minute)
+			assert.Equal(t, container.StateRunning, state(engine))
+			mends()
+			kills()
+		},
+		"the container is removed by hand": func(t *testing.T, engine *dockerexectest.Engine, _ *controller) {
+			time.Sleep(5500 * time.Millisecond)
+			engine.Container(taskName).RemoveByHand()
+			time.Sleep(time.Second)
+			engine.ForgetRequests()
+			time.Sleep(time.Hour)
+			assert.Empty(t, asked(engine), "the look has ended")
+		},
+		"Shutdown": func(t *testing.T, engine *dockerexectest.Engine, ctlr *controller) {
+			comesToLife(t, engine, 14500*time.Millisecond)
+			time.Sleep(5500 * time.Millisecond)
+			require.NoError(t, ctlr.Shutdown(t.Context()))
+			assert.Equal(t, container.StateExited, state(engine))
+		},
+		"Remove": func(t *testing.T, engine *dockerexectest.Engine, ctlr *controller) {
+			comesToLife(t, engine, 14500*time.Millisecond)
+			time.Sleep(5500 * time.Millisecond)
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.Empty(t, leftOn(engine))
+		},
+		"Remove, nothing comes": func(t *testing.T, engine *dockerexectest.Engine, ctlr *controller) {
+			time.Sleep(5500 * time.Millisecond)
+			began := time.Now()
+			require.NoError(t, ctlr.Remove(t.Context()))
+			assert.LessOrEqual(t, time.Since(began), 15500*time.Millisecond, "the look began before")
+			assert.Empty(t, leftOn(engine))
+		},
+		"Close": func(t *testing.T, engine *dockerexectest.Engine, ctlr *controller) {
+			time.Sleep(5500 * time.Millisecond)
+			require.NoError(t, ctlr.Close())
+			engine.ForgetRequests()
+			time.Sleep(time.Hour)
+			assert.Empty(t, asked(engine), "the look has ended")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, ctlr := preparedTask(t)
+				failsAtOnce(t, engine, ctlr, "id already in use")
+				test(t, engine, ctlr)
+				runsNot(t, engine)
+			})
+		})
+	}
+}
+
+// The task has failed by then, so the log alone tells what became of its program.
+func TestWhatBecameOfALostStartIsTold(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		pattern string // of the requests that are refused; empty: none is
+		lines   []string
+	}{
+		"it is stopped":           {"", []string{"a program ran although the engine had lost its start"}},
+		"its stop is refused":     {stopRequest, []string{"a program ran although the engine had lost its start"}},
+		"the inspect is refused":  {"GET /containers/*/json", []string{"it is not known whether a program runs whose start the engine lost"}},
+		"nothing comes":           {"nothing", nil},
+		"the controller is ended": {"close", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine, ctlr := preparedTask(t)
+				ctx, lines := logged(t)
+				engine.FailNext(startRequest, dockerexectest.Refuse(500, "id already in use"))
+				require.ErrorContains(t, ctlr.Start(ctx), "id already in use")
+				time.Sleep(500 * time.Millisecond)
+				switch test.pattern {
+				case "nothing":
+				case "close":
+					require.NoError(t, ctlr.Close())
+				case "":
+					comesToLife(t, engine, 5*time.Second)
+				default:
+					comesToLife(t, engine, 5*time.Second)
+					engine.FailAll(test.pattern, guardRefuses)
+				}
+				time.Sleep(time.Hour)
+				assert.Equal(t, test.lines, lines(logrus.WarnLevel))
+			})
+		})
+	}
+}
+
+// A start that the engine carries out is no lost one, also before its answer has come.
+func TestAContainerThatIsStartedAgainIsNoStray(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine, _ := preparedTask(t)
+		client := through(t, engine, func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+			answer, err := next.RoundTrip(r)
+			if strings.HasSuffix(r.URL.Path, "/start") {
+				time.Sleep(5 * time.Second)
+			}
+			return answer, err
+		})
+		ctlr := newController(adapterOf(t, NewEngine(client), plainTask()), api.TaskStateReady)
+		engine.FailNext(startRequest, dockerexectest.Refuse(500, "id already in use"))
+		require.ErrorContains(t, ctlr.Start(t.Context()), "id already in use")
+		require.NoError(t, ctlr.Start(t.Context()))
+		time.Sleep(time.Hour)
+		assert.Equal(t, container.StateRunning, engine.Container(taskName).Inspect().State.Status)
+		require.NoError(t, ctlr.Shutdown(t.Context()))
+	})
+}
+
+// Whether a second container like one may run beside it.
+func TestWhetherAReplacementMayRunBeside(t *testing.T) {
+	t.Parallel()
+	const volume, bind, tmpfs = mount.TypeVolume, mount.TypeBind, mount.TypeTmpfs
+	for name, test := range map[string]struct {
+		host *container.HostConfig
+		want bool
+	}{
+		"not known, of a fake":  {nil, false},
+		"nothing of the host":   {&container.HostConfig{NetworkMode: "web"}, true},
+		"a read-only bind":      {&container.HostConfig{Mounts: []mount.Mount{{Type: bind, Source: "/a", Target: "/a", ReadOnly: true}}}, true},
+		"a bind":                {&container.HostConfig{Mounts: []mount.Mount{{Type: bind, Source: "/a", Target: "/a"}}}, false},
+		"a read-only volume":    {&container.HostConfig{Mounts: []mount.Mount{{Type: volume, Source: "data", Target: "/a", ReadOnly: true}}}, true},
+		"a volume":              {&container.HostConfig{Mounts: []mount.Mount{{Type: volume, Source: "data", Target: "/a"}}}, false},
+		"a volume of its own":   {&container.HostConfig{Mounts: []mount.Mount{{Type: volume, Target: "/a"}}}, true},
+		"a tmpfs":               {&container.HostConfig{Mounts: []mount.Mount{{Type: tmpfs, Target: "/a"}}}, true},
+		"a pipe":                {&container.HostConfig{Mounts: []mount.Mount{{Type: mount.TypeNamedPipe, Source: `\\.\pipe\a`, Target: `\\.\pipe\a`}}}, false},
+		"one of two":            {&container.HostConfig{Mounts: []mount.Mount{{Type: tmpfs, Target: "/a"}, {Type: bind, Source: "/b", Target: "/b"}}}, false},
+		"binds of a hook":       {&container.HostConfig{Binds: []string{"/a:/a"}}, false},
+		"another's volumes":     {&container.HostConfig{VolumesFrom: []string{"db"}}, false},
+		"a port of the host":    {&container.HostConfig{PortBindings: nat.PortMap{"80/tcp": {{HostPort: "8080"}}}}, false},
+		"all ports":             {&container.HostConfig{PublishAllPorts: true}, false},
+		"the host's network":    {&container.HostConfig{NetworkMode: "host"}, false},
+		"a container's network": {&container.HostConfig{NetworkMode: "container:db"}, false},
+		"the host's processes":  {&container.HostConfig{PidMode: "host"}, false},
+		"another's memory":      {&container.HostConfig{IpcMode: "container:db"}, false},
+		"a device":              {&container.HostConfig{Resources: container.Resources{Devices: []container.DeviceMapping{{PathOnHost: "/dev/sda"}}}}, false},
+		"a GPU":                 {&container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{Count: -1}}}}, false},
+		"all devices":           {&container.HostConfig{Privileged: true}, false},
+	} {
+		answer := container.InspectResponse{ContainerJSONBase: &container.ContainerJSONBase{HostConfig: test.host}}
+		assert.Equal(t, test.want, mayRunBeside(answer), name)
+	}
+	assert.False(t, mayRunBeside(container.InspectResponse{}))
 }
 
 // ends are the ways to end a task.

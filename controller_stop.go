@@ -44,6 +44,11 @@ func (c *controller) stop(ctx context.Context, m *method, stop func(context.Cont
 			}
 		}
 		err := c.stopResult(ctx, stop(ctx))
+		if err == nil {
+			c.mu.Lock()
+			c.ended = true
+			c.mu.Unlock()
+		}
 		if exec.IsTemporary(err) && c.failedStops.Add(1) == 2 {
 			log.G(c.adapter.logContext(ctx)).WithError(err).Warn("stop failed again, the agent is to repeat it")
 		}
@@ -90,8 +95,8 @@ func (c *controller) stopResult(ctx context.Context, err error) error {
 // and a 500, until ctx ends. The pauses grow: to five seconds after a passing fault,
 // and to a minute after an answer that may stay the same, such as a 500. Any other error
 // is final. Remove stops the container and then removes it. It does not stop a container
-// that Wait has seen end. A stop that succeeded is not repeated. A second call of Remove
-// does what the first call left undone.
+// that Wait has seen end, or that Shutdown or Terminate has stopped. A stop that succeeded
+// is not repeated. A second call of Remove does what the first call left undone.
 //
 // After a create without an answer, Remove looks for the container for five seconds. If a
 // start may be lost, Remove first watches for up to 20 seconds whether the container begins

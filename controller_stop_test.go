@@ -33,7 +33,7 @@ var (
 
 const stopsAndKills = "POST /containers/*/*"
 
-// One warning tells of a stop that the agent repeats.
+// One warning tells of the kill, and one of a stop that the agent repeats.
 func TestAStopThatFailsIsToldOnce(t *testing.T) {
 	t.Parallel()
 	bubble(t, func(t *testing.T) {
@@ -47,9 +47,26 @@ func TestAStopThatFailsIsToldOnce(t *testing.T) {
 			time.Sleep(time.Minute)
 			assert.True(t, exec.IsTemporary(ctlr.Shutdown(ctx)))
 		}
-		assert.Equal(t, []string{"stop failed again, the agent is to repeat it"}, lines(logrus.WarnLevel))
+		assert.Equal(t, []string{"stop not answered, the container is killed", "stop failed again, the agent is to repeat it"}, lines(logrus.WarnLevel))
 		works()
 		require.NoError(t, ctlr.Shutdown(ctx))
+	})
+}
+
+// A stop without an answer is told when the kill is due, and not only once the kill has failed
+// too.
+func TestAStopThatHangsIsTold(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
+		ctx, lines := logged(t)
+		engine.FailNext(stopRequest, dockerexectest.Slow(time.Hour))
+		began := time.Now()
+		require.NoError(t, ctlr.Shutdown(ctx))
+		assert.Equal(t, 12*time.Second, time.Since(began))
+		assert.Equal(t, []string{"stop not answered, the container is killed"}, lines(logrus.WarnLevel))
+		assert.Equal(t, container.StateExited, web.Inspect().State.Status)
 	})
 }
 
@@ -419,6 +436,39 @@ func TestRemoveStopsNoContainerThatHasEnded(t *testing.T) {
 				test.then(t, ctlr)
 				require.NoError(t, ctlr.Remove(t.Context()))
 				assert.Equal(t, test.stops, engine.Requests().Count(stopRequest))
+				assert.Empty(t, leftOn(engine))
+			})
+		})
+	}
+}
+
+// The agent shuts a task down and then removes it.
+func TestRemoveStopsNoContainerThatWasStopped(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		stop     func(ctlr *controller, ctx context.Context) error
+		then     func(t *testing.T, ctlr *controller)
+		requests []string
+	}{
+		"Shutdown":  {(*controller).Shutdown, func(*testing.T, *controller) {}, []string{"POST /containers/ID/stop", "DELETE /containers/ID"}},
+		"Terminate": {(*controller).Terminate, func(*testing.T, *controller) {}, []string{"POST /containers/ID/kill", "DELETE /containers/ID"}},
+		"Start was called after it": {(*controller).Shutdown,
+			func(t *testing.T, ctlr *controller) { require.Equal(t, exec.ErrTaskStarted, ctlr.Start(t.Context())) },
+			[]string{"POST /containers/ID/stop", "GET /containers/web.1.taskid/json", "POST /containers/ID/stop", "DELETE /containers/ID"}},
+		"a start may be lost": {(*controller).Shutdown,
+			func(_ *testing.T, ctlr *controller) { ctlr.adapter.startLost.Store(true) },
+			[]string{"POST /containers/ID/stop", "GET /containers/web.1.taskid/json", "POST /containers/ID/stop", "DELETE /containers/ID"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, func(t *testing.T) {
+				engine := webEngine(t, obedient)
+				ctlr, _, _ := runningWeb(t, engine)
+				engine.ForgetRequests()
+				require.NoError(t, test.stop(ctlr, t.Context()))
+				test.then(t, ctlr)
+				require.NoError(t, ctlr.Remove(t.Context()))
+				assert.Equal(t, test.requests, asked(engine))
 				assert.Empty(t, leftOn(engine))
 			})
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/system"
 	engineapi "github.com/docker/docker/client"
+	"github.com/docker/go-connections/nat"
 	gogotypes "github.com/gogo/protobuf/types"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -37,7 +38,6 @@ func TestRequestsOfATaskUpToRunning(t *testing.T) {
 		runningWeb(t, engine)
 		assert.Equal(t, []string{
 			"POST /images/create", "POST /containers/create web.1.taskid",
-			"GET /containers/web.1.taskid/json", // the status in STARTING
 			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
 			"GET /containers/web.1.taskid/json", // the status in RUNNING
 		}, asked(engine))
@@ -73,7 +73,7 @@ func TestATaskEnds(t *testing.T) {
 				assert.Equal(t, test.err, task.Status.Err)
 				assert.Equal(t, &api.ContainerStatus{ContainerID: web.ID(), ExitCode: test.code}, task.Status.GetContainer())
 				assert.Equal(t, &api.PortStatus{}, task.Status.PortStatus)
-				if test.code == 3 {
+				if test.code != 137 { // an event more
 					assert.Equal(t, []string{"GET /containers/web.1.taskid/json"}, asked(engine))
 				}
 
@@ -83,6 +83,73 @@ func TestATaskEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The agent asks for the status after each step, also of a task that has ended. The engine is
+// not asked again for what cannot have changed.
+func TestTheRequestsOfATaskUpToItsRemoval(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine, task := webEngine(t, obedient), plainTask()
+		ctlr, _ := reached(t, engine, task, api.TaskStateRunning)
+		id := engine.Container(taskName).ID()
+		time.Sleep(time.Minute) // the event of the start is past
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := asynchronously(func() error { _, err := exec.Do(ctx, task.Copy(), ctlr); return err })
+		settled()
+		cancel() // as the agent does it when the task is to end
+		require.Equal(t, exec.ErrTaskRetry, ended())
+		task.DesiredState = api.TaskStateRemove
+		for range 3 { // the stop, and two steps in which nothing is to be done
+			status, err := exec.Do(t.Context(), task, ctlr)
+			if err != nil {
+				require.Equal(t, exec.ErrTaskNoop, err)
+			}
+			task.Status = *status
+		}
+		assert.Equal(t, api.TaskStateShutdown, task.Status.State)
+		assert.Equal(t, &api.ContainerStatus{ContainerID: id, ExitCode: 143}, task.Status.GetContainer())
+		require.NoError(t, ctlr.Remove(t.Context()))
+		assert.Equal(t, []string{
+			"POST /images/create", "POST /containers/create web.1.taskid",
+			"GET /containers/web.1.taskid/json", "POST /containers/ID/start", // Start, and none for the status before it
+			"GET /containers/web.1.taskid/json", // the status in RUNNING
+			"GET /containers/web.1.taskid/json", // Wait, once it has subscribed
+			"GET /containers/web.1.taskid/json", // and once more when the stream is certainly open
+			"POST /containers/ID/stop",
+			"GET /containers/web.1.taskid/json", // the status of the end
+			"DELETE /containers/ID",
+		}, asked(engine))
+
+		status, err := ctlr.ContainerStatus(t.Context())
+		require.NoError(t, err)
+		assert.Nil(t, status, "of a task that is removed")
+	})
+}
+
+// The status that stands between a create and a start is not that of the container which
+// runs, and comes without the engine.
+func TestAStartForgetsTheStatusThatStood(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		engine := webEngine(t, obedient)
+		ctlr := controllerOn(t, engine, plainTask())
+		require.NoError(t, ctlr.Prepare(t.Context()))
+		web := engine.Container(taskName)
+		for range 2 {
+			status, err := ctlr.ContainerStatus(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, &api.ContainerStatus{ContainerID: web.ID()}, status)
+			ports, err := ctlr.PortStatus(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, &api.PortStatus{}, ports)
+		}
+		assert.Equal(t, []string{"POST /images/create", "POST /containers/create web.1.taskid"}, asked(engine))
+		require.NoError(t, ctlr.Start(t.Context()))
+		status, err := ctlr.ContainerStatus(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, &api.ContainerStatus{ContainerID: web.ID(), PID: int32(web.Inspect().State.Pid)}, status)
+	})
 }
 
 // A new controller finds what another process has left, whatever it did last.
@@ -104,7 +171,6 @@ func TestAFreshControllerTakesATaskUp(t *testing.T) {
 		{"killed in PREPARING before the create", api.TaskStatePreparing, 0, []string{
 			"GET /containers/web.1.taskid/json", "GET /containers/json",
 			"POST /networks/create backend", "POST /images/create", "POST /containers/create web.1.taskid",
-			"GET /containers/web.1.taskid/json",
 			"GET /containers/web.1.taskid/json", "POST /containers/ID/start",
 			"GET /containers/web.1.taskid/json",
 		}},
@@ -521,5 +587,78 @@ func TestControllerGoesOnAfterTheHostsRestart(t *testing.T) {
 		require.NoError(t, ctlr.Remove(t.Context()))
 		assert.Empty(t, tree(t, store.dir))
 		assert.Empty(t, leftOn(engine))
+	})
+}
+
+// What is known of a container's end is forgotten when an answer contradicts it.
+func TestTheStatusOfAnEndIsForgotten(t *testing.T) {
+	t.Parallel()
+	ended := func(t *testing.T) (*dockerexectest.Engine, *controller) {
+		engine := webEngine(t, obedient)
+		ctlr, _, web := runningWeb(t, engine)
+		web.Exit(3)
+		status, err := ctlr.ContainerStatus(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, &api.ContainerStatus{ContainerID: web.ID(), ExitCode: 3}, status)
+		return engine, ctlr
+	}
+	t.Run("the container is gone", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			engine, ctlr := ended(t)
+			require.NoError(t, engine.Client().ContainerRemove(t.Context(), taskName, container.RemoveOptions{}))
+			ports, err := ctlr.PortStatus(t.Context()) // is fresh
+			require.NoError(t, err)
+			require.Equal(t, &api.PortStatus{}, ports)
+			ports, err = ctlr.PortStatus(t.Context())
+			require.NoError(t, err)
+			require.Nil(t, ports)
+			status, err := ctlr.ContainerStatus(t.Context())
+			require.NoError(t, err)
+			assert.Nil(t, status)
+		})
+	})
+	t.Run("somebody has started it again", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			engine, ctlr := ended(t)
+			require.NoError(t, engine.Client().ContainerStart(t.Context(), taskName, container.StartOptions{}))
+			ctx, cancel := context.WithCancel(t.Context())
+			wait := asynchronously(func() error { return ctlr.Wait(ctx) })
+			settled()
+			cancel()
+			require.Equal(t, context.Canceled, wait())
+			status, err := ctlr.ContainerStatus(t.Context())
+			require.NoError(t, err)
+			assert.Zero(t, status.ExitCode)
+			assert.NotZero(t, status.PID)
+		})
+	})
+	t.Run("an older answer comes late", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			_, ctlr := ended(t)
+			older := container.InspectResponse{
+				ContainerJSONBase: &container.ContainerJSONBase{State: &container.State{Status: container.StateRunning}},
+				NetworkSettings:   &container.NetworkSettings{},
+			}
+			older.NetworkSettings.Ports = nat.PortMap{"80/tcp": {{HostPort: "8080"}}}
+			ctlr.notePorts(older)
+			_, err := ctlr.ContainerStatus(t.Context())
+			require.NoError(t, err)
+			ports, err := ctlr.PortStatus(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, &api.PortStatus{}, ports)
+		})
+	})
+	t.Run("the controller is closed", func(t *testing.T) {
+		t.Parallel()
+		bubble(t, func(t *testing.T) {
+			_, ctlr := ended(t)
+			require.NoError(t, ctlr.Close())
+			status, err := ctlr.ContainerStatus(t.Context())
+			assert.Equal(t, exec.ErrControllerClosed, err)
+			assert.Nil(t, status)
+		})
 	})
 }

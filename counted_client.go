@@ -14,26 +14,8 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	engineapi "github.com/docker/docker/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
-
-const (
-	keyRequest   attribute.Key = "dockerexec.request"
-	keyErrorType attribute.Key = "error.type"
-)
-
-// errorTypes are the values of error.type.
-var errorTypes = map[errorKind]string{
-	kindUnreachable: "unreachable",
-	kindTimedOut:    "timed_out",
-	kindOverloaded:  "overloaded",
-	kindBusy:        "busy",
-	kindRefused:     "refused",
-	kindMissing:     "missing",
-	kindOtherAnswer: "other_answer",
-	kindOther:       "other",
-}
 
 // countedClient counts the requests that this package makes. Each of its methods makes one
 // request. It must have a method for each request of the package: a test compares them.

@@ -84,8 +84,8 @@ the engine lost: see "Lost starts" in docs/operations.md. Their methods:
   - Wait returns the result of [ExitError]: nil if the container exited with 0 and
     its health check had not failed.
   - Shutdown, Terminate and Remove return nil for a container that does not exist.
-  - ContainerStatus returns nil without an error if there is no container of the
-    task or the engine is away: the agent then keeps the status that it has.
+  - ContainerStatus returns nil without an error if it must ask, and there is no
+    container of the task or the engine is away: the agent then keeps its status.
   - PortStatus returns nil without an error if there is no container of the task.
     While the engine is away it returns the ports it saw last.
   - Logs returns nil for a container that does not exist: SwarmKit requests a

@@ -38,6 +38,7 @@ type Engine struct {
 	optional  optionalRequests
 	stops     stops
 	tasks     taskTable
+	logTurns  logTurns
 }
 
 // NewEngine makes a handle on the engine behind client. It does no I/O. It never closes

@@ -237,7 +237,7 @@ func TestEventsReturnsOnceTheRequestIsEstablished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := newFakeClient(t)
 		source := newEventSource(client)
-		source.refuse(engineAway{})
+		source.refuse(errEngineAway)
 		returned := make(chan time.Duration, 1)
 		ctx, _ := linesOf(t.Context())
 		begin := time.Now()
@@ -281,7 +281,7 @@ func TestEventsWithAContextThatEnds(t *testing.T) {
 		assert.Equal(t, 1, source.requests())
 		assert.Empty(t, lines())
 
-		source.refuse(engineAway{})
+		source.refuse(errEngineAway)
 		ctx, lines = linesOf(t.Context())
 		ctx, cancel = context.WithTimeout(ctx, 3*time.Second)
 		defer cancel()
@@ -417,7 +417,7 @@ func TestResumeWithoutAnEventIsALoss(t *testing.T) {
 		adapter := newTestAdapter(t, client, plainTask())
 		sub := subscribe(ctx, t, adapter)
 		time.Sleep(time.Hour)
-		source.refuse(engineAway{})
+		source.refuse(errEngineAway)
 		source.latest().end(io.EOF)
 		joined := make(chan subscribed, 1)
 		go func() { joined <- subscribe(ctx, t, adapter) }()
@@ -603,7 +603,7 @@ func TestLogLinesOfTheStreamNameNoTask(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := newFakeClient(t)
 		source := newEventSource(client)
-		source.refuse(engineAway{})
+		source.refuse(errEngineAway)
 		ctx, lines := linesOf(t.Context())
 		adapter := newTestAdapter(t, client, plainTask())
 		ctx, cancel := context.WithTimeout(adapter.logContext(ctx), time.Minute)

@@ -20,6 +20,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/image"
+	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
 	"github.com/stretchr/testify/require"
@@ -117,12 +118,16 @@ func (s *sourceStream) end(err error) {
 	synctest.Wait()
 }
 
-// engineAway is what the client says when nothing listens.
-type engineAway struct{}
-
-func (engineAway) Error() string {
-	return strings.Join([]string{"Cannot connect to the Docker daemon at unix:///run/engine.sock.", "Is the docker daemon running?"}, " ")
-}
+// errEngineAway is what the client says when nothing listens.
+var errEngineAway = func() error {
+	client, err := engineapi.NewClientWithOpts(engineapi.WithHost("unix:///run/engine.sock"))
+	if err != nil {
+		panic(err)
+	}
+	defer client.Close()
+	_, err = client.Ping(context.Background())
+	return err
+}()
 
 // frame is a message as an engine multiplexes it.
 func frame(stream byte, payload string) []byte {

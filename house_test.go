@@ -66,6 +66,8 @@ var wings = []struct {
 	{"logs", []string{"translation"}, []houseFile{
 		{"log_decode.go", "frames and lines of an engine's log"},
 		{"log_resume.go", "where a log goes on after the stream broke"},
+		{"log_tail.go", "the last lines of a log, where engines count pieces of lines"},
+		{"log_turns.go", "one publisher for the logs of several tasks, which take turns"},
 		{"logs.go", "PublishLogs: options, pieces of lines, rate"},
 	}},
 	{"files", []string{"translation"}, []houseFile{
@@ -93,8 +95,9 @@ var wings = []struct {
 		{"orphans.go", "finds and removes what an earlier process has left behind; which tasks an Engine knows"},
 	}},
 	{"controller", []string{"adapter"}, []houseFile{
-		{"controller.go", "the controller: its operations, calls that outlive them, ContainerStatus and PortStatus"},
+		{"controller.go", "the controller: its operations, calls that outlive them, Wait and Logs"},
 		{"controller_start.go", "Prepare and Start, what vanished before them, health, starts that were lost"},
+		{"controller_status.go", "ContainerStatus and PortStatus, and what they need not ask for"},
 		{"controller_stop.go", "Shutdown, Terminate and Remove, and how they are repeated"},
 		{"executor.go", "NewExecutor, Describe, Controller"},
 		{"orphan_sweep.go", "the executor's looks for what was left behind: when, and what is done about it"},

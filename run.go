@@ -24,7 +24,9 @@ type RunOptions struct {
 	// Logs gets the container's log, from its first line to its last. If another process
 	// has begun the task, the lines from before come again. The publisher and OnStatus may
 	// be called at the same time. Run returns only after the publisher's last call has
-	// returned. Nil: the log is not read.
+	// returned. The publisher is called for one message at a time, also if several Runs of
+	// the Engine have the same one: see [ContainerAdapter.PublishLogs]. Nil: the log is not
+	// read.
 	//
 	// Run does not wait for ever for a log that hangs. A request for the log may bring nothing
 	// for as long as [WithRequestTimeout] after the container has ended. Then the request is
@@ -103,6 +105,7 @@ func (e *Engine) Run(ctx context.Context, task *api.Task, o RunOptions) (RunResu
 		state = api.TaskStatePreparing
 	}
 	r.adapter, r.controller = adapter, newController(adapter, state)
+	defer r.controller.looks.Wait()
 	defer r.controller.Close()
 
 	overtime := runOvertime
@@ -263,6 +266,8 @@ func (r *run) conclude(answer *container.InspectResponse, stopped bool, err erro
 		r.result.State, r.result.Reason = api.TaskStateFailed, errUnseenRun.Error()
 	case isExit:
 		r.result.State, r.result.Reason = api.TaskStateFailed, exit.reason()
+	case isLostStart(err): // the program may have run, or may yet
+		r.result.State, r.result.Reason = api.TaskStateFailed, err.Error()
 	case !r.adapter.isStarted.Load() && r.result.State < api.TaskStateRunning && (answer == nil || isUnstarted(*answer)):
 		r.result.State, r.result.Reason = api.TaskStateRejected, err.Error()
 	default:

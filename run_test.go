@@ -128,6 +128,13 @@ func TestRunTellsHowATaskEnded(t *testing.T) {
 			result: RunResult{State: api.TaskStateRejected, Reason: "pull image example/web:1, attempt 1 of 3: Error response from daemon: manifest unknown"}, err: "manifest unknown", exitCode: -1,
 			states: []api.TaskState{api.TaskStatePreparing, api.TaskStateRejected},
 		},
+		"the engine has lost its start": {
+			program: dockerexectest.Exit(0), before: func(e *dockerexectest.Engine) {
+				e.FailNext(startRequest, dockerexectest.Refuse(500, "id already in use"))
+			},
+			result: RunResult{State: api.TaskStateFailed, Reason: "start container web.1.taskid: Error response from daemon: id already in use"}, err: "id already in use", exitCode: -1,
+			states: append(lifeOfATask[:2:2], api.TaskStateFailed),
+		},
 		"the engine refuses the start": {
 			program: dockerexectest.Exit(0), before: func(e *dockerexectest.Engine) {
 				e.FailAll(startRequest, dockerexectest.Refuse(http.StatusBadRequest, "exec: no such program"))

@@ -85,8 +85,10 @@ func newTelemetry(meters metric.MeterProvider, tracers trace.TracerProvider) *te
 	return t
 }
 
-// zero makes every counter begin at 0, except that of requests. Otherwise a counter would
-// appear with its first step, and an alert on its growth would not see that step.
+// zero makes every counter begin at 0. Otherwise a counter would appear with its first
+// step, and an alert on its growth would not see that step. Of the requests only some begin
+// at 0: those that a node repeats by itself, for an engine that hangs, and those that end a
+// container.
 func (t *telemetry) zero() {
 	ctx := context.Background()
 	for _, c := range []metric.Int64Counter{t.outages, t.pullBytes, t.starts, t.unchecked, t.logBytes, t.logLines, t.logGaps} {
@@ -94,6 +96,12 @@ func (t *telemetry) zero() {
 	}
 	for _, c := range []metric.Int64UpDownCounter{t.uninspected, t.orphans} {
 		c.Add(ctx, 0)
+	}
+	for _, request := range []string{"Info", "ContainerInspect", "ContainerStop", "ContainerKill", "ContainerRemove"} {
+		t.requests.Add(ctx, 0, metric.WithAttributes(keyRequest.String(request), keyErrorType.String(errorTypes[kindTimedOut])))
+	}
+	for _, request := range []string{"ContainerStop", "ContainerKill", "ContainerRemove"} {
+		t.requests.Add(ctx, 0, metric.WithAttributes(keyRequest.String(request), keyErrorType.String(errorTypes[kindBusy])))
 	}
 	for _, of := range awayStates {
 		t.away.Add(ctx, 0, of)
@@ -325,6 +333,23 @@ const (
 )
 
 var resyncCauses = labels("dockerexec.resync.cause", resyncLost, resyncSlow)
+
+const (
+	keyRequest   attribute.Key = "dockerexec.request"
+	keyErrorType attribute.Key = "error.type"
+)
+
+// errorTypes are the values of error.type.
+var errorTypes = map[errorKind]string{
+	kindUnreachable: "unreachable",
+	kindTimedOut:    "timed_out",
+	kindOverloaded:  "overloaded",
+	kindBusy:        "busy",
+	kindRefused:     "refused",
+	kindMissing:     "missing",
+	kindOtherAnswer: "other_answer",
+	kindOther:       "other",
+}
 
 // withFields gives ctx a logger with further fields. It leaves out those that are empty.
 func withFields(ctx context.Context, fields log.Fields) context.Context {

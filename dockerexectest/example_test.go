@@ -124,6 +124,9 @@ func ExamplePrint() {
 	defer engine.Close()
 	body, _ := c.ContainerLogs(ctx, "web", container.LogsOptions{ShowStdout: true, ShowStderr: true, Follow: true})
 	defer body.Close()
+	first := make([]byte, 8+len("ready\n")) // a frame has eight bytes before its text
+	_, _ = io.ReadFull(body, first)         // the program runs since its line has come
+	fmt.Print(string(first[8:]))
 	engine.Container("web").Print("stderr", "something happened")
 	engine.Container("web").Exit(0)
 	_, err := stdcopy.StdCopy(os.Stdout, os.Stdout, body)

@@ -157,7 +157,8 @@ var startStatements = []Statement{
 	{Name: "OOM is 137, and is said so", On: dockers, check: func(t *T) {
 		id := t.endedByOOM("oom 300")
 		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
-		same(t, "oom is told before die", true, contains(actionsOf(t.told(id, "die")), "oom"))
+		t.told(id, "die")
+		t.told(id, "oom") // on a busy engine of 29 after the end
 	}},
 	{Name: "the next run forgets in 29 that the one before was killed for its memory, its end does in 20.10", On: dockers, check: func(t *T) {
 		id := t.endedByOOM("sleep 1s -- oom 300")

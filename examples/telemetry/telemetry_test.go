@@ -144,7 +144,7 @@ func TestCountersBeginAtZero(t *testing.T) {
 			points[m.Name] = len(m.Data.(metricdata.Sum[int64]).DataPoints)
 		}
 		assert.Equal(t, map[string]int{
-			"dockerexec.event_stream.outages": 1, "dockerexec.event_stream.away": 3, "dockerexec.event_stream.resyncs": 2,
+			"dockerexec.engine.requests": 8, "dockerexec.event_stream.outages": 1, "dockerexec.event_stream.away": 3, "dockerexec.event_stream.resyncs": 2,
 			"dockerexec.pull.attempts": 4, "dockerexec.pull.io": 1, "dockerexec.task.waiting": 4,
 			"dockerexec.container.starts": 1, "dockerexec.container.ends": 4, "dockerexec.container.uninspected": 1, "dockerexec.container.unchecked": 1,
 			"dockerexec.log.io": 1, "dockerexec.log.lines": 1, "dockerexec.log.gaps": 1, "dockerexec.orphan.containers": 1,
@@ -578,7 +578,7 @@ func TestOperationsCount(t *testing.T) {
 			"operation.duration operation=ContainerAdapter.PullImage,outcome=ok":      1,
 			"operation.duration operation=ContainerAdapter.Create,outcome=ok":         1,
 			"operation.duration operation=ContainerAdapter.Inspect,outcome=ok":        4,
-			"operation.duration operation=ContainerAdapter.Shutdown,outcome=ok":       2,
+			"operation.duration operation=ContainerAdapter.Shutdown,outcome=ok":       1,
 			"operation.duration operation=ContainerAdapter.Terminate,outcome=ok":      1,
 			"operation.duration operation=ContainerAdapter.Remove,outcome=ok":         1,
 			"operation.duration operation=ContainerAdapter.RemoveNetworks,outcome=ok": 1,
