@@ -18,7 +18,7 @@ need_files libc6-dev /usr/include/stdlib.h
 
 failed=()
 # The newest engine first: the test of an upgrade needs it built.
-for target in lint cover test-latest test; do
+for target in lint cover test-latest test-podman test; do
 	heading "make $target"
 	make "$target" || failed+=("make $target")
 done

@@ -59,7 +59,7 @@ dockerd_command() {
 		--exec-root /run/docker # private: with-engine.sh mounts an empty /run
 		--pidfile "$pidfile"
 		--live-restore
-		--cgroup-parent "/${dir##*/}"
+		--cgroup-parent "/$DOCKEREXEC_TEST_GROUP"
 		--exec-opt native.cgroupdriver=cgroupfs # systemd is outside and counts processes otherwise
 	)
 	# Up to 20.10 the default is negative, which needs a capability that root may lack.

@@ -63,7 +63,7 @@ package_of() {
 	docker) # docker.io has the client too, until Debian 12
 		if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; else echo docker.io; fi ;;
 	ip) echo iproute2 ;;
-	unshare | setpriv | flock | mount) echo util-linux ;;
+	unshare | setpriv | flock | mount | nsenter) echo util-linux ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -86,6 +86,7 @@ need() {
 		packages+=("$(package_of "$cmd")")
 	done
 	install_packages "${packages[@]}"
+	exec {installing}>&-
 }
 
 # need_files PACKAGE FILE [PACKAGE FILE]...: the same for packages that bring no command.
@@ -98,13 +99,28 @@ need_files() {
 	((${#packages[@]} == 0)) && return
 	can_install "${packages[@]}"
 	install_packages "${packages[@]}"
+	exec {installing}>&-
 }
 
-# can_install WANTED...: readies apt, or ends the script if this user or machine cannot install.
+# need_engine KIND: what a private engine of that kind needs, and its registry.
+need_engine() {
+	need iptables runc docker docker-registry
+	if [[ $1 == podman ]]; then
+		need podman catatonit
+		need_files netavark /usr/lib/podman/netavark aardvark-dns /usr/lib/podman/aardvark-dns
+	else
+		need dockerd containerd
+	fi
+}
+
+# can_install WANTED...: readies apt, or ends the script if this user or machine cannot install. One
+# script at a time gets further, until it closes the descriptor installing.
 can_install() {
 	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
 		die "missing: $* (root and apt are needed to install that; 'make test-unit' needs no engine)"
 	fi
+	exec {installing}>/run/lock/dockerexec-install
+	flock "$installing"
 	apt-get update -qq >/dev/null 2>&1 || say "apt-get update failed, the package lists may be old"
 }
 
@@ -115,6 +131,7 @@ install_packages() (
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 	local new log
 	mapfile -t new < <(apt-get install --simulate --no-install-recommends "$@" | sed -n 's/^Inst \([^ ]*\) .*/\1/p')
+	if ((${#new[@]} == 0)) && dpkg --status "$@" >/dev/null 2>&1; then return; fi # another script has
 	say "installing with apt: ${new[*]:-$*}"
 
 	log=$(mktemp)

@@ -2,10 +2,12 @@
 # The inner half of with-engine.sh: brings engine, registry and image up, runs
 # the command and exits with its status.
 #
-#   session.sh DIR private|given COMMAND [ARG...]
+#   session.sh DIR private|given|bare COMMAND [ARG...]
 #
 # With a private engine it is the first process of new namespaces: when it
 # ends, the kernel ends all else in there and drops mounts, interfaces and rules.
+# A folder that an earlier one has left, as a host's disk does, is taken as it is.
+# Bare brings up neither engine nor registry.
 set -euo pipefail
 
 dir=$1 mode=$2
@@ -34,7 +36,7 @@ prepare_podman() {
 	mount -t overlay -o lowerdir=/var/lib,upperdir=/run/lib/upper,workdir=/run/lib/work overlay /var/lib
 	local group
 	for group in /sys/fs/cgroup/ /sys/fs/cgroup/*/; do # see own-cgroup.sh
-		[[ ! -d $group${dir##*/} ]] || mount --bind "$group${dir##*/}" "$group"
+		[[ ! -d $group$DOCKEREXEC_TEST_GROUP ]] || mount --bind "$group$DOCKEREXEC_TEST_GROUP" "$group"
 	done
 
 	rm -rf /etc/containers/*.conf /etc/containers/*.d /etc/containers/networks # an overlay: not the machine's own
@@ -72,9 +74,23 @@ read -r pid _ </proc/self/stat
 echo "$pid" >"$dir/session.part"
 mv "$dir/session.part" "$dir/session.pid"
 
-if [[ $mode == private ]]; then
+if [[ $mode != given ]]; then
 	mount -t proc proc /proc
 	ip link set lo up
+fi
+if [[ $mode == bare ]]; then
+	mount -t tmpfs -o mode=755 tmpfs /run
+	mkdir "$dir/test"
+	# See below: the data of a host's engine lie in there.
+	if [[ $(stat --file-system --format %T "$dir") == overlayfs ]]; then mount -t tmpfs tmpfs "$dir/test"; fi
+	mkdir "$dir/test/tmp"
+	export DOCKEREXEC_TEST_DIR=$dir/test TMPDIR=$dir/test/tmp
+	status=0
+	run "$@" 9>&- || status=$?
+	exit "$status"
+fi
+
+if [[ $mode == private ]]; then
 	# Nothing of the machine's /run is seen, and what is written to /etc is dropped.
 	mount -t tmpfs -o mode=755 tmpfs /run
 	mkdir -p /run/lock /run/etc/upper /run/etc/work
@@ -86,7 +102,7 @@ if [[ $mode == private ]]; then
 	mount --rbind /run/cgroup /sys/fs/cgroup
 
 	# The engine's layers are overlays, which cannot lie on an overlay, such as a container's root.
-	mkdir "$dir/data"
+	mkdir -p "$dir/data"
 	if [[ $(stat --file-system --format %T "$dir") == overlayfs ]]; then mount -t tmpfs tmpfs "$dir/data"; fi
 
 	export DOCKEREXEC_TEST_HOST=unix://$dir/docker.sock DOCKEREXEC_TEST_ENGINE=$dir/engine
@@ -132,15 +148,17 @@ export DOCKEREXEC_TEST_REGISTRY DOCKEREXEC_TEST_IMAGE=$DOCKEREXEC_TEST_REGISTRY/
 
 export DOCKER_HOST=$DOCKEREXEC_TEST_HOST DOCKER_CONFIG=$dir/docker # not the user's own login
 unset DOCKER_CONTEXT
-mkdir "$DOCKER_CONFIG"
-{
+mkdir -p "$DOCKER_CONFIG"
+# On a disk that was here before, the registry has the image.
+[[ -e $dir/image.pushed ]] || {
 	docker import --change 'ENTRYPOINT ["/testtask"]' --change 'CMD ["print","3"]' \
 		--change 'ENV PATH=/' --change 'ENV FROM_IMAGE=yes' "$dir/image.tar" "$DOCKEREXEC_TEST_IMAGE" &&
 		printf '{"auths": {"%s": {"auth": "%s"}}}' "$DOCKEREXEC_TEST_REGISTRY" \
 			"$(printf 'tester:%s' "$DOCKEREXEC_TEST_PASSWORD" | base64)" >"$DOCKER_CONFIG/config.json" &&
 		docker push "$DOCKEREXEC_TEST_IMAGE" &&
 		rm "$DOCKER_CONFIG/config.json" &&
-		docker rmi "$DOCKEREXEC_TEST_IMAGE"
+		docker rmi "$DOCKEREXEC_TEST_IMAGE" &&
+		touch "$dir/image.pushed"
 } >"$dir/image.log" 2>&1 || {
 	cat "$dir/image.log" >&2
 	die "cannot make the test image"

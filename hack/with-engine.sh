@@ -3,11 +3,12 @@
 # for a password, and leaves nothing of them: not after a failure, not after
 # Ctrl-C, not after SIGKILL.
 #
-#   hack/with-engine.sh [--engine default|latest|podman] COMMAND [ARG...]
+#   hack/with-engine.sh [--engine default|latest|podman|none] COMMAND [ARG...]
 #
 # default: the dockerd on PATH, else Debian's docker.io, installed with apt.
 # latest:  the newest engine, built with the Go tool chain, once.
 # podman:  the podman on PATH, else Debian's, installed with apt.
+# none:    namespaces, folder and test image alone: hack/cluster.sh makes hosts in there.
 # DOCKEREXEC_TEST_HOST in the environment: that engine; it must be on this machine.
 #
 # The command finds in its environment:
@@ -40,8 +41,8 @@ while [[ ${1-} == -* ]]; do
 	*) die "no such option: $1" ;;
 	esac
 done
-[[ $engine == default || $engine == latest || $engine == podman ]] || die "--engine is default, latest or podman"
-(($# > 0)) || die "usage: with-engine.sh [--engine default|latest|podman] COMMAND [ARG...]"
+[[ $engine == default || $engine == latest || $engine == podman || $engine == none ]] || die "--engine is default, latest, podman or none"
+(($# > 0)) || die "usage: with-engine.sh [--engine default|latest|podman|none] COMMAND [ARG...]"
 
 dir='' janitor=''
 # shellcheck disable=SC2317 # the trap calls it
@@ -77,18 +78,13 @@ trap 'on_signal USR1 130' INT
 trap 'on_signal USR2 143' TERM HUP
 
 mode=private
-[[ -z ${DOCKEREXEC_TEST_HOST:-} ]] || mode=given
+if [[ $engine == none ]]; then mode=bare; elif [[ ${DOCKEREXEC_TEST_HOST:-} ]]; then mode=given; fi
 
 # What lacks is found before anything is made.
-if [[ $mode == private ]]; then
+if [[ $mode != given ]]; then
 	need_go
-	need unshare setpriv mount ip iptables runc docker docker-registry
-	if [[ $engine == podman ]]; then
-		need podman catatonit
-		need_files netavark /usr/lib/podman/netavark aardvark-dns /usr/lib/podman/aardvark-dns
-	else
-		need dockerd containerd
-	fi
+	need unshare setpriv mount ip
+	if [[ $mode == private ]]; then need_engine "$engine"; fi
 	((EUID == 0)) || die "missing: root, for a private engine ('make test-unit' needs no engine)"
 	unshare --net --mount --pid --fork true 2>/dev/null ||
 		die "missing: the right to make namespaces, for a private engine ('make test-unit' needs no engine)"
@@ -113,9 +109,9 @@ exec 9> >(exec setsid bash -c '
 	cat >/dev/null
 	name=${1##*/}
 	for ((i = 0; i < 100; i++)); do # what SIGKILL ended may need a moment to be gone
-		find /sys/fs/cgroup/"$name" /sys/fs/cgroup/*/"$name" -depth -type d -exec rmdir {} + 2>/dev/null
+		find /sys/fs/cgroup/"$name"* /sys/fs/cgroup/*/"$name"* -depth -type d -exec rmdir {} + 2>/dev/null
 		rm -rf "$1" 2>/dev/null
-		left=$(ls -d "$1" /sys/fs/cgroup/"$name" /sys/fs/cgroup/*/"$name" 2>/dev/null) || true
+		left=$(ls -d "$1" /sys/fs/cgroup/"$name"* /sys/fs/cgroup/*/"$name"* 2>/dev/null) || true
 		[[ $left ]] || exit 0
 		sleep 0.1
 	done
@@ -146,15 +142,16 @@ if [[ $mode == private && $engine == latest ]]; then
 fi
 unset GOTMPDIR
 DOCKEREXEC_TEST_LATEST='' DOCKEREXEC_TEST_PODMAN=''
-if [[ $mode == private && $engine == default ]]; then DOCKEREXEC_TEST_LATEST=$(bash "$root/hack/latest-engine.sh" --if-built); fi
+if [[ $engine == default && $mode == private || $mode == bare ]]; then DOCKEREXEC_TEST_LATEST=$(bash "$root/hack/latest-engine.sh" --if-built); fi
 if [[ $mode == private && $engine == podman ]]; then DOCKEREXEC_TEST_PODMAN=yes; fi
 export DOCKEREXEC_TEST_LATEST DOCKEREXEC_TEST_PODMAN
+export DOCKEREXEC_TEST_GROUP=${dir##*/} # the control group of the engine's containers; the janitor removes it
 
 stop=KILL # all that unshare heeds
 session=("$root/hack/session.sh" "$dir" "$mode")
-if [[ $mode == private ]]; then
+if [[ $mode != given ]]; then
 	namespaces=(unshare --net --mount --propagation private --pid --fork --kill-child)
-	if [[ $engine == podman ]]; then namespaces=(bash "$root/hack/own-cgroup.sh" "${dir##*/}" "${namespaces[@]}"); fi
+	if [[ $engine == podman ]]; then namespaces=(bash "$root/hack/own-cgroup.sh" "$DOCKEREXEC_TEST_GROUP" "${namespaces[@]}"); fi
 	run setpriv --pdeathsig KILL "${namespaces[@]}" bash "${session[@]}" "$@"
 else
 	run setpriv --pdeathsig KILL bash "${session[@]}" "$@"

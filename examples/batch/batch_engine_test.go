@@ -102,7 +102,8 @@ func (p *process) text() string {
 func start(t testing.TB, file string) (*process, error) {
 	p := &process{ended: make(chan struct{}), longRuns: make(chan struct{})}
 	p.Cmd = osexec.CommandContext(t.Context(), os.Args[0], "-attempts", "1", file)
-	p.Env = append(os.Environ(), asBatch+"=1", "DOCKER_HOST="+os.Getenv("DOCKEREXEC_TEST_HOST"))
+	// By default a program with the race detector takes a second to exit.
+	p.Env = append(os.Environ(), asBatch+"=1", "DOCKER_HOST="+os.Getenv("DOCKEREXEC_TEST_HOST"), "GORACE=atexit_sleep_ms=100")
 	p.Stdout, p.Stderr = p, p
 	if err := p.Start(); err != nil {
 		return nil, err

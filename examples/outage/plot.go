@@ -4,11 +4,12 @@ package outage
 
 import (
 	"fmt"
-	"html"
 	"io"
 	"math"
 	"strings"
 	"time"
+
+	"github.com/dockerexec/dockerexec/examples/chart"
 )
 
 // Sample is what a process has used since its start.
@@ -58,22 +59,19 @@ const (
 // over the same time. Both axes begin at 0 and are linear.
 func (p Plot) Draw(w io.Writer) error {
 	var svg strings.Builder
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n", width, height)
-	fmt.Fprintf(&svg, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", width, height)
-	text(&svg, left, 26, "start", "17", p.Title)
-	text(&svg, left, 48, "start", "12", p.Note)
+	chart.Begin(&svg, width, height, left, p.Title, p.Note)
 	p.panel(&svg, top, "requests tried a second", "%.0f", func(a, b Sample) float64 {
 		return float64(b.Requests-a.Requests) / (b.At - a.At).Seconds()
 	})
 	p.panel(&svg, top+panel+gap, "CPU, per cent of one core", "%.0f", func(a, b Sample) float64 {
 		return 100 * (b.CPU - a.CPU).Seconds() / (b.At - a.At).Seconds()
 	})
-	text(&svg, left+(width-left-right)/2, top+2*panel+gap+36, "middle", "13", "seconds")
+	chart.Text(&svg, left+(width-left-right)/2, top+2*panel+gap+36, "middle", "13", "seconds")
 	for i, r := range p.Runs {
 		requests, cpu := r.Between(p.Lost, p.Back)
 		y := height - 20*(len(p.Runs)-i) + 6
 		fmt.Fprintf(&svg, `<line x1="%d" y1="%d" x2="%d" y2="%d" stroke="%s" stroke-width="3"/>`+"\n", left, y-4, left+26, y-4, r.Color)
-		text(&svg, left+34, y, "start", "13", fmt.Sprintf("%s: %d requests and %.2f s of CPU within the outage", r.Name, requests, cpu.Seconds()))
+		chart.Text(&svg, left+34, y, "start", "13", fmt.Sprintf("%s: %d requests and %.2f s of CPU within the outage", r.Name, requests, cpu.Seconds()))
 	}
 	svg.WriteString("</svg>\n")
 	_, err := io.WriteString(w, svg.String())
@@ -88,7 +86,7 @@ func (p Plot) panel(svg *strings.Builder, y int, title, label string, rate func(
 			most = max(most, rate(r.Samples[i-1], r.Samples[i]))
 		}
 	}
-	step := roundStep(most)
+	step := chart.RoundStep(most)
 	full := step * math.Max(1, math.Ceil(most/step))
 	x := func(at time.Duration) float64 {
 		return left + float64(width-left-right)*at.Seconds()/p.End.Seconds()
@@ -96,14 +94,14 @@ func (p Plot) panel(svg *strings.Builder, y int, title, label string, rate func(
 	at := func(value float64) float64 { return float64(y+panel) - panel*value/full }
 
 	fmt.Fprintf(svg, `<rect x="%.1f" y="%d" width="%.1f" height="%d" fill="#f3e3c8"/>`+"\n", x(p.Lost), y, x(p.Back)-x(p.Lost), panel)
-	text(svg, int(x(p.Lost+p.Back)+left)/2, y-6, "middle", "12", "engine away")
-	text(svg, left, y-6, "start", "13", title)
+	chart.Text(svg, int(x(p.Lost+p.Back)+left)/2, y-6, "middle", "12", "engine away")
+	chart.Text(svg, left, y-6, "start", "13", title)
 	for value := 0.0; value <= full; value += step {
 		fmt.Fprintf(svg, `<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="#d0d0d0"/>`+"\n", left, at(value), width-right, at(value))
-		text(svg, left-8, int(at(value))+4, "end", "12", fmt.Sprintf(label, value))
+		chart.Text(svg, left-8, int(at(value))+4, "end", "12", fmt.Sprintf(label, value))
 	}
 	for second := time.Duration(0); second <= p.End; second += 5 * time.Second {
-		text(svg, int(x(second)), y+panel+17, "middle", "12", fmt.Sprintf("%.0f", second.Seconds()))
+		chart.Text(svg, int(x(second)), y+panel+17, "middle", "12", fmt.Sprintf("%.0f", second.Seconds()))
 	}
 	for _, r := range p.Runs {
 		var points []string
@@ -113,20 +111,4 @@ func (p Plot) panel(svg *strings.Builder, y int, title, label string, rate func(
 		}
 		fmt.Fprintf(svg, `<polyline fill="none" stroke="%s" stroke-width="2" points="%s"/>`+"\n", r.Color, strings.Join(points, " "))
 	}
-}
-
-// roundStep is the distance of an axis' marks: 1, 2 or 5 times a power of ten, so that
-// there are at most six, and at least 1.
-func roundStep(most float64) float64 {
-	power := math.Pow(10, math.Floor(math.Log10(max(most, 5)/5)))
-	for _, step := range []float64{1, 2, 5} {
-		if most <= 5*step*power {
-			return step * power
-		}
-	}
-	return 10 * power
-}
-
-func text(svg *strings.Builder, x, y int, anchor, size, what string) {
-	fmt.Fprintf(svg, `<text x="%d" y="%d" text-anchor="%s" font-size="%s" fill="#202020">%s</text>`+"\n", x, y, anchor, size, html.EscapeString(what))
 }

@@ -40,9 +40,3 @@ func TestDrawHasAxesFromZeroAndTheTotals(t *testing.T) {
 	}
 	assert.ErrorIs(t, err, io.EOF, "it is XML to its end")
 }
-
-func TestMarksOfAxes(t *testing.T) {
-	for most, want := range map[float64]float64{0: 1, 4: 1, 9: 2, 120: 50, 4000: 1000, 4001: 1000, 5001: 2000, 22000: 5000, 0.5: 1} {
-		assert.InDelta(t, want, roundStep(most), 1e-9, "most %v", most)
-	}
-}

@@ -13,6 +13,7 @@ import (
 // A node that was stopped or killed starts again with its state: its containers
 // have gone on and are taken over, and the swarm takes orders as before.
 func TestEngineNodeStartsAgain(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	service := s.create(s.service("again", 3, "sleep", "1h"))
 	s.awaitRunning(service, 3)

@@ -163,6 +163,74 @@ func TestAlertThatPullsFail(t *testing.T) {
 	})
 }
 
+func TestAlertThatTheEngineHangs(t *testing.T) {
+	onAlerted(t, func(a *alerted) {
+		a.runs()
+		executor := a.engine.Executor(nil)
+		ctx, cancel := context.WithCancel(a.t.Context())
+		described := make(chan struct{})
+		go func() { // as the agent does
+			defer close(described)
+			for ctx.Err() == nil {
+				_, _ = executor.Describe(ctx)
+				select {
+				case <-time.After(20 * time.Second):
+				case <-ctx.Done():
+				}
+			}
+		}()
+		defer func() { cancel(); <-described }()
+		a.pass(time.Minute)
+		assert.Empty(a.t, a.watch.names())
+		answer := a.host.FailAll("GET /info", dockerexectest.Slow(time.Hour))
+		took := a.until("EngineTimesOut", true)
+		assert.LessOrEqual(t, took, 150*time.Second)
+		answer()
+		a.until("EngineTimesOut", false)
+		a.pass(5 * time.Minute)
+		assert.NotContains(t, a.watch.names(), "EngineAway")
+	})
+}
+
+func TestAlertThatTasksFail(t *testing.T) {
+	onAlerted(t, func(a *alerted) {
+		a.host.FailAll("POST /containers/create", dockerexectest.Refuse(500, "no space left on device"))
+		controller := a.controller("example/web:1")
+		for try := range 4 {
+			require.Error(a.t, controller.Prepare(a.t.Context()))
+			a.pass(5 * time.Second)
+			if try == 1 {
+				assert.Empty(t, a.watch.names(), "two failures are no alert")
+			}
+		}
+		assert.Equal(t, []string{"TasksFail"}, a.scrape())
+		require.NoError(a.t, controller.Close())
+		a.until("TasksFail", false)
+		assert.Equal(t, []string{"TasksFail"}, a.watch.names())
+	})
+}
+
+func TestAlertThatStopsFail(t *testing.T) {
+	onAlerted(t, func(a *alerted) {
+		controller := a.runs()
+		a.host.FailAll("POST /containers/*/stop", dockerexectest.Refuse(500, "tried to kill container, but did not receive an exit event"))
+		ctx, cancel := context.WithCancel(a.t.Context())
+		shut := make(chan struct{})
+		go func() { // as the agent does
+			defer close(shut)
+			for ; ctx.Err() == nil; time.Sleep(time.Second) {
+				_ = controller.Shutdown(ctx)
+			}
+		}()
+		took := a.until("StopsFail", true)
+		assert.LessOrEqual(t, took, 5*time.Minute)
+		cancel()
+		<-shut
+		a.until("StopsFail", false)
+		assert.Equal(t, []string{"StopsFail"}, a.watch.names())
+	})
+}
+
 func TestAlertThatAContainerIsNotInspected(t *testing.T) {
 	onAlerted(t, func(a *alerted) {
 		a.runs()
@@ -171,7 +239,7 @@ func TestAlertThatAContainerIsNotInspected(t *testing.T) {
 		assert.LessOrEqual(t, took, 10*time.Minute, "an inspect every five minutes, the request time-out, and a minute")
 		answer()
 		a.until("ContainerNotInspected", false)
-		assert.Equal(t, []string{"ContainerNotInspected"}, a.watch.names())
+		assert.Equal(t, []string{"ContainerNotInspected", "EngineTimesOut"}, a.watch.names())
 	})
 }
 

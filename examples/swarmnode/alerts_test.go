@@ -18,19 +18,21 @@ import (
 )
 
 // alertRule is a rule for Prometheus of the kinds that docs/operations.md has: a series
-// that is above 0 for some time, or one that has grown within some time.
+// that is above a number for some time, or one that has grown by more within some time.
 type alertRule struct {
 	name    string
 	metric  string
 	matches map[string]*regexp.Regexp // labels
 	grown   time.Duration             // 0: the value counts, not its growth
-	hold    time.Duration             // "for"
+	above   float64
+	hold    time.Duration // "for"
 }
 
 var (
 	rulesOfPage = regexp.MustCompile("(?s)\n## Alerts\n.*?\n```yaml\n(.*?)```")
 	ruleOfPage  = regexp.MustCompile(`(?m)^ +- alert: (\w+)\n +expr: (.*)\n(?: +for: (\w+)\n)?`)
-	ruleExpr    = regexp.MustCompile(`^(increase\()?(\w+)(?:\{(\w+)(=~?)"([^"]*)"\})?(?:\[(\w+)\]\))? > 0$`)
+	ruleExpr    = regexp.MustCompile(`^(increase\()?(\w+)(?:\{([^}]*)\})?(?:\[(\w+)\]\))? > (\d+(?:\.\d+)?)$`)
+	ruleLabel   = regexp.MustCompile(`^(\w+)(=~?)"([^"]*)"$`)
 	sampleLine  = regexp.MustCompile(`^(\w+)(?:\{(.*)\})? (\S+)$`)
 	sampleLabel = regexp.MustCompile(`(\w+)="([^"]*)"`)
 )
@@ -53,21 +55,25 @@ func alertRules(t testing.TB) []alertRule {
 		expr := ruleExpr.FindStringSubmatch(found[2])
 		require.NotNil(t, expr, "not of a kind that the test knows: %s", found[2])
 		r := alertRule{name: found[1], metric: expr[2], matches: map[string]*regexp.Regexp{}}
-		if expr[3] != "" {
-			pattern := regexp.QuoteMeta(expr[5])
-			if expr[4] == "=~" {
-				pattern = expr[5]
+		for _, text := range strings.FieldsFunc(expr[3], func(r rune) bool { return r == ',' }) {
+			label := ruleLabel.FindStringSubmatch(text)
+			require.NotNil(t, label, found[2])
+			pattern := regexp.QuoteMeta(label[3])
+			if label[2] == "=~" {
+				pattern = label[3]
 			}
-			r.matches[expr[3]] = regexp.MustCompile("^(?:" + pattern + ")$")
+			r.matches[label[1]] = regexp.MustCompile("^(?:" + pattern + ")$")
 		}
-		require.Equal(t, expr[1] != "", expr[6] != "", found[2])
-		for text, into := range map[string]*time.Duration{expr[6]: &r.grown, found[3]: &r.hold} {
+		require.Equal(t, expr[1] != "", expr[4] != "", found[2])
+		var err error
+		for text, into := range map[string]*time.Duration{expr[4]: &r.grown, found[3]: &r.hold} {
 			if text != "" {
-				var err error
 				*into, err = time.ParseDuration(text)
 				require.NoError(t, err)
 			}
 		}
+		r.above, err = strconv.ParseFloat(expr[5], 64)
+		require.NoError(t, err)
 		rules = append(rules, r)
 	}
 	for _, r := range rules {
@@ -162,7 +168,7 @@ func (w *alertWatch) add(at time.Time, values samples) []string {
 func (w *alertWatch) holds(r alertRule) bool {
 	now := w.scrapes[len(w.scrapes)-1]
 	for series, value := range now.values.of(r) {
-		if r.grown == 0 && value > 0 {
+		if r.grown == 0 && value > r.above {
 			return true
 		}
 		if r.grown > 0 {
@@ -170,7 +176,7 @@ func (w *alertWatch) holds(r alertRule) bool {
 				_, has := s.values[series]
 				return has && now.at.Sub(s.at) <= r.grown
 			})
-			if value > w.scrapes[first].values[series] {
+			if value-w.scrapes[first].values[series] > r.above {
 				return true
 			}
 		}
@@ -185,15 +191,18 @@ func TestAlertRulesAreThoseOfThePage(t *testing.T) {
 	rules := alertRules(t)
 	var names []string
 	for _, r := range rules {
-		names = append(names, fmt.Sprint(r.name, " ", r.metric, " ", r.grown, " ", r.hold))
+		names = append(names, fmt.Sprint(r.name, " ", r.metric, " ", r.above, " ", r.grown, " ", r.hold))
 	}
 	assert.Equal(t, []string{
-		"EngineAway dockerexec_event_stream_away 0s 20s",
-		"EngineEventsRefused dockerexec_event_stream_away 0s 5m0s",
-		"PullsFail dockerexec_pull_attempts_total 10m0s 0s",
-		"ContainerNotInspected dockerexec_container_uninspected 0s 1m0s",
-		"ChecksStopped dockerexec_container_unchecked_total 10m0s 0s",
-		"ContainersLeftBehind dockerexec_orphan_containers 0s 0s",
+		"EngineAway dockerexec_event_stream_away 0 0s 20s",
+		"EngineEventsRefused dockerexec_event_stream_away 0 0s 5m0s",
+		"EngineTimesOut dockerexec_engine_requests_total 0 5m0s 0s",
+		"PullsFail dockerexec_pull_attempts_total 0 10m0s 0s",
+		"TasksFail dockerexec_operation_duration_seconds_count 2.5 10m0s 0s",
+		"StopsFail dockerexec_engine_requests_total 1.5 10m0s 0s",
+		"ContainerNotInspected dockerexec_container_uninspected 0 0s 1m0s",
+		"ChecksStopped dockerexec_container_unchecked_total 0 10m0s 0s",
+		"ContainersLeftBehind dockerexec_orphan_containers 0 0s 0s",
 	}, names)
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -204,5 +213,5 @@ func TestAlertRulesAreThoseOfThePage(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(rulesText(t)), 0o600))
 	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	assert.Contains(t, string(out), "SUCCESS: 6 rules found")
+	assert.Contains(t, string(out), "SUCCESS: 9 rules found")
 }

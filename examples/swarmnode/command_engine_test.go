@@ -15,6 +15,7 @@ import (
 // The command that makes services: it ends with exit code 1 if a service cannot come
 // up, and scales, lists, logs and removes one that does.
 func TestEngineServiceCommand(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	command := serviceCommand(t, filepath.Join(s.dir, "control"))
 	image := fromHarness(t, "DOCKEREXEC_TEST_IMAGE")

@@ -15,6 +15,7 @@ import (
 // A cluster volume, made through the swarm's control API, is in both tasks of a service. It
 // survives a kill of the node, and is unpublished when the service goes.
 func TestEngineNodeHasClusterVolumes(t *testing.T) {
+	sharesEngine(t)
 	engineClient(t) // or skip
 	plugin, socket := startFolderPlugin(t)
 	s := newSwarm(t, "-csi", "folders=unix://"+socket)
@@ -64,6 +65,11 @@ func TestEngineNodeHasClusterVolumes(t *testing.T) {
 	require.Len(t, plugin.targets(), 1, "another service has it")
 	s.remove(readers)
 	require.Eventually(t, func() bool { return len(plugin.targets()) == 0 }, patience, 100*time.Millisecond, "it is unpublished")
+	// SwarmKit's manager ends with a fault if a node reports of a volume that was removed by force.
+	require.Eventually(t, func() bool {
+		answer, err := s.api.GetVolume(t.Context(), &api.GetVolumeRequest{VolumeID: made.Volume.ID})
+		return err == nil && len(answer.Volume.PublishStatus) == 0
+	}, patience, 100*time.Millisecond, "the swarm knows that it is unpublished")
 	_, err = s.api.RemoveVolume(t.Context(), &api.RemoveVolumeRequest{VolumeID: made.Volume.ID, Force: true})
 	require.NoError(t, err)
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +35,10 @@ func TestMain(m *testing.M) {
 		mainMeasured(path)
 		return
 	}
+	if path := os.Getenv(countsAt); path != "" {
+		mainCounted(path)
+		return
+	}
 	if path := os.Getenv(tracesTo); path != "" {
 		mainTraced(path)
 		return
@@ -40,8 +47,45 @@ func TestMain(m *testing.M) {
 		mainWithClientLogs()
 		return
 	}
+	flag.Parse()
+	isSet := false
+	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == "test.parallel" })
+	if !isSet { // the default is for tests that compute
+		if err := flag.Set("test.parallel", strconv.Itoa(sharersAtOnce)); err != nil {
+			panic(err)
+		}
+	}
 	log.L.Logger.SetLevel(logrus.WarnLevel) // SwarmKit has gRPC's lines there too
 	goleak.VerifyTestMain(leavesNothing{m})
+}
+
+// sharersAtOnce is how many tests that share the engine run at a time. Most of them wait.
+const sharersAtOnce = 4
+
+// sharers are the names of the tests that share the engine.
+var sharers sync.Map
+
+// sharesEngine is the first call of a test that may have others beside it on the engine. All
+// such tests run at the same time, after the others. A test that does not call it has the engine
+// for itself: it may stop the engine, count what is there, and measure. Those of Podman, which is
+// slow, all run one at a time.
+func sharesEngine(t *testing.T) {
+	t.Helper()
+	fromHarness(t, "DOCKEREXEC_TEST_HOST")
+	if !isPodman() {
+		sharers.Store(t.Name(), true)
+		t.Parallel()
+	}
+}
+
+// needsEngineAlone fails a test that shares the engine, and is to be called before what others
+// would notice, or would disturb.
+func needsEngineAlone(t testing.TB) {
+	t.Helper()
+	name, _, _ := strings.Cut(t.Name(), "/")
+	if _, shares := sharers.Load(name); shares {
+		t.Fatal(name + " calls sharesEngine, and does what a test may do that has the engine for itself")
+	}
 }
 
 // leavesNothing fails a run of which anything is left on the engine.
@@ -139,6 +183,7 @@ func engineClient(t testing.TB) *engineapi.Client {
 // controlEngine stops, kills or starts the engine, see hack/engine.sh.
 func controlEngine(t testing.TB, args ...string) {
 	t.Helper()
+	needsEngineAlone(t)
 	begin := time.Now()
 	defer func() { t.Logf("engine %v took %v", args, time.Since(begin).Round(time.Millisecond)) }()
 	out, err := exec.Command(fromHarness(t, "DOCKEREXEC_TEST_ENGINE"), args...).CombinedOutput()

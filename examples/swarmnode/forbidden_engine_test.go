@@ -14,6 +14,7 @@ import (
 // A proxy forbids each request that is not needed. The node is described, and gets
 // tasks that need its resources. These run, are seen to end, and are removed.
 func TestEngineNodeBehindAProxyThatForbidsRequests(t *testing.T) {
+	sharesEngine(t)
 	const replicas = 3
 	proxy := newEngineProxy(t)
 	proxy.forbid(

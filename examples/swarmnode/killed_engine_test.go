@@ -14,6 +14,7 @@ import (
 // The node is killed at each stage at which its tasks have containers, and starts
 // again: it goes on with these, makes no other, and meets no name that is taken.
 func TestEngineNodeIsKilled(t *testing.T) {
+	sharesEngine(t)
 	const replicas = 3
 	for _, tt := range []struct {
 		name     string

@@ -14,6 +14,7 @@ import (
 // A service is created, scaled, updated, updated in vain and removed: its tasks
 // and the engine's containers are what they should be after each step.
 func TestEngineNodeServiceLife(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	begin := time.Now()
 	step := func(what string) {
@@ -110,6 +111,7 @@ func (s *swarm) awaitUpdate(service string, want api.UpdateStatus_UpdateState) {
 // Tasks end with their exit codes, and are started again as their service's
 // restart policy has it.
 func TestEngineNodeRestartPolicies(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	tests := []struct {
 		name      string
@@ -160,6 +162,7 @@ func TestEngineNodeRestartPolicies(t *testing.T) {
 // The ports that a task publishes on its host are in its status, those that the
 // engine chose too.
 func TestEngineNodeHostPorts(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	spec := s.service("ports", 1, "serve", ":80")
 	spec.Endpoint = &api.EndpointSpec{Ports: []*api.PortConfig{

@@ -112,7 +112,8 @@ func (s *swarm) launch(flags ...string) (node *exec.Cmd, ready string) {
 	require.NoError(s.t, err)
 	defer out.Close()
 	node = exec.Command(binary, flags...)
-	node.Env = append(append(os.Environ(), "GORACE=exitcode=0"), s.env...) // end looks for races in the log
+	// end looks for races in the log. By default a program with the race detector takes a second to exit.
+	node.Env = append(append(os.Environ(), "GORACE=exitcode=0 atexit_sleep_ms=100"), s.env...)
 	node.Stdout, node.Stderr = in, output
 	err = node.Start()
 	in.Close()
@@ -149,8 +150,9 @@ func (s *swarm) signal(signal os.Signal) error {
 	return err
 }
 
-// clear removes all services, unless the test has failed: then nothing is certain. The
-// last task's networks go after its container; a node that ends first leaves them.
+// clear removes all services, unless the test has failed: then nothing is certain. A node
+// that ends before it has removed the last containers leaves them, also those of a service
+// that the test itself has removed; and the last networks go after the containers.
 func (s *swarm) clear() {
 	if s.t.Failed() || s.node == nil {
 		return
@@ -160,6 +162,7 @@ func (s *swarm) clear() {
 	for _, service := range list.Services {
 		s.remove(service.ID)
 	}
+	s.awaitNoContainers()
 	s.awaitNoNetworks()
 }
 
@@ -172,6 +175,11 @@ func (s *swarm) end() {
 	assert.NoError(s.t, err)
 	assert.Empty(s.t, races(string(output)))
 	assert.NotContains(s.t, string(output), os.Getenv("DOCKEREXEC_TEST_PASSWORD"))
+	if s.nodeID != "" && !s.t.Failed() {
+		left, err := s.leftContainers()
+		assert.NoError(s.t, err)
+		assert.Empty(s.t, left, "containers that the node has left")
+	}
 	if s.t.Failed() {
 		s.t.Logf("the end of the node's log:\n%s", output[max(0, len(output)-20_000):])
 		s.sweep()
@@ -179,15 +187,22 @@ func (s *swarm) end() {
 	assert.NoError(s.t, os.RemoveAll(s.dir))
 }
 
+// leftContainers lists the containers of the node.
+func (s *swarm) leftContainers() ([]container.Summary, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return s.engine.ContainerList(ctx, container.ListOptions{All: true,
+		Filters: filters.NewArgs(filters.Arg("label", "com.docker.swarm.node.id="+s.nodeID))})
+}
+
 // sweep removes the containers that a failed test leaves, for those after it.
 func (s *swarm) sweep() {
 	if s.nodeID == "" {
 		return
 	}
+	list, err := s.leftContainers()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	list, err := s.engine.ContainerList(ctx, container.ListOptions{All: true,
-		Filters: filters.NewArgs(filters.Arg("label", "com.docker.swarm.node.id="+s.nodeID))})
 	for _, c := range list {
 		err = s.engine.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/docker/docker/api/types/container"
@@ -153,12 +154,39 @@ func (s *swarm) awaitContainers(service string, want int) {
 	}
 }
 
-// awaitNoNetworks waits until the engine has no network that an executor made.
+// awaitNoContainers waits until the engine has no container of the node.
+func (s *swarm) awaitNoContainers() {
+	s.t.Helper()
+	if s.nodeID == "" {
+		return
+	}
+	for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		left, err := s.leftContainers()
+		require.NoError(s.t, err)
+		if len(left) == 0 {
+			return
+		}
+		require.True(s.t, time.Now().Before(late), "containers that stay: %v", left)
+	}
+}
+
+// networksMade are the networks of this swarm that an executor has made.
+func (s *swarm) networksMade() []network.Summary {
+	s.t.Helper()
+	known, err := s.api.ListNetworks(context.Background(), &api.ListNetworksRequest{})
+	require.NoError(s.t, err)
+	list, err := s.engine.NetworkList(context.Background(), network.ListOptions{Filters: ofExecutors()})
+	require.NoError(s.t, err)
+	return slices.DeleteFunc(list, func(made network.Summary) bool {
+		return !slices.ContainsFunc(known.Networks, func(n *api.Network) bool { return n.Spec.Annotations.Name == made.Name })
+	})
+}
+
+// awaitNoNetworks waits until the engine has no network that the executor made.
 func (s *swarm) awaitNoNetworks() {
 	s.t.Helper()
 	for late := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		left, err := s.engine.NetworkList(context.Background(), network.ListOptions{Filters: ofExecutors()})
-		require.NoError(s.t, err)
+		left := s.networksMade()
 		if len(left) == 0 {
 			return
 		}

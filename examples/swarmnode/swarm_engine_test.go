@@ -16,6 +16,7 @@ import (
 
 // A second node joins the swarm and takes its share of the tasks.
 func TestEngineNodeJoins(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	list, err := s.api.ListClusters(t.Context(), &api.ListClustersRequest{})
 	require.NoError(t, err)
@@ -44,6 +45,7 @@ func TestEngineNodeJoins(t *testing.T) {
 // A service is attached to a network of the engine's own, which is there as long as
 // its tasks are.
 func TestEngineNodeNetworks(t *testing.T) {
+	sharesEngine(t)
 	s := newSwarm(t)
 	answer, err := s.api.CreateNetwork(t.Context(), &api.CreateNetworkRequest{Spec: &api.NetworkSpec{
 		Annotations: api.Annotations{Name: "backend"},

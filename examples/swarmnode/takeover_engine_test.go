@@ -23,6 +23,7 @@ import (
 // on in their containers, a new task uses the network, and in the end the network
 // is left, for the command of the migration page to find.
 func TestEngineNodeTakesOver(t *testing.T) {
+	sharesEngine(t)
 	const replicas = 3
 	s := newSwarm(t)
 	theirs := s.makeNetwork("dockerexec-theirs", "10.219.2.0/24", nil)

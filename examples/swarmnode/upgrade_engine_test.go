@@ -70,6 +70,7 @@ func (u *upgraded) end() {
 
 // A proxy in front of the engine moves the range of its API, up and down.
 func TestEngineNodeOutlivesOtherAPIVersions(t *testing.T) {
+	sharesEngine(t)
 	proxy := newEngineProxy(t)
 	proxy.speaks("1.12", "1.40")
 	u := newUpgraded(newSwarm(t, "-host", proxy.host))

@@ -21,6 +21,7 @@ import (
 )
 
 func TestEngineRunsATaskToItsEnd(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "print", "3", "hello")
 	attach(task, "dockerexec-life", "10.213.1.0/24")
@@ -63,6 +64,7 @@ func TestEngineRunsATaskToItsEnd(t *testing.T) {
 }
 
 func TestEngineExitCodeOfAFailedTask(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	adapter := engineAdapter(t, client, engineTask(t, "exit", "3"))
 	ctx := t.Context()
@@ -76,6 +78,7 @@ func TestEngineExitCodeOfAFailedTask(t *testing.T) {
 
 // The classifiers on what the running engine really answers.
 func TestEngineAnswersAreClassified(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	ctx := t.Context()
 	task := engineTask(t, "exit", "0")
@@ -144,6 +147,7 @@ func TestEngineAnswersAreClassified(t *testing.T) {
 }
 
 func TestEngineLeavesAStrangersContainerAlone(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	ctx := t.Context()
 	task := engineTask(t, "exit", "0")
@@ -165,6 +169,7 @@ func TestEngineLeavesAStrangersContainerAlone(t *testing.T) {
 }
 
 func TestEngineStopsWithinTheGracePeriod(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	ctx := t.Context()
 	task := engineTask(t, "ignore-term")
@@ -173,6 +178,7 @@ func TestEngineStopsWithinTheGracePeriod(t *testing.T) {
 	require.NoError(t, adapter.PullImage(ctx))
 	require.NoError(t, adapter.Create(ctx))
 	require.NoError(t, adapter.Start(ctx))
+	awaitReady(t, adapter)
 	require.NoError(t, adapter.Shutdown(ctx))
 	require.NoError(t, adapter.Shutdown(ctx), "a stopped container")
 	require.NoError(t, adapter.Terminate(ctx), "a stopped container")
@@ -184,6 +190,7 @@ func TestEngineStopsWithinTheGracePeriod(t *testing.T) {
 // What the package refuses beforehand no engine carries out: it refuses the create or
 // the start, or the program cannot be run.
 func TestEngineRefusesWhatIsRefusedBeforehand(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	long := strings.Repeat("x", 65)

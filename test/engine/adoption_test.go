@@ -20,6 +20,7 @@ import (
 
 // A new process takes a task up where the one before was killed.
 func TestEngineAdoption(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	warmImage(t, client)
 	for _, test := range []struct {
@@ -61,6 +62,7 @@ func TestEngineAdoption(t *testing.T) {
 // What the reference has made has its names and labels; its networks have no
 // label. Its tasks go on, and its networks are used and left.
 func TestEngineTakesOverFromTheReference(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	ctx := t.Context()
@@ -112,6 +114,7 @@ func TestEngineTakesOverFromTheReference(t *testing.T) {
 // container and of the network, and has its events by a label. These are its
 // requests.
 func TestEngineGivesBackToTheReference(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	ctx := t.Context()
@@ -177,6 +180,7 @@ func TestEngineGivesBackToTheReference(t *testing.T) {
 // Before a container the reference removes its networks, and gives up at the
 // engine's own.
 func TestEngineRefusesTheReferenceItsOwnNetwork(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	task := engineTask(t, "sleep", "1h")

@@ -21,6 +21,7 @@ func defaultLogDriver() string {
 }
 
 func TestEngineTasksComplete(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	node, err := executor.Describe(t.Context())
@@ -46,6 +47,7 @@ func TestEngineTasksComplete(t *testing.T) {
 }
 
 func TestEngineRequestsOfATask(t *testing.T) {
+	sharesEngine(t)
 	client, counting := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	warmImage(t, client)
@@ -65,11 +67,12 @@ func TestEngineRequestsOfATask(t *testing.T) {
 	drive(t.Context(), t, driven, ctlr, api.TaskStateRunning)
 	requests = counting.counted()
 	t.Log("through exec.Do:", requests)
-	assert.Len(t, requests, 6)
+	assert.Len(t, requests, 5)
 	assert.NotZero(t, driven.Status.GetContainer().PID)
 }
 
 func TestEngineHostPorts(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	task := taskAt(engineTask(t, "serve", ":8080"), api.TaskStateAccepted)
@@ -93,6 +96,7 @@ func TestEngineHostPorts(t *testing.T) {
 // Remove is called when Prepare sends, and when it gets an answer to, each of its
 // first ten requests: nine for networks and the pull. The create is still to come.
 func TestEngineRemoveWithinPrepare(t *testing.T) {
+	sharesEngine(t)
 	client, counting := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	warmImage(t, client)

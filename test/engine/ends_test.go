@@ -3,7 +3,6 @@ package engine_test
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,10 +30,7 @@ func lingering(t *testing.T, executor exec.Executor, client *engineapi.Client, l
 	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
 	adapter := engineTwin(t, client, task)
-	require.Eventually(t, func() bool {
-		sink := &logSink{}
-		return adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, sink) == nil && slices.Contains(sink.lines(), "stdout ready\n")
-	}, time.Minute, 10*time.Millisecond)
+	awaitReady(t, adapter)
 	return task, ctlr, task.Status.GetContainer().ContainerID
 }
 
@@ -42,6 +38,7 @@ func lingering(t *testing.T, executor exec.Executor, client *engineapi.Client, l
 // the first stop may have left by then. The container gets one signal and ends in its
 // grace period.
 func TestEngineARemovalWithinAStopSendsNoSecondSignal(t *testing.T) {
+	sharesEngine(t)
 	for name, test := range map[string]struct {
 		leaves bool
 		lasts  string
@@ -52,6 +49,7 @@ func TestEngineARemovalWithinAStopSendsNoSecondSignal(t *testing.T) {
 		"the engine kills it and the caller leaves": {true, "1h"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			sharesEngine(t)
 			client, _ := plainClient(t)
 			warmImage(t, client)
 			fates := watchFates(t, client)
@@ -93,6 +91,7 @@ func TestEngineARemovalWithinAStopSendsNoSecondSignal(t *testing.T) {
 // A container that somebody has renamed is stopped and removed, by the controller that
 // made it and by a new one. Beside it runs a copy of it, made from its image.
 func TestEngineARenamedContainer(t *testing.T) {
+	sharesEngine(t)
 	for name, isNew := range map[string]bool{"by its controller": false, "by a new controller": true} {
 		t.Run(name, func(t *testing.T) {
 			client, _ := plainClient(t)
@@ -117,7 +116,7 @@ func TestEngineARenamedContainer(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, task.ID, copied.Config.Labels[dockerexec.LabelTaskID])
 
-			require.NoError(t, client.ContainerRename(ctx, id, "dockerexec-renamed"))
+			require.NoError(t, client.ContainerRename(ctx, id, "renamed-"+task.ID))
 			if isNew {
 				ctlr = engineController(t, dockerexec.NewExecutor(client, nil), taskAt(task, api.TaskStateRunning))
 			}
@@ -186,6 +185,7 @@ func TestEngineAPruneBeforeARequest(t *testing.T) {
 // A container that the kernel kills for its memory says so in its task's status, and its
 // exit code stays in front.
 func TestEngineNamesAKillForMemory(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	info, err := client.Info(t.Context())
 	require.NoError(t, err)
@@ -251,6 +251,7 @@ func TestEngineTwentyEndsAreReportedAtOnce(t *testing.T) {
 
 // Without a grace period of the task, the container gets its stop signal and ten seconds.
 func TestEngineStopWithoutAGracePeriod(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	for _, test := range []struct {
@@ -265,10 +266,7 @@ func TestEngineStopWithoutAGracePeriod(t *testing.T) {
 		adapter := engineAdapter(t, client, task)
 		require.NoError(t, adapter.Create(t.Context()))
 		require.NoError(t, adapter.Start(t.Context()))
-		require.Eventually(t, func() bool {
-			sink := &logSink{}
-			return adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, sink) == nil && slices.Contains(sink.lines(), "stdout ready\n")
-		}, time.Minute, 10*time.Millisecond)
+		awaitReady(t, adapter)
 		began := time.Now()
 		require.NoError(t, engineTwin(t, client, task).Shutdown(t.Context()))
 		took := time.Since(began)

@@ -126,12 +126,14 @@ func (e exit) check(t *testing.T, code int, back time.Time, limit time.Duration)
 
 func processorTime(t testing.TB) time.Duration {
 	t.Helper()
+	needsEngineAlone(t)
 	var usage syscall.Rusage
 	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func TestEngineEventsOfALife(t *testing.T) {
+	sharesEngine(t)
 	engine, _ := countedEngine(t)
 	task := engineTask(t, "exit", "3")
 	adapter, err := engine.Adapter(nil, task, nil)
@@ -159,10 +161,31 @@ func TestEngineEventsOfALife(t *testing.T) {
 	assert.Equal(t, []events.Action{"create", "start", "die", "destroy"}, actions)
 }
 
-// endless is a task that runs until end is called for it, and exits with code then.
+// endless is a task that runs until end is called for it, and exits with code then. Its
+// program is ready for the signal.
 func endless(t *testing.T, engine *dockerexec.Engine, code int) *dockerexec.ContainerAdapter {
 	t.Helper()
-	return startedTask(t, engine, "sleep", "1h", "--", "exit", strconv.Itoa(code))
+	adapter := startedTask(t, engine, "sleep", "1h", "--", "exit", strconv.Itoa(code))
+	awaitReady(t, adapter)
+	return adapter
+}
+
+// endlessOnes are several such tasks, with a code each. Four start at a time.
+func endlessOnes(t *testing.T, engine *dockerexec.Engine, codes ...int) []*dockerexec.ContainerAdapter {
+	t.Helper()
+	adapters := make([]*dockerexec.ContainerAdapter, len(codes))
+	var starting sync.WaitGroup
+	gate := make(chan struct{}, 4)
+	for i, code := range codes {
+		starting.Go(func() {
+			gate <- struct{}{}
+			defer func() { <-gate }()
+			adapters[i] = endless(t, engine, code)
+		})
+	}
+	starting.Wait()
+	require.False(t, t.Failed(), "all have started")
+	return adapters
 }
 
 // processOf returns the container's process, with which end works while the
@@ -194,8 +217,11 @@ func TestEngineAwayWithFortyWaits(t *testing.T) {
 	ctx, lines := logged(t)
 	ctx, cancel := context.WithCancel(ctx)
 	dones, pids := make([]<-chan exit, waits), make([]int, waits)
+	var codes []int
 	for n := range waits {
-		adapter := endless(t, engine, n+1)
+		codes = append(codes, n+1)
+	}
+	for n, adapter := range endlessOnes(t, engine, codes...) {
 		pids[n] = processOf(t, adapter)
 		dones[n] = waitFor(ctx, adapter)
 	}
@@ -248,7 +274,8 @@ func TestEngineKilledWhileContainersRun(t *testing.T) {
 	forgotten := 0
 	rounds := fewerOnPodman(20, 6)
 	for round := range rounds {
-		before, meanwhile, after := endless(t, engine, 1+round), endless(t, engine, 50+round), endless(t, engine, 150+round)
+		three := endlessOnes(t, engine, 1+round, 50+round, 150+round)
+		before, meanwhile, after := three[0], three[1], three[2]
 		pids := []int{processOf(t, before), processOf(t, meanwhile), processOf(t, after)}
 		dones := []<-chan exit{waitFor(ctx, before), waitFor(ctx, meanwhile), waitFor(ctx, after)}
 		end(t, pids[0]) // as the engine is killed: its event may or may not come, and the engine may lose its code
@@ -290,6 +317,7 @@ func TestEngineKilledWhileContainersRun(t *testing.T) {
 // Nothing that another container says of itself in its labels changes anything
 // for a task, and a task's own label does not change its exit code.
 func TestEngineForgedLabels(t *testing.T) {
+	sharesEngine(t)
 	engine, _ := countedEngine(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -344,6 +372,7 @@ func TestEngineForgedLabels(t *testing.T) {
 
 // A task whose container is renamed by hand is still waited for.
 func TestEngineRename(t *testing.T) {
+	sharesEngine(t)
 	engine, _ := countedEngine(t)
 	client := engineClient(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -352,18 +381,20 @@ func TestEngineRename(t *testing.T) {
 	pid := processOf(t, adapter)
 	done := waitFor(ctx, adapter)
 	waitsAreUnderWay()
-	require.NoError(t, client.ContainerRename(ctx, adapter.ContainerName(), "dockerexec-renamed"))
+	renamed := "renamed-" + adapter.ContainerName()
+	require.NoError(t, client.ContainerRename(ctx, adapter.ContainerName(), renamed))
 	time.Sleep(time.Second)
 	assert.Empty(t, done)
 	died := time.Now()
 	end(t, pid)
 	over := <-done
 	over.check(t, 6, died, 5*time.Second)
-	require.NoError(t, client.ContainerRemove(ctx, "dockerexec-renamed", container.RemoveOptions{Force: true}))
+	require.NoError(t, client.ContainerRemove(ctx, renamed, container.RemoveOptions{Force: true}))
 }
 
 // A proxy holds back the header of /events. The end of a container is seen all the same.
 func TestEngineEventsWhoseHeaderIsHeldBack(t *testing.T) {
+	sharesEngine(t)
 	transport := engineTransport(t)
 	t.Cleanup(transport.CloseIdleConnections)
 	proxy := httptest.NewServer(&httputil.ReverseProxy{

@@ -122,6 +122,7 @@ const (
 )
 
 func openDescriptors(t *testing.T) int {
+	needsEngineAlone(t)
 	entries, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
 	return len(entries)

@@ -18,6 +18,7 @@ import (
 // The process has a container of its own, and the folder of the files there is
 // not the host's.
 func TestEngineThatIsElsewhereDoesNotSeeTheFiles(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	task := engineTask(t, "exit", "0")
 	addFiles(task)
@@ -54,6 +55,7 @@ func TestEngineThatIsElsewhereDoesNotSeeTheFiles(t *testing.T) {
 }
 
 func TestEngineRefusesFilesOnADisk(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "exit", "0")
 	addFiles(task)
@@ -66,6 +68,7 @@ func TestEngineRefusesFilesOnADisk(t *testing.T) {
 // A container from before WithSecretsDir was changed starts as long as its files
 // are where they were.
 func TestEngineStartsAContainerWithFilesInTheFolderOfBefore(t *testing.T) {
+	sharesEngine(t)
 	client, before, now := engineClient(t), secretsDir(t), secretsDir(t)
 	info, err := client.Info(t.Context())
 	require.NoError(t, err)

@@ -119,6 +119,7 @@ func addFiles(task *api.Task) {
 // A process without rights in a container that is read-only sees each file as
 // its reference has it, and nothing that outlives the task has a payload.
 func TestEngineSecretsAndConfigsFromInside(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	task := engineTask(t, "ids", "--", "stat",
 		"/run/secrets/password", "/etc/app/password", "/run/secrets/tls/template", "/web.conf", "/etc/app/app.conf", "/etc/hosts",
@@ -210,6 +211,7 @@ func sizesOf(t testing.TB, stream io.ReadCloser) map[string]int64 {
 // Mounts above the files come first, whatever their kind; a volume keeps an
 // empty file.
 func TestEngineSecretsBelowMounts(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	for name, m := range map[string]api.Mount{
 		"tmpfs":              {Type: api.MountTypeTmpfs, Target: "/run"},
@@ -231,6 +233,7 @@ func TestEngineSecretsBelowMounts(t *testing.T) {
 // The host was restarted: the container is there and its files are not. A
 // new process starts it.
 func TestEngineStartsAContainerWhoseFilesAreGone(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	task := engineTask(t, "cat", "/run/secrets/password", "/web.conf")
 	addFiles(task)
@@ -271,6 +274,7 @@ func makesWithASecret(t *testing.T, client *engineapi.Client, dir string) func(a
 // A task that ran while its process was away has its files, and one that is gone
 // has not.
 func TestEngineSweepsFilesOfGoneTasks(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	made := makesWithASecret(t, client, dir)
 	_, created := made("exit", "0")
@@ -380,6 +384,7 @@ func TestEngineRemovesFilesOnceItIsBack(t *testing.T) {
 // As an agent has it: the task comes before its secret, and is driven to its end
 // and removed.
 func TestEngineExecutorDeliversSecrets(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	executor := dockerexec.NewExecutor(client, nil, dockerexec.WithSecretsDir(dir))
 	_, err := executor.Describe(t.Context())
@@ -412,6 +417,7 @@ func TestEngineExecutorDeliversSecrets(t *testing.T) {
 
 // The reference, after this package, removes the container and knows of no files.
 func TestEngineFilesStayWhereTheReferenceRemoves(t *testing.T) {
+	sharesEngine(t)
 	client, dir := engineClient(t), secretsDir(t)
 	task := engineTask(t, "cat", "/run/secrets/password")
 	addFiles(task)

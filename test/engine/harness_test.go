@@ -2,10 +2,13 @@ package engine_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +27,76 @@ import (
 // sets. Without one they are skipped, or fail if DOCKEREXEC_TEST_REQUIRED is set.
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// All tests that share the engine may begin: slots bounds how many run.
+	if err := flag.Set("test.parallel", "1000"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(leavesNothing{m})
+}
+
+// Who has the engine: a test for itself, or several at the same time.
+var (
+	sharers sync.Map                 // names of tests that share the engine
+	slots   = make(chan struct{}, 8) // taken by tests that share it; most of them wait
+	firsts  sync.WaitGroup           // tests that have it before those
+	first   = make(chan struct{}, 1) // taken by one of these
+)
+
+// sharesEngine is the first call of a test that may have others beside it on the engine. All
+// such tests run at the same time, after the others. A test that does not call it has the engine,
+// and this process, for itself: it may stop the engine, remove the test image, count
+// what is there, and measure time. Those of Podman, which is slow, all run one at a time.
+//
+// hack/test.sh finds who calls this, or beginsAlone: the call stands on a line of the test's own.
+func sharesEngine(t *testing.T) {
+	t.Helper()
+	fromHarness(t, "DOCKEREXEC_TEST_HOST")
+	if isPodman() {
+		return
+	}
+	sharers.Store(t.Name(), true)
+	t.Parallel()
+	firsts.Wait()
+	if t.Name() == testOf(t) { // a subtest has no slot of its own: its test keeps one
+		slots <- struct{}{}
+		t.Cleanup(func() { <-slots })
+	}
+}
+
+// beginsAlone is sharesEngine for a test that has the engine for itself until it calls share. It
+// runs before all that share the engine from their begin.
+func beginsAlone(t *testing.T) (share func()) {
+	t.Helper()
+	fromHarness(t, "DOCKEREXEC_TEST_HOST")
+	if isPodman() {
+		return func() {}
+	}
+	firsts.Add(1)
+	share = sync.OnceFunc(func() {
+		sharers.Store(t.Name(), true)
+		<-first
+		firsts.Done()
+	})
+	t.Parallel()
+	first <- struct{}{}
+	t.Cleanup(share)
+	return share
+}
+
+// testOf returns the name of a test without its subtests' names.
+func testOf(t testing.TB) string {
+	name, _, _ := strings.Cut(t.Name(), "/")
+	return name
+}
+
+// needsEngineAlone fails a test that shares the engine, and is to be called before what others
+// would notice, or would disturb.
+func needsEngineAlone(t testing.TB) {
+	t.Helper()
+	if _, shares := sharers.Load(testOf(t)); shares {
+		t.Fatal(testOf(t) + " shares the engine, and does what a test may do that has it for itself")
+	}
 }
 
 // leavesNothing fails a run of which anything is left on the engine.
@@ -135,6 +207,7 @@ func fewerOnPodman(docker, podman int) int {
 // controlEngine stops and starts the engine.
 func controlEngine(t testing.TB, args ...string) {
 	t.Helper()
+	needsEngineAlone(t)
 	control := os.Getenv("DOCKEREXEC_TEST_ENGINE")
 	if control == "" {
 		skip(t, "this engine is not ours to stop")

@@ -17,6 +17,7 @@ import (
 )
 
 func TestEngineHealth(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	warmImage(t, client)
@@ -92,6 +93,7 @@ func untilHealth(t *testing.T, adapter *dockerexec.ContainerAdapter, status cont
 }
 
 func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	engine := dockerexec.NewEngine(client)
 	warmImage(t, client)
@@ -120,6 +122,7 @@ func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
 
 // A new process, which did not see what was stopped for what, tells it.
 func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	warmImage(t, client)
@@ -156,6 +159,7 @@ func TestEngineAStopForHealthOutlivesTheProcess(t *testing.T) {
 // An engine of 20.10 that restarts forgets the checks of containers that run on. A start
 // does not wait for them for ever. On an engine that remembers them, it waits.
 func TestEngineThatForgetsHealthChecks(t *testing.T) {
+	share := beginsAlone(t)
 	client, _ := plainClient(t)
 	engine := dockerexec.NewEngine(client)
 	warmImage(t, client)
@@ -179,6 +183,7 @@ func TestEngineThatForgetsHealthChecks(t *testing.T) {
 	}
 	require.Eventually(t, checkedSince(time.Time{}), time.Minute, 20*time.Millisecond)
 	controlEngine(t, "restart")
+	share()
 	back, last := time.Now(), lastCheck()
 	forgets := true
 	for deadline := back.Add(15 * time.Second); forgets && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,6 +233,16 @@ func (s *logSink) lines() []string {
 		lines = append(lines, map[api.LogStream]string{api.LogStreamStdout: "stdout ", api.LogStreamStderr: "stderr "}[m.Stream]+string(m.Data))
 	}
 	return lines
+}
+
+// awaitReady waits until the program of the test image has said that it is ready: before that
+// it does not catch a signal.
+func awaitReady(t testing.TB, adapter *dockerexec.ContainerAdapter) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		sink := &logSink{}
+		return adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, sink) == nil && slices.Contains(sink.lines(), "stdout ready\n")
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // stores are an agent's, of secrets and configs.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/docker/docker/api/types/volume"
 	"github.com/moby/swarmkit/v2/api"
+	"github.com/moby/swarmkit/v2/identity"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -19,7 +20,7 @@ func (in *insider) testMounts(t *testing.T) {
 	if !isPrivate() {
 		skip(t, "the engine is not of the tests' own")
 	}
-	outer := filepath.Join(fromHarness(t, "DOCKEREXEC_TEST_DIR"), "outer")
+	outer := filepath.Join(fromHarness(t, "DOCKEREXEC_TEST_DIR"), "outer-"+identity.NewID())
 	inner := filepath.Join(outer, "inner")
 	for _, dir := range []string{outer, inner} {
 		require.NoError(t, os.Mkdir(dir, 0o755))
@@ -161,6 +162,7 @@ func withMount(m api.Mount) func(*api.Task) {
 // A volume that exists is used, and a warning names what differs. Nothing of its options
 // is shown. The engine itself refuses another driver.
 func TestEngineVolumeThatExistsWithOtherOptions(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	const name = "dockerexec-other-options"
 	_, err := client.VolumeCreate(t.Context(), volume.CreateOptions{Name: name, Labels: map[string]string{"team": "a"},

@@ -109,6 +109,7 @@ func (in *insider) testHostPort(t *testing.T) {
 // An interface's setting arrives at each API version of the engine, whatever the
 // network. The versions are those at which engines take it in another way.
 func TestEngineSysctlsOfAnInterface(t *testing.T) {
+	sharesEngine(t)
 	warmImage(t, engineClient(t))
 	tried := 0
 	for _, version := range []string{"1.41", "1.44", "1.45", "1.46", "1.47", "1.48"} {
@@ -150,6 +151,7 @@ func TestEngineSysctlsOfAnInterface(t *testing.T) {
 // On a bridge that tasks share, the names of their containers resolve, and the aliases
 // that the tasks ask for. The name of their service does not: an alias takes its place.
 func TestEngineNamesOnASharedNetwork(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	in := &insider{client: client, engine: dockerexec.NewEngine(client)}

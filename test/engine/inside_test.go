@@ -119,6 +119,7 @@ func command(t *testing.T, name string, args ...string) {
 // Limits are in other files for each version of control groups; the expressions
 // know both.
 func TestEngineTaskSeesWhatWasAsked(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	in := &insider{client: client, engine: dockerexec.NewEngine(client)}

@@ -97,12 +97,7 @@ func TestEngineLogsSurviveTheEngine(t *testing.T) {
 // descriptor is left.
 func TestEngineLogFollowersLeaveNothing(t *testing.T) {
 	engineClient(t)
-	descriptors := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		require.NoError(t, err)
-		return len(entries)
-	}
-	fds, goroutines := descriptors(), runtime.NumGoroutine()
+	fds, goroutines := openDescriptors(t), runtime.NumGoroutine()
 
 	client, err := engineapi.NewClientWithOpts(engineapi.WithHost(fromHarness(t, "DOCKEREXEC_TEST_HOST")))
 	require.NoError(t, err)
@@ -152,7 +147,7 @@ func TestEngineLogFollowersLeaveNothing(t *testing.T) {
 	}
 	wg.Wait()
 	require.NoError(t, client.Close())
-	assert.Eventually(t, func() bool { return descriptors() <= fds && runtime.NumGoroutine() <= goroutines+1 }, 10*time.Second, 50*time.Millisecond,
+	assert.Eventually(t, func() bool { return openDescriptors(t) <= fds && runtime.NumGoroutine() <= goroutines+1 }, 10*time.Second, 50*time.Millisecond,
 		"%d descriptors and %d goroutines before", fds, goroutines)
 }
 
@@ -160,6 +155,7 @@ func TestEngineLogFollowersLeaveNothing(t *testing.T) {
 // publisher. (Engine 20.10 repeats some lines at each rotation of a log that is
 // followed, so here nobody follows then.)
 func TestEngineLogGap(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "lines", "5000", "90", "5000")
 	task.Spec.LogDriver = &api.Driver{Name: "json-file", Options: map[string]string{"max-size": "100k", "max-file": "2"}}
@@ -221,6 +217,7 @@ func (c *cuttingClient) ContainerLogs(ctx context.Context, name string, options 
 // behind the fifth. Asked again, the engine sends lines of before; they are not taken
 // for new ones.
 func TestEngineLogsOfAClockThatWasSetBack(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "lines", "5", "20", "0")
 	task.Spec.LogDriver = &api.Driver{Name: "json-file"}
@@ -322,6 +319,7 @@ func numbersOf(t *testing.T, sink *logSink) (runs []string) {
 // A record that was torn as the host was killed, and the one that was written behind it,
 // cannot be read. All others come, and where some are missing is marked.
 func TestEngineLogOfADamagedFile(t *testing.T) {
+	sharesEngine(t)
 	torn := func(at int, records [][]byte) { records[at] = records[at][:50] } // with the next record behind it
 	for _, test := range []struct {
 		name   string
@@ -398,6 +396,7 @@ func TestEngineLogsBehindATornRecordAreFollowed(t *testing.T) {
 
 // The last lines are lines, and not the pieces in which an engine keeps a long one.
 func TestEngineTailsHaveWholeLines(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	for _, driver := range []string{"json-file", "local"} {
 		for _, tty := range []bool{false, true} {
@@ -431,6 +430,7 @@ func TestEngineTailsHaveWholeLines(t *testing.T) {
 
 // The last lines of one stream are not those of both.
 func TestEngineTailOfOneStream(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "print", "3", "before", "--", "lines", "300", "50", "0", "--", "sleep", "3s")
 	adapter := startLogging(t, client, task)

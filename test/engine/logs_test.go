@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func (l *numberedLines) Publish(_ context.Context, m api.LogMessage) error {
 }
 
 // 300,000 lines arrive complete and in order, at the default rate and without
-// limit, and then not much slower than the engine's own client copies them.
+// limit, and then in at most 1.5 times what the engine's own client takes to copy them.
 func TestEngineLogsOfAnyLength(t *testing.T) {
 	const size = 90
 	lines := 300_000
@@ -71,8 +72,9 @@ func TestEngineLogsOfAnyLength(t *testing.T) {
 
 	unlimited, err := dockerexec.NewContainerAdapter(client, nil, task, nil, dockerexec.WithLogRate(0))
 	require.NoError(t, err)
+	const limit, rounds = 1.5, 5
 	var ours, theirs time.Duration
-	for range 3 { // in turn, and the best of each: the machine may be busy
+	for round := range rounds { // in turn, and the best of each: the machine may be busy
 		for _, follow := range []bool{false, true} {
 			sink = &numberedLines{t: t, size: size}
 			begin = time.Now()
@@ -99,18 +101,26 @@ func TestEngineLogsOfAnyLength(t *testing.T) {
 		if theirs == 0 || took < theirs {
 			theirs = took
 		}
+		ratio := float64(ours) / float64(theirs)
+		t.Logf("without limit: %v, the engine's client: %v, ratio %.2f", ours, theirs, ratio)
+		if ratio <= limit {
+			return
+		}
+		assert.Less(t, round, rounds-1, "the ratio is over %v", limit)
 	}
-	t.Logf("without limit: %v, the engine's client: %v, ratio %.2f", ours, theirs, float64(ours)/float64(theirs))
-	assert.LessOrEqual(t, float64(ours)/float64(theirs), 1.5)
 }
+
+// timeWithinALine is what Podman puts into a line of a TTY wherever one of its reads has ended.
+var timeWithinALine = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z `)
 
 // A follow that begins before the container is made gets every line of it; of a
 // TTY too.
 func TestEngineFollowedLogsBeforeTheStart(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	for _, tty := range []bool{false, true} {
 		size := 40_000
-		if tty && isPodman() { // at every 4 KiB it has a time within a line
+		if tty && isPodman() {
 			size = 1000
 		}
 		task := engineTask(t, "lines", "3", fmt.Sprint(size), "0")
@@ -136,8 +146,11 @@ func TestEngineFollowedLogsBeforeTheStart(t *testing.T) {
 		require.Len(t, sink.messages, 3)
 		for i, m := range sink.messages {
 			// Three pieces of the engine's are one line again.
-			want := fmt.Sprintf("%010d", i+1) + strings.Repeat(".", size-11) + end
-			assert.True(t, want == string(m.Data), "line %d, TTY %t: %d bytes", i, tty, len(m.Data))
+			want, got := fmt.Sprintf("%010d", i+1)+strings.Repeat(".", size-11)+end, string(m.Data)
+			if tty && isPodman() {
+				got = timeWithinALine.ReplaceAllString(got, "")
+			}
+			assert.True(t, want == got, "line %d, TTY %t: %d bytes", i, tty, len(got))
 			assert.Equal(t, api.LogStreamStdout, m.Stream)
 			assert.WithinDuration(t, time.Now(), time.Unix(m.Timestamp.Seconds, 0), time.Hour)
 		}
@@ -145,6 +158,7 @@ func TestEngineFollowedLogsBeforeTheStart(t *testing.T) {
 }
 
 func TestEngineLogDetails(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "print", "1")
 	spec(task).Labels = map[string]string{"a": "x y,=z%", "b": "2", "not": "asked for"}
@@ -166,6 +180,7 @@ func TestEngineLogDetails(t *testing.T) {
 }
 
 func TestEngineLogOptions(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	adapter := startLogging(t, client, engineTask(t, "lines", "10", "20", "0"))
 	_, err := adapter.Wait(t.Context())
@@ -201,6 +216,7 @@ func TestEngineLogOptions(t *testing.T) {
 }
 
 func TestEngineLogDriverThatCannotBeRead(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "print", "1")
 	task.Spec.LogDriver = &api.Driver{Name: "none"}

@@ -8,8 +8,10 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +55,7 @@ func startBehindTheEngine(t testing.TB, client *engineapi.Client, id string, arg
 // An engine takes up a container that runs without its having seen the start,
 // and says in the end that it was created.
 func TestEngineWaitForAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	warmImage(t, client)
 	if _, err := osexec.LookPath("ctr"); err != nil {
@@ -92,6 +95,7 @@ func TestEngineWaitForAContainerOfWhichTheEngineMissedTheStart(t *testing.T) {
 
 // A start that failed is none: the container can still be started.
 func TestEngineAFailedStartIsNoEnd(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	warmImage(t, client)
 	task := taskAt(engineTask(t), api.TaskStateStarting)
@@ -120,11 +124,12 @@ func TestEngineAFailedStartIsNoEnd(t *testing.T) {
 // never is the time that an engine has for what has not come about.
 const never = "0001-01-01T00:00:00Z"
 
-// startsOnHost reports whether the runtime is about to start a container's process.
-func startsOnHost(id string) bool {
+// startsOnHost reports whether the runtime is about to start the process of one of the tasks.
+func startsOnHost(tasks []*lostStart) bool {
 	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range files {
-		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte("\x00start\x00"+id)) {
+		line, err := os.ReadFile(file)
+		if err == nil && slices.ContainsFunc(tasks, func(s *lostStart) bool { return bytes.Contains(line, []byte("\x00start\x00"+s.id)) }) {
 			return true
 		}
 	}
@@ -152,70 +157,118 @@ func engineProcess(t *testing.T) (kill func()) {
 	}
 }
 
-// The engine is killed within a start, at the worst moment if the test is lucky.
-// What it makes of the container then, a task that is stopped has none that runs,
+// The engine is killed within starts, at the worst moment of one if the test is lucky.
+// What it makes of the containers then, a task that is stopped has none that runs,
 // and one that is started has its network.
 func TestEngineKilledWithinAStart(t *testing.T) {
 	client, _ := plainClient(t)
 	engine := dockerexec.NewEngine(client)
-	executor := engine.Executor(nil)
 	warmImage(t, client)
-	for round := range fewerOnPodman(8, 3) {
-		task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
-		attach(task, "dockerexec-lost-start", "10.218.0.0/24")
-		ctlr, adapter := engineController(t, executor, task), adapterOf(t, engine, task)
-		drive(t.Context(), t, task, ctlr, api.TaskStateReady)
-		require.Equal(t, api.TaskStateReady, task.Status.State, task.Status.Err)
-		prepared, err := adapter.Inspect(t.Context())
-		require.NoError(t, err)
+	for range fewerOnPodman(2, 1) {
+		starts := make([]*lostStart, 4)
+		for i := range starts {
+			starts[i] = prepareStart(t, engine)
+		}
 		kill := engineProcess(t)
-		begun := make(chan error, 1)
-		go func() { begun <- ctlr.Start(t.Context()) }()
-		ended := false
-		for !ended && !startsOnHost(prepared.ID) {
-			select {
-			case err = <-begun:
-				ended = true
-			default:
-			}
+		ended := make(chan struct{}, len(starts))
+		for _, s := range starts {
+			go func() {
+				s.err = s.controller.Start(t.Context())
+				ended <- struct{}{}
+			}()
+		}
+		for seen := false; !seen && len(ended) < len(starts); {
+			seen = startsOnHost(starts)
 		}
 		kill()
-		if !ended {
-			err = <-begun
+		for range starts {
+			<-ended
 		}
 		controlEngine(t, "start")
-		again := func(call func() error) error {
-			for {
-				if err := call(); !exec.IsTemporary(err) {
-					return err
-				}
-				time.Sleep(time.Second)
+		var all sync.WaitGroup
+		for i, s := range starts {
+			if i%2 == 0 {
+				all.Go(func() { s.checkStop(t) })
+			} else {
+				all.Go(func() { s.checkStart(t) })
 			}
 		}
-		before, inspectErr := adapter.Inspect(t.Context())
-		require.NoError(t, inspectErr)
-		lost := before.State.Status == container.StateCreated && exec.IsTemporary(err)
-		began := time.Now()
-		if round%2 == 0 {
-			require.NoError(t, again(func() error { return ctlr.Shutdown(t.Context()) }))
-			took := time.Since(began)
-			after, inspectErr := adapter.Inspect(t.Context())
-			require.NoError(t, inspectErr)
-			assert.False(t, after.State.Running)
-			if lost && after.State.Status == container.StateCreated && after.State.FinishedAt == never {
-				assert.GreaterOrEqual(t, took, 20*time.Second, "in which a start that was lost may come about")
-			}
-			t.Logf("killed within a start (%v); then %s; stopped in %v: %s", err, before.State.Status, took.Round(time.Millisecond), after.State.Status)
-			continue
+		all.Wait()
+	}
+}
+
+// lostStart is a task within whose start the engine was killed.
+type lostStart struct {
+	controller exec.Controller
+	adapter    *dockerexec.ContainerAdapter
+	id         string
+	err        error // of the start
+}
+
+// prepareStart makes the container of a task that has a network.
+func prepareStart(t *testing.T, engine *dockerexec.Engine) *lostStart {
+	t.Helper()
+	task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
+	attach(task, "dockerexec-lost-start", "10.218.0.0/24")
+	s := &lostStart{controller: engineController(t, engine.Executor(nil), task), adapter: adapterOf(t, engine, task)}
+	drive(t.Context(), t, task, s.controller, api.TaskStateReady)
+	require.Equal(t, api.TaskStateReady, task.Status.State, task.Status.Err)
+	prepared, err := s.adapter.Inspect(t.Context())
+	require.NoError(t, err)
+	s.id = prepared.ID
+	return s
+}
+
+func (s *lostStart) checkStop(t *testing.T) {
+	before, err := s.adapter.Inspect(t.Context())
+	if !assert.NoError(t, err) {
+		return
+	}
+	began := time.Now()
+	assert.NoError(t, retried(func() error { return s.controller.Shutdown(t.Context()) }))
+	took := time.Since(began)
+	after, err := s.adapter.Inspect(t.Context())
+	if !assert.NoError(t, err) {
+		return
+	}
+	assert.False(t, after.State.Running)
+	lost := before.State.Status == container.StateCreated && exec.IsTemporary(s.err)
+	if lost && after.State.Status == container.StateCreated && after.State.FinishedAt == never {
+		assert.GreaterOrEqual(t, took, 20*time.Second, "in which a start that was lost may come about")
+	}
+	t.Logf("killed within a start (%v); then %s; stopped in %v: %s", s.err, before.State.Status, took.Round(time.Millisecond), after.State.Status)
+}
+
+func (s *lostStart) checkStart(t *testing.T) {
+	before, err := s.adapter.Inspect(t.Context())
+	if !assert.NoError(t, err) {
+		return
+	}
+	began := time.Now()
+	started := retried(func() error { return s.controller.Start(t.Context()) })
+	took := time.Since(began)
+	assert.Less(t, took, 20*time.Second, "nothing is shared with a replacement")
+	runs := started == nil || started == exec.ErrTaskStarted
+	if !runs {
+		time.Sleep(20 * time.Second) // in which a start that was lost may come about
+	}
+	after, err := s.adapter.Inspect(t.Context())
+	if !assert.NoError(t, err) {
+		return
+	}
+	assert.Equal(t, runs, after.State.Running)
+	if runs {
+		assert.NotEmpty(t, after.NetworkSettings.Networks["dockerexec-lost-start"].IPAddress)
+	}
+	t.Logf("killed within a start (%v); then %s; started again in %v: %v", s.err, before.State.Status, took.Round(time.Millisecond), started)
+}
+
+// retried repeats a call for as long as its error is a temporary one.
+func retried(call func() error) error {
+	for {
+		if err := call(); !exec.IsTemporary(err) {
+			return err
 		}
-		err = again(func() error { return ctlr.Start(t.Context()) })
-		after, inspectErr := adapter.Inspect(t.Context())
-		require.NoError(t, inspectErr)
-		if err == nil || err == exec.ErrTaskStarted {
-			assert.NotEmpty(t, after.NetworkSettings.Networks["dockerexec-lost-start"].IPAddress)
-		} else {
-			assert.False(t, after.State.Running)
-		}
-		t.Logf("killed within a start; then %s; started again in %v: %v", before.State.Status, time.Since(began).Round(time.Millisecond), err)
+		time.Sleep(time.Second)
 	}
 }

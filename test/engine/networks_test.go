@@ -19,6 +19,7 @@ import (
 // To the engine a network is not in use while its only containers are created;
 // without it they do not start.
 func TestEngineKeepsANetworkThatACreatedContainerNeeds(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	ctx := t.Context()
@@ -66,6 +67,7 @@ func TestEngineKeepsANetworkThatACreatedContainerNeeds(t *testing.T) {
 }
 
 func TestEngineLeavesAUsersNetworkAlone(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	ctx := t.Context()
 	made, err := client.NetworkCreate(ctx, "dockerexec-users", network.CreateOptions{Driver: "bridge",
@@ -88,6 +90,7 @@ func TestEngineLeavesAUsersNetworkAlone(t *testing.T) {
 }
 
 func TestEngineSeveralNetworksAtOnce(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	ctx := t.Context()
 	task := engineTask(t, "sleep", "1m")
@@ -107,6 +110,7 @@ func TestEngineSeveralNetworksAtOnce(t *testing.T) {
 
 // Several tasks that ask for one network at once get one network.
 func TestEngineOneNetworkForTasksAtOnce(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	e := dockerexec.NewEngine(client)
 	for name, ipam := range map[string]*api.IPAMOptions{
@@ -140,6 +144,7 @@ func TestEngineOneNetworkForTasksAtOnce(t *testing.T) {
 
 // An engine that picks the IPv6 subnet itself lists it with the task's.
 func TestEngineSecondTaskOnADualStackNetwork(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	e := dockerexec.NewEngine(client)
 	for i := range 2 {
@@ -172,6 +177,7 @@ func withoutItsUsers(t testing.TB, client *engineapi.Client, name string) string
 
 // Another task's removal took the networks of a task that was not started.
 func TestEngineVanishedNetwork(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	engine := dockerexec.NewEngine(client)
 	task := taskAt(engineTask(t, "sleep", "1h"), api.TaskStateAccepted)
@@ -194,6 +200,7 @@ func TestEngineVanishedNetwork(t *testing.T) {
 // A process that was not there before ends one task, while another one still runs on the
 // same network.
 func TestEngineKeepsANetworkOfARunningContainerAfterARestart(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	ctx := t.Context()
 	warmImage(t, client)

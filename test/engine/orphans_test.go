@@ -16,6 +16,7 @@ import (
 
 // An executor removes the container of an orphan. Each bystander beside it lives on.
 func TestEngineOrphanGoesAndBystandersLive(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	warmImage(t, client)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,7 +59,7 @@ func TestEngineOrphanGoesAndBystandersLive(t *testing.T) {
 	running, renamed, refused, copied := ofNode(), ofNode(), ofNode(), ofNode()
 	remember(begun(running))
 	remember(begun(refused))
-	require.NoError(t, client.ContainerRename(ctx, remember(begun(renamed)), "dockerexec-renamed"))
+	require.NoError(t, client.ContainerRename(ctx, remember(begun(renamed)), "renamed-"+renamed.ID))
 	require.NoError(t, client.ContainerRename(ctx, remember(begun(ofNode())), "dockerexec-taken")) // of no task now
 	remember(other("web.1."+engineTask(t).ID, spec(orphan).Image, nil))                            // without labels
 	copyOf := begun(copied)

@@ -3,7 +3,9 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,16 +20,17 @@ import (
 // with their codes; the others do not notice.
 func TestEngineKilledWhileTasksRun(t *testing.T) {
 	client, counting := plainClient(t)
-	executor := dockerexec.NewExecutor(client, nil)
+	engine := dockerexec.NewEngine(client)
+	executor := engine.Executor(nil)
 	warmImage(t, client)
 	const tasks = 10
 	var ended atomic.Int32
 	codes := make(chan int32, 2*tasks)
-	run := func(args ...string) func() error {
+	run := func(args ...string) (*api.Task, func() error) {
 		task := engineTask(t, args...)
 		ctlr := engineController(t, executor, task)
 		driven := taskAt(task.Copy(), api.TaskStateAccepted)
-		return asynchronously(func() error {
+		return task, asynchronously(func() error {
 			drive(t.Context(), t, driven, ctlr, api.TaskStateRunning)
 			if driven.Status.State != api.TaskStateRunning {
 				return fmt.Errorf("%v: %s", driven.Status.State, driven.Status.Err)
@@ -43,21 +46,41 @@ func TestEngineKilledWhileTasksRun(t *testing.T) {
 		})
 	}
 	var all []func() error
+	var short []*api.Task // those that are to end
 	for i := range tasks {
-		all = append(all, run("sleep", "1h"), run("sleep", "15s", "--", "exit", fmt.Sprint(10+i)))
+		_, running := run("sleep", "1h")
+		task, alsoRunning := run("sleep", "1h", "--", "exit", fmt.Sprint(10+i))
+		all, short = append(all, running, alsoRunning), append(short, task)
 	}
 	for _, err := range all {
 		require.NoError(t, err())
+	}
+	var processes []*os.Process
+	for _, task := range short {
+		adapter := adapterOf(t, engine, task)
+		awaitReady(t, adapter)
+		answer, err := adapter.Inspect(t.Context())
+		require.NoError(t, err)
+		require.Positive(t, answer.State.Pid)
+		process, err := os.FindProcess(answer.State.Pid)
+		require.NoError(t, err)
+		processes = append(processes, process)
 	}
 	require.Zero(t, ended.Load())
 	controlEngine(t, "kill")
 	counting.counted()
 	began := time.Now()
-	time.Sleep(16 * time.Second)
+	for _, process := range processes {
+		require.NoError(t, process.Signal(syscall.SIGTERM)) // ends the sleep
+	}
+	for _, process := range processes {
+		require.Eventually(t, func() bool { return process.Signal(syscall.Signal(0)) != nil }, time.Minute, 10*time.Millisecond, "the end of a program")
+	}
+	time.Sleep(5 * time.Second)
 	assert.Zero(t, ended.Load(), "while the engine is away no task changes")
 	requests := counting.counted()
 	t.Logf("requests but events while the engine was away: %d", len(requests))
-	assert.LessOrEqual(t, len(requests), 2*tasks, "those that were on their way")
+	assert.LessOrEqual(t, len(requests), tasks, "those that were on their way")
 	controlEngine(t, "start")
 	back := time.Now()
 	reported := map[int32]bool{}

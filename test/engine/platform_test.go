@@ -59,7 +59,7 @@ func loadImage(t *testing.T, client *engineapi.Client, architecture, variant str
 // An image that only the engine has is used where it is for the task's platform, and the
 // engine then creates the container.
 func TestEnginePlatformOfAnImageThatIsThere(t *testing.T) {
-	t.Parallel()
+	sharesEngine(t)
 	client := engineClient(t)
 	for _, c := range []struct {
 		architecture, variant string
@@ -106,6 +106,7 @@ func TestEnginePlatformOfAnImageThatIsThere(t *testing.T) {
 
 // What the engine says at a create that it will not do, is a warning with the field.
 func TestEngineWarnsAtACreate(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	image := loadImage(t, client, "s390x", "")
 	for name, test := range map[string]struct {

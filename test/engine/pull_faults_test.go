@@ -49,11 +49,16 @@ func TestEnginePullWithoutAFirstMessage(t *testing.T) {
 // An engine with the containerd store reports a download by the MiB, which takes
 // 16 seconds here, far longer than the limit; 20.10 by the hundredth of a layer.
 func TestEnginePullThatTrickles(t *testing.T) {
+	sharesEngine(t)
 	const rate = 64 << 10
 	name := pushedImage(t, randomTar(t, 2<<20))
 	ref := registryProxy(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if isBlob(r) {
-			w = &slowBody{ResponseWriter: w, left: rate / 10, chunk: rate / 10, pause: func() { time.Sleep(time.Second / 10) }}
+			due := time.Now() // so that the rate is the same on a busy machine
+			w = &slowBody{ResponseWriter: w, left: rate / 10, chunk: rate / 10, pause: func() {
+				due = due.Add(time.Second / 10)
+				time.Sleep(time.Until(due))
+			}}
 		}
 		next.ServeHTTP(w, r)
 	}) + "/" + name
@@ -91,6 +96,7 @@ func TestEnginePullThatExtractsForLong(t *testing.T) {
 }
 
 func TestEnginePullOfARegistryThatLimitsItsRate(t *testing.T) {
+	sharesEngine(t)
 	ref := registryProxy(t, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -135,6 +141,7 @@ func TestEnginePullWhileTheEngineDies(t *testing.T) {
 // The image is not on the engine and the password is wrong: the answer names
 // image and cause, and not the password.
 func TestEnginePullWithAWrongPassword(t *testing.T) {
+	sharesEngine(t)
 	client := engineClient(t)
 	task := engineTask(t, "exit", "0")
 	spec(task).Image = fromHarness(t, "DOCKEREXEC_TEST_REGISTRY") + "/other:1"
@@ -150,6 +157,7 @@ func TestEnginePullWithAWrongPassword(t *testing.T) {
 // The image is on the engine and the registry refuses: the task runs, with a
 // warning.
 func TestEnginePullFallback(t *testing.T) {
+	sharesEngine(t)
 	client, _ := plainClient(t)
 	executor := dockerexec.NewExecutor(client, nil)
 	warmImage(t, client)

@@ -188,6 +188,7 @@ func pullTaskWith(ref, auth string) *api.Task {
 }
 
 func TestEnginePullIsShared(t *testing.T) {
+	sharesEngine(t)
 	var mu sync.Mutex
 	seen := map[any]bool{}
 	type waiter struct{}

@@ -18,7 +18,7 @@ import (
 // the kernel does not know the file system: either way the engine says so with all of
 // them.
 func TestEngineErrorOfAMountShowsNoPassword(t *testing.T) {
-	t.Parallel()
+	sharesEngine(t)
 	client := engineClient(t)
 	for kind, options := range map[string]map[string]string{
 		"cifs": {"type": "cifs", "device": "//127.0.0.1/share", "o": "addr=127.0.0.1,username=alice,password=Sup3rS3cret"},
