@@ -13,10 +13,14 @@ BENCH ?= .
 FAULTS ?= .
 # How often the node is killed.
 KILLS ?= 20
+# Sizes of the simulated swarms, in agents.
+N ?= 100,300,1000
+# Scenes on three hosts, as a regular expression of their names, with _ for each space.
+SCENES ?= .
 
 export COVER_MIN FUZZTIME
 
-.PHONY: help demo demo-task test test-unit test-latest test-podman conformance test-faults test-orphans soak lint vulncheck cover bench fuzz release-check
+.PHONY: help demo demo-cluster demo-task test test-cluster test-unit test-latest test-podman conformance test-faults test-orphans soak lint vulncheck cover bench simulate bench-node fuzz release-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,10 +28,13 @@ help: ## list the targets
 demo: ## a swarm from nothing, on ENGINE (default, latest or podman): registry, node; a service pulled, logged, healed, scaled, updated, removed
 	hack/demo.sh
 
+demo-cluster: ## a swarm of three hosts from nothing: hosts are cut off, killed, drained; what happens is told
+	hack/cluster.sh -run '^TestThreeManagers$$/^(a_follower_is_cut_off|an_engine_is_killed|a_host_is_killed|the_leader_is_cut_off|a_host_is_drained)$$'
+
 demo-task: ## one task from nothing, without a swarm: pull, run, log, remove
 	hack/demo-task.sh
 
-test: ## vet, unit tests and engine tests, on a private engine
+test: ## vet, unit tests and engine tests, on private engines
 	hack/test.sh --engine default
 
 test-unit: ## vet and unit tests: needs no engine, no root
@@ -35,6 +42,9 @@ test-unit: ## vet and unit tests: needs no engine, no root
 
 test-latest: ## the engine tests on the newest engine
 	hack/test.sh --engine latest -run '^TestEngine'
+
+test-cluster: ## three hosts under cuts, kills and updates, with three managers and with one; ENGINES names their engines, SCENES picks some
+	hack/cluster.sh -v -run '^Test(ThreeManagers|OneManager)$$/$(SCENES)'
 
 test-podman: ## the engine tests on Podman; hack/podman-cannot.txt and hack/test.sh name what is left out
 	hack/test.sh --engine podman -run '^TestEngine'
@@ -64,6 +74,12 @@ cover: ## coverage of the unit tests; fails below COVER_MIN
 
 bench: ## benchmarks beside their baselines, as a table; BENCH picks some
 	hack/bench.sh '$(BENCH)'
+
+bench-node: ## a whole node beside the reference's calls and the engine's own limit, ROUNDS (5) times; KILLS kills the engine within starts
+	hack/bench-node.sh
+
+simulate: ## swarms of N agents (100,300,1000) in one process, on engines for tests: needs no engine, no root
+	go -C examples run ./simulation -agents '$(N)'
 
 release-check: ## what must hold before VERSION (vX.Y.Z) is tagged: tidy modules, API differences, licences
 	hack/release-check.sh '$(VERSION)'
