@@ -407,7 +407,8 @@ func hasLogDetails(answer container.InspectResponse) bool {
 }
 
 // isPodmansLog reports whether the engine keeps the log in Podman's own form, which it calls
-// json-file too. It counts lines where Docker counts entries, which may be pieces of a line.
+// json-file too. It counts lines where Docker counts entries, which may be pieces of a line,
+// and each piece has its own time.
 func isPodmansLog(answer container.InspectResponse) bool {
 	return answer.ContainerJSONBase != nil && strings.HasSuffix(answer.LogPath, "/ctr.log")
 }

@@ -283,8 +283,8 @@ const repeatTime = 5 * time.Second
 
 // logCursor knows which messages of a container have been taken, so that a new request can
 // continue after them. A request names only a time, and the engine then sends all messages from
-// that time on. Many may have the same time; the pieces of a long line always do. So the cursor
-// counts, for each stream, how many messages of the last time it has taken.
+// that time on. Many may have the same time; with Docker the pieces of a long line always do. So
+// the cursor counts, for each stream, how many messages of the last time it has taken.
 //
 // The cursor relies on the engine to send the same messages again in the same order. If
 // several messages share stream and time, a resume may deliver messages that the tail

@@ -1056,6 +1056,22 @@ func loggedBy(t *testing.T, l *fakeLog, driver string, statuses ...string) (*fak
 	return client, adapter
 }
 
+// Where an engine keeps a container's log.
+const (
+	dockersLog = "/var/lib/docker/containers/1/1-json.log"
+	podmansLog = "/var/lib/containers/storage/overlay-containers/1/userdata/ctr.log"
+)
+
+// keepLogAt has the engine name that file of the log.
+func keepLogAt(client *fakeClient, path string) {
+	inspect := client.containerInspect
+	client.containerInspect = func(ctx context.Context, name string) (container.InspectResponse, error) {
+		answer, err := inspect(ctx, name)
+		answer.LogPath = path
+		return answer, err
+	}
+}
+
 // numbered are records of the lines from first to last, one each 10 ms.
 func numbered(first, last int) (records []logRecord) {
 	for i := first; i <= last; i++ {
@@ -1200,17 +1216,12 @@ func TestLogWhoseLastEntryNeverComes(t *testing.T) {
 func TestLogThatLacksEntries(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string][]string{
-		"/var/lib/docker/containers/1/1-json.log":                           {"log lines are missing: the engine's file of the log is damaged"},
-		"/var/lib/containers/storage/overlay-containers/1/userdata/ctr.log": nil,
+		dockersLog: {"log lines are missing: the engine's file of the log is damaged"},
+		podmansLog: nil,
 	} {
 		l := &fakeLog{records: numbered(1, 10)}
 		client, adapter := loggedBy(t, l, "json-file", "exited")
-		inspect := client.containerInspect
-		client.containerInspect = func(ctx context.Context, name string) (container.InspectResponse, error) {
-			answer, err := inspect(ctx, name)
-			answer.LogPath = path
-			return answer, err
-		}
+		keepLogAt(client, path)
 		client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 			if o.Tail == "10" {
 				o.Tail = "9"
@@ -1222,6 +1233,25 @@ func TestLogThatLacksEntries(t *testing.T) {
 		require.NoError(t, adapter.PublishLogs(ctx, api.LogSubscriptionOptions{}, &sink))
 		assert.Equal(t, want, lines(logrus.WarnLevel), path)
 		assert.Equal(t, []string{"1-10"}, runsOf(t, &sink))
+	}
+}
+
+// Podman gives each piece of a line the time of its own read, which may be another second.
+func TestLogLineInPiecesOfDifferentTimes(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string][]string{
+		dockersLog: {"stdout one ", "stdout two\n", "stdout three\n"},
+		podmansLog: {"stdout one two\n", "stdout three\n"},
+	} {
+		l := &fakeLog{records: []logRecord{
+			{1, "2026-01-02T03:04:05Z", "one "}, {1, "2026-01-02T03:04:06Z", "two\n"}, {1, "2026-01-02T03:04:07Z", "three\n"},
+		}}
+		client, adapter := loggedBy(t, l, "json-file", "exited")
+		keepLogAt(client, path)
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{}, &sink))
+		assert.Equal(t, want, sink.lines(), path)
+		assert.Equal(t, int64(1767323045), sink.messages[0].Timestamp.Seconds, path) // 03:04:05
 	}
 }
 

@@ -94,6 +94,7 @@ type logPublication struct {
 	idle      int       // passes in a row without an error and without a new message
 
 	hasDetails bool
+	timesVary  bool // each piece of a line has its own time
 	clock      logClock
 	details    logDetails
 	arena      logArena
@@ -177,7 +178,7 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 		// end a followed log before the last lines.
 		follow = false
 	}
-	p.hasDetails = hasLogDetails(answer)
+	p.hasDetails, p.timesVary = hasLogDetails(answer), isPodmansLog(answer)
 	if p.target.isReal() {
 		return p.readWhole(ctx, answer, follow)
 	}
@@ -295,11 +296,13 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 }
 
 // add publishes a whole line. It holds the pieces of a line until the last one comes.
-// All pieces of a line have the same time. A piece with another time begins a new line.
+// With Docker, all pieces of a line have the same time, so a piece with another time begins a
+// new line. Podman gives each piece the time at which it was read.
 func (p *logPublication) add(ctx context.Context, stream api.LogStream, at logTime, attrs []api.LogAttr, line []byte) error {
 	held := &p.held[stream-api.LogStreamStdout]
-	if len(held.data) > 0 && (held.at != at || len(held.data)+len(line) > maxLogLine) {
-		if err := p.flush(ctx, stream, held.at != at); err != nil {
+	isNew := held.at != at && !p.timesVary
+	if len(held.data) > 0 && (isNew || len(held.data)+len(line) > maxLogLine) {
+		if err := p.flush(ctx, stream, isNew); err != nil {
 			return err
 		}
 	}

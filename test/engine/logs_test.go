@@ -157,6 +157,19 @@ func TestEngineFollowedLogsBeforeTheStart(t *testing.T) {
 	}
 }
 
+// A line that is written in parts, seconds apart, is one line.
+func TestEngineLogOfALineInParts(t *testing.T) {
+	sharesEngine(t)
+	client := engineClient(t)
+	adapter := startLogging(t, client, engineTask(t, "parts", "1100ms", "one ", "two ", "three", "--", "lines", "2", "5000", "0"))
+	for _, follow := range []bool{true, false} {
+		var sink logSink
+		require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: follow}, &sink))
+		end := strings.Repeat(".", 5000-11) + "\n"
+		assert.Equal(t, []string{"stdout one two three\n", "stdout 0000000001" + end, "stdout 0000000002" + end}, sink.lines())
+	}
+}
+
 func TestEngineLogDetails(t *testing.T) {
 	sharesEngine(t)
 	client := engineClient(t)

@@ -54,6 +54,7 @@ func init() {
 		{"health", "PATH", "exit with 0 if the file exists, else with 1", 1, health},
 		{"job", "[FLAG...]", "a small job: environment, volume, port, log lines, exit code; job -h lists the flags", 0, job},
 		{"lines", "N SIZE RATE", "log N numbered lines of SIZE bytes each, newline included, RATE a second (0: full speed)", 3, load},
+		{"parts", "DURATION TEXT...", "print one line of the texts, DURATION apart", 2, parts},
 		{"status", "", "print /proc/self/status", 0, printFile("/proc/self/status")},
 		{"ulimit", "", "print /proc/self/limits", 0, printFile("/proc/self/limits")},
 		{"mounts", "", "print /proc/self/mountinfo", 0, printFile("/proc/self/mountinfo")},
@@ -360,6 +361,21 @@ func job(args []string) (int, error) {
 	}
 	fmt.Fprintf(os.Stderr, "job ends with %d\n", *code)
 	return *code, nil
+}
+
+func parts(args []string) (int, error) {
+	apart, err := time.ParseDuration(args[0])
+	if err != nil {
+		return 64, err
+	}
+	for i, text := range args[1:] {
+		if i > 0 {
+			time.Sleep(apart)
+		}
+		fmt.Print(text)
+	}
+	fmt.Println()
+	return 0, nil
 }
 
 func load(args []string) (int, error) {
