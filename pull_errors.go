@@ -156,7 +156,7 @@ func classOfStatus(status int) error {
 		return errhttp.ToNative(status)
 	case http.StatusProxyAuthRequired:
 		return cerrdefs.ErrUnauthenticated
-	case http.StatusUnavailableForLegalReasons:
+	case http.StatusPaymentRequired, http.StatusMethodNotAllowed, http.StatusUnavailableForLegalReasons:
 		return cerrdefs.ErrPermissionDenied
 	case http.StatusGone:
 		return cerrdefs.ErrNotFound

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"unicode/utf8"
 
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errhttp"
 	engineapi "github.com/docker/docker/client"
 	"github.com/moby/swarmkit/v2/agent/exec"
 	"github.com/moby/swarmkit/v2/api"
@@ -75,6 +77,12 @@ func TestPullRetries(t *testing.T) {
 		"a page, 401":                {refusal(answer{`error parsing HTTP 401 response body: invalid character '<' looking for beginning of value: "<html>try later</html>"`, internal}), 1, false, cerrdefs.IsUnauthorized},
 		"a page, 403":                {refusal(answer{`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>\"timeout\"</html>"`, internal}), 1, false, cerrdefs.IsPermissionDenied},
 		"a page, 404":                {refusal(answer{`error parsing HTTP 404 response body: invalid character '<' looking for beginning of value: "<html>"`, internal}), 1, false, cerrdefs.IsNotFound},
+		"a page, 402":                {refusal(answer{`error parsing HTTP 402 response body: invalid character '<' looking for beginning of value: "<html>the plan has ended</html>"`, internal}), 1, false, cerrdefs.IsPermissionDenied},
+		"a page, 405, in stream":     {inStream(`error parsing HTTP 405 response body: invalid character '<' looking for beginning of value: \"<html>blocked</html>\"`), 1, false, cerrdefs.IsPermissionDenied},
+		"a page, 407":                {refusal(answer{`error parsing HTTP 407 response body: invalid character '<' looking for beginning of value: "<!DOCTYPE html>"`, internal}), 1, false, cerrdefs.IsUnauthorized},
+		"a page, 410, in stream":     {inStream(`error parsing HTTP 410 response body: invalid character '<' looking for beginning of value: \"<h1>moved</h1>\"`), 1, false, cerrdefs.IsNotFound},
+		"bare, 402":                  {refusal(answer{`Head "https://r/v2/x/manifests/1": Payment Required`, internal}), 1, false, cerrdefs.IsPermissionDenied},
+		"a proxy's, 405":             {refusal(answer{"Method Not Allowed", errhttp.ToNative(http.StatusMethodNotAllowed)}), 1, false, cerrdefs.IsPermissionDenied},
 		"a page, 403, in stream":     {inStream(`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: \"<html>\"`), 1, false, cerrdefs.IsPermissionDenied},
 		"bare, 401":                  {refusal(answer{`Get "https://r/v2/": Unauthorized`, internal}), 1, false, cerrdefs.IsUnauthorized},
 		"bare, 403":                  {refusal(answer{`Get "https://r/v2/": Forbidden`, internal}), 1, false, cerrdefs.IsPermissionDenied},
@@ -189,7 +197,8 @@ func TestPullErrorOfARefusalSaysDenied(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>"`: `pull image x, attempt 1 of 3: access denied: Error response from daemon: error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: "<html>"`,
-		`Get "https://r/v2/": Unauthorized`: `pull image x, attempt 1 of 3: access denied: Error response from daemon: Get "https://r/v2/": Unauthorized`,
+		`Head "https://r/v2/x/manifests/1": Payment Required`:                                                  `pull image x, attempt 1 of 3: access denied: Error response from daemon: Head "https://r/v2/x/manifests/1": Payment Required`,
+		`Get "https://r/v2/": Unauthorized`:                                                                    `pull image x, attempt 1 of 3: access denied: Error response from daemon: Get "https://r/v2/": Unauthorized`,
 	} {
 		engine := dockerexectest.New(t)
 		engine.FailAll(pullRequest, dockerexectest.Refuse(500, text))
@@ -223,6 +232,28 @@ func TestPullSucceedsAfterAPassingFault(t *testing.T) {
 			"pulling image", "image pull failed: trying again", "image pull failed: trying again", "pulling image", "image pulled",
 		}, lines)
 	})
+}
+
+// Whatever broke the transport within the stream, the next attempt pulls the image.
+func TestPullSucceedsAfterAFaultOfTheTransportInItsStream(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []string{
+		`http2: server sent GOAWAY and closed the connection; LastStreamID=1999, ErrCode=ENHANCE_YOUR_CALM, debug=\"\"`,
+		"stream error: stream ID 17; REFUSED_STREAM; received from peer",
+		"lookup cdn.example on 127.0.0.53:53: server misbehaving",
+		"read tcp 10.0.0.7:51234->104.16.1.1:443: read: connection timed out",
+		`Get \"https://cdn.example/blobs/sha256/0\": proxyconnect tcp: EOF`,
+		"failed to copy: httpReadSeeker: failed open: failed to do request: net/http: request canceled (Client.Timeout exceeded while awaiting headers)",
+		"gzip: invalid checksum",
+	} {
+		bubble(t, func(t *testing.T) {
+			engine := webEngine(t, obedient)
+			engine.Pull("example/web:1", `{"status":"Pulling fs layer","id":"0123456789ab"}`, `{"errorDetail":{"message":"`+fault+`"},"error":"`+fault+`"}`)
+			require.NoError(t, adapterOn(t, engine, plainTask()).PullImage(t.Context()), fault)
+			assert.Equal(t, 2, engine.Requests().Count(pullRequest), fault)
+			assert.Equal(t, []string{"example/web:1"}, engine.Images())
+		})
+	}
 }
 
 // An engine always has something to say about a pull, so one that says nothing

@@ -44,13 +44,14 @@ func TestPullMessageSize(t *testing.T) {
 		"too much":            {`{"status":"` + strings.Repeat("x", 5<<20) + `"}`, "the engine's answer cannot be read: a message is longer than 4194304 bytes"},
 		"too much, of spaces": {strings.Repeat(" ", 5<<20) + `{"status":"end"}`, "the engine's answer cannot be read: a message is longer than 4194304 bytes"},
 	} {
-		for how, wrap := range map[string]func(io.Reader) io.Reader{
-			"": func(r io.Reader) io.Reader { return r }, ", a byte at a time": iotest.OneByteReader, ", by halves": iotest.HalfReader,
+		for how, read := range map[string]func(body string) io.Reader{
+			"": func(body string) io.Reader { return strings.NewReader(body) }, ", a byte at a time": byteAtATime,
+			", by halves": func(body string) io.Reader { return iotest.HalfReader(strings.NewReader(body)) },
 		} {
 			t.Run(name+how, func(t *testing.T) {
 				t.Parallel()
 				client := pulling(t, func(context.Context) (io.ReadCloser, error) {
-					return io.NopCloser(wrap(strings.NewReader(test.body))), nil
+					return io.NopCloser(read(test.body)), nil
 				})
 				var last PullProgress
 				err := newTestAdapter(t, client, pullTask("x"), WithPullObserver(func(_ context.Context, p PullProgress) { last = p })).PullImage(t.Context())
@@ -64,6 +65,27 @@ func TestPullMessageSize(t *testing.T) {
 			})
 		}
 	}
+}
+
+// byteAtATime reads the body a byte at a time where something may depend on it: for 1,000 bytes at its
+// begin, at its end, and on both sides of the limit of a message.
+func byteAtATime(body string) io.Reader {
+	var parts []io.Reader
+	cut := func(length int) string {
+		part := body[:min(length, len(body))]
+		body = body[len(part):]
+		return part
+	}
+	slowly := func(length int) { parts = append(parts, iotest.OneByteReader(strings.NewReader(cut(length)))) }
+	fast := func(length int) { parts = append(parts, strings.NewReader(cut(length))) }
+	slowly(1000)
+	if len(body) > maxMessageSize {
+		fast(maxMessageSize - 2000)
+		slowly(2000)
+	}
+	fast(len(body) - 1000)
+	slowly(1000)
+	return io.MultiReader(parts...)
 }
 
 // A pull's memory depends neither on how many messages it has nor on how many

@@ -69,17 +69,21 @@ func (s scrubber) hideIn(text, ownURL string) string {
 			text = strings.ReplaceAll(text, secret.text, scrubbedMark)
 		}
 	}
-	// The regular expressions are slow on a long text, such as one with a stack trace.
-	if strings.Contains(text, "=") {
+	// The regular expressions are slow on a long text, such as one with a stack trace. They match
+	// within a word.
+	text = inWords(text, "=", func(word string) string {
+		if !mayHavePassword(word) {
+			return word
+		}
 		// A volume that exists may have a password that is not the task's, and so is not in s.secrets.
-		text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
+		return anyPassword.ReplaceAllStringFunc(word, func(pair string) string {
 			key, value, _ := strings.Cut(pair, "=")
 			if strings.Trim(value, "*") == "" { // the engine shows only asterisks
 				return pair
 			}
 			return key + "=" + scrubbedMark
 		})
-	}
+	})
 	if !strings.Contains(text, "//") && !strings.Contains(text, "?") { // neither a URL nor a query
 		return text
 	}
@@ -88,10 +92,54 @@ func (s scrubber) hideIn(text, ownURL string) string {
 		parts = strings.Split(text, ownURL)
 	}
 	for i, part := range parts {
-		part = anyURL.ReplaceAllStringFunc(part, cleanURL)
-		parts[i] = anyQuery.ReplaceAllString(part, "")
+		part = inWords(part, "//", func(word string) string { return anyURL.ReplaceAllStringFunc(word, cleanURL) })
+		parts[i] = inWords(part, "?", func(word string) string { return anyQuery.ReplaceAllString(word, "") })
 	}
 	return strings.Join(parts, ownURL)
+}
+
+// wordEnds are the characters at which URLs, queries and passwords end.
+const wordEnds = " \t\n\f\r\""
+
+// inWords returns text with each word changed that has part in it. A word ends at wordEnds.
+func inWords(text, part string, change func(word string) string) string {
+	var result strings.Builder
+	copied := 0
+	for {
+		at := strings.Index(text[copied:], part)
+		if at < 0 {
+			break
+		}
+		at += copied
+		begin, end := copied+strings.LastIndexAny(text[copied:at], wordEnds)+1, len(text)
+		if i := strings.IndexAny(text[at:], wordEnds); i >= 0 {
+			end = at + i
+		}
+		result.WriteString(text[copied:begin])
+		result.WriteString(change(text[begin:end]))
+		copied = end
+	}
+	if copied == 0 {
+		return text
+	}
+	return result.String() + text[copied:]
+}
+
+// mayHavePassword reports whether anyPassword may match in the word: whether one of its keys
+// stands before a "=".
+func mayHavePassword(word string) bool {
+	for before := range strings.SplitSeq(word, "=") {
+		before = before[max(0, len(before)-len("passphrase")):]
+		for _, key := range passwordKeys {
+			if strings.HasSuffix(strings.ToLower(before), key) {
+				return true
+			}
+		}
+		if strings.ContainsFunc(before, func(r rune) bool { return r >= utf8.RuneSelf }) { // it may fold to a letter
+			return true
+		}
+	}
+	return false
 }
 
 // replaceAlone takes word out where it stands alone.
@@ -145,6 +193,8 @@ var (
 	port     = regexp.MustCompile(`:[0-9]*$`)
 	// A password among the options of a mount.
 	anyPassword = regexp.MustCompile(`(?i)(?:password|passwd|passphrase|secret|token|\bpass|\bpwd)=[^\s,;&"'\\]*[^\s,;&"'\\:.]`)
+	// The keys of anyPassword.
+	passwordKeys = []string{"password", "passwd", "passphrase", "secret", "token", "pass", "pwd"}
 	// An escaped character of Go, JSON or a URL. Its last letter belongs to the escape, not
 	// to the word after it.
 	endsInEscape = regexp.MustCompile(`(?:\\[abfnrtv]|\\x[[:xdigit:]]{2}|\\u[[:xdigit:]]{4}|%[[:xdigit:]]{2})$`)

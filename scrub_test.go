@@ -7,6 +7,7 @@ import (
 	stderrors "errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -128,6 +129,38 @@ func TestAnEnginesErrorShowsNoVariable(t *testing.T) {
 		engine.FailNext(startRequest, dockerexectest.Refuse(http.StatusInternalServerError, says))
 		require.EqualError(t, adapter.Start(t.Context()), "start container web.1.taskid: Error response from daemon: "+want)
 	}
+}
+
+// The regular expressions are applied to words, because they are slow. What they find in the
+// whole text is the same.
+func TestSecretsAreFoundInWordsAsInTheWholeText(t *testing.T) {
+	t.Parallel()
+	inAll := func(text string) string {
+		text = anyPassword.ReplaceAllStringFunc(text, func(pair string) string {
+			key, value, _ := strings.Cut(pair, "=")
+			if strings.Trim(value, "*") == "" {
+				return pair
+			}
+			return key + "=xxxxx"
+		})
+		return anyQuery.ReplaceAllString(anyURL.ReplaceAllStringFunc(text, cleanURL), "")
+	}
+	pieces := []string{" ", " ", "\t", "\n", "\r", "\v", `"`, "'", ",", ";", "&", ".", ":", "\\", "/", "//", "?", "=", "=", "**", "-", "_", "@", "#", "x", "1", "é",
+		"\xff", "password", "PASSWD", "passphrase", "pass", "Pwd", "paſſ", "toKen", "token", "secret", "ſecret", "http:", "a=b", "user"}
+	random := rand.New(rand.NewPCG(testSeed(t), 0))
+	changed := 0
+	for range 5_000 {
+		var text string
+		for range 1 + random.IntN(20) {
+			text += pieces[random.IntN(len(pieces))]
+		}
+		want := inAll(text)
+		if want != text {
+			changed++
+		}
+		require.Equal(t, want, scrubber{}.hideIn(text, ""), "%q", text)
+	}
+	assert.Greater(t, changed, 300)
 }
 
 // The words of the classifiers are looked for in what the engine said, also where they

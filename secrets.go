@@ -324,7 +324,10 @@ func quotedForms(secret string) []string {
 		}
 	}
 	for _, form := range forms {
-		forms = append(forms, withinQuotes(strconv.Quote(form)), percentEncoded.ReplaceAllStringFunc(form, strings.ToLower))
+		forms = append(forms, withinQuotes(strconv.Quote(form)))
+		if strings.Contains(form, "%") {
+			forms = append(forms, percentEncoded.ReplaceAllStringFunc(form, strings.ToLower))
+		}
 	}
 	slices.Sort(forms)
 	return slices.Compact(forms)
