@@ -75,11 +75,11 @@ var eventStatements = []Statement{
 		same(t, "scope", any("local"), m["scope"])
 		same(t, "time", any(float64(int64(m["timeNano"].(float64))/1e9)), m["time"])
 	}},
-	{Name: "events come in the order of their times", check: func(t *T) {
-		t.told(t.ended("web", "exit 0"), "die")
+	{Name: "the events of a container come in the order of their times", check: func(t *T) {
+		// An engine takes the time of an event before it stores it, so those of two containers may change places.
 		last := int64(0)
-		for _, m := range t.events("") {
-			same(t, "it is not before the last one", true, m.TimeNano >= last)
+		for i, m := range t.told(t.ended("web", "exit 0"), "die") {
+			same(t, fmt.Sprintf("event %d is not before the last one", i), true, m.TimeNano >= last)
 			last = m.TimeNano
 		}
 	}},
