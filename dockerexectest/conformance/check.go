@@ -228,6 +228,17 @@ func (t *T) until(what string, condition func() bool) {
 	}
 }
 
+// pause pauses a container. On a busy machine runc may be unable to freeze one in which a
+// process begins; then the container runs on, and is paused by another request.
+func (t *T) pause(id string) (a answer) {
+	t.Helper()
+	t.until("the pause of "+id, func() bool {
+		a = t.do("POST /containers/"+id+"/pause", nil)
+		return a.status != http.StatusInternalServerError || !strings.Contains(string(a.body), "unable to freeze")
+	})
+	return a.ok(http.StatusNoContent)
+}
+
 // create makes a container of the image and returns its ID. The command are words
 // of the image's program; none: the image's own. The options are fields of the
 // request that are set beside image and command.

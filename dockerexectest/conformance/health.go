@@ -91,7 +91,7 @@ var healthStatements = []Statement{
 	{Name: "a paused container is unhealthy, no event says so, and it is checked again when it runs on", On: dockers, check: func(t *T) {
 		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 3))
 		t.untilHealth(id, "healthy")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		same(t, "Status", "unhealthy", t.inspect(id).State.Health.Status)
 		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
 		t.untilHealth(id, "healthy")

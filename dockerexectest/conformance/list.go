@@ -21,7 +21,7 @@ var listStatements = []Statement{
 		same(t, "all, the newest first", by(t, []string{"ended", "running", "created"}, []string{"ended", "running", "created"}, []string{"created", "ended", "running"}), names)
 	}},
 	{Name: "a paused container is in the list of the running, but not of Podman's", check: func(t *T) {
-		t.do("POST /containers/"+t.ready("web", "sleep 1h")+"/pause", nil).ok(204)
+		t.pause(t.ready("web", "sleep 1h"))
 		list := t.list("")
 		same(t, "how many", by(t, 1, 1, 0), len(list))
 		same(t, "the state", "paused", t.list("all=1")[0].State)
@@ -71,7 +71,7 @@ var listStatements = []Statement{
 		same(t, "at first", true, strings.HasSuffix(t.list("")[0].Status, " (health: starting)"))
 		t.untilHealth(id, "healthy")
 		same(t, "then", true, strings.HasSuffix(t.list("")[0].Status, " (healthy)"))
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		same(t, "paused", true, strings.HasSuffix(t.list("")[0].Status, " (Paused)"))
 	}},
 	{Name: "a list says Created of what has not run", check: func(t *T) {

@@ -10,7 +10,7 @@ import (
 var pauseStatements = []Statement{
 	{Name: "a paused container says so, and runs", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).is(all(204, ""))
+		t.pause(id).is(all(204, ""))
 		s := t.inspect(id).State
 		same(t, "Status", "paused", s.Status)
 		same(t, "Paused", true, s.Paused)
@@ -18,13 +18,13 @@ var pauseStatements = []Statement{
 	}},
 	{Name: "an unpaused container runs on", check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("POST /containers/"+id+"/unpause", nil).is(all(204, ""))
 		same(t, "Status", "running", t.inspect(id).State.Status)
 	}},
 	{Name: "a paused program does nothing until it runs on", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 5s -- print 1")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.ended("other", "sleep 6s")
 		same(t, "the log", "ready\n", t.log(id, "stdout=1"))
 		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
@@ -33,13 +33,13 @@ var pauseStatements = []Statement{
 	}},
 	{Name: "pause and unpause are told by events", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("POST /containers/"+id+"/unpause", nil).ok(204)
 		same(t, "the events", []string{"create", "start", "pause", "unpause"}, t.actions(id, "unpause"))
 	}},
 	{Name: "a pause of a paused container is refused", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("POST /containers/"+id+"/pause", nil).is(v20(409, "Container "+id+" is already paused"), v29(409, "container "+id+" is already paused"))
 	}},
 	{Name: "a pause of a container that does not run is refused", On: dockers, check: func(t *T) {
@@ -58,7 +58,7 @@ var pauseStatements = []Statement{
 	}},
 	{Name: "a stop of a paused container ends it", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("POST /containers/"+id+"/stop?t=20", nil).ok(204)
 		same(t, "ExitCode", 0, t.inspect(id).State.ExitCode)
 		same(t, "the events", by(t, []string{"create", "start", "pause", "kill", "unpause", "stop", "die"}, []string{"create", "start", "pause", "kill", "unpause", "die", "stop"}, nil),
@@ -66,7 +66,7 @@ var pauseStatements = []Statement{
 	}},
 	{Name: "a kill of a paused container ends it", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("POST /containers/"+id+"/kill", nil).ok(204)
 		t.untilStatus(id, "exited")
 		same(t, "ExitCode", 137, t.inspect(id).State.ExitCode)
@@ -99,7 +99,7 @@ var removeStatements = []Statement{
 	}},
 	{Name: "a removal of a paused container is refused", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("DELETE /containers/"+t.name("web"), nil).is(
 			v20(409, "You cannot remove a paused container "+id+". Unpause and then stop the container before attempting removal or force remove"),
 			v29(409, `cannot remove container "`+t.name("web")+`": container is paused and must be unpaused first`))
@@ -113,7 +113,7 @@ var removeStatements = []Statement{
 	}},
 	{Name: "a forced removal removes a paused container", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("DELETE /containers/"+id+"?force=1", nil).ok(204)
 		t.do("GET /containers/"+id+"/json", nil).ok(404)
 	}},

@@ -82,7 +82,7 @@ var startStatements = []Statement{
 	}},
 	{Name: "a start of a paused container is refused", On: dockers, check: func(t *T) {
 		id := t.ready("web", "sleep 1h")
-		t.do("POST /containers/"+id+"/pause", nil).ok(204)
+		t.pause(id)
 		t.do("POST /containers/"+id+"/start", nil).is(all(409, "cannot start a paused container, try unpause instead"))
 	}},
 	{Name: "a program that is not in the image does not start", On: dockers, check: func(t *T) {

@@ -118,7 +118,7 @@ var systemStatements = []Statement{
 		t.create("created", "exit 0")
 		t.ended("ended", "exit 0")
 		t.ready("running", "sleep 1h")
-		t.do("POST /containers/"+t.ready("paused", "sleep 1h")+"/pause", nil).ok(204)
+		t.pause(t.ready("paused", "sleep 1h"))
 		after := t.info()
 		same(t, "all", before.Containers+4, after.Containers)
 		same(t, "running", before.ContainersRunning+1, after.ContainersRunning)

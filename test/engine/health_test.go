@@ -104,7 +104,7 @@ func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
 	waited := make(chan error, 1)
 	go func() { waited <- ctlr.Wait(t.Context()) }()
 
-	require.NoError(t, client.ContainerPause(t.Context(), adapter.ContainerName()))
+	pause(t, client, adapter)
 	paused := untilHealth(t, adapter, container.Unhealthy)
 	assert.Equal(t, container.StatePaused, paused.State.Status)
 	require.NoError(t, client.ContainerUnpause(t.Context(), adapter.ContainerName()))
@@ -219,7 +219,7 @@ func TestEngineThatForgetsHealthChecks(t *testing.T) {
 		assert.Equal(t, container.Starting, answer.State.Health.Status)
 		assert.Equal(t, last.UTC(), lastCheck().UTC())
 
-		require.NoError(t, client.ContainerPause(ctx, adapter.ContainerName()))
+		pause(t, client, adapter)
 		require.NoError(t, client.ContainerUnpause(ctx, adapter.ContainerName()))
 		require.Eventually(t, checkedSince(last), time.Minute, 20*time.Millisecond, "a pause has the engine check again")
 		return

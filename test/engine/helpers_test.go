@@ -235,6 +235,20 @@ func (s *logSink) lines() []string {
 	return lines
 }
 
+// pause pauses the container. On a busy machine runc may be unable to freeze one in which a
+// process begins; then the container runs on, and is paused by another request.
+func pause(t testing.TB, client *engineapi.Client, adapter *dockerexec.ContainerAdapter) {
+	t.Helper()
+	for late := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		err := client.ContainerPause(t.Context(), adapter.ContainerName())
+		if err == nil {
+			return
+		}
+		require.ErrorContains(t, err, "unable to freeze")
+		require.True(t, time.Now().Before(late), err)
+	}
+}
+
 // awaitReady waits until the program of the test image has said that it is ready: before that
 // it does not catch a signal.
 func awaitReady(t testing.TB, adapter *dockerexec.ContainerAdapter) {
