@@ -64,6 +64,7 @@ var wings = []struct {
 		{"outages.go", "EngineEvent; when an outage begins and ends, who is told, how long the engine was away"},
 	}},
 	{"logs", []string{"translation"}, []houseFile{
+		{"log_damage.go", "what is behind a damaged record of a log"},
 		{"log_decode.go", "frames and lines of an engine's log"},
 		{"log_resume.go", "where a log goes on after the stream broke"},
 		{"log_tail.go", "the last lines of a log, where engines count pieces of lines"},

@@ -78,21 +78,6 @@ func (p *logPublication) noteGap(ctx context.Context, at logTime) error {
 	return nil
 }
 
-// logDamage is what is known of damage to the engine's file of the log: an incomplete record,
-// or zeros. Engines end every answer there, mostly without an error. Engine 20.10 may leave
-// out a part of the log instead. Only a request for the last entries is answered from behind it.
-type logDamage struct {
-	isAhead bool // the next answer begins right after a damaged place, so lines before it may be missing
-	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
-	count   int  // how many damaged places were passed
-}
-
-// entryLimit bounds the number of entries that are asked for.
-const entryLimit = 1 << 28
-
-// tailReserve is how many entries more are asked for, as a container that runs may log more.
-const tailReserve = 10_000
-
 // readWhole reads the log of an engine, not of a fake. It makes requests that a fake need not
 // know: for enough entries, so that all lines of the tail are whole, and for what is behind damage.
 func (p *logPublication) readWhole(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
@@ -104,139 +89,21 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 	}
 	// With other log drivers it is not known what the requests of catchUp do. They crash
 	// engine 20.10 if its driver is "local" and the file is damaged.
-	if keepsJSONFile(answer) && (p.cursor.first.Tail != "0" || !isFirst) {
+	if !keepsJSONFile(answer) || p.cursor.first.Tail == "0" && isFirst {
+		return p.read(ctx, answer, follow, p.damage.behind, logTime{})
+	}
+	for late := 0; ; late++ {
 		if done, err := p.catchUp(ctx, answer, follow); err != nil || !follow {
 			return done, err
 		}
-	}
-	return p.read(ctx, answer, follow, p.damage.behind)
-}
-
-// catchUp reads all that the engine has. If the engine's file is damaged, the end of an answer
-// is not the end of the log. So after each answer catchUp asks for the log's last entry. If no
-// answer has brought it, catchUp goes on behind the damage, until a round brings nothing new.
-func (p *logPublication) catchUp(ctx context.Context, answer container.InspectResponse, follow bool) (done bool, err error) {
-	var goal logTime // the time of the log's last entry, as asked for after the first answer; zero: not asked for yet
-	last := 0        // how many of the last entries to ask for; 0: all
-	for {
-		before := p.cursor.newest()
-		done, readErr := p.read(ctx, answer, false, last)
-		isDamaged := readErr != nil && logDamaged.matches(readErr)
-		if readErr != nil && !isDamaged {
-			return done, readErr
+		var by logTime
+		if p.damage.behind > 0 && late < mostLate {
+			by = p.cursor.newest()
 		}
-		if last > 0 && p.damage.isAhead {
-			p.damage = logDamage{behind: p.entries, count: p.damage.count + 1}
-		}
-		newest := p.cursor.newest()
-		if goal != (logTime{}) && newest.compare(goal) >= 0 {
-			return true, nil
-		}
-		latest, err := p.entryAt(ctx, answer, 1)
-		switch {
-		case err != nil && (isPassing(err) || ctx.Err() != nil):
-			return false, engineError(ctx, err, "logs of container %s", p.target.ContainerName())
-		case err != nil, !p.cursor.isNewer(latest):
-			if isDamaged && !follow {
-				return done, readErr
-			} else if isDamaged { // the log's last record is damaged; what comes behind it can be followed
-				p.damage.behind = max(p.entries, 1)
-			}
-			p.checkEntries(ctx, answer)
-			return true, nil
-		case goal == logTime{}:
-			goal = latest.at
-		}
-		switch {
-		case last == 0 && newest != before: // the container may have logged the last entry only now
-			continue
-		case last > 0 && newest == before:
-			return true, nil
-		}
-		if last, err = p.findBehind(ctx, answer, latest); err != nil {
-			return !isPassing(err), engineError(ctx, err, "logs of container %s", p.target.ContainerName())
+		if done, err = p.read(ctx, answer, follow, p.damage.behind, by); err != errBeginsLate { //nolint:errorlint // bare
+			return done, err
 		}
 	}
-}
-
-// checkEntries logs a warning if the last answer left out entries after its first entry.
-// Engine 20.10 leaves out a part behind damage, and newer engines leave out the rest of a
-// rotated file. An answer to a request with Since is not checked: it leaves out old entries.
-func (p *logPublication) checkEntries(ctx context.Context, answer container.InspectResponse) {
-	if p.begin == (logEntry{}) || p.damage.behind > 0 || p.tail.counts != nil || !hasEnded(answer) || isPodmansLog(answer) {
-		return
-	}
-	begin, err := p.entryAt(ctx, answer, p.entries)
-	if err == nil && begin != p.begin && ctx.Err() == nil {
-		log.G(withFields(p.target.logContext(ctx), log.Fields{"container.id": p.container})).Warn("log lines are missing: the engine's file of the log is damaged")
-	}
-}
-
-// findBehind returns how many of the last entries to ask for, so that the next answer begins
-// behind the damage at which the last answer ended. latest is the log's last entry.
-//
-// If n is small, the first of the last n entries is newer than all messages that were taken.
-// findBehind looks for the greatest such n: it doubles n, and then halves the range. As the
-// container may log meanwhile, it does so until n stays the same, at most five times.
-func (p *logPublication) findBehind(ctx context.Context, answer container.InspectResponse, latest logEntry) (n int, err error) {
-	// good is a number n that is small enough, and first is the first of the last n entries.
-	// edge is the entry before first; none: that entry is damaged.
-	good, first := 1, latest
-	var edge logEntry
-	for range 5 {
-		begin := good
-		bad := 0
-		for step := 1; bad == 0; step *= 2 {
-			entry, err := p.entryAt(ctx, answer, good+step)
-			switch {
-			case err != nil:
-				return 0, err
-			case !p.cursor.isNewer(entry):
-				bad, edge = good+step, entry
-			case entry == first, good+step > entryLimit: // the whole log is newer
-				return good + step, nil
-			default:
-				good, first = good+step, entry
-			}
-		}
-		for bad-good > 1 {
-			middle := good + (bad-good)/2
-			entry, err := p.entryAt(ctx, answer, middle)
-			switch {
-			case err != nil:
-				return 0, err
-			case p.cursor.isNewer(entry):
-				good, first = middle, entry
-			default:
-				bad, edge = middle, entry
-			}
-		}
-		if good == begin {
-			break
-		}
-	}
-	p.damage.isAhead = true
-	if edge.stream == api.LogStreamUnknown {
-		return good, nil
-	}
-	if good > 1 {
-		// Engine 20.10 may have left out a part of the log: it does so if an answer begins with a
-		// damaged record, and does not end the answer there. Then the answer to a request for one
-		// entry less begins with the same entry or an older one.
-		next, err := p.entryAt(ctx, answer, good-1)
-		if err != nil {
-			return 0, err
-		}
-		if next == first || next.stream != api.LogStreamUnknown && next.at.compare(first.at) < 0 {
-			return good - 1, nil
-		}
-	}
-	p.damage.isAhead = false
-	good++ // ask for the last message taken too, so that there is no gap
-	if p.damage.behind > good {
-		good = min(good+tailReserve, p.damage.behind)
-	}
-	return good, nil
 }
 
 // cutTail finds the entries that hold the wanted last lines. It sets p.cursor.first and
@@ -252,7 +119,7 @@ func (p *logPublication) cutTail(ctx context.Context, answer container.InspectRe
 		if keepsJSONFile(answer) {
 			done, err = counting.catchUp(ctx, answer, false)
 		} else {
-			done, err = counting.read(ctx, answer, false, 0)
+			done, err = counting.read(ctx, answer, false, 0, logTime{})
 		}
 		if err == nil {
 			err = counting.release(ctx)

@@ -1160,6 +1160,70 @@ func TestLogBehindADamagedRecord(t *testing.T) {
 	}
 }
 
+// The container logs on between the requests, as it does on an engine that answers slowly: no
+// line behind the damage is missing, and none but the damage is a gap. If it logs as fast as the
+// engine answers, a few lines may be missing there.
+func TestLogBehindADamagedRecordOfAContainerThatLogs(t *testing.T) {
+	t.Parallel()
+	for _, behind := range []int{1, 2, 8, 9, 100} {
+		for every := 1; every <= 4; every++ { // one line is logged after so many requests
+			for _, skips := range []int{0, 20} {
+				t.Run(fmt.Sprintf("%d lines behind, one in %d requests, skips %d", behind, every, skips), func(t *testing.T) {
+					t.Parallel()
+					l := &fakeLog{records: slices.Concat(numbered(1, 42), []logRecord{{}}, numbered(44, 43+behind)), skips: skips, endsWhole: true}
+					client, adapter := loggedBy(t, l, "json-file", "running", "exited")
+					next, ends := 44+behind, false
+					client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+						body := l.open(o, -1, nil)
+						ends = ends || o.Follow
+						if len(l.requests)%every == 0 && !ends {
+							l.records = append(l.records, numbered(next, next)...)
+							next++
+						}
+						return body, nil
+					}
+					var sink logSink
+					require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink))
+					runs := runsOf(t, &sink)
+					if every == 1 && assert.Len(t, runs, 3) {
+						var begin int
+						_, err := fmt.Sscanf(runs[2], "%d-", &begin)
+						require.NoError(t, err)
+						assert.LessOrEqual(t, begin, 44+4)
+						runs[2] = "44" + strings.TrimLeft(runs[2], "0123456789")
+					}
+					assert.Equal(t, []string{"1-42", "gap 2026-01-02T03:04:00.42Z", fmt.Sprintf("44-%d", next-1)}, runs)
+					assert.Less(t, len(l.requests), 250)
+				})
+			}
+		}
+	}
+}
+
+// The container logs more lines than are known behind the damage before it is followed: it is
+// followed once they have been read.
+func TestLogThatGrowsBeforeItIsFollowedBehindDamage(t *testing.T) {
+	t.Parallel()
+	l := &fakeLog{records: slices.Concat(numbered(1, 42), []logRecord{{}}, numbered(44, 44))}
+	client, adapter := loggedBy(t, l, "json-file", "running", "exited")
+	follows, next := 0, 45
+	client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+		if o.Follow {
+			follows++
+			l.records = append(l.records, numbered(next, next+4)...)
+			next += 5
+		}
+		return l.open(o, -1, nil), nil
+	}
+	var sink logSink
+	require.NoError(t, adapter.PublishLogs(t.Context(), api.LogSubscriptionOptions{Follow: true}, &sink))
+	assert.Equal(t, []string{"1-42", "gap 2026-01-02T03:04:00.42Z", "44-54"}, runsOf(t, &sink))
+	assert.Equal(t, 2, follows)
+	for _, body := range l.bodies {
+		assert.Equal(t, 1, body.closed)
+	}
+}
+
 // A container that runs is followed behind the damage, which an engine from 23 on does
 // not do by itself, and after an outage too.
 func TestLogBehindADamagedRecordIsFollowed(t *testing.T) {

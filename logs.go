@@ -106,6 +106,7 @@ type logPublication struct {
 	entries  int           // messages in the last answer
 	begin    logEntry      // the first of them; not set for a request with Since, and for a fake
 	isPart   bool          // the last request had Since
+	beginBy  logTime       // the first of them is not later; zero: it may be
 	damage   logDamage
 	tail     logTail
 }
@@ -182,7 +183,7 @@ func (p *logPublication) pass(ctx context.Context) (done bool, err error) {
 	if p.target.isReal() {
 		return p.readWhole(ctx, answer, follow)
 	}
-	return p.read(ctx, answer, follow, 0)
+	return p.read(ctx, answer, follow, 0, logTime{})
 }
 
 // open asks the engine for the log. The caller must call end.
@@ -215,8 +216,9 @@ func (p *logPublication) open(ctx context.Context, answer container.InspectRespo
 }
 
 // read asks the engine for the log and publishes the answer. If last is above 0, it asks
-// for at most that many of the last entries.
-func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool, last int) (done bool, err error) {
+// for at most that many of the last entries. If by is set and the answer begins later, read
+// returns errBeginsLate.
+func (p *logPublication) read(ctx context.Context, answer container.InspectResponse, follow bool, last int, by logTime) (done bool, err error) {
 	name := p.target.ContainerName()
 	options := p.cursor.begin()
 	options.Follow = follow
@@ -224,7 +226,7 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 		options.Tail = strconv.Itoa(last)
 		p.cursor.found = p.cursor.found && !p.damage.isAhead
 	}
-	p.entries, p.begin, p.isPart = 0, logEntry{}, options.Since != ""
+	p.entries, p.begin, p.isPart, p.beginBy = 0, logEntry{}, options.Since != "", by
 	reader, end, err := p.open(ctx, answer, options)
 	if err != nil {
 		if p.cursor.first.Follow && (isContainerGone(err) || logOfDying.matches(err)) {
@@ -239,6 +241,8 @@ func (p *logPublication) read(ctx context.Context, answer container.InspectRespo
 	switch {
 	case err != nil:
 		return true, err
+	case readErr == errBeginsLate: //nolint:errorlint // bare
+		return false, readErr
 	case readErr != io.EOF: //nolint:errorlint // an error that wraps io.EOF is no clean end
 		return !isPassing(readErr), engineError(ctx, p.target.hide(readErr), "logs of container %s", name)
 	case follow:
@@ -265,6 +269,9 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 			at = previous
 		}
 		previous = at
+		if p.entries == 0 && ok && p.beginBy != (logTime{}) && at.compare(p.beginBy) > 0 {
+			return errBeginsLate, nil
+		}
 		if p.entries++; p.entries == 1 && !p.isPart && p.target.isReal() {
 			p.begin = logEntry{stream, at, string(message)}
 		}
