@@ -14,9 +14,12 @@ import (
 // out a part of the log instead. Only a request for the last entries is answered from behind it.
 type logDamage struct {
 	isAhead bool // the next answer begins right after a damaged place, so lines before it may be missing
-	behind  int  // at least this many entries are behind the last damage; 0: no damage is known
+	behind  int  // at least this many entries that were taken are behind the last damage; 0: no damage is known
 	count   int  // how many damaged places were passed
 }
+
+// reserve is how many of the last entries taken can be asked for again.
+func (d logDamage) reserve() int { return min(d.behind, tailReserve) }
 
 // errBeginsLate is the error of a request for the last entries whose answer begins too late: the
 // container has logged since they were counted. Nothing of the answer was published.
@@ -51,19 +54,17 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 			continue
 		}
 		isDamaged := readErr != nil && logDamaged.matches(readErr)
+		if last > 0 && p.damage.isAhead && (readErr == nil || isDamaged || p.entries > 0) {
+			p.damage = logDamage{behind: p.entries, count: p.damage.count + 1}
+		}
 		if readErr != nil && !isDamaged {
 			return done, readErr
 		}
 		newest := p.cursor.newest()
-		switch {
-		case last > 0 && p.damage.isAhead:
-			p.damage = logDamage{behind: p.entries, count: p.damage.count + 1}
-		case last > 0 && p.damage.behind > 0 && newest != before: // an answer that reaches the damage brings nothing new
-			p.damage.behind = max(p.damage.behind, p.entries)
-		}
 		if goal != (logTime{}) && newest.compare(goal) >= 0 {
 			return true, nil
 		}
+		isFirst := goal == logTime{}
 		latest, err := p.entryAt(ctx, answer, 1)
 		switch {
 		case err != nil && (isPassing(err) || ctx.Err() != nil):
@@ -76,15 +77,16 @@ func (p *logPublication) catchUp(ctx context.Context, answer container.InspectRe
 			}
 			p.checkEntries(ctx, answer)
 			return true, nil
-		case goal == logTime{}:
+		case isFirst:
 			goal = latest.at
 		}
 		switch {
-		case last == 0 && newest != before: // the container may have logged the last entry only now
+		case last == 0 && (isFirst || newest != before): // the container may have logged the last entry only now
 			continue
 		case last > 0 && newest == before:
 			return true, nil
 		}
+		late = 0
 		if last, by, err = p.findBehind(ctx, answer, latest); err != nil {
 			return !isPassing(err), engineError(ctx, err, "logs of container %s", p.target.ContainerName())
 		}
@@ -116,6 +118,7 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 	// edge is the entry before first; none: that entry is damaged.
 	good, first := 1, latest
 	var edge logEntry
+	p.damage.isAhead = false
 	for range 10 {
 		begin := good
 		bad := 0
@@ -131,7 +134,7 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 			case entry == first: // the whole log is newer, or the container has logged step entries since
 				oldest, err := p.entryAt(ctx, answer, entryLimit)
 				if err != nil || oldest == first {
-					return good + step, by, err
+					return entryLimit, first.at, err
 				}
 				good += step
 			default:
@@ -167,17 +170,18 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 		if err != nil {
 			return 0, by, err
 		}
-		if next == first || next.stream != api.LogStreamUnknown && next.at.compare(first.at) < 0 {
+		if next == first || next.stream == first.stream && next.at.compare(first.at) < 0 {
 			good, first, err = p.oldestNear(ctx, answer, good-1, next)
 			return good, first.at, err
 		}
 	}
 	p.damage.isAhead = false
-	good++ // ask for the last message taken too, so that there is no gap
-	if p.damage.behind > good {
-		good = min(good+tailReserve, p.damage.behind)
+	if p.cursor.last == api.LogStreamUnknown {
+		by = first.at
+	} else {
+		by = p.cursor.newest()
 	}
-	return good, p.cursor.newest(), nil
+	return good + max(p.damage.reserve(), 1), by, nil // the last message taken too, so that there is no gap
 }
 
 // oldestNear looks for an older entry than first, which was the first of the last n, among those

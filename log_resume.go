@@ -90,8 +90,10 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 	// With other log drivers it is not known what the requests of catchUp do. They crash
 	// engine 20.10 if its driver is "local" and the file is damaged.
 	if !keepsJSONFile(answer) || p.cursor.first.Tail == "0" && isFirst {
-		return p.read(ctx, answer, follow, p.damage.behind, logTime{})
+		return p.read(ctx, answer, follow, p.damage.reserve(), logTime{})
 	}
+	// If the container has logged more lines than are known behind the damage, a follow would begin
+	// too late. They are read first.
 	for late := 0; ; late++ {
 		if done, err := p.catchUp(ctx, answer, follow); err != nil || !follow {
 			return done, err
@@ -100,7 +102,7 @@ func (p *logPublication) readWhole(ctx context.Context, answer container.Inspect
 		if p.damage.behind > 0 && late < mostLate {
 			by = p.cursor.newest()
 		}
-		if done, err = p.read(ctx, answer, follow, p.damage.behind, by); err != errBeginsLate { //nolint:errorlint // bare
+		if done, err = p.read(ctx, answer, follow, p.damage.reserve(), by); err != errBeginsLate { //nolint:errorlint // bare
 			return done, err
 		}
 	}

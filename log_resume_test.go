@@ -1200,6 +1200,43 @@ func TestLogBehindADamagedRecordOfAContainerThatLogs(t *testing.T) {
 	}
 }
 
+// The log is empty at first, or quiet, and the container logs much between two requests: no line is
+// missing, and nothing is taken for damage.
+func TestLogThatBeginsBetweenTwoRequests(t *testing.T) {
+	t.Parallel()
+	for _, before := range []int{0, 5} {
+		for burst := 2; burst <= 9; burst++ { // the request before which 20 lines are logged; one line before request 2
+			for _, since := range []int64{0, 1767323040} { // 03:04:00
+				l := &fakeLog{records: numbered(1, before)}
+				client, adapter := loggedBy(t, l, "json-file", "running", "exited")
+				next := before + 1
+				writes := func(n int) {
+					l.records = append(l.records, numbered(next, next+n-1)...)
+					next += n
+				}
+				client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
+					switch len(l.requests) + 1 {
+					case 2:
+						writes(1)
+					case burst:
+						writes(20)
+					}
+					return l.open(o, -1, nil), nil
+				}
+				options := api.LogSubscriptionOptions{Follow: true}
+				if since > 0 {
+					options.Since = &gogotypes.Timestamp{Seconds: since}
+				}
+				ctx, logged := logged(t)
+				var sink logSink
+				require.NoError(t, adapter.PublishLogs(ctx, options, &sink))
+				assert.Equal(t, []string{fmt.Sprintf("1-%d", next-1)}, runsOf(t, &sink), "%d before, burst at request %d", before, burst)
+				assert.Empty(t, logged(logrus.WarnLevel))
+			}
+		}
+	}
+}
+
 // The container logs more lines than are known behind the damage before it is followed: it is
 // followed once they have been read.
 func TestLogThatGrowsBeforeItIsFollowedBehindDamage(t *testing.T) {

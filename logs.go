@@ -283,6 +283,9 @@ func (p *logPublication) publishAll(ctx context.Context, reader logReader) (read
 			continue
 		}
 		p.advanced = true
+		if p.damage.behind > 0 {
+			p.damage.behind++
+		}
 		p.tail.note(stream, at, message)
 		var attrs []api.LogAttr
 		if p.hasDetails && ok {
