@@ -289,7 +289,8 @@ func TestEngineKilledWhileContainersRun(t *testing.T) {
 		require.NoError(t, err)
 		over.check(t, record.State.ExitCode, back, 6*time.Second)
 		if over.code != 1+round {
-			assert.Equal(t, 255, over.code)
+			t.Logf("the engine has lost code %d: it shows %d, finished at %s", 1+round, over.code, record.State.FinishedAt)
+			assert.Contains(t, []int{255, 0}, over.code)
 			forgotten++
 		}
 		latest = max(latest, over.when.Sub(back))
