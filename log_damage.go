@@ -21,12 +21,13 @@ type logDamage struct {
 // reserve is how many of the last entries taken can be asked for again.
 func (d logDamage) reserve() int { return min(d.behind, tailReserve) }
 
-// errBeginsLate is the error of a request for the last entries whose answer begins too late: the
-// container has logged since they were counted. Nothing of the answer was published.
-var errBeginsLate = errors.New("the answer begins behind the entry that was counted")
+// errBeginsLate is the error of a request for the last entries whose answer begins later than
+// asked for: the container has logged since they were counted. Nothing of it was published.
+var errBeginsLate = errors.New("the answer begins later than asked for")
 
 // mostLate is how often such a request is made again, for more entries. A container that logs
 // faster than the engine answers is then read from where the answer begins, and the gap is marked.
+// oldestNear asks as often.
 const mostLate = 20
 
 // entryLimit bounds the number of entries that are asked for.
@@ -115,9 +116,10 @@ func (p *logPublication) checkEntries(ctx context.Context, answer container.Insp
 // container may log meanwhile, it does so until n stays the same, at most ten times.
 func (p *logPublication) findBehind(ctx context.Context, answer container.InspectResponse, latest logEntry) (n int, by logTime, err error) {
 	// good is a number n that is small enough, and first is the first of the last n entries.
-	// edge is the entry before first; none: that entry is damaged.
+	// edge is the entry before first; none: that entry is damaged. oldest is the log's first entry;
+	// none: it was not asked for.
 	good, first := 1, latest
-	var edge logEntry
+	var edge, oldest logEntry
 	p.damage.isAhead = false
 	for range 10 {
 		begin := good
@@ -132,9 +134,13 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 			case good+step > entryLimit:
 				return good + step, by, nil
 			case entry == first: // the whole log is newer, or the container has logged step entries since
-				oldest, err := p.entryAt(ctx, answer, entryLimit)
-				if err != nil || oldest == first {
-					return entryLimit, first.at, err
+				if oldest.stream == api.LogStreamUnknown {
+					if oldest, err = p.entryAt(ctx, answer, entryLimit); err != nil {
+						return 0, by, err
+					}
+				}
+				if oldest == first {
+					return entryLimit, first.at, nil
 				}
 				good += step
 			default:
@@ -157,8 +163,8 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 			break
 		}
 	}
-	p.damage.isAhead = true
 	if edge.stream == api.LogStreamUnknown {
+		p.damage.isAhead = true
 		good, first, err = p.oldestNear(ctx, answer, good, first)
 		return good, first.at, err
 	}
@@ -171,15 +177,13 @@ func (p *logPublication) findBehind(ctx context.Context, answer container.Inspec
 			return 0, by, err
 		}
 		if next == first || next.stream == first.stream && next.at.compare(first.at) < 0 {
+			p.damage.isAhead = true
 			good, first, err = p.oldestNear(ctx, answer, good-1, next)
 			return good, first.at, err
 		}
 	}
-	p.damage.isAhead = false
-	if p.cursor.last == api.LogStreamUnknown {
+	if by = p.cursor.newest(); p.cursor.last == api.LogStreamUnknown {
 		by = first.at
-	} else {
-		by = p.cursor.newest()
 	}
 	return good + max(p.damage.reserve(), 1), by, nil // the last message taken too, so that there is no gap
 }

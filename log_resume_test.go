@@ -1172,11 +1172,11 @@ func TestLogBehindADamagedRecordOfAContainerThatLogs(t *testing.T) {
 					t.Parallel()
 					l := &fakeLog{records: slices.Concat(numbered(1, 42), []logRecord{{}}, numbered(44, 43+behind)), skips: skips, endsWhole: true}
 					client, adapter := loggedBy(t, l, "json-file", "running", "exited")
-					next, ends := 44+behind, false
+					next, isFollowed := 44+behind, false
 					client.containerLogs = func(_ context.Context, _ string, o container.LogsOptions) (io.ReadCloser, error) {
 						body := l.open(o, -1, nil)
-						ends = ends || o.Follow
-						if len(l.requests)%every == 0 && !ends {
+						isFollowed = isFollowed || o.Follow
+						if len(l.requests)%every == 0 && !isFollowed {
 							l.records = append(l.records, numbered(next, next)...)
 							next++
 						}
