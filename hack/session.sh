@@ -29,6 +29,17 @@ pass_on() { # NAME STATUS
 	seen=1
 }
 
+# Nothing may stay frozen, or these namespaces would not end. Podman sees its own group as the root.
+# shellcheck disable=SC2317 # the trap calls it
+finish() {
+	if [[ $DOCKEREXEC_TEST_PODMAN ]]; then
+		thaw /sys/fs/cgroup/freezer
+	else
+		thaw "/sys/fs/cgroup/freezer/$DOCKEREXEC_TEST_GROUP"
+	fi
+}
+if [[ $mode == private ]]; then trap finish EXIT; fi
+
 # prepare_podman writes Podman's configuration and hides what it shares with another one on the machine.
 prepare_podman() {
 	mount -t tmpfs -o mode=1777 tmpfs /dev/shm # its locks

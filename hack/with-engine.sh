@@ -103,19 +103,21 @@ dir=$(mktemp -d "$base/dockerexec.XXXXXX")
 
 # The janitor waits for the last process that holds the write end of its pipe,
 # descriptor 9, which the kernel closes however that process ends.
-# shellcheck disable=SC2016 # $1 is the janitor's own
+# shellcheck disable=SC2016 # $1 and $2 are the janitor's own
 exec 9> >(exec setsid bash -c '
 	trap "" HUP INT TERM
+	source "$2/hack/lib.sh"
 	cat >/dev/null
 	name=${1##*/}
 	for ((i = 0; i < 100; i++)); do # what SIGKILL ended may need a moment to be gone
+		thaw /sys/fs/cgroup/freezer/"$name"*
 		find /sys/fs/cgroup/"$name"* /sys/fs/cgroup/*/"$name"* -depth -type d -exec rmdir {} + 2>/dev/null
 		rm -rf "$1" 2>/dev/null
 		left=$(ls -d "$1" /sys/fs/cgroup/"$name"* /sys/fs/cgroup/*/"$name"* 2>/dev/null) || true
 		[[ $left ]] || exit 0
 		sleep 0.1
 	done
-	echo "hack: cannot remove" $left >&2' janitor "$dir")
+	echo "hack: cannot remove" $left >&2' janitor "$dir" "$root")
 janitor=$!
 
 # The test image's root folder, as docker import takes it. Outside, because Go may have to download.

@@ -89,7 +89,7 @@ var healthStatements = []Statement{
 		same(t, "FailingStreak", 0, t.inspect(id).State.Health.FailingStreak)
 	}},
 	{Name: "a paused container is unhealthy, no event says so, and it is checked again when it runs on", On: dockers, check: func(t *T) {
-		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 200, 3))
+		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 5000, 3))
 		t.untilHealth(id, "healthy")
 		t.pause(id)
 		same(t, "Status", "unhealthy", t.inspect(id).State.Health.Status)

@@ -67,7 +67,7 @@ var listStatements = []Statement{
 		same(t, "ImageID", t.image(t.f.Image).ID, c.ImageID)
 	}},
 	{Name: "a list's status tells pauses and health", On: dockers, check: func(t *T) {
-		id := t.run("web", "sleep 1s -- write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 300, 30))
+		id := t.run("web", "write /tmp/ok 1 -- sleep 1h", check(probe("/tmp/ok"), 5000, 30))
 		same(t, "at first", true, strings.HasSuffix(t.list("")[0].Status, " (health: starting)"))
 		t.untilHealth(id, "healthy")
 		same(t, "then", true, strings.HasSuffix(t.list("")[0].Status, " (healthy)"))

@@ -97,7 +97,7 @@ func TestEngineAPauseIsNoFailedCheck(t *testing.T) {
 	client, _ := plainClient(t)
 	engine := dockerexec.NewEngine(client)
 	warmImage(t, client)
-	task := checked(t, 3*time.Second, "write", "/tmp/ok", "1", "--")
+	task := checked(t, 5*time.Second, "write", "/tmp/ok", "1", "--")
 	ctlr, adapter := engineController(t, engine.Executor(nil), task), adapterOf(t, engine, task)
 	drive(t.Context(), t, task, ctlr, api.TaskStateRunning)
 	require.Equal(t, api.TaskStateRunning, task.Status.State, task.Status.Err)
