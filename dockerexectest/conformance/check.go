@@ -231,9 +231,9 @@ func (t *T) until(what string, condition func() bool) {
 // pause pauses a container. On a busy machine runc may be unable to freeze one in which a
 // process begins; then the container runs on, and is paused by another request.
 //
-// A health check that begins meanwhile may be frozen half-way. Then the engine answers no
-// request for the container any more. So a container with checks is paused right after
-// one, with seconds to the next.
+// A health check that begins meanwhile may be frozen half-way. Then a request for the
+// container may hang for minutes. So a container with checks is paused right after one,
+// with seconds to the next.
 func (t *T) pause(id string) (a answer) {
 	t.Helper()
 	t.until("the pause of "+id, func() bool {

@@ -290,7 +290,9 @@ func TestEngineKilledWhileContainersRun(t *testing.T) {
 		over.check(t, record.State.ExitCode, back, 6*time.Second)
 		if over.code != 1+round {
 			t.Logf("the engine has lost code %d: it shows %d, finished at %s", 1+round, over.code, record.State.FinishedAt)
-			assert.Contains(t, []int{255, 0}, over.code)
+			if over.code != 0 || isPodman() || atLeast(engineClient(t).ClientVersion(), "1.42") { // only 20.10 may show 0
+				assert.Equal(t, 255, over.code)
+			}
 			forgotten++
 		}
 		latest = max(latest, over.when.Sub(back))

@@ -237,10 +237,7 @@ func (s *logSink) lines() []string {
 
 // pause pauses the container. On a busy machine runc may be unable to freeze one in which a
 // process begins; then the container runs on, and is paused by another request.
-//
-// A health check that begins meanwhile may be frozen half-way. Then the engine answers no
-// request for the container any more. So a container with checks is paused right after
-// one, with seconds to the next.
+// One with health checks is paused right after a check: pause of the conformance checks says why.
 func pause(t testing.TB, client *engineapi.Client, adapter *dockerexec.ContainerAdapter) {
 	t.Helper()
 	for late := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
